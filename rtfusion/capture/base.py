@@ -1,0 +1,58 @@
+"""What every source is: read with a timeout, close, info."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from rtfusion.types import Band, Frame, PixelFormat
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamInfo:
+    """What is known of a stream when it is opened."""
+
+    uri: str
+    """As given, credentials removed."""
+    band: Band
+    width_px: int
+    height_px: int
+    pixel_format: PixelFormat
+    rate_hz: float
+    """Nominal frames per second."""
+    live: bool
+    """True for a camera: newest wins. False for a recording: nothing is lost."""
+    continuous: bool = True
+    """False for a folder of unrelated stills: nothing is remembered from one image to the next."""
+    frame_count: int | None = None
+    """Frames to come, where the source knows."""
+    description: str = ""
+    """One line for a person: codec, container, driver."""
+
+
+class Source(Protocol):
+    """One camera or recording. `read` is called by one thread; `close` may come from another and wakes it."""
+
+    @property
+    def info(self) -> StreamInfo:
+        """What is known of the stream."""
+        ...
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Frames lost inside the source so far, by cause (``corrupt``, ``driver`` ...)."""
+        ...
+
+    def read(self, *, timeout_s: float) -> Frame:
+        """The next frame.
+
+        Raises:
+            EndOfStream: the recording is over, or the source was closed.
+            CaptureTimeout: no frame within ``timeout_s``.
+            StreamLost: the source broke.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything; may be called twice, and from another thread."""
+        ...

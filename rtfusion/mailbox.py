@@ -1,0 +1,122 @@
+"""Bounded hand-off between two threads."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections import deque
+from typing import Generic, TypeVar
+
+from rtfusion.errors import EndOfStream
+
+T = TypeVar("T")
+
+
+class Policy(enum.Enum):
+    """What a full mailbox does with one more item."""
+
+    BLOCK = "block"
+    """The writer waits: nothing is lost. For recordings."""
+    LATEST = "latest"
+    """The oldest item is dropped and counted: the reader is never behind. For live streams."""
+
+
+class Closed(Exception):  # noqa: N818 - a state, not a failure
+    """The other end went away."""
+
+
+class Mailbox(Generic[T]):
+    """A bounded queue with a named policy, a drop counter and a `close` that wakes both ends.
+
+    One writer puts, then calls `finish` (no more items) or `fail` (an error for the reader); one reader gets.
+    Two mailboxes may share one condition, so that a reader can wait for either (`wait_any`).
+    """
+
+    def __init__(self, *, capacity: int, policy: Policy, condition: threading.Condition | None = None) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity is {capacity}; expected 1 or more")
+        self._items: deque[T] = deque()
+        self._capacity = capacity
+        self._policy = policy
+        self._condition = condition if condition is not None else threading.Condition()
+        self._finished = False
+        self._error: BaseException | None = None
+        self._closed = False
+        self.dropped = 0
+
+    def put(self, item: T) -> None:
+        """Hand over one item; blocks or drops the oldest when full, as the policy says.
+
+        Raises:
+            Closed: the mailbox was closed by the reader or from outside.
+        """
+        with self._condition:
+            while self._policy is Policy.BLOCK and len(self._items) >= self._capacity and not self._closed:
+                self._condition.wait()
+            if self._closed:
+                raise Closed
+            if len(self._items) >= self._capacity:
+                self._items.popleft()
+                self.dropped += 1
+            self._items.append(item)
+            self._condition.notify_all()
+
+    def finish(self) -> None:
+        """Say that no more items come; the reader drains what is left, then gets `EndOfStream`."""
+        with self._condition:
+            self._finished = True
+            self._condition.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Say that the writer broke; the reader drains what is left, then gets ``error``."""
+        with self._condition:
+            self._error = error
+            self._finished = True
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Wake both ends for good and discard what is left; may be called from anywhere, any number of times."""
+        with self._condition:
+            self._closed = True
+            self._items.clear()
+            self._condition.notify_all()
+
+    def get(self, *, timeout_s: float | None = None) -> T | None:
+        """Take the oldest item, or None when none came in time.
+
+        Raises:
+            EndOfStream: the writer finished and everything was taken.
+            Closed: the mailbox was closed.
+            BaseException: whatever the writer passed to `fail`.
+        """
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._condition:
+            while not self._ready():
+                remaining_s = None if deadline_s is None else deadline_s - time.monotonic()
+                if remaining_s is not None and remaining_s <= 0:
+                    return None
+                self._condition.wait(remaining_s)
+            if self._closed:
+                raise Closed
+            if self._items:
+                item = self._items.popleft()
+                self._condition.notify_all()
+                return item
+            if self._error is not None:
+                raise self._error
+            raise EndOfStream("no more items")
+
+    def _ready(self) -> bool:
+        return bool(self._items) or self._finished or self._closed
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+def wait_any(first: Mailbox[T], second: Mailbox[T], *, timeout_s: float) -> bool:
+    """Wait until one of two mailboxes that share a condition has something to say; False when none did in time."""
+    if first._condition is not second._condition:  # noqa: SLF001 - same module
+        raise ValueError("the mailboxes do not share a condition; make both with condition=...")
+    with first._condition:  # noqa: SLF001
+        return first._condition.wait_for(lambda: first._ready() or second._ready(), timeout_s)  # noqa: SLF001

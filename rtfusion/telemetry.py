@@ -1,0 +1,202 @@
+"""What a run did and how long it took: counts, drops by cause, percentiles per stage, age at the sinks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+from rtfusion.capture.base import StreamInfo
+from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
+from rtfusion.types import Band, FramePair
+
+SCHEMA = 1
+RECENT_S = 2.0
+
+
+class Histogram:
+    """Percentiles of any number of durations in constant memory: counts in logarithmic buckets 2 % wide.
+
+    One thread records; others may read at any time. Values are nanoseconds, of either sign.
+    """
+
+    _PER_OCTAVE = 35  # 2 ** (1 / 35) = 1.02
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._sum_ns = 0
+        self._max_ns: int | None = None
+        self.count = 0
+
+    def record(self, value_ns: int) -> None:
+        """Count one value."""
+        self._counts[self._bucket(value_ns)] += 1
+        self._sum_ns += value_ns
+        self._max_ns = value_ns if self._max_ns is None else max(self._max_ns, value_ns)
+        self.count += 1
+
+    def percentile_ns(self, percent: float) -> float:
+        """The value below which ``percent`` of all values lie, to 2 %."""
+        counts = sorted(dict(self._counts).items())
+        rank = percent / 100.0 * sum(count for _, count in counts)
+        seen = 0
+        for bucket, count in counts:
+            seen += count
+            if seen >= rank:
+                return min(self._value_ns(bucket), self._max_ns or 0) if bucket >= 0 else self._value_ns(bucket)
+        return 0.0
+
+    def summary_ms(self) -> dict[str, float | int | None]:
+        """count, p50, p95, p99, max and mean in milliseconds; None for all but the count when nothing was recorded."""
+        if self.count == 0 or self._max_ns is None:
+            return {"count": 0, "p50": None, "p95": None, "p99": None, "max": None, "mean": None}
+        values = {f"p{percent}": self.percentile_ns(percent) / NS_PER_MS for percent in (50, 95, 99)}
+        return {
+            "count": self.count,
+            **values,
+            "max": self._max_ns / NS_PER_MS,
+            "mean": self._sum_ns / self.count / NS_PER_MS,
+        }
+
+    @classmethod
+    def _bucket(cls, value_ns: int) -> int:
+        if value_ns == 0:
+            return 0
+        bucket = int(math.log2(abs(value_ns)) * cls._PER_OCTAVE) + 1
+        return bucket if value_ns > 0 else -bucket
+
+    @classmethod
+    def _value_ns(cls, bucket: int) -> float:
+        if bucket == 0:
+            return 0.0
+        return math.copysign(2.0 ** ((abs(bucket) - 0.5) / cls._PER_OCTAVE), bucket)
+
+
+class Telemetry:
+    """Filled by the pipeline and its threads, read by whoever shows it (`snapshot`).
+
+    Each histogram and counter has one writing thread, so nothing is locked.
+    """
+
+    def __init__(self, *, clock: Clock = MONOTONIC) -> None:
+        self._clock = clock
+        self._started_ns = clock.now_ns()
+        self._ended_ns: int | None = None
+        self._first_fused_ns: int | None = None
+        self._last_fused_ns = 0
+        self._recent: deque[tuple[int, int]] = deque()
+        self._stages: dict[str, Histogram] = {}
+        self._ages: dict[str, Histogram] = {}
+        self._skew = Histogram()
+        self.frames_read: Counter[Band] = Counter()
+        self.pairs = 0
+        self.fused = 0
+        self.written: Counter[str] = Counter()
+        self.drops: dict[str, Mapping[Any, Any]] = {}
+        self.sources: dict[Band, StreamInfo] = {}
+        self.fuser = ""
+        self.engine: str | None = None
+        self.notes: list[str] = []
+
+    def stage(self, name: str) -> Histogram:
+        """The durations of one stage; made on first use."""
+        return self._stages.setdefault(name, Histogram())
+
+    def frame_read(self, band: Band, *, decode_ns: int) -> None:
+        """A source delivered a frame."""
+        self.frames_read[band] += 1
+        self.stage(f"decode {band.value}").record(decode_ns)
+
+    def paired(self, pair: FramePair, *, thermal_delay_ns: int) -> None:
+        """A pair was made; the skew that counts is what is left after the known delay."""
+        self.pairs += 1
+        self._skew.record(abs(pair.skew_ns - thermal_delay_ns))
+
+    def fused_one(self) -> None:
+        """A frame was fused."""
+        now_ns = self._clock.now_ns()
+        if self._first_fused_ns is None:
+            self._first_fused_ns = now_ns
+        self._last_fused_ns = now_ns
+        self.fused += 1
+
+    def sink_wrote(self, uri: str, *, age_ns: int, write_ns: int) -> None:
+        """A sink took a frame."""
+        self.written[uri] += 1
+        self._ages.setdefault(uri, Histogram()).record(age_ns)
+        self.stage(f"sink {uri}").record(write_ns)
+
+    def note(self, text: str) -> None:
+        """Keep a sentence for the person who reads the table; the same one only once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def drops_by_cause(self) -> dict[str, int]:
+        """Frames lost so far as ``place.cause``, for the header of published frames; zeros are left out."""
+        return {
+            f"{place}.{cause}": count
+            for place in ("visible", "thermal")
+            for cause, count in self.drops.get(place, {}).items()
+            if count
+        }
+
+    def end(self) -> None:
+        """Stop the clock of the run."""
+        self._ended_ns = self._clock.now_ns()
+
+    @property
+    def fps(self) -> float:
+        """Fused frames per second from the first to the last one: n frames are n - 1 intervals."""
+        if self._first_fused_ns is None or self.fused < 2 or self._last_fused_ns == self._first_fused_ns:
+            return 0.0
+        return (self.fused - 1) * NS_PER_S / (self._last_fused_ns - self._first_fused_ns)
+
+    def _recent_fps(self) -> float:
+        now_ns = self._clock.now_ns()
+        self._recent.append((now_ns, self.fused))
+        while len(self._recent) > 2 and now_ns - self._recent[0][0] > RECENT_S * NS_PER_S:
+            self._recent.popleft()
+        span_ns = now_ns - self._recent[0][0]
+        return (self.fused - self._recent[0][1]) * NS_PER_S / span_ns if span_ns else self.fps
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as JSON-able values. Durations in milliseconds."""
+        now_ns = self._ended_ns if self._ended_ns is not None else self._clock.now_ns()
+        return {
+            "schema": SCHEMA,
+            "elapsed_s": (now_ns - self._started_ns) / NS_PER_S,
+            "live": any(info.live for info in self.sources.values()),
+            "fuser": self.fuser,
+            "engine": self.engine,
+            "sources": {band.value: _source(info) for band, info in self.sources.items()},
+            "frames_read": {band.value: self.frames_read[band] for band in Band},
+            "pairs": self.pairs,
+            "fused": self.fused,
+            "fps": self.fps,
+            "fps_recent": self._recent_fps(),
+            "drops": {group: _plain(causes) for group, causes in self.drops.items()},
+            "skew_ms": self._skew.summary_ms(),
+            "stages_ms": {name: histogram.summary_ms() for name, histogram in list(self._stages.items())},
+            "age_ms": {uri: histogram.summary_ms() for uri, histogram in list(self._ages.items())},
+            "written": dict(self.written),
+            "notes": list(self.notes),
+        }
+
+
+def _plain(causes: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        str(k): _plain(v) if isinstance(v, Mapping) else v for k, v in causes.items() if isinstance(v, Mapping) or v
+    }
+
+
+def _source(info: StreamInfo) -> dict[str, Any]:
+    return {
+        "uri": info.uri,
+        "size": f"{info.width_px}x{info.height_px}",
+        "pixel_format": info.pixel_format.value,
+        "rate_hz": info.rate_hz,
+        "live": info.live,
+        "description": info.description,
+        "frame_count": info.frame_count,
+    }

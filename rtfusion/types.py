@@ -1,0 +1,178 @@
+"""The data that flows: Frame, FramePair, FusedFrame. Frozen, checked when made; arrays inside are read-only by agreement."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Image8 = npt.NDArray[np.uint8]
+
+
+class Band(str, enum.Enum):
+    """Which camera a frame is from."""
+
+    VISIBLE = "visible"
+    THERMAL = "thermal"
+
+    @property
+    def other(self) -> Band:
+        """The other band of the pair."""
+        return Band.THERMAL if self is Band.VISIBLE else Band.VISIBLE
+
+
+class PixelFormat(str, enum.Enum):
+    """What the numbers of an image mean."""
+
+    GRAY8 = "gray8"
+    GRAY16 = "gray16"
+    """Raw thermal counts; never called a temperature unless the camera is radiometric."""
+    BGR8 = "bgr8"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The array type that carries this format."""
+        return np.dtype(np.uint16 if self is PixelFormat.GRAY16 else np.uint8)
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return 3 if self is PixelFormat.BGR8 else 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class Frame:
+    """One image of one camera, as delivered."""
+
+    image: Image
+    """(H, W) for GRAY8 and GRAY16, (H, W, 3) for BGR8."""
+    pixel_format: PixelFormat
+    band: Band
+    timestamp_ns: int
+    """Best estimate of mid-exposure: CLOCK_MONOTONIC for live sources, presentation time for recordings."""
+    sequence: int
+    """The driver's counter; a gap is a drop upstream."""
+    received_ns: int
+    """CLOCK_MONOTONIC when the driver or file handed it over, before any conversion."""
+    name: str | None = None
+    """Stem of the file it came from, where it came from a folder."""
+
+    def __post_init__(self) -> None:
+        expected_ndim = 3 if self.pixel_format is PixelFormat.BGR8 else 2
+        if self.image.ndim != expected_ndim or (expected_ndim == 3 and self.image.shape[2] != 3):
+            raise ValueError(
+                f"{self.pixel_format.value} image has shape {self.image.shape}; expected "
+                f"{'(H, W, 3)' if expected_ndim == 3 else '(H, W)'}"
+            )
+        if self.image.dtype != self.pixel_format.dtype:
+            raise ValueError(
+                f"{self.pixel_format.value} image has dtype {self.image.dtype}; expected {self.pixel_format.dtype}"
+            )
+        if 0 in self.image.shape:
+            raise ValueError(f"empty image of shape {self.image.shape}")
+        if self.sequence < 0:
+            raise ValueError(f"sequence is {self.sequence}; expected 0 or more")
+
+    @property
+    def width_px(self) -> int:
+        """Columns."""
+        return int(self.image.shape[1])
+
+    @property
+    def height_px(self) -> int:
+        """Rows."""
+        return int(self.image.shape[0])
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width_px, self.height_px
+
+    def __repr__(self) -> str:
+        return (
+            f"Frame({self.band.value} #{self.sequence} {self.width_px}x{self.height_px} {self.pixel_format.value} "
+            f"t={self.timestamp_ns / 1e6:.3f} ms)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class FramePair:
+    """A visible and a thermal frame of one moment."""
+
+    visible: Frame
+    thermal: Frame
+    sequence: int
+    """Counts pairs from 0."""
+
+    def __post_init__(self) -> None:
+        if self.visible.band is not Band.VISIBLE or self.thermal.band is not Band.THERMAL:
+            raise ValueError(f"bands are swapped: visible={self.visible.band.value}, thermal={self.thermal.band.value}")
+
+    @property
+    def timestamp_ns(self) -> int:
+        """The stamp of the visible frame: it is the reference."""
+        return self.visible.timestamp_ns
+
+    @property
+    def skew_ns(self) -> int:
+        """Thermal stamp minus visible stamp, signed, known delay included."""
+        return self.thermal.timestamp_ns - self.visible.timestamp_ns
+
+    @property
+    def received_ns(self) -> int:
+        """When the later of the two was handed over."""
+        return max(self.visible.received_ns, self.thermal.received_ns)
+
+    def __repr__(self) -> str:
+        return f"FramePair(#{self.sequence} {self.visible!r}, {self.thermal!r}, skew={self.skew_ns / 1e6:+.3f} ms)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class FusedFrame:
+    """What the sinks get."""
+
+    image: Image8
+    """(H, W, 3) BGR, on the grid asked for (the visible camera's unless said)."""
+    visible: Image8
+    """(H, W, 3) BGR or (H, W): the visible image on the same grid."""
+    thermal: Image8
+    """(H, W): the tone-mapped, registered thermal image on the same grid."""
+    timestamp_ns: int
+    thermal_timestamp_ns: int
+    received_ns: int
+    sequence: int
+    fuser: str
+    """Name of the fuser that made it."""
+    model_id: str | None = None
+    calibration_id: str | None = None
+    thermal_state: Mapping[str, Any] = field(default_factory=dict)
+    """Gain control: ``gain`` (its mode), ``low_counts`` and ``high_counts``; empty where the camera toned the picture itself."""
+    name: str | None = None
+    """Stem of the visible file, where it came from a folder."""
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise ValueError(f"fused image is {self.image.shape} {self.image.dtype}; expected (H, W, 3) uint8")
+
+    @property
+    def skew_ns(self) -> int:
+        """Thermal stamp minus visible stamp."""
+        return self.thermal_timestamp_ns - self.timestamp_ns
+
+    @property
+    def width_px(self) -> int:
+        """Columns."""
+        return int(self.image.shape[1])
+
+    @property
+    def height_px(self) -> int:
+        """Rows."""
+        return int(self.image.shape[0])
+
+    def __repr__(self) -> str:
+        return f"FusedFrame(#{self.sequence} {self.width_px}x{self.height_px} t={self.timestamp_ns / 1e6:.3f} ms by {self.fuser})"

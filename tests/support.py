@@ -1,0 +1,112 @@
+"""Fakes and builders that several tests share. No mocks: real objects of the library's own protocols."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from rtfusion.capture.base import StreamInfo
+from rtfusion.errors import CaptureTimeout, EndOfStream
+from rtfusion.types import Band, Frame, FusedFrame, PixelFormat
+
+MS = 1_000_000
+_PLAIN = {Band.VISIBLE: np.full((48, 64, 3), 100, dtype=np.uint8), Band.THERMAL: np.full((48, 64), 100, dtype=np.uint8)}
+
+
+def make_frame(
+    band: Band, timestamp_ns: int, *, sequence: int = 0, image: np.ndarray | None = None, name: str | None = None
+) -> Frame:
+    """A small frame; visible is BGR8 and thermal GRAY8 unless an image says otherwise."""
+    if image is None:
+        image = _PLAIN[band]
+    pixel_format = PixelFormat.BGR8 if image.ndim == 3 else PixelFormat.GRAY8
+    if image.dtype == np.uint16:
+        pixel_format = PixelFormat.GRAY16
+    return Frame(
+        image=image,
+        pixel_format=pixel_format,
+        band=band,
+        timestamp_ns=timestamp_ns,
+        sequence=sequence,
+        received_ns=0,
+        name=name,
+    )
+
+
+class ScriptedSource:
+    """A source that plays a script: each step is a frame, an exception to raise, or a callable to run first."""
+
+    def __init__(
+        self,
+        band: Band,
+        script: Iterable[Frame | BaseException | Callable[[], None]],
+        *,
+        live: bool = False,
+        rate_hz: float = 30.0,
+    ) -> None:
+        self._script = iter(script)
+        self._closed = threading.Event()
+        self.drops: dict[str, int] = {}
+        self.info = StreamInfo(
+            uri=f"script:{band.value}",
+            band=band,
+            width_px=64,
+            height_px=48,
+            pixel_format=PixelFormat.BGR8 if band is Band.VISIBLE else PixelFormat.GRAY8,
+            rate_hz=rate_hz,
+            live=live,
+        )
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def read(self, *, timeout_s: float) -> Frame:
+        if self._closed.is_set():
+            raise EndOfStream("closed")
+        for step in self._script:
+            if isinstance(step, Frame):
+                return step
+            if isinstance(step, BaseException):
+                raise step
+            step()
+            if self._closed.is_set():
+                raise EndOfStream("closed")
+        if not self.info.live:
+            raise EndOfStream("script is over")
+        if self._closed.wait(timeout_s):
+            raise EndOfStream("closed")
+        raise CaptureTimeout("script is over")
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class CollectingSink:
+    """Keeps what it gets; can be told to break or to block at a frame."""
+
+    def __init__(
+        self, *, fail_at: int | None = None, error: BaseException | None = None, gate: threading.Event | None = None
+    ) -> None:
+        self.uri = "collect:"
+        self.frames: list[FusedFrame] = []
+        self.closed: list[bool] = []
+        self._fail_at = fail_at
+        self._error = error
+        self._gate = gate
+
+    def write(self, frame: FusedFrame) -> None:
+        if self._gate is not None:
+            self._gate.wait(30)
+        if self._fail_at is not None and len(self.frames) == self._fail_at and self._error is not None:
+            raise self._error
+        self.frames.append(frame)
+
+    def close(self, *, aborted: bool) -> None:
+        self.closed.append(aborted)
+
+
+def stream(band: Band, stamps_ms: Iterable[float]) -> list[Frame]:
+    return [make_frame(band, round(stamp * MS), sequence=i) for i, stamp in enumerate(stamps_ms)]
