@@ -1,0 +1,279 @@
+"""The calibration file of one rig: two camera models and what maps the thermal picture onto the visible one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rtfusion.errors import CalibrationError
+
+Matrix = npt.NDArray[np.float64]
+Row3 = tuple[float, float, float]
+Rows3x3 = tuple[Row3, Row3, Row3]
+SCHEMA: Literal[1] = 1
+SAME_ASPECT = 0.01
+"""Relative difference of width/height up to which a stream counts as a scaled version of the calibrated one."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CameraModel(_Strict):
+    """One camera: the size it was calibrated at and, where known, its lens."""
+
+    width_px: Annotated[int, Field(gt=0)]
+    height_px: Annotated[int, Field(gt=0)]
+    intrinsics: Rows3x3 | None = None
+    """Camera matrix in pixels, pixel centers at integer coordinates."""
+    distortion: tuple[float, ...] | None = None
+    """OpenCV's coefficients k1 k2 p1 p2 [k3 [k4 k5 k6]]; needs the intrinsics."""
+    name: str = ""
+
+    @model_validator(mode="after")
+    def _lens_is_whole(self) -> CameraModel:
+        if self.distortion is not None:
+            if self.intrinsics is None:
+                raise ValueError("distortion is given without intrinsics")
+            if len(self.distortion) not in (4, 5, 8):
+                raise ValueError(f"distortion has {len(self.distortion)} coefficients; expected 4, 5 or 8")
+        if self.intrinsics is not None and (self.intrinsics[0][0] <= 0 or self.intrinsics[1][1] <= 0):
+            raise ValueError("focal lengths must be above 0")
+        return self
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width_px, self.height_px
+
+    def scaled(self, size_px: tuple[int, int]) -> CameraModel:
+        """The same camera delivering another size of the same aspect; the half-pixel term is applied."""
+        if size_px == self.size_px:
+            return self
+        intrinsics = None
+        if self.intrinsics is not None:
+            intrinsics = _rows(scale_px(from_px=self.size_px, to_px=size_px) @ np.array(self.intrinsics))
+        return CameraModel(
+            width_px=size_px[0], height_px=size_px[1], intrinsics=intrinsics, distortion=self.distortion, name=self.name
+        )
+
+
+class Pose(_Strict):
+    """Where the thermal camera is: X_visible = rotation X_thermal + translation_m."""
+
+    rotation: Rows3x3
+    translation_m: Row3
+
+    @field_validator("rotation")
+    @classmethod
+    def _is_rotation(cls, rows: Rows3x3) -> Rows3x3:
+        rotation = np.array(rows)
+        if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) or np.linalg.det(rotation) < 0:
+            raise ValueError("rotation is not orthonormal with determinant +1")
+        return rows
+
+
+class Quality(_Strict):
+    """How good the calibration was found to be."""
+
+    rms_px: Annotated[float, Field(ge=0)]
+    views: Annotated[int, Field(ge=1)]
+
+
+class Calibration(_Strict):
+    """One rig. Read strictly: an unknown key, another schema or an impossible value is an error.
+
+    ``visible_from_thermal_px`` maps a thermal pixel to the visible pixel of the same scene point at ``distance_m``; between
+    undistorted pixels where a camera's distortion is given. Pixel centers are at integer coordinates.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    schema_version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    visible: CameraModel
+    thermal: CameraModel
+    visible_from_thermal_px: Rows3x3
+    distance_m: Annotated[float, Field(gt=0)] | None = None
+    """The plane at which the homography holds; None for far away or unknown."""
+    visible_from_thermal: Pose | None = None
+    thermal_delay_ns: int = 0
+    """Thermal stamp minus visible stamp of one event."""
+    quality: Quality | None = None
+    provenance: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("visible_from_thermal_px")
+    @classmethod
+    def _is_homography(cls, rows: Rows3x3) -> Rows3x3:
+        homography = np.array(rows)
+        if abs(homography[2, 2]) < 1e-12 or abs(np.linalg.det(homography / homography[2, 2])) < 1e-9:
+            raise ValueError("the homography cannot be inverted")
+        return _rows(homography / homography[2, 2])
+
+    @field_validator("thermal_delay_ns")
+    @classmethod
+    def _is_short(cls, delay_ns: int) -> int:
+        if abs(delay_ns) >= 10_000_000_000:
+            raise ValueError(f"thermal_delay_ns is {delay_ns}; expected less than ten seconds")
+        return delay_ns
+
+    @classmethod
+    def from_homography(
+        cls,
+        *,
+        visible_from_thermal_px: Matrix,
+        visible_size_px: tuple[int, int],
+        thermal_size_px: tuple[int, int],
+        distance_m: float | None = None,
+        thermal_delay_ns: int = 0,
+        provenance: dict[str, str] | None = None,
+    ) -> Calibration:
+        """A calibration that knows only the homography."""
+        try:
+            return cls(
+                visible=CameraModel(width_px=visible_size_px[0], height_px=visible_size_px[1]),
+                thermal=CameraModel(width_px=thermal_size_px[0], height_px=thermal_size_px[1]),
+                visible_from_thermal_px=_rows(np.asarray(visible_from_thermal_px, dtype=np.float64)),
+                distance_m=distance_m,
+                thermal_delay_ns=thermal_delay_ns,
+                provenance=provenance or {},
+            )
+        except ValidationError as error:
+            raise CalibrationError(f"calibration: {_first_problem(error)}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read a calibration file.
+
+        Raises:
+            CalibrationError: missing, not JSON, of an unknown schema, or with a key or value that does not belong there.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CalibrationError(f"{path}: cannot be read as a calibration file ({error})") from error
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise CalibrationError(f"{path}: not JSON ({error}); expected a calibration file of rtfusion") from error
+        if not isinstance(data, dict) or "schema" not in data:
+            raise CalibrationError(
+                f'{path}: no "schema" in it; expected a calibration file of rtfusion, schema {SCHEMA}'
+            )
+        if data["schema"] != SCHEMA or isinstance(data["schema"], bool):
+            raise CalibrationError(
+                f"{path}: schema {data['schema']!r}; this version of rtfusion reads schema {SCHEMA}. "
+                "Calibrate again, or use the version that wrote the file"
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise CalibrationError(f"{path}: {_first_problem(error)}") from error
+
+    def save(self, path: Path) -> None:
+        """Write the file; complete or not at all."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise CalibrationError(f"{path}: cannot be written ({error.strerror})") from error
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(self.model_dump(by_alias=True, mode="json"), indent=2)
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that change with any value in the file; carried by every fused frame."""
+        canonical = json.dumps(self.model_dump(by_alias=True, mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def homography_px(self) -> Matrix:
+        """``visible_from_thermal_px`` as an array."""
+        return np.array(self.visible_from_thermal_px, dtype=np.float64)
+
+    def scaled(self, *, visible_size_px: tuple[int, int], thermal_size_px: tuple[int, int]) -> Calibration:
+        """The same rig delivering other sizes of the same aspect.
+
+        Raises:
+            CalibrationError: a stream has another aspect, so it is another camera or a cropped mode.
+        """
+        for camera, size_px, word in (
+            (self.visible, visible_size_px, "visible"),
+            (self.thermal, thermal_size_px, "thermal"),
+        ):
+            calibrated, actual = camera.width_px / camera.height_px, size_px[0] / size_px[1]
+            if abs(actual / calibrated - 1.0) > SAME_ASPECT:
+                raise CalibrationError(
+                    f"the calibration is for a {word} camera of {camera.width_px}x{camera.height_px}, the stream is "
+                    f"{size_px[0]}x{size_px[1]}: another aspect, so another camera or a cropped mode. "
+                    "Calibrate this camera, or choose the mode that was calibrated"
+                )
+        new_from_visible = scale_px(from_px=self.visible.size_px, to_px=visible_size_px)
+        thermal_from_new = scale_px(from_px=thermal_size_px, to_px=self.thermal.size_px)
+        return self.model_copy(
+            update={
+                "visible": self.visible.scaled(visible_size_px),
+                "thermal": self.thermal.scaled(thermal_size_px),
+                "visible_from_thermal_px": _rows(_unit(new_from_visible @ self.homography_px @ thermal_from_new)),
+            }
+        )
+
+    def at_distance(self, distance_m: float) -> Calibration:
+        """The same rig looking at a plane ``distance_m`` in front of the thermal camera.
+
+        H = K_visible (R + t nᵀ / d) K_thermal⁻¹ with n = (0, 0, 1): Hartley and Zisserman, 2nd edition, section 13.1.
+
+        Raises:
+            CalibrationError: the file holds no pose or no intrinsics.
+        """
+        if self.visible_from_thermal is None or self.visible.intrinsics is None or self.thermal.intrinsics is None:
+            raise CalibrationError(
+                "the calibration holds no pose, only one homography: it cannot be moved to another distance. "
+                "Calibrate with a board, or leave --distance-m out"
+            )
+        rotation = np.array(self.visible_from_thermal.rotation)
+        translation_m = np.array(self.visible_from_thermal.translation_m)
+        plane = rotation + np.outer(translation_m, (0.0, 0.0, 1.0)) / distance_m
+        homography = np.array(self.visible.intrinsics) @ plane @ np.linalg.inv(np.array(self.thermal.intrinsics))
+        return self.model_copy(update={"visible_from_thermal_px": _rows(_unit(homography)), "distance_m": distance_m})
+
+
+def scale_px(*, from_px: tuple[int, int], to_px: tuple[int, int]) -> Matrix:
+    """(3, 3) matrix that takes pixel coordinates of one size to another: x -> s x + (s - 1) / 2.
+
+    Convention: pixel centers at integer coordinates, so the corner of the picture is at -0.5 in both sizes.
+    """
+    s_x, s_y = to_px[0] / from_px[0], to_px[1] / from_px[1]
+    return np.array([[s_x, 0.0, (s_x - 1.0) / 2.0], [0.0, s_y, (s_y - 1.0) / 2.0], [0.0, 0.0, 1.0]])
+
+
+def _unit(homography: Matrix) -> Matrix:
+    scaled: Matrix = homography / homography[2, 2]
+    return scaled
+
+
+def _rows(matrix: Matrix) -> Rows3x3:
+    if matrix.shape != (3, 3):
+        raise CalibrationError(f"a matrix has shape {matrix.shape}; expected (3, 3)")
+    a, b, c = ((float(x), float(y), float(z)) for x, y, z in matrix.tolist())
+    return a, b, c
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem: Any = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "file"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {where!r}; remove it, or check its spelling"
+    if problem["type"] == "missing":
+        return f"{where!r} is missing"
+    return f"{where!r}: {problem['msg']}"
