@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from rtfusion.engines import ENGINES, Engine, EngineStatus, Tensor, available, open_engine, resolve
+from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from tests import onnx_models
+
+TOLERANCE = 1e-5
+SIZE_PX = (24, 16)
+
+
+def images(*, size_px: tuple[int, int] = SIZE_PX, seed: int = 0) -> dict[str, Tensor]:
+    rng = np.random.default_rng(seed)
+    shape = (1, 1, size_px[1], size_px[0])
+    return {name: rng.random(shape, dtype=np.float32) for name in ("visible_y", "thermal")}
+
+
+def saved(folder: Path, model: onnx.ModelProto) -> Path:
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(params=ENGINES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(name: str, tmp_path: Path) -> Iterator[Engine]:
+    opened = open_engine(name, model=saved(tmp_path, onnx_models.average()), size_px=SIZE_PX, threads=1)
+    yield opened
+    opened.close()
+
+
+# --- held against numpy ---
+
+
+@pytest.mark.parametrize("size_px", [(24, 16), (1, 1), (13, 7), (640, 480)])
+def test_average_of_any_size(name: str, tmp_path: Path, size_px: tuple[int, int]) -> None:
+    engine = open_engine(name, model=saved(tmp_path, onnx_models.average()), size_px=size_px, threads=2)
+    inputs = images(size_px=size_px)
+    fused = engine.run(inputs=inputs)
+    assert fused.dtype == np.float32
+    assert fused.shape == (1, 1, size_px[1], size_px[0])
+    np.testing.assert_allclose(fused, (inputs["visible_y"] + inputs["thermal"]) / 2, rtol=0, atol=TOLERANCE)
+    engine.close()
+
+
+@pytest.mark.parametrize("enhance", [0.0, 0.3, 1.0])
+def test_a_scalar_input(name: str, tmp_path: Path, enhance: float) -> None:
+    engine = open_engine(name, model=saved(tmp_path, onnx_models.dial()), size_px=SIZE_PX, threads=1)
+    inputs = images()
+    fused = engine.run(inputs={**inputs, "enhance": np.full((1, 1, 1, 1), enhance, np.float32)})
+    expected = inputs["visible_y"] + enhance * (inputs["thermal"] - inputs["visible_y"])
+    np.testing.assert_allclose(fused, expected, rtol=0, atol=TOLERANCE)
+    engine.close()
+
+
+@pytest.mark.parametrize("size_px", [(24, 16), (64, 48), (4, 4)])
+def test_a_model_of_stride_4(name: str, tmp_path: Path, size_px: tuple[int, int]) -> None:
+    engine = open_engine(name, model=saved(tmp_path, onnx_models.stride_4()), size_px=size_px, threads=2)
+    inputs = images(size_px=size_px)
+    expected = onnx_models.blurred_mean(inputs["visible_y"][0, 0], inputs["thermal"][0, 0])
+    np.testing.assert_allclose(engine.run(inputs=inputs)[0, 0], expected, rtol=0, atol=TOLERANCE)
+    engine.close()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_openvino_in_half_precision_where_the_processor_has_it(tmp_path: Path, precision: str) -> None:
+    model = saved(tmp_path, onnx_models.stride_4())
+    inputs = images()
+    try:
+        engine = open_engine("openvino", model=model, size_px=SIZE_PX, threads=1, precision=precision)
+    except ConfigError as error:
+        assert f"does not compute in {precision}" in str(error)
+        return
+    expected = onnx_models.blurred_mean(inputs["visible_y"][0, 0], inputs["thermal"][0, 0])
+    np.testing.assert_allclose(engine.run(inputs=inputs)[0, 0], expected, rtol=0, atol=1e-2)
+    assert precision in engine.description
+    engine.close()
+
+
+# --- buffers ---
+
+
+def test_inputs_are_read_in_place_and_may_be_exchanged(engine: Engine) -> None:
+    inputs = images()
+    engine.run(inputs=inputs)
+    inputs["thermal"][:] = 1
+    np.testing.assert_allclose(engine.run(inputs=inputs), (inputs["visible_y"] + 1) / 2, rtol=0, atol=TOLERANCE)
+    others = images(seed=1)
+    expected = (others["visible_y"] + others["thermal"]) / 2
+    np.testing.assert_allclose(engine.run(inputs=others), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_the_output_is_one_buffer(engine: Engine) -> None:
+    first = engine.run(inputs=images())
+    assert np.shares_memory(first, engine.run(inputs=images(seed=1)))
+
+
+# --- what it says ---
+
+
+def test_nothing_is_imported_before_an_engine_is_opened() -> None:
+    code = "import sys, rtfusion.engines; rtfusion.engines.available(); print({'openvino', 'onnxruntime'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_description_says_what_runs(name: str, tmp_path: Path) -> None:
+    model = saved(tmp_path, onnx_models.average())
+    product = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}[name]
+    for threads, suffix in ((1, "1 thread"), (2, "2 threads")):
+        engine = open_engine(name, model=model, size_px=SIZE_PX, threads=threads)
+        assert re.fullmatch(rf"{product} \d+\.\d+\.\d+ CPU f32, {suffix}", engine.description)
+        assert engine.name == name
+        engine.close()
+
+
+def test_openvino_tells_the_threads_that_it_took(tmp_path: Path) -> None:
+    engine = open_engine("openvino", model=saved(tmp_path, onnx_models.average()), size_px=SIZE_PX, threads=10_000)
+    assert int(engine.description.split()[-2]) <= (os.cpu_count() or 1)
+    engine.close()
+
+
+def test_auto_is_openvino_where_it_is_installed(tmp_path: Path) -> None:
+    engine = open_engine("auto", model=saved(tmp_path, onnx_models.average()), size_px=SIZE_PX)
+    assert engine.name == "openvino"
+    engine.close()
+
+
+def test_auto_takes_the_next_engine_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    engine = open_engine("auto", model=saved(tmp_path, onnx_models.average()), size_px=SIZE_PX, threads=1)
+    assert engine.description.startswith("ONNX Runtime ")
+    engine.close()
+
+
+def test_available_names_versions_and_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    openvino, onnxruntime = available()
+    assert openvino.name == "openvino"
+    assert openvino.available
+    assert re.match(r"\d+\.", openvino.version or "")
+    assert onnxruntime == EngineStatus(name="onnxruntime", version=None, install="pip install 'rtfusion[onnxruntime]'")
+    assert not onnxruntime.available
+
+
+# --- what is missing or wrong ---
+
+
+def test_an_engine_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineUnavailable, match=r"pip install 'rtfusion\[onnxruntime\]'"):
+        resolve("onnxruntime")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineUnavailable, match="neither openvino nor onnxruntime is installed here"):
+        resolve("auto")
+
+
+def test_an_engine_that_is_installed_but_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rtfusion.engines.onnxruntime", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime.capi", None)
+    with pytest.raises(EngineUnavailable, match="onnxruntime is installed but fails to load"):
+        open_engine("onnxruntime", model=saved(tmp_path, onnx_models.average()), size_px=SIZE_PX)
+
+
+def test_an_engine_of_another_name() -> None:
+    with pytest.raises(ConfigError, match="no engine 'tensorrt'; there are auto, openvino, onnxruntime"):
+        resolve("tensorrt")
+
+
+def test_a_precision_of_another_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no precision 'int4'"):
+        open_engine(name, model=saved(tmp_path, onnx_models.average()), size_px=SIZE_PX, precision="int4")
+
+
+@pytest.mark.parametrize("data", [b"", b"not a model", onnx_models.average().SerializeToString()[:-20]])
+def test_a_file_that_is_no_model(name: str, tmp_path: Path, data: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"bad\.onnx is not a whole ONNX model"):
+        open_engine(name, model=path, size_px=SIZE_PX)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_file(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No such file"):
+        open_engine(name, model=tmp_path / "gone.onnx", size_px=SIZE_PX)
+
+
+def test_a_graph_the_engine_does_not_know(name: str, tmp_path: Path) -> None:
+    model = onnx_models.build([("Fuse", ["visible_y", "thermal"], "fused_y", {})], domain="somewhere.else")
+    with pytest.raises((ModelError, EngineError), match=r"model\.onnx"):
+        open_engine(name, model=saved(tmp_path, model), size_px=SIZE_PX)
+
+
+def test_a_model_with_other_names(name: str, tmp_path: Path) -> None:
+    model = onnx_models.build(
+        [("Add", ["vi", "ir"], "out", {})], inputs={"vi": (1, 1, 8, 8), "ir": (1, 1, 8, 8)}, outputs=["out"]
+    )
+    expected = "has the inputs vi, ir and the outputs out; expected visible_y, thermal .* and fused_y"
+    with pytest.raises(ModelError, match=expected):
+        open_engine(name, model=saved(tmp_path, model), size_px=(8, 8))
+
+
+def test_a_model_of_one_fixed_size(name: str, tmp_path: Path) -> None:
+    shape = (1, 1, 16, 24)
+    model = onnx_models.build(
+        [("Add", ["visible_y", "thermal"], "fused_y", {})], inputs={"visible_y": shape, "thermal": shape}
+    )
+    path = saved(tmp_path, model)
+    open_engine(name, model=path, size_px=(24, 16)).close()
+    if name == "onnxruntime":  # OpenVINO can reshape a model that was exported static
+        with pytest.raises(ModelError, match=r"visible_y is \[1, 1, 16, 24\]"):
+            open_engine(name, model=path, size_px=(32, 16))
+
+
+def test_a_scalar_without_a_fixed_shape(name: str, tmp_path: Path) -> None:
+    model = onnx_models.dial()
+    model.graph.input[2].type.tensor_type.shape.dim[0].dim_param = "N"
+    with pytest.raises(ModelError, match=r"model\.onnx: enhance is "):
+        open_engine(name, model=saved(tmp_path, model), size_px=SIZE_PX)
+
+
+def test_a_size_that_is_no_multiple_of_the_stride(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not take 22x16 images"):
+        open_engine(name, model=saved(tmp_path, onnx_models.stride_4()), size_px=(22, 16))
+
+
+def test_a_model_whose_output_has_another_size(name: str, tmp_path: Path) -> None:
+    model = onnx_models.build(
+        [
+            ("Add", ["visible_y", "thermal"], "sum", {}),
+            ("Conv", ["sum", "box"], "fused_y", {}),
+        ],
+        constants={"box": onnx_models.BOX},
+    )
+    with pytest.raises(ModelError, match=r"model\.onnx (makes|does not take)"):
+        open_engine(name, model=saved(tmp_path, model), size_px=SIZE_PX)
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown", "positional scalar", "size", "type", "gaps", "read-only"])
+def test_inputs_that_do_not_fit(engine: Engine, change: str) -> None:
+    inputs: dict[str, np.ndarray] = dict(images())
+    if change == "missing":
+        del inputs["thermal"]
+    elif change == "unknown":
+        inputs["ir"] = inputs.pop("thermal")
+    elif change == "positional scalar":
+        inputs["enhance"] = np.zeros((1, 1, 1, 1), np.float32)
+    elif change == "size":
+        inputs["thermal"] = images(size_px=(16, 24))["thermal"]
+    elif change == "type":
+        inputs["thermal"] = inputs["thermal"].astype(np.float64)
+    elif change == "gaps":
+        inputs["thermal"] = images(size_px=(48, 16))["thermal"][..., ::2]
+    else:
+        inputs["thermal"].flags.writeable = False
+    with pytest.raises(EngineError, match=r"the model takes visible_y, thermal|input thermal is .*; expected writable"):
+        engine.run(inputs=inputs)
+
+
+def test_closing_twice_and_running_after(engine: Engine) -> None:
+    engine.run(inputs=images())
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="closed; open it anew"):
+        engine.run(inputs=images())
