@@ -1,0 +1,46 @@
+"""From a pair to a fused frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtfusion.errors import ConfigError
+from rtfusion.fusion.base import Fuser, Luminance
+from rtfusion.fusion.overlay import Overlay
+
+FUSERS = ("average", "maximum", "pyramid", "overlay", "learned")
+
+__all__ = ["FUSERS", "Fuser", "Luminance", "Overlay", "open_method"]
+
+
+def open_method(
+    name: str,
+    *,
+    still: bool,
+    palette: str = "inferno",
+    threshold: float = 0.6,
+    opacity: float = 0.7,
+    model: Path | None = None,
+    engine: str = "auto",
+    threads: int | None = None,
+) -> Luminance | Overlay:
+    """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
+
+    Raises:
+        ConfigError: no fuser of that name, or `learned` without a model.
+    """
+    from rtfusion.fusion import classical
+
+    if name == "overlay":
+        return Overlay(palette=palette, threshold=threshold, opacity=opacity)
+    if name == "learned":
+        if model is None:
+            raise ConfigError("the learned fuser needs a model file: add --model FILE.onnx")
+        from rtfusion.fusion.learned import LearnedLuminance
+
+        return LearnedLuminance(model=model, engine=engine, threads=threads)
+    if name == "pyramid":
+        return classical.Pyramid(still=still)
+    if name in {"average", "maximum"}:
+        return classical.Average() if name == "average" else classical.Maximum()
+    raise ConfigError(f"no fuser {name!r}; there are {', '.join(FUSERS)}")

@@ -1,0 +1,74 @@
+"""Luminance, and putting a fused luminance back under the colors of the visible image.
+
+Convention: full-range BT.601, as OpenCV: Y = 0.299 R + 0.587 G + 0.114 B.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import cv2
+import numpy as np
+
+from rtfusion.types import Image8
+
+PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
+
+_IRONBOW_BGR = np.array(
+    [
+        (0, 0, 0),
+        (110, 0, 32),
+        (140, 0, 110),
+        (120, 0, 175),
+        (60, 40, 215),
+        (0, 100, 240),
+        (0, 160, 253),
+        (40, 220, 255),
+        (245, 250, 255),
+    ],
+    dtype=np.float64,
+)
+
+
+def luminance(visible: Image8) -> Image8:
+    """(H, W, 3) BGR or (H, W) gray to (H, W) luminance."""
+    return visible if visible.ndim == 2 else cast(Image8, cv2.cvtColor(visible, cv2.COLOR_BGR2GRAY))
+
+
+def as_bgr(image: Image8) -> Image8:
+    """(H, W) gray to (H, W, 3); a BGR image is returned as it is."""
+    return image if image.ndim == 3 else cast(Image8, cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+
+
+def compose(*, visible: Image8, visible_y: Image8, fused_y: Image8) -> Image8:
+    """Fused luminance with the chroma of the visible image: (H, W, 3) BGR, a fresh array.
+
+    In Y'CbCr, changing Y with Cb and Cr kept adds the same step to R, G and B; so that step is added to the visible image
+    directly, which skips two conversions and their rounding of the chroma. A gray visible image gives a gray result.
+    """
+    if visible.ndim == 2:
+        return as_bgr(fused_y)
+    step = cv2.subtract(fused_y, visible_y, dtype=cv2.CV_16S)
+    return cast(Image8, cv2.add(visible, cv2.merge([step, step, step]), dtype=cv2.CV_8U))
+
+
+def palette_bgr(name: str) -> Image8:
+    """The (256, 1, 3) BGR table of a palette, cold first."""
+    ramp = np.arange(256, dtype=np.uint8)[:, None]
+    if name == "white-hot":
+        return as_bgr(ramp)
+    if name == "black-hot":
+        return as_bgr(255 - ramp)
+    if name == "ironbow":
+        stops = np.linspace(0.0, 255.0, len(_IRONBOW_BGR))
+        channels = [np.interp(np.arange(256), stops, _IRONBOW_BGR[:, channel]) for channel in range(3)]
+        return np.round(np.stack(channels, axis=1)[:, None]).astype(np.uint8)
+    code = {"inferno": cv2.COLORMAP_INFERNO, "rainbow": cv2.COLORMAP_RAINBOW}[name]
+    table = cv2.applyColorMap(ramp, code)
+    # OpenCV's rainbow runs from red to violet: turned round, so that hot is red
+    return cast(Image8, np.ascontiguousarray(table[::-1]) if name == "rainbow" else table)
+
+
+def colorize(gray: Image8, table_bgr: Image8) -> Image8:
+    """(H, W) uint8 to (H, W, 3) BGR by a palette table."""
+    return cast(Image8, cv2.applyColorMap(gray, table_bgr))

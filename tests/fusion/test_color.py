@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtfusion.fusion.color import PALETTES, as_bgr, colorize, compose, luminance, palette_bgr
+
+
+def reference_compose(visible: np.ndarray, fused_y: np.ndarray) -> np.ndarray:
+    """Through Y'CbCr in float64: replace Y, keep Cb and Cr (BT.601, full range)."""
+    b, g, r = (visible[..., i].astype(np.float64) for i in range(3))
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    cb, cr = (b - y) / 1.772, (r - y) / 1.402
+    red = fused_y + 1.402 * cr
+    blue = fused_y + 1.772 * cb
+    green = (fused_y - 0.299 * red - 0.114 * blue) / 0.587
+    return np.clip(np.rint(np.stack([blue, green, red], axis=-1)), 0, 255).astype(np.uint8)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_compose_is_ycbcr_with_another_luminance(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    visible = rng.integers(0, 256, (16, 20, 3)).astype(np.uint8)
+    fused_y = rng.integers(0, 256, (16, 20)).astype(np.uint8)
+    composed = compose(visible=visible, visible_y=luminance(visible), fused_y=fused_y)
+    # the luminance of the visible image is rounded to a whole level before the step is taken
+    assert np.abs(composed.astype(int) - reference_compose(visible, fused_y)).max() <= 1
+
+
+def test_unchanged_luminance_gives_the_visible_image_back_exactly() -> None:
+    visible = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    y = luminance(visible)
+    np.testing.assert_array_equal(compose(visible=visible, visible_y=y, fused_y=y), visible)
+
+
+def test_gray_visible_gives_three_equal_channels() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (16, 16)).astype(np.uint8)
+    fused_y = 255 - gray
+    composed = compose(visible=gray, visible_y=gray, fused_y=fused_y)
+    for channel in range(3):
+        np.testing.assert_array_equal(composed[..., channel], fused_y)
+
+
+def test_gray_stored_as_color_gets_no_cast() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (16, 16)).astype(np.uint8)
+    composed = compose(visible=as_bgr(gray), visible_y=luminance(as_bgr(gray)), fused_y=255 - gray)
+    np.testing.assert_array_equal(composed, as_bgr(255 - gray))
+
+
+def test_luminance_is_bt601() -> None:
+    for bgr, expected in (((255, 0, 0), 29), ((0, 255, 0), 150), ((0, 0, 255), 76), ((255, 255, 255), 255)):
+        assert luminance(np.full((2, 2, 3), bgr, dtype=np.uint8))[0, 0] == expected
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_palettes_run_from_cold_to_hot(name: str) -> None:
+    table = palette_bgr(name)
+    assert table.shape == (256, 1, 3)
+    assert table.dtype == np.uint8
+    brightness = cv2.cvtColor(table, cv2.COLOR_BGR2GRAY).ravel().astype(int)
+    if name == "black-hot":
+        assert brightness[0] == 255
+        assert brightness[-1] == 0
+    elif name == "rainbow":
+        assert table[0, 0, 0] > table[0, 0, 2], "cold is blue"
+        assert table[-1, 0, 2] > table[-1, 0, 0], "hot is red"
+    else:
+        assert np.all(np.diff(brightness) >= -1)
+        assert brightness[-1] > brightness[0] + 150
+    gray = np.arange(256, dtype=np.uint8)[None]
+    np.testing.assert_array_equal(colorize(gray, table)[0], table[:, 0])

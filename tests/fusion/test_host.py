@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rtfusion.errors import CalibrationError, ConfigError
+from rtfusion.fusion import FUSERS, open_method
+from rtfusion.fusion.host import HostFuser
+from rtfusion.registration import Calibration
+from rtfusion.telemetry import Telemetry
+from rtfusion.thermal import GainControl
+from rtfusion.types import Band, FramePair, Image
+from tests.support import MS, make_frame
+
+
+def pair_of(visible: Image, thermal: Image, *, timestamp_ms: float = 0.0) -> FramePair:
+    return FramePair(
+        visible=make_frame(Band.VISIBLE, round(timestamp_ms * MS), image=visible, name="street"),
+        thermal=make_frame(Band.THERMAL, round((timestamp_ms + 5) * MS), image=thermal),
+        sequence=7,
+    )
+
+
+def fuser(
+    name: str = "average", *, calibration: Calibration | None = None, grid: str = "visible", **options: object
+) -> HostFuser:
+    return HostFuser(
+        name=name,
+        method=open_method(name, still=True, **options),  # type: ignore[arg-type]
+        gain=GainControl(),
+        calibration=calibration,
+        grid=grid,
+        telemetry=Telemetry(),
+    )
+
+
+def shifted(dx: float) -> Calibration:
+    return Calibration.from_homography(
+        visible_from_thermal_px=np.array([[1.0, 0.0, dx], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+        visible_size_px=(64, 48),
+        thermal_size_px=(64, 48),
+    )
+
+
+def test_everything_is_carried_through() -> None:
+    calibration = shifted(0.0)
+    fused = fuser(calibration=calibration)(
+        pair_of(np.full((48, 64, 3), 100, np.uint8), np.full((48, 64), 50, np.uint8), timestamp_ms=40)
+    )
+    assert fused.sequence == 7
+    assert fused.timestamp_ns == 40 * MS
+    assert fused.skew_ns == 5 * MS
+    assert fused.fuser == "average"
+    assert fused.name == "street"
+    assert fused.calibration_id == calibration.id
+    assert fused.thermal_state == {}
+    assert (fused.image == 75).all()
+
+
+@pytest.mark.parametrize("name", [name for name in FUSERS if name != "learned"])
+@pytest.mark.parametrize("thermal_size", [(48, 64), (24, 32), (96, 128)])
+@pytest.mark.parametrize("gray_visible", [False, True])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_every_fuser_gives_bgr_on_the_visible_grid(
+    name: str, thermal_size: tuple[int, int], gray_visible: bool, bits: int
+) -> None:
+    rng = np.random.default_rng(0)
+    visible = rng.integers(0, 256, (48, 64) if gray_visible else (48, 64, 3)).astype(np.uint8)
+    thermal = rng.integers(0, 256, thermal_size).astype(np.uint8)
+    if bits == 16:
+        thermal = thermal.astype(np.uint16) * 8 + 7000
+    fused = fuser(name)(pair_of(visible, thermal))
+    assert fused.image.shape == (48, 64, 3)
+    assert fused.thermal.shape == (48, 64)
+    if gray_visible and name != "overlay":
+        assert (fused.image[..., 0] == fused.image[..., 2]).all()
+    if bits == 16:
+        assert fused.thermal_state["low_counts"] >= 7000
+
+
+def test_where_the_thermal_camera_does_not_see_the_visible_image_is_untouched() -> None:
+    visible = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    thermal = np.full((48, 64), 200, np.uint8)
+    for name in ("average", "maximum", "pyramid", "overlay"):
+        fused = fuser(name, calibration=shifted(30.0))(pair_of(visible, thermal))
+        np.testing.assert_array_equal(fused.image[:, :29], visible[:, :29], err_msg=name)
+        assert np.abs(fused.image[:, 45:].astype(int) - visible[:, 45:]).mean() > 10, name
+
+
+def test_on_the_thermal_grid_what_only_the_thermal_camera_sees_is_shown_gray() -> None:
+    visible = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    thermal = np.tile(np.arange(64, dtype=np.uint8) * 3, (48, 1))
+    fused = fuser("average", calibration=shifted(30.0), grid="thermal")(pair_of(visible, thermal))
+    assert fused.image.shape == (48, 64, 3)
+    alone = fused.image[:, 35:]
+    for channel in range(3):
+        np.testing.assert_allclose(alone[..., channel], thermal[:, 35:], atol=1)
+
+
+def test_a_new_size_in_mid_stream_gets_its_own_registration() -> None:
+    fuse = fuser("average")
+    assert fuse(pair_of(np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8))).image.shape == (48, 64, 3)
+    assert fuse(pair_of(np.zeros((96, 128, 3), np.uint8), np.zeros((48, 64), np.uint8))).image.shape == (96, 128, 3)
+
+
+def test_a_calibration_of_other_cameras_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="another aspect"):
+        fuser(calibration=shifted(0.0)).prepare(visible_size_px=(100, 48), thermal_size_px=(64, 48))
+
+
+def test_counts_in_the_visible_stream_are_refused() -> None:
+    with pytest.raises(ConfigError, match="exchanged"):
+        fuser()(pair_of(np.zeros((48, 64), np.uint16), np.zeros((48, 64), np.uint8)))
+
+
+def test_unknown_fuser_and_missing_model() -> None:
+    with pytest.raises(ConfigError, match="there are average"):
+        open_method("average2", still=True)
+    with pytest.raises(ConfigError, match="--model"):
+        open_method("learned", still=True)
+
+
+def test_overlay_paints_only_what_is_warm() -> None:
+    visible = np.full((48, 64, 3), (40, 80, 120), np.uint8)
+    thermal = np.full((48, 64), 60, np.uint8)
+    thermal[10:20, 10:20] = 250
+    fused = fuser("overlay", palette="white-hot", threshold=0.6, opacity=0.5)(pair_of(visible, thermal))
+    np.testing.assert_array_equal(fused.image[30:], visible[30:])
+    np.testing.assert_allclose(fused.image[15, 15], (np.array([40, 80, 120]) + 250) / 2, atol=1)
+
+
+def test_stages_are_timed() -> None:
+    telemetry = Telemetry()
+    fuse = HostFuser(
+        name="pyramid",
+        method=open_method("pyramid", still=False),
+        gain=GainControl(),
+        calibration=None,
+        grid="visible",
+        telemetry=telemetry,
+    )
+    for i in range(3):
+        fuse(pair_of(np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8), timestamp_ms=i * 33))
+    stages = telemetry.snapshot()["stages_ms"]
+    assert {"tone", "register", "fuse", "compose"} <= set(stages)
+    assert all(stages[stage]["count"] == 3 for stage in ("tone", "register", "fuse", "compose"))
