@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import itertools
+import logging
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from rtfusion.errors import SinkError
+from rtfusion.sinks import open_sink
+from rtfusion.sinks.video import _mp4_flags
+
+SECOND_NS = 1_000_000_000
+BARS_BGR = [
+    (0, 0, 255),
+    (0, 255, 0),
+    (255, 0, 0),
+    (255, 255, 255),
+    (0, 0, 0),
+    (128, 128, 128),
+    (30, 90, 200),
+    (200, 60, 9),
+]
+
+
+def decoded(path: Path) -> list[av.VideoFrame]:
+    with av.open(path) as container:
+        return list(container.decode(video=0))
+
+
+def times_s(path: Path) -> list[float]:
+    return [float(frame.pts * frame.time_base) for frame in decoded(path)]
+
+
+def top_boxes(path: Path) -> list[bytes]:
+    """The names of the outermost boxes of an MP4 file."""
+    data, at, names = path.read_bytes(), 0, []
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        names.append(data[at + 4 : at + 8])
+        at += size
+    return names
+
+
+def bars(width_px: int, height_px: int) -> np.ndarray:
+    image = np.zeros((height_px, width_px, 3), np.uint8)
+    step = width_px // len(BARS_BGR)
+    for index, color in enumerate(BARS_BGR):
+        image[:, index * step :] = color
+    return image
+
+
+@pytest.mark.parametrize(
+    "target", ["out.mp4", "out.mov", "out.mkv", "out.avi", "out.mkv?codec=ffv1", "out.avi?codec=ffv1"]
+)
+def test_every_frame_arrives(target, tmp_path, make_context, make_frame):
+    sink = open_sink(f"video:{tmp_path / target}", context=make_context())
+    for sequence in range(50):
+        sink.write(make_frame(sequence))
+    sink.close(aborted=False)
+    sink.close(aborted=False)
+    frames = decoded(tmp_path / target.partition("?")[0])
+    assert len(frames) == 50
+    assert {(frame.width, frame.height) for frame in frames} == {(64, 48)}
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_times_are_those_of_the_frames(name, tmp_path, make_context, make_frame):
+    stamps_ms = [5000, 5010, 5050, 5051, 5400, 6400, 7000, 11000]
+    sink = open_sink(str(tmp_path / name), context=make_context())
+    for sequence, stamp_ms in enumerate(stamps_ms):
+        sink.write(make_frame(sequence, timestamp_ns=stamp_ms * 1_000_000))
+    sink.close(aborted=False)
+    expected_s = [(stamp_ms - 5000) / 1000 for stamp_ms in stamps_ms]
+    assert times_s(tmp_path / name) == pytest.approx(expected_s, abs=1e-5)
+
+
+def test_constant_rate_stays_constant_and_the_last_frame_lasts(tmp_path, make_context, make_frame):
+    sink = open_sink(str(tmp_path / "out.mp4"), context=make_context(rate_hz=30000 / 1001))
+    for sequence in range(60):
+        sink.write(make_frame(sequence, timestamp_ns=sequence * SECOND_NS * 1001 // 30000))
+    sink.close(aborted=False)
+    with av.open(tmp_path / "out.mp4") as container:
+        stream = container.streams.video[0]
+        assert stream.frames == 60
+        assert stream.average_rate == Fraction(30000, 1001)
+        assert stream.duration * stream.time_base == Fraction(60 * 1001, 30000)
+
+
+def test_equal_stamps_still_increase(tmp_path, make_context, make_frame):
+    sink = open_sink(str(tmp_path / "out.mp4"), context=make_context())
+    for sequence in range(5):
+        sink.write(make_frame(sequence, timestamp_ns=7))
+    sink.close(aborted=False)
+    stamps_s = times_s(tmp_path / "out.mp4")
+    assert len(stamps_s) == 5
+    assert all(before < after for before, after in itertools.pairwise(stamps_s))
+
+
+def test_a_key_frame_every_second_whatever_the_rate(tmp_path, make_context, make_frame):
+    sink = open_sink(str(tmp_path / "out.mp4"), context=make_context(rate_hz=25))
+    still = make_frame(0).image
+    for sequence in range(45):
+        sink.write(make_frame(sequence, image=still, timestamp_ns=sequence * SECOND_NS // 9))
+    sink.close(aborted=False)
+    keys_s = [float(frame.pts * frame.time_base) for frame in decoded(tmp_path / "out.mp4") if frame.key_frame]
+    assert keys_s == [0, 1, 2, 3, 4]
+
+
+def test_a_finished_mp4_is_an_ordinary_one(tmp_path, make_context, make_frame):
+    sink = open_sink(str(tmp_path / "out.mp4"), context=make_context())
+    for sequence in range(100):
+        sink.write(make_frame(sequence))
+    sink.close(aborted=False)
+    boxes = top_boxes(tmp_path / "out.mp4")
+    assert boxes.count(b"moov") == boxes.count(b"mdat") == 1
+    assert b"moof" not in boxes
+
+
+def test_ffv1_is_exact(tmp_path, make_context, make_frame):
+    frames = [make_frame(sequence, size_px=(63, 47)) for sequence in range(3)]
+    sink = open_sink(f"video:{tmp_path}/out.mkv?codec=ffv1", context=make_context())
+    for frame in frames:
+        sink.write(frame)
+    sink.close(aborted=False)
+    for frame, found in zip(frames, decoded(tmp_path / "out.mkv"), strict=True):
+        np.testing.assert_array_equal(found.to_ndarray(format="bgr24"), frame.image)
+
+
+@pytest.mark.parametrize("size_px", [(640, 480), (1280, 720)])
+def test_colors_come_back(size_px, tmp_path, make_context, make_frame):
+    image = bars(*size_px)
+    sink = open_sink(str(tmp_path / "out.mp4"), context=make_context())
+    for sequence in range(3):
+        sink.write(make_frame(sequence, image=image))
+    sink.close(aborted=False)
+    first = decoded(tmp_path / "out.mp4")[0]
+    assert (first.colorspace, first.color_range) == (6, 1)  # BT.601, 16 to 235
+    read, by_opencv = cv2.VideoCapture(str(tmp_path / "out.mp4")).read()
+    assert read
+    step = size_px[0] // len(BARS_BGR)
+    for found in (first.to_ndarray(format="bgr24"), by_opencv):
+        middles = found[size_px[1] // 2, step // 2 :: step]
+        np.testing.assert_allclose(middles.astype(int), BARS_BGR, atol=3)
+
+
+def test_odd_sizes_repeat_the_edge_and_say_so_once(tmp_path, make_context, make_frame, caplog):
+    image = np.full((47, 63, 3), 40, np.uint8)
+    image[:, -1] = image[-1] = 200
+    sink = open_sink(str(tmp_path / "out.mp4"), context=make_context())
+    with caplog.at_level(logging.WARNING):
+        for sequence in range(3):
+            sink.write(make_frame(sequence, image=image))
+    sink.close(aborted=False)
+    found = decoded(tmp_path / "out.mp4")[0].to_ndarray(format="bgr24")
+    assert found.shape == (48, 64, 3)
+    assert found[:, -1].min() > 180
+    assert found[-1].min() > 180
+    assert found[:44, :60].max() < 60
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}/out.mp4: H.264 holds even sizes only; 63x47 is padded to 64x48 by repeating its last column or row"
+    ]
+
+
+def test_size_change_ends_the_file_and_keeps_it(tmp_path, make_context, make_frame):
+    sink = open_sink(str(tmp_path / "out.mp4"), context=make_context())
+    for sequence in range(5):
+        sink.write(make_frame(sequence))
+    with pytest.raises(SinkError, match=r"changed from 64x48 to 48x64 in mid-run"):
+        sink.write(make_frame(5, size_px=(48, 64)))
+    sink.close(aborted=True)
+    assert len(decoded(tmp_path / "out.mp4")) == 5
+
+
+def test_a_size_the_encoder_cannot_do_leaves_no_file(tmp_path, make_context, make_frame):
+    sink = open_sink(f"video:{tmp_path}/out.mkv?codec=ffv1", context=make_context())
+    with pytest.raises(SinkError, match="the ffv1 encoder failed"):
+        sink.write(make_frame(0, size_px=(1, 1)))
+    with pytest.raises(SinkError):
+        sink.close(aborted=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("aborted", [True, False])
+def test_without_a_frame_there_is_no_file(aborted, tmp_path, make_context):
+    open_sink(str(tmp_path / "out.mp4"), context=make_context()).close(aborted=aborted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_file(tmp_path, make_context, make_frame):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"x" * 1_000_000)
+    sink = open_sink(str(path), context=make_context(overwrite=True))
+    for sequence in range(3):
+        sink.write(make_frame(sequence))
+    sink.close(aborted=False)
+    assert len(decoded(path)) == 3
+    assert b"xxxx" not in path.read_bytes()
+
+
+def test_read_only_and_sliced_images_are_taken(tmp_path, make_context, make_frame):
+    image = make_frame(0, size_px=(128, 96)).image[::2, ::2]
+    image.flags.writeable = False
+    sink = open_sink(f"video:{tmp_path}/out.mkv?codec=ffv1", context=make_context())
+    sink.write(make_frame(0, image=image))
+    sink.close(aborted=False)
+    np.testing.assert_array_equal(decoded(tmp_path / "out.mkv")[0].to_ndarray(format="bgr24"), image)
+
+
+def test_old_ffmpeg_gives_fragments_and_says_so(caplog):
+    assert "hybrid_fragmented" in _mp4_flags((61, 7, 100))
+    assert caplog.records == []
+    assert "empty_moov" in _mp4_flags((61, 1, 100))
+    assert "older than 7.1" in caplog.text
+
+
+WRITER = """
+import resource, sys
+import numpy as np
+from rtfusion.errors import SinkError
+from rtfusion.sinks import SinkContext, open_sink
+from rtfusion.types import FusedFrame
+
+def frame(sequence):
+    image = np.roll(noise, sequence, axis=1).copy()
+    return FusedFrame(image=image, visible=image, thermal=image[:, :, 0], timestamp_ns=sequence * 1_000_000_000 // 30,
+                      thermal_timestamp_ns=0, received_ns=0, sequence=sequence, fuser="pyramid")
+
+path, frames, limit = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+sink = open_sink(path, context=SinkContext(rate_hz=30.0, live=False, session="run"))
+failed = None
+try:
+    for sequence in range(frames):
+        sink.write(frame(sequence))
+    if not limit:
+        print("written", flush=True)
+        sys.stdin.read()
+except SinkError as error:
+    failed = f"write: {error}"
+try:
+    sink.close(aborted=failed is not None)
+except SinkError as error:
+    failed = f"{failed} close: {error}"
+print(failed, flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov", "out.avi"])
+def test_a_killed_run_leaves_a_file_that_plays(name, tmp_path, child_environment):
+    arguments = [sys.executable, "-c", WRITER, str(tmp_path / name), "200", "0"]
+    with subprocess.Popen(arguments, env=child_environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"written\n"
+        writer.send_signal(signal.SIGKILL)
+    assert writer.returncode == -signal.SIGKILL
+    frames = decoded(tmp_path / name)
+    assert len(frames) >= 200 - 60
+
+
+def full_disk(path: Path, *, frames: int = 100, limit: int, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, str(path), str(frames), str(limit)],
+        env=environment, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.avi"])
+def test_full_disk_in_mid_run_is_reported_and_what_is_there_plays(name, tmp_path, child_environment):
+    whole = tmp_path / f"whole-{name}"
+    assert full_disk(whole, frames=160, limit=1 << 30, environment=child_environment) == "None"
+    said = full_disk(tmp_path / name, frames=160, limit=whole.stat().st_size // 2, environment=child_environment)
+    assert said.startswith(f"write: {tmp_path / name}: File too large after 0.")
+    assert "kept and plays" in said
+    assert "close" not in said
+    assert 60 <= len(decoded(tmp_path / name)) < 120
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 400, 1200])
+def test_no_room_for_the_index_of_an_mp4_costs_a_second_and_not_the_file(missing_bytes, tmp_path, child_environment):
+    whole = tmp_path / "whole.mp4"
+    assert full_disk(whole, limit=1 << 30, environment=child_environment) == "None"
+    limit = whole.stat().st_size - missing_bytes
+    said = full_disk(tmp_path / "out.mp4", limit=limit, environment=child_environment)
+    assert said.startswith(f"None close: {tmp_path / 'out.mp4'}: File too large")
+    assert len(decoded(tmp_path / "out.mp4")) == 90
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_a_file_that_holds_no_picture_is_removed(name, tmp_path, child_environment):
+    said = full_disk(tmp_path / name, limit=700, environment=child_environment)
+    assert "File too large after 0.0 MB" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.shared
+def test_a_real_recording_keeps_its_frames_and_times(shared_data, tmp_path, make_context, make_frame):
+    source = shared_data / "video" / "m3svd_0111_1716" / "vi.mp4"
+    sink = open_sink(str(tmp_path / "out.mp4"), context=make_context())
+    stamps_s = []
+    for sequence, frame in enumerate(decoded(source)):
+        stamps_s.append(float(frame.pts * frame.time_base))
+        image = frame.to_ndarray(format="bgr24")
+        sink.write(make_frame(sequence, image=image, timestamp_ns=round(stamps_s[-1] * SECOND_NS)))
+    sink.close(aborted=False)
+    assert len(stamps_s) == 151
+    assert times_s(tmp_path / "out.mp4") == pytest.approx([stamp_s - stamps_s[0] for stamp_s in stamps_s], abs=1e-4)
