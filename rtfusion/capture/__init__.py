@@ -1,0 +1,85 @@
+"""Sources of frames: video files, folders of images, cameras, the synthetic scene; opened by URI or bare path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtfusion.capture.base import Source, StreamInfo
+from rtfusion.capture.uri import SourceUri, parse_source, read_query, same_place
+from rtfusion.clock import MONOTONIC, Clock
+from rtfusion.errors import ConfigError
+from rtfusion.types import Band
+
+__all__ = ["Source", "StreamInfo", "open_pair", "open_source", "source_path"]
+
+
+def open_source(uri: str, *, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC) -> Source:
+    """Open a video file, a folder of images, a camera or the synthetic scene.
+
+    ``loop`` plays a recording that many times, ``pace`` at its own speed; neither means anything to a camera.
+
+    Raises:
+        ConfigError: the URI is wrong.
+        CaptureError: the source cannot be opened.
+    """
+    _check_loop(loop)
+    return _open(parse_source(uri), text=uri, band=band, loop=loop, pace=pace, clock=clock)
+
+
+def open_pair(
+    *, visible: str, thermal: str, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC
+) -> tuple[Source, Source]:
+    """Open two sources, both or none: (visible, thermal). Two folders of images are matched by the names of the files.
+
+    Raises:
+        ConfigError: a URI is wrong, both name the same thing, or two folders have no image name in common.
+        CaptureError: a source cannot be opened.
+    """
+    _check_loop(loop)
+    visible_uri, thermal_uri = parse_source(visible), parse_source(thermal)
+    if same_place(visible_uri, thermal_uri):
+        raise ConfigError(
+            f"visible and thermal are the same source ({visible_uri.text} and {thermal_uri.text}); "
+            "give two different ones, `rtfusion devices` lists the cameras"
+        )
+    if visible_uri.scheme == thermal_uri.scheme == "images":
+        from rtfusion.capture.images import open_image_pair
+
+        return open_image_pair(visible=visible_uri, thermal=thermal_uri, loop=loop, pace=pace, clock=clock)
+    first = _open(visible_uri, text=visible, band=Band.VISIBLE, loop=loop, pace=pace, clock=clock)
+    try:
+        return first, _open(thermal_uri, text=thermal, band=Band.THERMAL, loop=loop, pace=pace, clock=clock)
+    except BaseException:
+        first.close()
+        raise
+
+
+def source_path(uri: str) -> Path | None:
+    """The file, folder or device that a source reads; None for the synthetic scene."""
+    parsed = parse_source(uri)
+    return None if parsed.scheme == "synthetic" else parsed.path
+
+
+def _open(uri: SourceUri, *, text: str, band: Band, loop: int, pace: bool, clock: Clock) -> Source:
+    """Open what was taken apart. Each kind is imported only when it is used: most pull in a heavy library."""
+    if uri.scheme == "synthetic":
+        from rtfusion.capture.synthetic import open_synthetic
+
+        return open_synthetic(text, band=band, loop=loop, pace=pace, clock=clock)
+    if uri.scheme == "v4l2":
+        from rtfusion.capture.v4l2 import open_v4l2
+
+        return open_v4l2(uri, band=band, clock=clock)
+    if uri.scheme == "images":
+        from rtfusion.capture.images import open_images
+
+        return open_images(uri, band=band, loop=loop, pace=pace, clock=clock)
+    from rtfusion.capture.video import VideoSource
+
+    read_query(uri, {})
+    return VideoSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
+
+
+def _check_loop(loop: int) -> None:
+    if loop < 1:
+        raise ConfigError(f"loop is {loop}; expected 1 or more")

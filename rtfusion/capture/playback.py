@@ -1,0 +1,136 @@
+"""What all recordings share: stamps that only go up, playing at their own speed, closing from another thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from dataclasses import replace
+from fractions import Fraction
+
+from rtfusion.clock import NS_PER_S, Clock
+from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream
+from rtfusion.types import Frame
+
+CLOSE_TIMEOUT_S = 2.0
+"""Longest wait of `Playback.close` for a read in progress, which only a file system that hangs can use up."""
+
+
+class Timeline:
+    """Presentation stamps of a file as nanoseconds since its first frame: strictly increasing, also over loops.
+
+    A stamp that is missing or does not increase is replaced by the one before plus the nominal period.
+    """
+
+    def __init__(self, *, rate_hz: float) -> None:
+        self.rate_hz = rate_hz
+        self.period_ns = round(NS_PER_S / rate_hz)
+        self.repaired = 0
+        self._base_ns: int | None = None
+        self._last_ns: int | None = None
+
+    @property
+    def next_ns(self) -> int:
+        """Where the next frame lies when it keeps to the nominal rate."""
+        return 0 if self._last_ns is None else self._last_ns + self.period_ns
+
+    def restart(self) -> None:
+        """The next stamp is of a first frame again: it follows what was played so far by one period."""
+        self._base_ns = None
+
+    def stamp(self, pts: int | None, time_base: Fraction) -> int:
+        """The stamp of the next frame; ``pts`` counts units of ``time_base`` seconds from any origin."""
+        expected_ns = self.next_ns
+        timestamp_ns = expected_ns
+        if pts is not None:
+            pts_ns = pts * time_base.numerator * NS_PER_S // time_base.denominator
+            if self._base_ns is None:
+                self._base_ns = pts_ns - expected_ns
+            timestamp_ns = pts_ns - self._base_ns
+        if pts is None or (self._last_ns is not None and timestamp_ns <= self._last_ns):
+            timestamp_ns = expected_ns
+            self.repaired += 1
+        self._last_ns = timestamp_ns
+        return timestamp_ns
+
+
+class Playback:
+    """Hands out the frames of a recording as fast as they are asked for or, with ``pace``, not before they are due.
+
+    A frame is due its timestamp after the first read. A frame that was held back counts as received when it was due.
+    One thread reads; `close` may come from another and wakes it.
+    """
+
+    def __init__(self, frames: Generator[Frame, None, None], *, pace: bool, clock: Clock) -> None:
+        self._frames = frames
+        self._pace = pace
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._closed = threading.Event()
+        self._waiting: Frame | None = None
+        self._peeked: Frame | None = None
+        self._anchor_ns: int | None = None
+        self._error: CaptureError | None = None
+
+    def peek(self) -> Frame:
+        """The first frame, which the first read returns again.
+
+        Raises:
+            EndOfStream, CaptureError: as `read`.
+        """
+        if self._peeked is None:
+            self._peeked = self._waiting = self._advance()
+        return self._peeked
+
+    def read(self, *, timeout_s: float) -> Frame:
+        """The next frame.
+
+        Raises:
+            EndOfStream: there is none, or the source was closed.
+            CaptureTimeout: the next frame is not due within ``timeout_s``; it stays the next one.
+            CaptureError: whatever the frames raise; again on every later read.
+        """
+        with self._reading:
+            if self._closed.is_set():
+                raise EndOfStream("the source was closed")
+            if self._waiting is None:
+                self._waiting = self._advance()
+            frame = self._waiting
+            if self._pace:
+                handed_over_ns = self._hold_back(frame, timeout_s=timeout_s)
+            else:
+                handed_over_ns = self._clock.now_ns() if frame is self._peeked else 0
+            self._waiting = self._peeked = None
+        return frame if frame.received_ns >= handed_over_ns else replace(frame, received_ns=handed_over_ns)
+
+    def close(self) -> None:
+        """End the playback and let the frames release what they hold."""
+        self._closed.set()
+        if self._reading.acquire(timeout=CLOSE_TIMEOUT_S):
+            try:
+                self._frames.close()
+            finally:
+                self._reading.release()
+
+    def _advance(self) -> Frame:
+        if self._error is not None:
+            raise self._error
+        try:
+            return next(self._frames)
+        except StopIteration:
+            raise EndOfStream("the recording is over") from None
+        except CaptureError as error:
+            self._error = error
+            raise
+
+    def _hold_back(self, frame: Frame, *, timeout_s: float) -> int:
+        """Wait until the frame is due; when that was."""
+        now_ns = self._clock.now_ns()
+        if self._anchor_ns is None:
+            self._anchor_ns = now_ns - frame.timestamp_ns
+        due_ns = self._anchor_ns + frame.timestamp_ns
+        limit_ns = now_ns + round(timeout_s * NS_PER_S)
+        if not self._clock.sleep_until_ns(min(due_ns, limit_ns), wake=self._closed):
+            raise EndOfStream("the source was closed")
+        if due_ns > limit_ns:
+            raise CaptureTimeout(f"no frame within {timeout_s:g} s; the next one is due later")
+        return due_ns

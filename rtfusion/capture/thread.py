@@ -1,0 +1,68 @@
+"""One thread per source: read frames, hand them to the mailbox."""
+
+from __future__ import annotations
+
+import threading
+
+from rtfusion.capture.base import Source
+from rtfusion.clock import MONOTONIC, Clock
+from rtfusion.errors import CaptureTimeout, EndOfStream, StreamLost
+from rtfusion.mailbox import Closed, Mailbox
+from rtfusion.telemetry import Telemetry
+from rtfusion.types import Frame
+
+READ_TIMEOUT_S = 0.5
+SILENT_S = 5.0
+"""A live source that delivers nothing for this long is lost."""
+
+
+class CaptureThread:
+    """Moves frames from a source to a mailbox until the source ends, breaks or is closed."""
+
+    def __init__(
+        self, source: Source, mailbox: Mailbox[Frame], *, telemetry: Telemetry, clock: Clock = MONOTONIC
+    ) -> None:
+        self._source = source
+        self._mailbox = mailbox
+        self._telemetry = telemetry
+        self._clock = clock
+        self._thread = threading.Thread(target=self._run, name=f"capture-{source.info.band.value}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self, *, timeout_s: float) -> bool:
+        """Close the source and wait for the thread; False when it did not end in time."""
+        self._mailbox.close()
+        self._source.close()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._read_all()
+        except Closed:
+            pass
+        except EndOfStream:
+            self._mailbox.finish()
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread, which raises it
+            self._mailbox.fail(error)
+
+    def _read_all(self) -> None:
+        band = self._source.info.band
+        heard_ns = self._clock.now_ns()
+        while True:
+            try:
+                frame = self._source.read(timeout_s=READ_TIMEOUT_S)
+            except CaptureTimeout:
+                silent_s = (self._clock.now_ns() - heard_ns) / 1e9
+                if self._source.info.live and silent_s > SILENT_S:
+                    raise StreamLost(
+                        f"{self._source.info.uri}: no frame for {silent_s:.1f} s; is the {band.value} camera still connected?"
+                    ) from None
+                continue
+            heard_ns = self._clock.now_ns()
+            self._telemetry.frame_read(band, decode_ns=heard_ns - frame.received_ns)
+            self._mailbox.put(frame)

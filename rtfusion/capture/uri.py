@@ -1,0 +1,198 @@
+"""What a user writes to name a source, taken apart: scheme, target, query.
+
+============================================  ==================================================================
+``clip.mp4``, ``file:clip.mp4``, ``video:``   what the path is decides: a file is a video, a folder (or one
+                                              image) is images, ``/dev/video*`` is a camera
+``images:frames?fps=25``                      a folder of images; with ``fps`` it is a video, without it is stills
+``v4l2:/dev/video0?size=640x480&fps=30``      a camera
+``synthetic:?...``                            the generated scene
+============================================  ==================================================================
+
+A ``?`` that is part of the name of an existing file or folder stays with the name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from rtfusion.errors import CaptureError, ConfigError
+
+SCHEMES = ("file", "video", "images", "v4l2", "synthetic")
+IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
+
+_PATH_SCHEMES = ("file", "video")
+_NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "srt", "udp", "tcp", "http", "https")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_USER_INFO = re.compile(r"(?<=://)\S*@")
+_SECRET = re.compile(r"([?&](?:user|username|password|passwd|pwd|token|secret|key|auth)=)[^&]*", re.IGNORECASE)
+_V4L2_MAJOR = 81
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceUri:
+    """A source, taken apart and not yet opened."""
+
+    scheme: str
+    """``video``, ``images``, ``v4l2`` or ``synthetic``: what kind of source it is."""
+    target: str
+    """The path; empty for ``synthetic``."""
+    text: str
+    """As given, credentials removed: for messages and tables."""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The target as a path, ``~`` expanded."""
+        return Path(self.target).expanduser()
+
+
+def parse_source(text: str) -> SourceUri:
+    """Take a URI or a bare path apart; looks at the file system to tell a video from a folder and from a camera.
+
+    Raises:
+        ConfigError: the scheme is unknown or not supported, the target is missing, the query is malformed.
+        CaptureError: a path that was to be looked at does not exist.
+    """
+    shown = without_credentials(text)
+    scheme, rest = _split_scheme(text, shown)
+    if scheme == "synthetic":
+        target, _, query = rest.partition("?")
+    else:
+        target, query = _split_query(rest)
+        if not target:
+            raise ConfigError(f"{shown!r} names nothing to open; expected a path, for example {scheme or 'video'}:PATH")
+    if scheme is None or scheme in _PATH_SCHEMES:
+        scheme = _kind_of(Path(target).expanduser(), shown)
+    return SourceUri(scheme=scheme, target=target, text=shown, query=_parse_query(query, shown))
+
+
+def read_query(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """The query with its values converted; every key must be among ``converters``.
+
+    A converter raises ValueError with what it expects, as in ``expected a number above 0, such as 25``.
+
+    Raises:
+        ConfigError: an unknown key (with a suggestion) or a value that does not convert.
+    """
+    values: dict[str, Any] = {}
+    for key, text in uri.query.items():
+        if key not in converters:
+            known = f"it takes {', '.join(sorted(converters))}" if converters else "it takes no parameters"
+            raise ConfigError(f"{uri.text}: unknown parameter {key!r}; {_suggest(key, converters)}{known}")
+        try:
+            values[key] = converters[key](text)
+        except ValueError as error:
+            raise ConfigError(f"{uri.text}: {key}={text}: {error}") from None
+    return values
+
+
+def rate_hz(text: str) -> float:
+    """A frame rate: a finite number above 0, or a fraction such as 30000/1001."""
+    numerator, _, denominator = text.partition("/")
+    try:
+        value = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        value = 0.0
+    if not 0.0 < value < 1e5:
+        raise ValueError("expected frames per second above 0, such as 25 or 30000/1001")
+    return value
+
+
+def without_credentials(text: str) -> str:
+    """``text`` as it may be shown: user names, passwords and tokens replaced by ``***``."""
+    if not text.startswith("file:"):
+        text = _USER_INFO.sub("***@", text)
+    return _SECRET.sub(r"\1***", text)
+
+
+def same_place(first: SourceUri, second: SourceUri) -> bool:
+    """True when both are one file, folder or device, whatever links lead to it."""
+    if "synthetic" in (first.scheme, second.scheme):
+        return False
+    try:
+        return first.path.samefile(second.path)
+    except OSError:  # a missing one is reported when it is opened
+        return os.path.realpath(first.path) == os.path.realpath(second.path)
+
+
+def _split_scheme(text: str, shown: str) -> tuple[str | None, str]:
+    """(scheme, rest), the scheme None for a bare path."""
+    match = _SCHEME.match(text)
+    if match is None or _exists(text):
+        return None, text
+    scheme, rest = match[1].lower(), text[match.end() :]
+    if scheme in _NETWORK_SCHEMES:
+        raise ConfigError(
+            f"{shown}: network sources ({scheme}:) are not supported yet, they come in a later version; "
+            "give a file, a folder of images, a camera (/dev/video0) or synthetic:"
+        )
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
+        raise ConfigError(
+            f"{shown}: unknown kind of source {match[0]!r}; {_suggest(scheme, SCHEMES, ending=':')}"
+            f"expected {known} or the path of a file, a folder or a camera"
+        )
+    if scheme == "file" and rest.startswith("//"):  # a URL: file:///folder/a%20name.mp4
+        rest = unquote(rest.removeprefix("//").removeprefix("localhost"))
+    return scheme, rest
+
+
+def _split_query(rest: str) -> tuple[str, str]:
+    """(path, query); the longest path that exists wins, so that a name may contain a question mark."""
+    if "?" not in rest or _exists(rest):
+        return rest, ""
+    path, _, query = rest.rpartition("?")
+    if not _exists(path):
+        path, _, query = rest.partition("?")
+    return path, query
+
+
+def _exists(path: str | Path) -> bool:
+    """`Path.exists`, but False for a name that the file system cannot hold."""
+    return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111
+
+
+def _kind_of(path: Path, shown: str) -> str:
+    """What kind of source a path is."""
+    if os.path.isdir(path):  # noqa: PTH112 - as `_exists`
+        return "images"
+    if _is_camera(path):
+        return "v4l2"
+    if not _exists(path):
+        hint = f"did you mean {path}: ? " if str(path) in SCHEMES else ""
+        raise CaptureError(f"{shown}: no such file or folder; {hint}check the path (searched from {Path.cwd()})")
+    return "images" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
+
+
+def _is_camera(path: Path) -> bool:
+    """A video device, by its number where it exists and by its name where it is unplugged."""
+    try:
+        status = path.stat()
+    except OSError:
+        return str(path).startswith(("/dev/video", "/dev/v4l/"))
+    return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _V4L2_MAJOR
+
+
+def _parse_query(query: str, shown: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for part in filter(None, query.split("&")):
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{shown}: {part!r} is not a parameter; expected key=value, several joined by &")
+        if key in values:
+            raise ConfigError(f"{shown}: {key} is given twice; give it once")
+        values[key] = unquote(value)
+    return values
+
+
+def _suggest(word: str, known: Iterable[str], *, ending: str = "") -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {close[0]}{ending}? " if close else ""
