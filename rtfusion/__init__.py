@@ -1,0 +1,104 @@
+"""Real-time fusion of a thermal and a visible camera.
+
+The names below are the public ones. Each is imported when it is first used, so that ``import rtfusion`` loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rtfusion.capture import open_pair, open_source
+    from rtfusion.config import Settings
+    from rtfusion.errors import (
+        CalibrationError,
+        CaptureError,
+        CaptureTimeout,
+        ConfigError,
+        EndOfStream,
+        EngineError,
+        EngineUnavailable,
+        FusionError,
+        ModelError,
+        SinkError,
+        StreamLost,
+        WireError,
+    )
+    from rtfusion.pipeline import Pipeline, build
+    from rtfusion.registration import Calibration
+    from rtfusion.sinks import open_sink
+    from rtfusion.subscriber import ReceivedFrame, Subscription, subscribe
+    from rtfusion.types import Band, Frame, FramePair, FusedFrame, PixelFormat
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Band": "types",
+    "Calibration": "registration",
+    "CalibrationError": "errors",
+    "CaptureError": "errors",
+    "CaptureTimeout": "errors",
+    "ConfigError": "errors",
+    "EndOfStream": "errors",
+    "EngineError": "errors",
+    "EngineUnavailable": "errors",
+    "Frame": "types",
+    "FramePair": "types",
+    "FusedFrame": "types",
+    "FusionError": "errors",
+    "ModelError": "errors",
+    "Pipeline": "pipeline",
+    "PixelFormat": "types",
+    "ReceivedFrame": "subscriber",
+    "Settings": "config",
+    "SinkError": "errors",
+    "StreamLost": "errors",
+    "Subscription": "subscriber",
+    "WireError": "errors",
+    "build": "pipeline",
+    "open_pair": "capture",
+    "open_sink": "sinks",
+    "open_source": "capture",
+    "subscribe": "subscriber",
+}
+
+__all__ = [
+    "Band",
+    "Calibration",
+    "CalibrationError",
+    "CaptureError",
+    "CaptureTimeout",
+    "ConfigError",
+    "EndOfStream",
+    "EngineError",
+    "EngineUnavailable",
+    "Frame",
+    "FramePair",
+    "FusedFrame",
+    "FusionError",
+    "ModelError",
+    "Pipeline",
+    "PixelFormat",
+    "ReceivedFrame",
+    "Settings",
+    "SinkError",
+    "StreamLost",
+    "Subscription",
+    "WireError",
+    "build",
+    "open_pair",
+    "open_sink",
+    "open_source",
+    "subscribe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rtfusion' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"rtfusion.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,39 @@
+"""The command line. One file per command; what is heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from rtfusion.errors import EXIT_BUG, EXIT_INTERRUPTED, FusionError
+
+
+def main() -> None:
+    """Entry point of the console script: one clear line and the documented exit code for everything that goes wrong."""
+    from rtfusion.cli.app import app
+    from rtfusion.cli.console import log_to_stderr
+
+    log_to_stderr(verbose=_debugging())
+    try:
+        app(prog_name="rtfusion")
+    except FusionError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - a bug of ours: said in one line, whatever it is
+        again = "" if _debugging() else "; run again with --debug for the traceback, and please report it"
+        _fail(f"this is a bug in rtfusion: {type(error).__name__}: {error}{again}", EXIT_BUG)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    from rtfusion.cli.console import say
+
+    if _debugging():
+        traceback.print_exc()
+    say(message)
+    sys.exit(exit_code)
+
+
+def _debugging() -> bool:
+    """Whether --debug was given; read here because an error may come before or after any command."""
+    return "--debug" in sys.argv

@@ -1,0 +1,70 @@
+"""Results go to stdout, everything else to stderr; colors only where a person looks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+NAME_WIDTH = 24
+"""Of the first column of tables of numbers, so that they stand below each other."""
+
+
+def show(*renderables: RenderableType) -> None:
+    """Print to stdout, plain when it is not a terminal. A reader that went away (``| head``) is no error."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        for renderable in renderables:
+            console.print(renderable)
+    show_text(captured.get())
+
+
+def show_text(text: str) -> None:
+    """Write to stdout as it is."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more, which is no reason to stop
+        sys.stderr.write(f"rtfusion: {message}\n")
+        sys.stderr.flush()
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """What the library has to say while it works appears as other lines do."""
+    logger = logging.getLogger("rtfusion")
+    logger.handlers = [_Say()]
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+class _Say(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def table(*headers: str, numbers_from: int | None = None) -> Table:
+    """The one look of all tables: no frame, long text folded, numbers to the right from column ``numbers_from`` on."""
+    from rich import box
+    from rich.table import Table
+
+    plain = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    for index, header in enumerate(headers):
+        if numbers_from is not None and index >= numbers_from:
+            plain.add_column(header, justify="right", no_wrap=True, min_width=6, header_style="bold")
+        else:
+            is_first = index == 0 and numbers_from is not None
+            plain.add_column(header, overflow="fold", min_width=NAME_WIDTH if is_first else None, header_style="bold")
+    return plain

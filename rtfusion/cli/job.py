@@ -1,0 +1,97 @@
+"""One run from settings to exit code: signals, progress, pipeline, table, statistics. Shared by ``run`` and ``demo``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from rtfusion.cli.console import say, show
+from rtfusion.cli.progress import Status
+from rtfusion.cli.report import report
+from rtfusion.cli.stats import check_writable, write_stats
+from rtfusion.cli.stopping import Stopping
+from rtfusion.config import Loaded
+from rtfusion.errors import EXIT_BUG, FusionError
+
+if TYPE_CHECKING:
+    from rtfusion.telemetry import Telemetry
+
+NOTHING_IS_KEPT = (
+    "no --sink and no display: frames are fused and counted, nothing is kept (--sink out.mp4 writes a video)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How a run ended."""
+
+    reason: str
+    """``finished``, ``interrupted``, ``terminated``, ``error`` or ``bug``."""
+    exit_code: int
+    message: str | None = None
+
+
+def run_job(loaded: Loaded) -> int:
+    """Run, print the table, write the statistics; the exit code, 0 unless a signal ended the run.
+
+    Raises:
+        FusionError: the run failed. What there is to tell of it has been printed and written all the same.
+    """
+    if not loaded.settings.sink:
+        loaded = replace(loaded, settings=loaded.settings.model_copy(update={"sink": (_default_sink(),)}))
+    settings = loaded.settings
+    if settings.stats_json is not None:
+        check_writable(settings.stats_json)
+    telemetry: Telemetry | None = None
+    failure: Exception | None = None
+    with Stopping() as stopping:
+        try:
+            from rtfusion.pipeline import build
+
+            pipeline = build(settings)
+            telemetry = pipeline.telemetry
+            if settings.sink == ("null:",) and loaded.origins["sink"] == "default":
+                say(NOTHING_IS_KEPT)
+            with Status(telemetry.snapshot, settings=settings) as status:
+                pipeline.run(stop=stopping.event, on_tick=status.update)
+        except Exception as error:  # noqa: BLE001 - raised again below, once the run has been reported
+            failure = error
+    ending = _ending(stopping, failure)
+    _tell(loaded, {} if telemetry is None else telemetry.snapshot(), ending)
+    if failure is not None:
+        raise failure
+    return ending.exit_code
+
+
+def _default_sink() -> str:
+    """A window where there is a display."""
+    has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return "window:" if has_display else "null:"
+
+
+def _ending(stopping: Stopping, failure: Exception | None) -> Ending:
+    if isinstance(failure, FusionError):
+        return Ending(reason="error", exit_code=failure.exit_code, message=str(failure))
+    if failure is not None:
+        return Ending(reason="bug", exit_code=EXIT_BUG, message=f"{type(failure).__name__}: {failure}")
+    if stopping.signal is None:
+        return Ending(reason="finished", exit_code=0)
+    is_interrupt = stopping.signal is signal.SIGINT
+    return Ending(reason="interrupted" if is_interrupt else "terminated", exit_code=stopping.exit_code)
+
+
+def _tell(loaded: Loaded, snapshot: Mapping[str, Any], ending: Ending) -> None:
+    """Table to stdout, statistics to their file."""
+    if snapshot:
+        show(report(snapshot))
+    if loaded.settings.stats_json is None:
+        return
+    try:
+        write_stats(loaded.settings.stats_json, snapshot=snapshot, loaded=loaded, ending=asdict(ending))
+    except FusionError as error:
+        if ending.exit_code == 0:
+            raise
+        say(str(error))  # what ended the run is the more important news

@@ -1,0 +1,54 @@
+"""``--stats-json``: what a run did, how it was set and how it ended, for another program."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rtfusion import __version__
+from rtfusion.cli.config import settings_with_origins
+from rtfusion.config import Loaded
+from rtfusion.errors import ConfigError, SinkError
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the run that the file cannot be made after it.
+
+    Raises:
+        ConfigError: no such folder, no right to write there, or the path is a folder.
+    """
+    if path.is_dir():
+        raise ConfigError(f"cannot write the statistics to {path}: it is a folder; name a file in it")
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise ConfigError(f"cannot write the statistics to {path}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"cannot write the statistics to {path}: the folder {folder} is not writable")
+
+
+def write_stats(path: Path, *, snapshot: Mapping[str, Any], loaded: Loaded, ending: Mapping[str, Any]) -> None:
+    """Write the file; complete or not at all.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    stats = {
+        **snapshot,
+        "version": __version__,
+        "settings": settings_with_origins(loaded),
+        "ending": dict(ending),
+    }
+    text = json.dumps(stats, indent=2) + "\n"
+    target = path.resolve()
+    try:
+        if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
+            target.write_text(text, encoding="utf-8")
+            return
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        raise SinkError(f"cannot write the statistics to {path}: {error.strerror}") from error

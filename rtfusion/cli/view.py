@@ -1,0 +1,36 @@
+"""``rtfusion view``: a window on a stream that a run publishes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rtfusion.cli.options import Debug
+
+HELP = """Watch the fused stream of a run in a window.
+
+In one terminal:
+  rtfusion run ... --sink zmq:tcp://127.0.0.1:5555
+In another one:
+  rtfusion view tcp://127.0.0.1:5555
+
+Keys: q quit, space pause, s snapshot."""
+
+
+def view(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the run publishes.", show_default=False)],
+    *,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout-s", metavar="S", help="Give up when no frame comes for this long.")
+    ] = 10.0,
+    debug: Debug = False,
+) -> None:
+    """Subscribe and show until the window is closed or a signal comes."""
+    from rtfusion.cli.stopping import Stopping
+    from rtfusion.sinks.window import view_stream
+
+    with Stopping() as stopping:
+        view_stream(url, stop=stopping.event, timeout_s=timeout_s)
+    sys.exit(stopping.exit_code)

@@ -1,0 +1,286 @@
+"""Capture → pair → fuse → sinks: the page to read first.
+
+One thread per source reads frames into a mailbox; the main thread pairs and fuses; one thread per sink writes. An error
+anywhere ends the run: every mailbox is closed, every thread joined, every output finished, and the error is raised.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+
+from rtfusion.capture import open_pair, source_path
+from rtfusion.capture.base import Source
+from rtfusion.capture.thread import CaptureThread
+from rtfusion.clock import NS_PER_MS
+from rtfusion.config import Settings
+from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.fusion import Fuser, open_method
+from rtfusion.fusion.host import HostFuser
+from rtfusion.mailbox import Mailbox, Policy, wait_any
+from rtfusion.pairing import Pairer
+from rtfusion.registration import Calibration
+from rtfusion.sinks import open_sinks
+from rtfusion.sinks.base import Sink, SinkContext
+from rtfusion.sinks.thread import SinkThread
+from rtfusion.telemetry import Telemetry
+from rtfusion.thermal import GainControl
+from rtfusion.types import Band, Frame, FramePair
+
+TICK_S = 0.1
+FINISH_S = 10.0
+"""Longest wait for an output to be finished after the last frame; after an interrupt it is `INTERRUPTED_FINISH_S`."""
+INTERRUPTED_FINISH_S = 2.0
+LIVE_CAPACITY = 8
+RECORDED_CAPACITY = 4
+UNPAIRED_WARNING_S = 2.0
+
+
+class Pipeline:
+    """Two sources, a pairing rule, a fuser and any number of sinks, run once."""
+
+    def __init__(
+        self,
+        *,
+        visible: Source,
+        thermal: Source,
+        pairer: Pairer,
+        fuser: Fuser,
+        sinks: list[Sink],
+        telemetry: Telemetry,
+        thermal_delay_ns: int = 0,
+        max_frames: int | None = None,
+    ) -> None:
+        self.telemetry = telemetry
+        self._pairer = pairer
+        self._fuser = fuser
+        self._thermal_delay_ns = thermal_delay_ns
+        self._max_frames = max_frames
+        self._live = visible.info.live or thermal.info.live
+        self._sources: Mapping[Band, Source] = {Band.VISIBLE: visible, Band.THERMAL: thermal}
+        self._stop = threading.Event()
+        self._on_tick: Callable[[], None] | None = None
+        self._ticked_s = self._paired_s = time.monotonic()
+        arrival = threading.Condition()
+        self._mailboxes: Mapping[Band, Mailbox[Frame]] = {
+            band: Mailbox(
+                capacity=LIVE_CAPACITY if self._live else RECORDED_CAPACITY,
+                policy=Policy.LATEST if self._live else Policy.BLOCK,
+                condition=arrival,
+            )
+            for band in Band
+        }
+        self._captures = [
+            CaptureThread(source, self._mailboxes[band], telemetry=telemetry) for band, source in self._sources.items()
+        ]
+        self._sinks = [
+            SinkThread(sink, live=self._live, telemetry=telemetry, stop=self._request_stop) for sink in sinks
+        ]
+        telemetry.fuser = fuser.name
+        telemetry.sources = {band: source.info for band, source in self._sources.items()}
+
+    def run(self, *, stop: threading.Event | None = None, on_tick: Callable[[], None] | None = None) -> None:
+        """Run until both recordings are over, ``stop`` is set, or something breaks.
+
+        ``on_tick`` is called about ten times a second from this thread.
+
+        Raises:
+            FusionError: what broke, after every thread has ended and every output is finished.
+        """
+        self._stop = stop if stop is not None else self._stop
+        self._on_tick = on_tick
+        with ExitStack() as stack:
+            stack.callback(self._end)
+            for sink in self._sinks:
+                sink.start()
+            for capture in self._captures:
+                capture.start()
+            pairs = self._live_pairs() if self._live else self._recorded_pairs()
+            for pair in pairs:
+                self.telemetry.paired(pair, thermal_delay_ns=self._thermal_delay_ns)
+                fused = self._fuser(pair)
+                self.telemetry.fused_one()
+                for sink in self._sinks:
+                    sink.put(fused)
+                if self._max_frames is not None and self.telemetry.fused >= self._max_frames:
+                    break
+        self._raise_sink_error()
+
+    # -- pairs ------------------------------------------------------------------------------------------------------
+
+    def _recorded_pairs(self) -> Iterator[FramePair]:
+        """Every pair of two recordings; reads the stream that the pairing rule asks for, so neither runs ahead."""
+        while self._goes_on() and not self._pairer.finished:
+            band = self._pairer.wants
+            try:
+                frame = self._mailboxes[band].get(timeout_s=TICK_S)
+            except EndOfStream:
+                self._pairer.end(band)
+            else:
+                if frame is not None:
+                    self._pairer.push(frame)
+            while (pair := self._pairer.take()) is not None:
+                yield pair
+
+    def _live_pairs(self) -> Iterator[FramePair]:
+        """The newest pair, as soon as there is one."""
+        visible, thermal = self._mailboxes[Band.VISIBLE], self._mailboxes[Band.THERMAL]
+        while self._goes_on() and not self._pairer.finished:
+            wait_any(visible, thermal, timeout_s=TICK_S)
+            for band, mailbox in self._mailboxes.items():
+                try:
+                    while (frame := mailbox.get(timeout_s=0.0)) is not None:
+                        self._pairer.push(frame)
+                except EndOfStream:
+                    self._pairer.end(band)
+            if (pair := self._pairer.take()) is not None:
+                self._paired_s = time.monotonic()
+                yield pair
+            elif time.monotonic() - self._paired_s > UNPAIRED_WARNING_S:
+                self.telemetry.note(f"no pair for {UNPAIRED_WARNING_S:.0f} s: {self._pairer.explain()}")
+
+    def _goes_on(self) -> bool:
+        """False when the run was asked to stop; raises what broke a sink; ticks."""
+        self._raise_sink_error()
+        now_s = time.monotonic()
+        if now_s - self._ticked_s >= TICK_S:
+            self._ticked_s = now_s
+            self._update()
+            if self._on_tick is not None:
+                self._on_tick()
+        return not self._stop.is_set()
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _request_stop(self) -> None:
+        self._stop.set()
+
+    def _raise_sink_error(self) -> None:
+        for sink in self._sinks:
+            if sink.error is not None:
+                raise sink.error
+
+    def _end(self) -> None:
+        """Stop every thread and finish every output; on the way out of `run`, whatever the reason."""
+        for capture in self._captures:
+            if not capture.stop(timeout_s=INTERRUPTED_FINISH_S):
+                self.telemetry.note("a source did not close in time and was left behind")
+        for sink in self._sinks:
+            sink.finish()
+        allowed_s = INTERRUPTED_FINISH_S if self._stop.is_set() else FINISH_S
+        for sink in self._sinks:
+            if not sink.join(timeout_s=allowed_s):
+                sink.discard()
+                if not sink.join(timeout_s=INTERRUPTED_FINISH_S):
+                    self.telemetry.note(f"{sink.uri} did not finish in time and was left behind")
+        self._fuser.close()
+        if not self._live and self.telemetry.pairs == 0:
+            self.telemetry.note(f"no pair was made: {self._pairer.explain()}")
+        self._update()
+        self.telemetry.end()
+
+    def _update(self) -> None:
+        """Bring the counters of all threads together."""
+        self.telemetry.engine = self._fuser.engine
+        for source in self._sources.values():
+            for note in getattr(source, "notes", ()):
+                self.telemetry.note(note)
+        drops: dict[str, Mapping[str, object]] = {
+            band.value: {
+                **self._pairer.drops[band],
+                **source.drops,
+                "queue_full": self._mailboxes[band].dropped,
+            }
+            for band, source in self._sources.items()
+        }
+        drops["sinks"] = {sink.uri: {"slow": sink.dropped} for sink in self._sinks if sink.dropped}
+        self.telemetry.drops = drops
+
+
+def build(settings: Settings) -> Pipeline:
+    """Open everything that the settings name.
+
+    Raises:
+        ConfigError: a setting, a calibration or an output is wrong. Nothing stays open.
+        CaptureError: a source cannot be opened.
+    """
+    if settings.ir is None or settings.vis is None:
+        missing = "--ir" if settings.ir is None else "--vis"
+        raise ConfigError(f"{missing} is missing: name both sources, for example --ir thermal.mp4 --vis visible.mp4")
+    calibration = None if settings.calibration is None else Calibration.load(settings.calibration)
+    if calibration is not None and settings.distance_m is not None:
+        calibration = calibration.at_distance(settings.distance_m)
+    gain = GainControl(mode=settings.gain, low_counts=settings.gain_low, high_counts=settings.gain_high)
+    telemetry = Telemetry()
+    with ExitStack() as opened:
+        visible, thermal = open_pair(visible=settings.vis, thermal=settings.ir, loop=settings.loop, pace=settings.pace)
+        opened.callback(visible.close)
+        opened.callback(thermal.close)
+        method = open_method(
+            settings.fuser,
+            still=not visible.info.continuous,
+            palette=settings.palette,
+            threshold=settings.threshold,
+            opacity=settings.opacity,
+            model=settings.model,
+            engine=settings.engine,
+            threads=settings.threads,
+        )
+        fuser = HostFuser(
+            name=settings.fuser,
+            method=method,
+            gain=gain,
+            calibration=calibration,
+            grid=settings.grid,
+            telemetry=telemetry,
+        )
+        opened.callback(fuser.close)
+        fuser.prepare(visible_size_px=_size_px(visible), thermal_size_px=_size_px(thermal))
+        pipeline = Pipeline(
+            visible=visible,
+            thermal=thermal,
+            pairer=_pairer(settings, visible=visible, thermal=thermal, calibration=calibration),
+            fuser=fuser,
+            sinks=_open_sinks(settings, visible=visible, thermal=thermal, telemetry=telemetry),
+            telemetry=telemetry,
+            thermal_delay_ns=_delay_ns(settings, calibration),
+            max_frames=settings.max_frames,
+        )
+        opened.pop_all()
+    return pipeline
+
+
+def _size_px(source: Source) -> tuple[int, int]:
+    return source.info.width_px, source.info.height_px
+
+
+def _delay_ns(settings: Settings, calibration: Calibration | None) -> int:
+    if settings.thermal_delay_ms is not None:
+        return round(settings.thermal_delay_ms * NS_PER_MS)
+    return 0 if calibration is None else calibration.thermal_delay_ns
+
+
+def _pairer(settings: Settings, *, visible: Source, thermal: Source, calibration: Calibration | None) -> Pairer:
+    return Pairer(
+        live=visible.info.live or thermal.info.live,
+        rate_hz={Band.VISIBLE: visible.info.rate_hz, Band.THERMAL: thermal.info.rate_hz},
+        thermal_delay_ns=_delay_ns(settings, calibration),
+        tolerance_ns=None if settings.tolerance_ms is None else round(settings.tolerance_ms * NS_PER_MS),
+        hold=settings.pair == "hold",
+    )
+
+
+def _open_sinks(settings: Settings, *, visible: Source, thermal: Source, telemetry: Telemetry) -> list[Sink]:
+    rates_hz = [visible.info.rate_hz] if settings.pair == "hold" else [visible.info.rate_hz, thermal.info.rate_hz]
+    context = SinkContext(
+        rate_hz=min(rates_hz),
+        live=visible.info.live or thermal.info.live,
+        session=uuid.uuid4().hex,
+        overwrite=settings.overwrite,
+        drops=telemetry.drops_by_cause,
+    )
+    inputs = [path for uri in (settings.vis, settings.ir) if uri is not None and (path := source_path(uri)) is not None]
+    return open_sinks(settings.sink, context=context, inputs=inputs)

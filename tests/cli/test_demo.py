@@ -1,0 +1,71 @@
+"""``rtfusion demo``: the first thing that anybody runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from rtfusion import Calibration
+from rtfusion.capture.scene import KINDS
+from rtfusion.cli.contact_sheet import CELL_HEIGHT_PX, GAP_PX, HEADER_PX, MARGIN_PX, Moment, draw_contact_sheet
+
+from .conftest import Cli
+
+OWN_FILES = ["calibration.json", "contact-sheet.png", "fused.mp4", "stats.json"]
+
+
+def test_it_leaves_a_video_a_sheet_a_calibration_and_statistics(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "demo"
+    out.mkdir(parents=True)
+    (out / "mine.txt").write_text("mine")
+    (out / "fused.mp4").write_text("of an earlier demo")
+    (tmp_path / "rtfusion.toml").write_text('fuser = "average"')
+
+    result = cli("demo", "--out", "deep/demo", "--seconds", "1", RTFUSION_LOOP="x")
+
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in out.iterdir()) == sorted([*OWN_FILES, "mine.txt"])
+    assert all(f"deep/demo/{name}" in result.stdout for name in OWN_FILES)
+    assert "with pyramid" in result.stdout, "neither settings file nor environment changes the demo"
+    stats = json.loads((out / "stats.json").read_text())
+    with av.open(str(out / "fused.mp4")) as container:
+        frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    # the thermal stamps are 40 ms late, so the first thermal frame has no partner
+    assert len(frames) == stats["fused"] == 29
+    assert frames[0].shape == (480, 640, 3)
+    assert stats["drops"]["thermal"]["no_partner"] == 1
+    assert Calibration.load(out / "calibration.json").thermal_delay_ns == 40_000_000
+    sheet = cv2.imread(str(out / "contact-sheet.png"))
+    assert sheet.shape[0] == 2 * MARGIN_PX + HEADER_PX + 3 * CELL_HEIGHT_PX + 2 * GAP_PX
+
+
+def test_an_unknown_scene_and_an_impossible_folder(cli: Cli, tmp_path: Path) -> None:
+    result = cli("demo", "--scene", "fog")
+    assert result.returncode == 2
+    assert all(kind in result.stderr for kind in KINDS)
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "rtfusion-demo").exists()
+    (tmp_path / "file").write_text("")
+    result = cli("demo", "--out", "file/demo")
+    assert result.returncode == 2
+    assert result.stderr == "rtfusion: cannot make the folder file/demo: Not a directory; name another one with --out\n"
+
+
+def test_the_sheet_shows_each_picture_where_it_belongs() -> None:
+    def picture(level: int, height_px: int = 480, width_px: int = 640) -> np.ndarray:
+        return np.full((height_px, width_px), level, dtype=np.uint8)
+
+    moments = [
+        Moment(time_s=second, visible=picture(50 + second), thermal=picture(100 + second, 256, 320), fused=picture(200 + second))
+        for second in (1, 2)
+    ]  # fmt: skip
+    sheet = draw_contact_sheet(moments)
+    for row, second in enumerate((1, 2)):
+        line = sheet[MARGIN_PX + HEADER_PX + row * (CELL_HEIGHT_PX + GAP_PX) + CELL_HEIGHT_PX // 2]
+        levels, counts = np.unique(line[:, 0], return_counts=True)
+        widths_px = dict(zip(levels.tolist(), counts.tolist(), strict=True))
+        assert (widths_px[50 + second], widths_px[100 + second], widths_px[200 + second]) == (400, 375, 400)

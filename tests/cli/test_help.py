@@ -1,0 +1,66 @@
+"""Help is complete, understandable and cheap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from rtfusion.cli.options import METAVARS, PANELS, SWITCHES
+from rtfusion.config import Settings
+
+from .conftest import Cli
+
+HEAVY = {"cv2", "av", "openvino", "onnxruntime", "zmq", "msgpack", "torch", "numpy", "pydantic"}
+
+
+def test_every_setting_is_a_flag_and_every_flag_a_setting() -> None:
+    flags = [name for names in PANELS.values() for name in names]
+    assert sorted(flags) == sorted(Settings.model_fields)
+    assert sorted(METAVARS) == sorted(Settings.model_fields)
+    assert {name for name, field in Settings.model_fields.items() if field.annotation is bool} == set(SWITCHES)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], ["run", "demo", "view", "devices", "config", "version", "Exit codes"]),
+        (["run"], ["--sink", "Exit codes", "rtfusion run --ir thermal.mp4 --vis visible.mp4 --sink fused.mp4"]),
+        (["run"], [f"--{name.replace('_', '-')}" for name in Settings.model_fields]),
+        (["run"], ["average, maximum, pyramid, overlay, learned", "default: pyramid", *PANELS]),
+        (["demo"], ["--scene", "--seconds", "--out"]),
+        (["view"], ["URL", "zmq:tcp://127.0.0.1:5555"]),
+        (["devices"], ["cameras"]),
+        (["config"], ["show"]),
+        (["config", "show"], ["--json", "--fuser", "--config"]),
+        (["version"], ["versions"]),
+    ],
+)
+def test_help(cli: Cli, command: list[str], words: list[str]) -> None:
+    result = cli(*command, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    text = " ".join(result.stdout.replace("│", " ").split())
+    for word in words:
+        assert word in text
+
+
+def test_help_loads_nothing_heavy(environ: dict[str, str]) -> None:
+    program = (
+        "import sys; sys.argv = ['rtfusion', '--help']\n"
+        "from rtfusion.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0
+    assert HEAVY & set(result.stderr.split()) == set()
+
+
+def test_version(cli: Cli) -> None:
+    result = cli("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("rtfusion ")
+    assert "Python" in cli("version").stdout

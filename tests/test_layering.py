@@ -1,0 +1,116 @@
+"""Who may import whom, by walking the source; and what importing costs, by asking a fresh interpreter."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("rtfusion", "trainer", "calibration", "benchmarks")
+
+HOMES = {
+    "av": {"rtfusion/capture/video.py", "rtfusion/capture/v4l2.py", "rtfusion/sinks/video.py"},
+    "zmq": {"rtfusion/sinks/zmq.py", "rtfusion/subscriber.py"},
+    "openvino": {"rtfusion/engines/openvino.py"},
+    "onnxruntime": {"rtfusion/engines/onnxruntime.py"},
+    "torch": set(),
+    "tensorrt": set(),
+    "pycuda": set(),
+    "onnx": set(),
+    "typer": {"rtfusion/cli/"},
+}
+"""A heavy package may be imported only in the rooms made for it (a trailing slash names a folder)."""
+
+NO_PIXELS = (
+    "rtfusion/config.py",
+    "rtfusion/types.py",
+    "rtfusion/pairing.py",
+    "rtfusion/telemetry.py",
+    "rtfusion/mailbox.py",
+)
+"""These rooms know no OpenCV."""
+
+
+def sources(package: str) -> Iterator[Path]:
+    yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module a file imports, and whether it does so when it is itself imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    late = {id(node) for top in ast.walk(tree) if isinstance(top, ast.FunctionDef) for node in ast.walk(top)}
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module]
+        for name in names:
+            yield name, id(node) not in late
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_downwards(package: str) -> None:
+    allowed = {
+        "rtfusion": {"rtfusion"},
+        "trainer": {"trainer", "rtfusion"},
+        "calibration": {"calibration", "rtfusion"},
+        "benchmarks": {"benchmarks", "rtfusion"},
+    }[package]
+    for path in sources(package):
+        for name, at_import in imports(path):
+            top = name.split(".")[0]
+            if top in PACKAGES and top not in allowed:
+                in_cli = relative(path).startswith("rtfusion/cli/") and not at_import
+                assert in_cli, f"{relative(path)} imports {name}; only a command of the CLI may, and late"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_heavy_packages_stay_in_their_rooms(package: str) -> None:
+    for path in sources(package):
+        if package == "trainer":
+            continue  # made of torch
+        for name, _ in imports(path):
+            homes = HOMES.get(name.split(".")[0])
+            if homes is None:
+                continue
+            assert any(
+                relative(path) == home or (home.endswith("/") and relative(path).startswith(home)) for home in homes
+            ), f"{relative(path)} imports {name}; it belongs into {sorted(homes) or 'no room of the runtime'}"
+
+
+@pytest.mark.parametrize("room", NO_PIXELS)
+def test_rooms_without_pixels_know_no_opencv(room: str) -> None:
+    assert "cv2" not in {name.split(".")[0] for name, _ in imports(ROOT / room)}
+
+
+def test_the_runtime_imports_nothing_heavy_until_it_is_used() -> None:
+    program = "import rtfusion, rtfusion.cli, sys; print(*sorted(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"cv2", "av", "zmq", "openvino", "onnxruntime", "torch", "numpy", "pydantic", "msgpack"}
+    assert heavy.isdisjoint(loaded), heavy & set(loaded)
+
+
+def test_every_module_can_be_imported_alone() -> None:
+    modules = [
+        relative(path)[:-3].replace("/", ".").removesuffix(".__init__")
+        for package in PACKAGES
+        if package != "trainer" or importlib.util.find_spec("torch")
+        for path in sources(package)
+        if path.name != "__main__.py"
+    ]
+    program = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]; print('ok')"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, *modules], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "ok", done.stderr
