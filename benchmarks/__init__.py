@@ -1,0 +1,1 @@
+"""Makes the numbers: the measuring contract (`timing`) and the suites (`speed`, `quality`)."""
