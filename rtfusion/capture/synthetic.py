@@ -130,11 +130,10 @@ class SyntheticSource:
     def _skip_lost(self, elapsed_ns: int) -> None:
         """Go to the next frame that is delivered: past those that a newer one has overtaken, and those lost by chance."""
         first = self._next
-        self._next = max(first, self._timing.newest_at(elapsed_ns))
+        newest = self._timing.newest_at(elapsed_ns)
+        self._next = max(first, newest if self._total is None else min(newest, self._total - 1))
         while self._next != self._total and self._timing.lost(self._next):
             self._next += 1
-        if self._total is not None:
-            self._next = min(self._next, self._total)
         self._dropped += self._next - first
 
     def _frame(self, index: int, captured_ns: int) -> Frame:

@@ -328,14 +328,22 @@ def test_a_late_reader_gets_the_newest_frame_and_the_overtaken_ones_are_counted(
     assert source.drops == {"driver": 9}
 
 
-def test_a_live_stream_ends_for_a_reader_who_missed_its_end() -> None:
+def test_a_live_stream_ends_with_its_last_frame_for_a_reader_who_missed_the_end() -> None:
     clock = FakeClock()
-    source = opened(f"{SMALL}&live=true&frames=4&drop=0.3&seed=2", clock=clock)
+    source = opened(f"{SMALL}&live=true&frames=4", clock=clock)
     source.read(timeout_s=1.0)
     clock.advance_ns(NS_PER_S)
-    with pytest.raises(EndOfStream):
+    assert source.read(timeout_s=1.0).sequence == 3
+    with pytest.raises(EndOfStream, match="all frames were read"):
         source.read(timeout_s=1.0)
-    assert source.drops == {"driver": 3}
+    assert source.drops == {"driver": 2}
+
+
+def test_a_live_camera_loses_frames_by_chance_too() -> None:
+    source = opened(f"{SMALL}&live=true&frames=200&drop=0.25&prerender=1", clock=FakeClock())
+    kept = [frame.sequence for frame in read_all(source)]
+    assert source.drops == {"driver": 200 - len(kept)}
+    assert source.drops["driver"] == pytest.approx(50, abs=25)
 
 
 @pytest.mark.parametrize("query", [f"{SMALL}&live=true&fps=2", f"{SMALL}&fps=2"])
