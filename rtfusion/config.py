@@ -65,6 +65,8 @@ class Settings(BaseModel):
     """How the two images become one."""
     model: Path | None = None
     """Model file of the learned fuser."""
+    enhance: Fraction | None = None
+    """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
     engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
     """What runs the model."""
     threads: Count | None = None
@@ -106,6 +108,8 @@ class Settings(BaseModel):
                 "or choose average, maximum, pyramid or overlay",
                 "fuser",
             )
+        if self.enhance is not None and self.fuser != "learned":
+            raise _conflict(f"enhance is a dial of the learned fuser, and the fuser is {self.fuser}", "enhance", "fuser")
         if self.distance_m is not None and self.calibration is None:
             raise _conflict("distance_m needs a calibration to apply to; name one with --calibration", "distance_m")
         if self.gain == "fixed":

@@ -226,6 +226,7 @@ def build(settings: Settings) -> Pipeline:
             threshold=settings.threshold,
             opacity=settings.opacity,
             model=settings.model,
+            enhance=settings.enhance,
             engine=settings.engine,
             threads=settings.threads,
         )

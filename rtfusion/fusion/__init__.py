@@ -21,6 +21,7 @@ def open_method(
     threshold: float = 0.6,
     opacity: float = 0.7,
     model: Path | None = None,
+    enhance: float | None = None,
     engine: str = "auto",
     threads: int | None = None,
 ) -> Luminance | Overlay:
@@ -38,7 +39,7 @@ def open_method(
             raise ConfigError("the learned fuser needs a model file: add --model FILE.onnx")
         from rtfusion.fusion.learned import LearnedLuminance
 
-        return LearnedLuminance(model=model, engine=engine, threads=threads)
+        return LearnedLuminance(model=model, engine=engine, threads=threads, still=still)
     if name == "pyramid":
         return classical.Pyramid(still=still)
     if name in {"average", "maximum"}:

@@ -13,7 +13,12 @@ import numpy.typing as npt
 from rtfusion.engines import Engine, Tensor, open_engine, resolve
 from rtfusion.errors import ConfigError
 from rtfusion.models import ModelSpec, read_spec
+from rtfusion.thermal import SlowValue
 from rtfusion.types import Image8
+
+SCENE_MEANS = {"visible_mean": "visible_y", "thermal_mean": "thermal"}
+"""Scalars that are kept here, if a model takes them: the mean of an image in [0, 1], with memory."""
+MEAN_TIME_CONSTANT_S = 1.0
 
 _UNIT_FROM_GRAY = (np.arange(256) / 255).astype(np.float32)
 
@@ -22,13 +27,14 @@ class LearnedLuminance:
     """Feeds a network in place: gray levels to [0, 1], padded to its stride by repeating the edge, and back.
 
     The engine is opened on the first frame, for its size, and anew when the size changes. Nothing is remembered from one
-    frame to the next.
+    frame to the next but the means of the two images, for a model that takes them (`SCENE_MEANS`).
 
     Args:
         model: ONNX file with its contract inside (`rtfusion.models.spec`).
         engine: one of `rtfusion.engines.ENGINES`, or ``auto``.
         threads: for the engine; None for every core.
-        scalars: values for named inputs of the model, instead of their defaults.
+        scalars: values for named inputs of the model, instead of their defaults; a mean given here is not followed.
+        still: for unrelated images; the means are then those of the present ones.
 
     Raises:
         ModelError: the file is no model, or has no contract that holds.
@@ -37,10 +43,19 @@ class LearnedLuminance:
     """
 
     def __init__(
-        self, *, model: Path, engine: str, threads: int | None, scalars: Mapping[str, float] | None = None
+        self,
+        *,
+        model: Path,
+        engine: str,
+        threads: int | None,
+        scalars: Mapping[str, float] | None = None,
+        still: bool = False,
     ) -> None:
         self._spec = read_spec(model)
         self._scalars = _scalar_inputs(self._spec, scalars or {}, model=model)
+        tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
+        followed = (SCENE_MEANS.keys() & self._spec.scalars.keys()) - (scalars or {}).keys()
+        self._means = {name: SlowValue(time_constant_s=tau_s) for name in followed}
         self._engine_name = resolve(engine)
         self._model = model
         self._threads = threads
@@ -65,6 +80,10 @@ class LearnedLuminance:
             engine = self._open(visible_y.shape)
         _fill(self._inputs["visible_y"], visible_y)
         _fill(self._inputs["thermal"], thermal)
+        images = {"visible_y": visible_y, "thermal": thermal}
+        for name, mean in self._means.items():
+            present = cv2.mean(images[SCENE_MEANS[name]])[0] / 255
+            self._scalars[name][...] = mean.follow(present, timestamp_ns=timestamp_ns)
         output = engine.run(inputs=self._inputs)
         height, width = visible_y.shape
         # convertScaleAbs rounds and saturates, but takes the absolute value of what is below black.

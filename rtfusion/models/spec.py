@@ -1,8 +1,9 @@
 """The contract of a model, stored inside its ONNX file.
 
 A model fuses luminance: inputs ``visible_y`` and ``thermal``, output ``fused_y``, float32 (1, 1, H, W) in [0, 1], H and W
-dynamic multiples of the stride. Further inputs are named scalars, float32 (1, 1, 1, 1), with a default. The rest of the
-contract stands in the file's ``metadata_props`` under keys ``rtfusion.*``, each value JSON::
+dynamic multiples of the stride. Further inputs are named scalars, float32 (1, 1, 1, 1), with a default; two of them,
+``visible_mean`` and ``thermal_mean``, the runtime keeps itself (`rtfusion.fusion.learned`). The rest of the contract stands in
+the file's ``metadata_props`` under keys ``rtfusion.*``, each value JSON::
 
     rtfusion.schema           1
     rtfusion.name             "small"

@@ -16,8 +16,12 @@ from tests.support import MS
 LEVELS, GAIN, CONTRAST, FLOOR = 4, 1.1, 1.25, 8.0
 
 
-def reference_pyramid(*, visible_y: Image8, thermal: Image8) -> Image8:
-    """The rule of `Pyramid` for one still image, in float64, written for reading."""
+def reference_pyramid(*, visible_y: Image8, thermal: Image8) -> tuple[Image8, np.ndarray]:
+    """The rule of `Pyramid` for one still image, in float64, written for reading.
+
+    Also a mask of the pixels that hang on a choice between two details of nearly the same size (within a quarter of a grey
+    level): there rounding may choose the other one.
+    """
 
     def laplacian(image: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         details = []
@@ -35,10 +39,14 @@ def reference_pyramid(*, visible_y: Image8, thermal: Image8) -> Image8:
     weight = (saliency_v + FLOOR) / (saliency_v + saliency_t + 2 * FLOOR)
     fused = weight * base_v + (1 - weight) * base_t
     fused = fused.mean() + CONTRAST * (fused - fused.mean())
+    close = np.zeros(fused.shape)
     for detail_v, detail_t in zip(reversed(details_v), reversed(details_t), strict=True):
+        size = detail_v.shape[::-1]
         detail = np.where(np.abs(detail_v) >= np.abs(detail_t), detail_v, detail_t)
-        fused = cv2.pyrUp(fused, dstsize=detail.shape[::-1]) + GAIN * detail
-    return np.clip(np.rint(fused), 0, 255).astype(np.uint8)
+        fused = cv2.pyrUp(fused, dstsize=size) + GAIN * detail
+        undecided = np.abs(np.abs(detail_v) - np.abs(detail_t)) < 0.25
+        close = np.maximum(cv2.pyrUp(close, dstsize=size), undecided)
+    return np.clip(np.rint(fused), 0, 255).astype(np.uint8), close > 0
 
 
 def scene(width: int, height: int, seed: int) -> tuple[Image8, Image8]:
@@ -54,12 +62,10 @@ def scene(width: int, height: int, seed: int) -> tuple[Image8, Image8]:
 def test_pyramid_equals_the_slow_reference_at_any_size(width: int, height: int, seed: int) -> None:
     visible, thermal = scene(width, height, seed)
     fast = Pyramid(still=True)(visible_y=visible, thermal=thermal, timestamp_ns=0)
-    slow = reference_pyramid(visible_y=visible, thermal=thermal)
+    slow, hangs_on_rounding = reference_pyramid(visible_y=visible, thermal=thermal)
     difference = np.abs(fast.astype(int) - slow)
     assert fast.shape == (height, width)
-    # where two details have the same size and opposite signs, rounding may choose the other one
-    assert (difference <= 2).mean() >= 0.9
-    assert np.median(difference) == 0
+    assert difference[~hangs_on_rounding].max(initial=0) <= 1
 
 
 @pytest.mark.shared
@@ -69,7 +75,9 @@ def test_pyramid_equals_the_slow_reference_on_real_pairs(shared_data: Path) -> N
         thermal = cv2.imread(str(shared_data / "eval" / folder / "ir" / stem), cv2.IMREAD_GRAYSCALE)
         assert visible is not None, stem
         fast = Pyramid(still=True)(visible_y=visible, thermal=thermal, timestamp_ns=0)
-        difference = np.abs(fast.astype(int) - reference_pyramid(visible_y=visible, thermal=thermal))
+        slow, hangs_on_rounding = reference_pyramid(visible_y=visible, thermal=thermal)
+        difference = np.abs(fast.astype(int) - slow)
+        assert difference[~hangs_on_rounding].max(initial=0) <= 1
         assert difference.mean() < 0.15
         assert (difference <= 1).mean() > 0.99
 
@@ -84,7 +92,7 @@ def test_pyramid_keeps_its_measured_quality_on_tno(shared_data: Path) -> None:
         thermal = cv2.imread(str(shared_data / "eval" / "tno" / "ir" / path.name), cv2.IMREAD_GRAYSCALE)
         kinds = {
             "fast": Pyramid(still=True)(visible_y=visible, thermal=thermal, timestamp_ns=0),
-            "slow": reference_pyramid(visible_y=visible, thermal=thermal),
+            "slow": reference_pyramid(visible_y=visible, thermal=thermal)[0],
         }
         rows.append([list(image_metrics(fused=f, visible=visible, thermal=thermal).values()) for f in kinds.values()])
     fast, slow = np.array(rows).mean(axis=0)

@@ -10,7 +10,7 @@ import pytest
 
 from rtfusion.engines import ENGINES
 from rtfusion.errors import ConfigError, EngineUnavailable, ModelError
-from rtfusion.fusion import open_method
+from rtfusion.fusion import Overlay, open_method
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.metrics import leak
 from rtfusion.types import Image8
@@ -178,3 +178,16 @@ def test_images_of_different_sizes(path: Path) -> None:
     with pytest.raises(ValueError, match=r"visible is \(8, 8\), thermal \(8, 9\)"):
         fuse(visible_y=np.zeros((8, 8), np.uint8), thermal=np.zeros((8, 9), np.uint8), timestamp_ns=0)
     fuse.close()
+
+
+def test_the_dial_reaches_the_model(path: Path) -> None:
+    onnx_models.write(path, onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
+    visible = np.full((8, 8), 100, np.uint8)
+    thermal = np.full((8, 8), 50, np.uint8)
+    results = set()
+    for enhance in (0.0, 1.0):
+        method = open_method("learned", still=False, model=path, enhance=enhance, threads=1)
+        assert not isinstance(method, Overlay)
+        results.add(int(method(visible_y=visible, thermal=thermal, timestamp_ns=0)[0, 0]))
+        method.close()
+    assert len(results) == 2
