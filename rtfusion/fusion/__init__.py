@@ -39,7 +39,8 @@ def open_method(
             raise ConfigError("the learned fuser needs a model file: add --model FILE.onnx")
         from rtfusion.fusion.learned import LearnedLuminance
 
-        return LearnedLuminance(model=model, engine=engine, threads=threads, still=still)
+        scalars = {} if enhance is None else {"enhance": enhance}
+        return LearnedLuminance(model=model, engine=engine, threads=threads, scalars=scalars, still=still)
     if name == "pyramid":
         return classical.Pyramid(still=still)
     if name in {"average", "maximum"}:
