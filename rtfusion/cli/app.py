@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rtfusion import __version__
-from rtfusion.cli import config, demo, devices, run, version, view
+from rtfusion.cli import config, demo, devices, engines, run, version, view
 from rtfusion.cli.options import EXIT_CODES, SettingsCommand
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command(cls=SettingsCommand, help=run.HELP, epilog=EXIT_CODES)(run.run)
 app.command(help=demo.HELP)(demo.demo)
 app.command(help=view.HELP)(view.view)
 app.command()(devices.devices)
+app.command()(engines.engines)
 app.command()(version.version)
 config_app.command("show", cls=SettingsCommand, help=config.HELP)(config.show)
 
