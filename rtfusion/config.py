@@ -109,7 +109,9 @@ class Settings(BaseModel):
                 "fuser",
             )
         if self.enhance is not None and self.fuser != "learned":
-            raise _conflict(f"enhance is a dial of the learned fuser, and the fuser is {self.fuser}", "enhance", "fuser")
+            raise _conflict(
+                f"enhance is a dial of the learned fuser, and the fuser is {self.fuser}", "enhance", "fuser"
+            )
         if self.distance_m is not None and self.calibration is None:
             raise _conflict("distance_m needs a calibration to apply to; name one with --calibration", "distance_m")
         if self.gain == "fixed":

@@ -45,15 +45,15 @@ class Mailbox(Generic[T]):
         self._closed = False
         self.dropped = 0
 
-    def put(self, item: T) -> None:
-        """Hand over one item; blocks or drops the oldest when full, as the policy says.
+    def put(self, item: T, *, timeout_s: float | None = None) -> bool:
+        """Hand over one item; blocks or drops the oldest when full, as the policy says. False when no room came in time.
 
         Raises:
             Closed: the mailbox was closed by the reader or from outside.
         """
         with self._condition:
-            while self._policy is Policy.BLOCK and len(self._items) >= self._capacity and not self._closed:
-                self._condition.wait()
+            if self._policy is Policy.BLOCK and not self._condition.wait_for(self._has_room, timeout_s):
+                return False
             if self._closed:
                 raise Closed
             if len(self._items) >= self._capacity:
@@ -61,6 +61,7 @@ class Mailbox(Generic[T]):
                 self.dropped += 1
             self._items.append(item)
             self._condition.notify_all()
+            return True
 
     def finish(self) -> None:
         """Say that no more items come; the reader drains what is left, then gets `EndOfStream`."""
@@ -106,6 +107,9 @@ class Mailbox(Generic[T]):
             if self._error is not None:
                 raise self._error
             raise EndOfStream("no more items")
+
+    def _has_room(self) -> bool:
+        return len(self._items) < self._capacity or self._closed
 
     def _ready(self) -> bool:
         return bool(self._items) or self._finished or self._closed

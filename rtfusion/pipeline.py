@@ -104,7 +104,8 @@ class Pipeline:
                 fused = self._fuser(pair)
                 self.telemetry.fused_one()
                 for sink in self._sinks:
-                    sink.put(fused)
+                    while not sink.put(fused, timeout_s=TICK_S) and self._goes_on():
+                        pass  # a recording waits for its slowest sink, but hears a request to stop
                 if self._max_frames is not None and self.telemetry.fused >= self._max_frames:
                     break
         self._raise_sink_error()

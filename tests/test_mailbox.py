@@ -47,6 +47,14 @@ def test_block_holds_the_writer_at_capacity() -> None:
     writer.join(5)
 
 
+def test_a_full_mailbox_can_be_tried_for_a_while() -> None:
+    box: Mailbox[int] = Mailbox(capacity=1, policy=Policy.BLOCK)
+    assert box.put(1, timeout_s=0.01)
+    assert not box.put(2, timeout_s=0.01)
+    assert box.get() == 1
+    assert box.put(2, timeout_s=0.01)
+
+
 @pytest.mark.parametrize("side", ["reader", "writer"])
 def test_close_wakes_both_ends(side: str) -> None:
     box: Mailbox[int] = Mailbox(capacity=1, policy=Policy.BLOCK)

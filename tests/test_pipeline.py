@@ -220,6 +220,25 @@ def test_a_sink_may_ask_for_the_end() -> None:
     assert 3 <= len(other.frames) < 5000
 
 
+def test_stop_is_heard_while_a_sink_hangs() -> None:
+    gate, stop = threading.Event(), threading.Event()
+    hung = CollectingSink(gate=gate)
+    ticks: list[int] = []
+
+    def on_tick() -> None:
+        ticks.append(1)
+        if len(ticks) == 5:
+            stop.set()
+
+    pipeline = assemble(*recorded(500), [hung])
+    pipeline.run(stop=stop, on_tick=on_tick)
+    assert any("did not finish in time" in note for note in pipeline.telemetry.snapshot()["notes"])
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("sink-"):
+            thread.join(10)
+
+
 def test_max_frames() -> None:
     sink = CollectingSink()
     assemble(*recorded(50), [sink], max_frames=7).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -52,10 +51,15 @@ class SinkThread:
         """Begin to write."""
         self._thread.start()
 
-    def put(self, frame: FusedFrame) -> None:
-        """Hand over one frame; does nothing once the sink is gone (`error` says why)."""
-        with contextlib.suppress(Closed):
-            self._mailbox.put(frame)
+    def put(self, frame: FusedFrame, *, timeout_s: float) -> bool:
+        """Hand over one frame; False when the sink of a recording had no room in time, so try again.
+
+        Does nothing once the sink is gone (`error` says why).
+        """
+        try:
+            return self._mailbox.put(frame, timeout_s=timeout_s)
+        except Closed:
+            return True
 
     def finish(self) -> None:
         """No more frames: the sink writes what waits, then finishes its output. Returns at once."""
