@@ -18,7 +18,7 @@ HOMES = {
     "av": {"rtfusion/capture/video.py", "rtfusion/capture/v4l2.py", "rtfusion/sinks/video.py"},
     "zmq": {"rtfusion/sinks/zmq.py", "rtfusion/subscriber.py"},
     "openvino": {"rtfusion/engines/openvino.py"},
-    "onnxruntime": {"rtfusion/engines/onnxruntime.py"},
+    "onnxruntime": {"rtfusion/engines/onnxruntime.py", "benchmarks/visibility.py"},
     "torch": set(),
     "tensorrt": set(),
     "pycuda": set(),

@@ -1,0 +1,133 @@
+"""Detections against hand-checked boxes: what is found, what is missed, and what is found where nothing is.
+
+Boxes are (n, 4) arrays of x0, y0, x1, y1 in pixels, x1 and y1 exclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rtfusion.types import Image8
+
+Floats = npt.NDArray[np.float64]
+
+MATCH_IOU = 0.5
+"""A detection is of an object when they share half of their union."""
+RING = 0.25
+"""Width of the surround of a box, as a fraction of the box's own width and height."""
+RING_LEAST_PX = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of the detections that count, and how many objects there were to find."""
+
+    scores: Floats
+    """(n,) of every detection, those of ignored objects left out."""
+    hits: npt.NDArray[np.bool_]
+    """(n,) whether it found an object that no detection with a higher score had found."""
+    wanted: int
+
+
+def intersections(boxes: Floats, others: Floats) -> Floats:
+    """(n, m) areas that each of ``boxes`` shares with each of ``others``."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.clip(high - low, 0.0, None).prod(axis=2)
+
+
+def areas(boxes: Floats) -> Floats:
+    """(n,) areas."""
+    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+
+
+def overlaps(boxes: Floats, others: Floats) -> Floats:
+    """(n, m) intersection over union."""
+    shared = intersections(boxes, others)
+    union = areas(boxes)[:, None] + areas(others)[None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def suppress(boxes: Floats, scores: Floats, *, iou: float) -> list[int]:
+    """Indices of the boxes to keep, best first: none overlaps a better one by more than ``iou``."""
+    overlap = overlaps(boxes, boxes)
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        if not np.any(overlap[index, kept] > iou):
+            kept.append(index)
+    return kept
+
+
+def match(*, boxes: Floats, scores: Floats, wanted: Floats, ignored: Floats) -> Outcome:
+    """Give every object to the best detection that overlaps it enough, greedily by falling score.
+
+    A detection that finds no object is false, unless half of it lies on an ignored object (or they overlap as a match
+    would): then it does not count at all.
+    """
+    overlap = overlaps(boxes, wanted)
+    on_ignored = intersections(boxes, ignored) >= MATCH_IOU * areas(boxes)[:, None]
+    neutral = np.any(on_ignored | (overlaps(boxes, ignored) >= MATCH_IOU), axis=1)
+    free = np.ones(len(wanted), bool)
+    counted: list[float] = []
+    hits: list[bool] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        candidates = np.where(free, overlap[index], 0.0)
+        hit = bool(candidates.max(initial=0.0) >= MATCH_IOU)
+        if hit:
+            free[int(candidates.argmax())] = False
+        elif neutral[index]:
+            continue
+        counted.append(float(scores[index]))
+        hits.append(hit)
+    return Outcome(scores=np.array(counted, np.float64), hits=np.array(hits, np.bool_), wanted=len(wanted))
+
+
+def pool(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome over many frames."""
+    return Outcome(
+        scores=np.concatenate([np.empty(0), *(outcome.scores for outcome in outcomes)]),
+        hits=np.concatenate([np.empty(0, np.bool_), *(outcome.hits for outcome in outcomes)]),
+        wanted=sum(outcome.wanted for outcome in outcomes),
+    )
+
+
+def at_score(outcome: Outcome, *, least_score: float) -> dict[str, float | None]:
+    """Precision, recall and F1 of the detections of at least ``least_score``; None where there is nothing to divide by."""
+    taken = outcome.scores >= least_score
+    found, detected = int(outcome.hits[taken].sum()), int(taken.sum())
+    return {
+        "precision": found / detected if detected else None,
+        "recall": found / outcome.wanted if outcome.wanted else None,
+        "f1": 2 * found / (detected + outcome.wanted) if detected + outcome.wanted else None,
+    }
+
+
+def average_precision(outcome: Outcome) -> float | None:
+    """Area under precision over recall, precision made falling (the best at this recall or beyond); None without objects."""
+    if not outcome.wanted:
+        return None
+    hits = outcome.hits[np.argsort(-outcome.scores, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(falling[hits].sum() / outcome.wanted)
+
+
+def contrast(gray: Image8, *, box: Sequence[int], others: Sequence[Sequence[int]]) -> float | None:
+    """How much brighter or darker a box is than the ring around it, in gray levels; None where ``others`` cover the ring.
+
+    ``gray`` is (H, W). The boxes in ``others`` are no part of the surround.
+    """
+    x0, y0, x1, y1 = box
+    wide = max(RING_LEAST_PX, round(RING * (x1 - x0)))
+    high = max(RING_LEAST_PX, round(RING * (y1 - y0)))
+    ring = np.zeros(gray.shape, bool)
+    ring[max(0, y0 - high) : y1 + high, max(0, x0 - wide) : x1 + wide] = True
+    for left, top, right, bottom in (box, *others):
+        ring[top:bottom, left:right] = False
+    if not ring.any():
+        return None
+    return abs(float(gray[y0:y1, x0:x1].mean()) - float(gray[ring].mean()))
