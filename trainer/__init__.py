@@ -1,1 +1,1 @@
-"""Makes the models: data, losses, teacher, student, distillation, export. Nothing here yet; see the roadmap in README.md."""
+"""Makes the models: data, degradations, losses, teachers, the student, its training and export. Needs the [train] extra."""

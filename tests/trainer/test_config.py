@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from rtfusion.errors import ConfigError
+from trainer.config import TrainingConfig, config_from_dict, load_config
+
+
+def test_small_is_a_preset():
+    config = load_config("small")
+    assert config.network.name == "small"
+    assert 0 <= config.enhance_default <= 1
+
+
+def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[schedule]\nsteps = 7\n[network]\ndilations = [1, 3]\n")
+    config = load_config(str(path))
+    assert config.schedule.steps == 7
+    assert config.network.dilations == (1, 3)
+    assert config.weights == TrainingConfig().weights
+
+
+def test_a_configuration_survives_a_checkpoint():
+    config = load_config("small")
+    assert config_from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stepz = 1", "no setting 'stepz'"),
+        ("[schedule]\nsteps = 'many'", "steps is 'many'; expected a number of type int"),
+        ("[schedule]\nsteps = 1.5", "steps is 1.5"),
+        ("[schedule", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, text, message):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(str(path))
+
+
+def test_an_unknown_preset_names_the_known():
+    with pytest.raises(ConfigError, match=r"known: .*small"):
+        load_config("huge")

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
+
+from rtfusion.errors import ConfigError  # noqa: E402
+from trainer import teach  # noqa: E402
+from trainer.losses.language import LDFUSION  # noqa: E402
+from trainer.losses.perceptual import Vgg19Features  # noqa: E402
+from trainer.teachers.ldfusion import ldfusion_teacher  # noqa: E402
+from trainer.teachers.training import (  # noqa: E402
+    ImagePair,
+    LanguageRun,
+    LanguageSchedule,
+    learning_rate,
+    random_crop,
+    steps_per_epoch,
+    train,
+)
+
+SMALL = LanguageSchedule(epochs=2, repeats=1, batch=2, crop_px=32)
+PRESET = replace(LDFUSION, patches=replace(LDFUSION.patches, count=2, entropy_bits=3.0), perceptual_layers=("conv1_2",))
+
+
+class StubEncoder:
+    """Embeds a picture as its 4 x 4 thumbnail, and texts as fixed random vectors."""
+
+    def encode_image(self, images: Any) -> Any:
+        return torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
+
+    def encode_text(self, texts: Sequence[str]) -> Any:
+        seeds = [sum(text.encode()) for text in texts]
+        return torch.stack([torch.randn(16, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def pairs(count: int = 4) -> list[ImagePair]:
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 256, (6, 8), dtype=np.uint8) for _ in range(2 * count)]
+    images = [cv2.resize(image, (64, 48), interpolation=cv2.INTER_CUBIC) for image in noise]
+    return [(images[2 * i].astype(np.uint8), images[2 * i + 1].astype(np.uint8)) for i in range(count)]
+
+
+def new_run(schedule: LanguageSchedule = SMALL, **changes: Any) -> LanguageRun:
+    torch.manual_seed(7)
+    vgg = Vgg19Features(("conv1_2",))
+    given = {"pairs": pairs(), "encoder": StubEncoder(), "vgg": vgg, "device": torch.device("cpu"), **changes}
+    return LanguageRun(schedule, changes.pop("preset", PRESET), **{k: v for k, v in given.items() if k != "preset"})
+
+
+def test_two_steps_train_the_whole_network() -> None:
+    run = new_run()
+    before = {name: value.clone() for name, value in run.network.named_parameters()}
+    first, second = run.step(), run.step()
+    assert run.finished_steps == 2
+    assert set(first) == {"loss", "global", "patch", "embedding", "perceptual"}
+    expected = 2 * first["global"] + 10 * first["patch"] + 6 * first["embedding"] + 10 * first["perceptual"]
+    assert first["loss"] == pytest.approx(expected, rel=1e-5)
+    assert first["patch"] > 0
+    assert np.isfinite(second["loss"])
+    # Biases before a normalization change nothing and get no gradient but rounding.
+    still = [name for name, value in run.network.named_parameters() if torch.equal(value, before[name])]
+    assert all(name.endswith("bias") for name in still), still
+
+
+def test_training_on_one_batch_makes_the_loss_fall() -> None:
+    schedule = replace(SMALL, epochs=30, batch=1, noise=0.0, warmup_epochs=0)
+    run = new_run(schedule, pairs=pairs(1))
+    losses = [run.step()["loss"] for _ in range(30)]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    whole = new_run()
+    expected = [whole.step()["loss"] for _ in range(3)][-1]
+    first = new_run()
+    first.step()
+    first.step()
+    first.save(tmp_path / "checkpoint.pt")
+    second = new_run()
+    second.resume(tmp_path / "checkpoint.pt")
+    assert second.finished_steps == 2
+    assert second.step()["loss"] == pytest.approx(expected, rel=1e-6)
+    assert all(torch.equal(a, b) for a, b in zip(whole.network.parameters(), second.network.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    new_run().save(tmp_path / "checkpoint.pt")
+    with pytest.raises(ConfigError, match="seed: 3407 there, 1 here"):
+        new_run(replace(SMALL, seed=1)).resume(tmp_path / "checkpoint.pt")
+    with pytest.raises(ConfigError, match="patch_weight"):
+        new_run(preset=replace(PRESET, patch_weight=1.0)).resume(tmp_path / "checkpoint.pt")
+    new_run(replace(SMALL, epochs=9)).resume(tmp_path / "checkpoint.pt")  # a run may be made longer
+    (tmp_path / "checkpoint.pt").write_text("not a checkpoint")
+    with pytest.raises(ConfigError, match="cannot read the checkpoint"):
+        new_run().resume(tmp_path / "checkpoint.pt")
+
+
+def test_the_rate_follows_the_schedule_at_every_step() -> None:
+    schedule = LanguageSchedule()
+    rates = np.array([learning_rate(schedule, step, per_epoch=10) for step in range(1000)])
+    assert rates[:10] == pytest.approx(5e-4 * np.arange(1, 11) / 10)
+    for epoch, halvings in ((1, 0), (49, 0), (50, 1), (59, 1), (60, 2), (70, 3), (80, 4), (90, 5), (99, 5)):
+        assert rates[10 * epoch : 10 * epoch + 10] == pytest.approx([5e-4 / 2**halvings] * 10), epoch
+    assert learning_rate(replace(schedule, warmup_epochs=0), 0, per_epoch=10) == 5e-4
+
+
+def test_an_epoch_sees_every_pair_as_often_as_any_other() -> None:
+    assert steps_per_epoch(LanguageSchedule(), pairs=160) == 100
+    assert steps_per_epoch(LanguageSchedule(repeats=1), pairs=3) == 1
+
+
+def test_crops_have_contrast_where_there_is_any() -> None:
+    flat = np.full((200, 200), 100, np.uint8)
+    half = flat.copy()
+    half[:, 150:] = np.random.default_rng(0).integers(0, 256, (200, 50))
+    for seed in range(20):
+        crop = random_crop((half, flat), SMALL, torch.Generator().manual_seed(seed))
+        assert crop.shape == (2, 32, 32)
+        assert crop[0].std() >= 0.05
+    assert random_crop((flat[:20], flat[:20]), SMALL, torch.Generator().manual_seed(0)).shape == (2, 32, 32)
+
+
+def test_a_request_to_stop_finishes_the_step_and_saves(tmp_path: Path) -> None:
+    run, seen = new_run(), []
+    train(
+        run,
+        tmp_path / "checkpoint.pt",
+        stop=lambda: len(seen) >= 1,
+        log=lambda step, values: seen.append(step),
+        save_every=100,
+    )
+    assert seen == [1]
+    other = new_run()
+    other.resume(tmp_path / "checkpoint.pt")
+    assert other.finished_steps == 1
+
+
+def test_a_weight_without_what_it_weights_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="--vgg-weights FILE"):
+        new_run(vgg=None)
+    with pytest.raises(ConfigError, match="no pairs"):
+        new_run(pairs=[])
+    assert set(new_run(vgg=None, preset=replace(PRESET, perceptual_weight=0.0)).step()) >= {"loss", "global"}
+
+
+# ---- the command line ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for index, (visible, thermal) in enumerate(pairs(3)):
+        for folder, image in (("vi", visible), ("ir", thermal)):
+            path = tmp_path / "data" / "set" / folder / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), cv2.resize(image, (96, 80)))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def clip_folder(tmp_path: Path) -> Path:
+    """A folder with a tiny CLIP of random weights, as open_clip writes it."""
+    from trainer.torchvision_shim import ensure_torchvision
+
+    if ensure_torchvision() == "absent":
+        pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
+    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'rtfusion[train]'")
+    vision = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
+    text = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
+    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    torch.save(open_clip.CLIP(**config).state_dict(), folder / "open_clip_pytorch_model.bin")
+    return folder
+
+
+def language_options(data: Path, clip_folder: Path, out: Path) -> list[str]:
+    small = ["--crop-px", "32", "--batch", "2", "--patches", "2", "--perceptual-layers", "none", "--device", "cpu"]
+    return ["language", "--data", str(data), "--clip-weights", str(clip_folder), "--out", str(out), *small]
+
+
+def test_the_command_trains_two_steps_goes_on_and_leaves_a_teacher(
+    data: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    options = language_options(data, clip_folder, tmp_path / "out")
+    assert teach.main([*options, "--steps", "2"]) == 0
+    assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert teach.main([*options, "--steps", "3"]) == 0
+    assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 3
+    fused = ldfusion_teacher(tmp_path / "out")(visible=pairs()[0][0], thermal=pairs()[0][1])
+    assert fused.shape == (48, 64)
+
+
+class InterruptingEncoder(StubEncoder):
+    """Ctrl-C is pressed in the middle of the first step."""
+
+    def encode_image(self, images: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        self.encode_image = super().encode_image  # type: ignore[method-assign]
+        return super().encode_image(images)
+
+
+def test_ctrl_c_finishes_the_step_and_saves(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teach, "load_clip", lambda *_, **__: InterruptingEncoder())
+    before = signal.getsignal(signal.SIGINT)
+    assert teach.main(language_options(data, tmp_path, tmp_path / "out")) == 130
+    assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 1
+    assert (tmp_path / "out" / "Enc_final.pt").exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_missing_weights_are_named_with_exit_code_2(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert teach.main(["language", "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert "--clip-weights FILE" in capsys.readouterr().err
+    assert teach.main(["cache", "--teacher", "ldlite", "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert "needs --weights" in capsys.readouterr().err
+
+
+def test_outputs_are_kept_and_not_made_again(data: Path, tmp_path: Path) -> None:
+    from trainer.teachers.ldlite import LdLite
+
+    torch.manual_seed(0)
+    torch.save(LdLite().state_dict(), tmp_path / "final.pt")
+    options = ["--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert teach.main(["cache", "--teacher", "ldlite", "--weights", str(tmp_path / "final.pt"), *options]) == 0
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "ldlite-16shifts").iterdir()}
+    assert len(files) == 3
+    assert teach.main(["cache", "--teacher", "ldlite", "--weights", str(tmp_path / "final.pt"), *options]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "ldlite-16shifts").iterdir()} == files
+
+
+def test_options_change_the_preset_and_nothing_else() -> None:
+    parser = teach._parser()
+    common = ["language", "--data", "d", "--out", "o"]
+    assert teach._preset(parser.parse_args(common)) == LDFUSION
+    assert teach._schedule(parser.parse_args(common)) == LanguageSchedule()
+    changed = parser.parse_args([*common, "--prompt-objective", "a", "--prompt-objective", "b", "--patches", "8"])
+    preset = teach._preset(changed)
+    assert preset.prompts.objective == ("a", "b")
+    assert preset.prompts.visible == LDFUSION.prompts.visible
+    assert preset.patches.count == 8
+    assert teach._schedule(parser.parse_args([*common, "--seed", "5", "--epochs", "3"])).seed == 5

@@ -1,0 +1,1 @@
+"""Terms of the training losses, each a pure function of tensors."""

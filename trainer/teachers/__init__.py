@@ -1,0 +1,1 @@
+"""Teachers: what a student is distilled from. They have all the time they want."""
