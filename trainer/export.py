@@ -191,7 +191,10 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _quantized(model: onnx.ModelProto, pairs: Sequence[Pair], *, enhance: float) -> onnx.ModelProto:
     """The trunk in INT8; the pyramid and the head, which carry the picture itself, stay float32."""
-    import nncf  # type: ignore[import-untyped]
+    try:
+        import nncf
+    except ImportError as error:
+        raise ConfigError("INT8 needs nncf, which is not installed; run pip install 'rtfusion[quant]'") from error
 
     step = max(1, len(pairs) // CALIBRATION_PAIRS)
     dataset = nncf.Dataset([_calibration_inputs(pair, enhance) for pair in pairs[::step]])
