@@ -37,17 +37,11 @@ from trainer.student import STRIDE_PX, Student
 
 OPSET = 17
 PRECISIONS = ("float32", "float16", "int8")
-TOLERANCES = {"float32": 2e-3, "float16": 1e-2, "int8": 8e-2}
+TOLERANCES = {"float32": 2e-3, "float16": 1e-2, "int8": 2e-2}
 """Largest allowed mean difference to PyTorch; float32 engines may round a selection the other way, so it is not 1e-6."""
 CALIBRATION_PAIRS = 50
 CALIBRATION_SIZE_PX = (320, 240)
-LICENSE = "Apache-2.0"
-DATA = (
-    "MSRS, 233 pairs (no license stated by its authors; MIT repositories carry it)",
-    "RoadScene, 126 pairs (no license stated; derived from FLIR ADAS)",
-    "M3SVD, 168 pairs (MIT)",
-    "KAIST, 2 pairs (academic terms)",
-)
+NOT_STATED = "not stated"
 
 DEFAULT_MEANS = {"visible_mean": 0.4, "thermal_mean": 0.4}
 """For a caller that does not keep them."""
@@ -62,6 +56,8 @@ def export(
     precision: str = "float32",
     pairs: Sequence[Pair] = (),
     scores: Mapping[str, Mapping[str, float]] | None = None,
+    trained_on: Sequence[str] = (NOT_STATED,),
+    license_id: str = NOT_STATED,
 ) -> float:
     """Write the averaged student of the checkpoint ``source`` to ``target``; gives the mean difference to PyTorch.
 
@@ -71,6 +67,8 @@ def export(
         precision: one of `PRECISIONS`. Inputs and output are float32 in all of them.
         pairs: to calibrate INT8 on.
         scores: set to metric to value, for the contract.
+        trained_on: the data sets, each with its terms, for the contract.
+        license_id: of the weights, for the contract.
 
     Raises:
         ConfigError: the checkpoint cannot be read, or INT8 is asked for without pairs.
@@ -91,8 +89,8 @@ def export(
         scalars={name: ScalarInput(default=value, minimum=0.0, maximum=1.0) for name, value in defaults.items()},
         stride=STRIDE_PX,
         training_commit=_commit(),
-        data=DATA,
-        license=LICENSE,
+        data=tuple(trained_on),
+        license=license_id,
         scores={name: dict(values) for name, values in (scores or {}).items()},
         checksum=graph_checksum(model.SerializeToString()),
     )
@@ -237,11 +235,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--data", type=Path, metavar="DIR", help="training pairs, to calibrate INT8 on")
     parser.add_argument("--scores", type=Path, metavar="FILE", help="JSON of set, metric and value, for the contract")
+    parser.add_argument(
+        "--trained-on",
+        nargs="+",
+        required=True,
+        metavar="SET",
+        help="every data set with its terms: 'M3SVD, 168 pairs (MIT)'",
+    )
+    parser.add_argument("--license", required=True, metavar="ID", help="of the weights, such as Apache-2.0")
     options = parser.parse_args(arguments)
     try:
         scores = json.loads(options.scores.read_text(encoding="utf-8")) if options.scores else {}
         pairs = load_pairs(options.data) if options.data else []
-        difference = export(options.checkpoint, options.out, precision=options.precision, pairs=pairs, scores=scores)
+        difference = export(
+            options.checkpoint,
+            options.out,
+            precision=options.precision,
+            pairs=pairs,
+            scores=scores,
+            trained_on=options.trained_on,
+            license_id=options.license,
+        )
     except FusionError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from rtfusion.fusion.learned import LearnedLuminance  # noqa: E402
 from rtfusion.models import read_spec  # noqa: E402
 from trainer import export  # noqa: E402
 from trainer.config import TrainingConfig  # noqa: E402
+from trainer.data import load_pairs  # noqa: E402
 from trainer.distill import Run  # noqa: E402
 
 
@@ -71,6 +73,28 @@ def test_a_file_that_disagrees_is_not_written(trained, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="away from PyTorch"):
         export.export(trained, tmp_path / "small.onnx")
     assert list(tmp_path.glob("*.onnx")) == []
+
+
+def test_int8_stays_near_pytorch(trained, tmp_path):
+    pytest.importorskip("nncf", reason="INT8 needs nncf: pip install 'rtfusion[quant]'")
+    rng = np.random.default_rng(0)
+    for band in ("vi", "ir"):
+        (tmp_path / "set" / band).mkdir(parents=True)
+        for index in range(4):
+            cv2.imwrite(
+                str(tmp_path / "set" / band / f"{index}.png"), rng.integers(0, 256, (240, 320)).astype(np.uint8)
+            )
+    pairs = load_pairs(tmp_path)
+    export.export(trained, tmp_path / "small.onnx", precision="int8", pairs=pairs)
+    assert (tmp_path / "small.onnx").exists()
+
+
+def test_the_contract_says_what_it_was_trained_on(trained, tmp_path):
+    out = tmp_path / "small.onnx"
+    command = ["--checkpoint", str(trained), "--out", str(out), "--trained-on", "street (CC0)", "yard (MIT)"]
+    assert export.main([*command, "--license", "Apache-2.0"]) == 0
+    assert read_spec(out).data == ("street (CC0)", "yard (MIT)")
+    assert read_spec(out).license == "Apache-2.0"
 
 
 def test_int8_asks_for_data(trained, tmp_path):
