@@ -187,7 +187,7 @@ class Pipeline:
         """Bring the counters of all threads together."""
         self.telemetry.engine = self._fuser.engine
         for source in self._sources.values():
-            for note in getattr(source, "notes", ()):
+            for note in source.notes:
                 self.telemetry.note(note)
         drops: dict[str, Mapping[str, object]] = {
             band.value: {

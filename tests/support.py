@@ -49,6 +49,7 @@ class ScriptedSource:
         self._script = iter(script)
         self._closed = threading.Event()
         self.drops: dict[str, int] = {}
+        self.notes: tuple[str, ...] = ()
         self.info = StreamInfo(
             uri=f"script:{band.value}",
             band=band,

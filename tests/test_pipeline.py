@@ -147,7 +147,7 @@ def test_a_slow_sink_never_slows_a_live_stream() -> None:
     pipeline.run(stop=stop)
     snapshot = pipeline.telemetry.snapshot()
     assert snapshot["fused"] == 40
-    assert snapshot["drops"]["sinks"] == {"collect:": {"slow": 40 - len(slow.frames)}} or len(slow.frames) == 40
+    assert snapshot["drops"]["sinks"] == {"collect:": {"slow": 40 - len(slow.frames)}}
     assert len(slow.frames) < 40
 
 

@@ -130,7 +130,6 @@ class BlockPyramid(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        down1 = np.stack([_down_row(2 * i, first=-4, length=12) for i in (-1, 0, 1, 2)])
         down1 = np.stack([_down_row(2 * i, first=-4, length=12) for i in (0, 1)])
         down2 = _down_row(0, first=-2, length=6)[None]
         up1 = np.stack([_up_row(i, first=-2, length=6) for i in range(4)])

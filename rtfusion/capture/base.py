@@ -43,6 +43,11 @@ class Source(Protocol):
         """Frames lost inside the source so far, by cause (``corrupt``, ``driver`` ...)."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of this source; only ever appended to."""
+        ...
+
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame.
 

@@ -88,6 +88,11 @@ class SyntheticSource:
         """``driver``: frames that never came out of the camera, by chance or because the reader was late."""
         return {"driver": self._dropped}
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing: a generated scene has no surprises."""
+        return ()
+
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame; of a live source the newest, and not before its time.
 
