@@ -69,6 +69,7 @@ def test_the_keys_are_those_of_the_page(model: Path) -> None:
         "rtfusion.color_matrix": "bt601",
         "rtfusion.training_commit": "0123abc",
         "rtfusion.data": ["synthetic scene"],
+        "rtfusion.teachers": [],
         "rtfusion.license": "Apache-2.0",
         "rtfusion.scores": {"tno": {"Qabf": 0.5}},
         "rtfusion.checksum": onnx_models.checksum(onnx_models.average()),

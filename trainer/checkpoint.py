@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,49 @@ class Checkpoint:
     average: dict[str, Any]
     """The weights' moving average, the ones to export."""
     optimizer: dict[str, Any]
+    scaler: dict[str, Any] = field(default_factory=dict)
+    """Of the loss, where the run computes in f16."""
+    teachers: list[str] = field(default_factory=list)
+    """Whose outputs it was distilled from."""
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write ``path``, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write ``path``, whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    write(path, {"schema": SCHEMA, **vars(checkpoint)})
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Save tensors and plain values to ``path``, whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
     part = path.with_suffix(".part")
-    torch.save({"schema": SCHEMA, **vars(checkpoint)}, part)
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter where the folder cannot be written
+        raise ConfigError(f"cannot write {path}: {error}; choose another folder or free some space") from error
+
+
+def read(path: Path, *, schema: int) -> dict[str, Any]:
+    """What `write` wrote, onto the CPU, without its schema; nothing in it is executed.
+
+    Raises:
+        ConfigError: it cannot be read or is no checkpoint of this schema.
+    """
+    try:
+        values: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ConfigError(f"cannot read the checkpoint {path}: {error}") from error
+    if not isinstance(values, dict) or values.pop("schema", None) != schema:
+        raise ConfigError(f"{path} is no checkpoint of schema {schema}; train again or use the version that wrote it")
+    return values
 
 
 def load(path: Path) -> Checkpoint:
@@ -40,10 +75,20 @@ def load(path: Path) -> Checkpoint:
     Raises:
         ConfigError: it cannot be read or is no checkpoint of this version.
     """
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ConfigError(f"cannot read the checkpoint {path}: {error}") from error
-    if not isinstance(values, dict) or values.pop("schema", None) != SCHEMA:
-        raise ConfigError(f"{path} is no checkpoint of schema {SCHEMA}; train again or use the version that wrote it")
-    return Checkpoint(**values)
+    return Checkpoint(**read(path, schema=SCHEMA))
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The settings, of nested tables, in which two runs differ: ``schedule.seed: 1 there, 2 here``."""
+    found = []
+    for name, value in ours.items():
+        other = theirs.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += [f"{name}.{text}" for text in differences(value, other)]
+        elif _plain(value) != _plain(other):
+            found.append(f"{name}: {other} there, {value} here")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,54 +1,69 @@
-"""Train a student.
+"""Train a student: on the direct objective alone, or guided by what teachers made of the same pairs.
 
-::
-
-    python -m trainer.distill --preset small --data DIR --out DIR [--steps N] [--device cuda] [--overfit] [--tensorboard]
-
-Started again with the same ``--out`` it goes on where it stopped. Ctrl-C finishes the step, saves, and ends.
+`Run` is one training run, `train` its loop, `train_student` the whole job from a preset and folders to a checkpoint, which
+``rtfusion train student`` and ``rtfusion distill`` call. Step n depends on the seed, n, the process and the data alone, so a run
+that goes on from its checkpoint ends as if it had not stopped.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
-import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
-from rtfusion.errors import FusionError
+from rtfusion.errors import ConfigError
 from trainer import checkpoint
-from trainer.config import Schedule, TrainingConfig, config_from_dict, load_config
-from trainer.data import Batch, Pair, load_pairs, make_batch
+from trainer.config import Network, Schedule, TrainingConfig, config_from_dict, load_config
+from trainer.data import Batch, make_batch
+from trainer.guidance import guidance
+from trainer.losses.perceptual import Vgg19Features, load_vgg19
+from trainer.mixed import MixedPrecision
 from trainer.objective import objective
+from trainer.pairs import Pair, Teachers, load_pairs
+from trainer.progress import Progress
 from trainer.student import Student
+from trainer.teachers.cache import CachedPictures
+from trainer.workers import ALONE, Workers, join
 
 CHECKPOINT = "checkpoint.pt"
 GRADIENT_LIMIT = 1.0
-Log = Callable[[int, float, dict[str, float]], None]
+Log = Callable[[int, Mapping[str, float]], None]
 
 
 class Run:
     """One training run: the student, its moving average and its optimizer; `step` at a time."""
 
-    def __init__(self, config: TrainingConfig, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        device: torch.device,
+        precision: str = "f32",
+        teachers: Sequence[str] = (),
+        features: Vgg19Features | None = None,
+        workers: Workers = ALONE,
+    ) -> None:
+        """Start at step 0. ``teachers`` are the names for the record; their pictures come with the batches."""
         torch.manual_seed(config.schedule.seed)
         self.config = config
         self.device = device
+        self.workers = workers
         self.finished_steps = 0
         self.student = Student(config.network).to(device)
         self.average = copy.deepcopy(self.student).requires_grad_(False)
+        self._network = workers.wrap(self.student)
+        self._teachers, self._features = list(teachers), features
+        schedule = config.schedule
         self._optimizer = torch.optim.AdamW(
-            self.student.parameters(), lr=config.schedule.learning_rate, weight_decay=config.schedule.weight_decay
+            self.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
+        self._mixed = MixedPrecision(precision, self._optimizer, device=device)
 
     def step(self, batch: Batch) -> tuple[float, dict[str, float]]:
         """One step of the optimizer; gives the loss and its terms.
@@ -57,21 +72,29 @@ class Run:
             FloatingPointError: the loss is not finite.
         """
         batch = batch.to(self.device)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.config.schedule, self.finished_steps)
-        self.student.train()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            fused = self.student(batch.visible, batch.thermal, batch.enhance, batch.means[:, :1], batch.means[:, 1:])
-        loss, terms = objective(fused.float(), batch, self.config.weights)
+        self._network.train()
+        with self._mixed.autocast():
+            fused = self._network(batch.visible, batch.thermal, batch.enhance, batch.means[:, :1], batch.means[:, 1:])
+        loss, terms = self._loss(fused.float(), batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {float(loss)} at step {self.finished_steps}: {terms}")
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.student.parameters(), GRADIENT_LIMIT)
-        self._optimizer.step()
+        self._mixed.step(
+            loss,
+            self.student.parameters(),
+            rate=learning_rate(self.config.schedule, self.finished_steps),
+            gradient_limit=GRADIENT_LIMIT,
+        )
         self.finished_steps += 1
         self._follow()
         return float(loss.detach()), terms
+
+    def _loss(self, fused: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, terms = objective(fused, batch, self.config.weights)
+        if batch.taught is None and batch.shown is None:
+            return loss, terms
+        weights = self.config.guidance
+        guided, differences = guidance(fused, batch, weights=weights, features=self._features)
+        return weights.objective * loss + guided, {**terms, **differences}
 
     def _follow(self) -> None:
         """The average follows fast at first, then with the memory of the configuration."""
@@ -80,30 +103,55 @@ class Run:
             slow.lerp_(fast.detach(), 1 - kept)
 
     def save(self, path: Path) -> None:
-        """Write everything that `resume` needs."""
+        """Write everything that `resume` needs; of several processes, the first one does.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        if not self.workers.is_first:
+            return
         checkpoint.save(
             checkpoint.Checkpoint(
                 step=self.finished_steps,
                 config=self.config.to_dict(),
                 model=self.student.state_dict(),
                 average=self.average.state_dict(),
-                optimizer=self._optimizer.state_dict(),
+                teachers=self._teachers,
+                **self._mixed.state_dict(),
             ),
             path,
         )
 
     def start_from(self, path: Path) -> None:
-        """Begin with the averaged weights of another run."""
-        weights = checkpoint.load(path).average
-        self.student.load_state_dict(weights)
-        self.average.load_state_dict(weights)
+        """Begin with the averaged weights of another run.
+
+        Raises:
+            ConfigError: it cannot be read, or its student is of another size.
+        """
+        state = self.workers.from_first(lambda: checkpoint.load(path))
+        network = network_of(state)
+        if network != self.config.network:
+            raise ConfigError(f"{path} is of the network {network}; this run's is {self.config.network}")
+        self.student.load_state_dict(state.average)
+        self.average.load_state_dict(state.average)
 
     def resume(self, path: Path) -> None:
-        """Go on from ``path``."""
-        state = checkpoint.load(path)
+        """Go on from ``path``, which only the first process has to see.
+
+        Raises:
+            ConfigError: it cannot be read, or is of a run with other settings; the number of steps may differ.
+        """
+        state = self.workers.from_first(lambda: checkpoint.load(path))
+        ours, theirs = (_settings(config) for config in (self.config, config_from_dict(state.config)))
+        changes = checkpoint.differences({**ours, "teachers": self._teachers}, {**theirs, "teachers": state.teachers})
+        if changes:
+            raise ConfigError(
+                f"{path} is of a run with other settings ({', '.join(changes)}); use the same ones, or another --out and "
+                f"--init {path} to begin with its weights"
+            )
         self.student.load_state_dict(state.model)
         self.average.load_state_dict(state.average)
-        self._optimizer.load_state_dict(state.optimizer)
+        self._mixed.load_state_dict({"optimizer": state.optimizer, "scaler": state.scaler})
         self.finished_steps = state.step
 
 
@@ -115,123 +163,138 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return schedule.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
+def network_of(state: checkpoint.Checkpoint) -> Network:
+    """The size of a checkpoint's student; the rest of its settings may be of an older version."""
+    return config_from_dict({"network": state.config["network"]}).network
+
+
 def load_average(path: Path) -> Student:
-    """The trained student of a checkpoint, ready for use."""
+    """The trained student of a checkpoint, ready for use; of the settings that it was trained with, only its size counts.
+
+    Raises:
+        ConfigError: it cannot be read, or holds another network.
+    """
     state = checkpoint.load(path)
-    student = Student(config_from_dict(state.config).network)
-    student.load_state_dict(state.average)
+    student = Student(network_of(state))
+    try:
+        student.load_state_dict(state.average)
+    except RuntimeError as error:
+        raise ConfigError(f"{path} holds another network than this version's student: {error}") from error
     return student.eval()
 
 
-def train(run: Run, pairs: list[Pair], *, out: Path, overfit: bool = False, log: Log | None = None) -> None:
-    """Train to the end of the schedule or to an interrupt, saving on the way."""
+def train(
+    run: Run,
+    pairs: list[Pair],
+    *,
+    out: Path,
+    overfit: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    log: Log | None = None,
+) -> None:
+    """Train to the end of the schedule, or until ``stop`` says so between two steps; save now and then, and at the end."""
     schedule = run.config.schedule
-    stop = _StopOnInterrupt()
-    with stop, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
 
         def prepare(step: int) -> Future[Batch]:
-            return pool.submit(make_batch, pairs, run.config, step=0 if overfit else step)
+            return pool.submit(make_batch, pairs, run.config, step=0 if overfit else step, rank=run.workers.rank)
 
         following = prepare(run.finished_steps)
-        while run.finished_steps < schedule.steps and not stop.requested:
+        while run.finished_steps < schedule.steps and not run.workers.any(stop()):
             batch = following.result()
             following = prepare(run.finished_steps + 1)
             loss, terms = run.step(batch)
             if log is not None:
-                log(run.finished_steps, loss, terms)
+                log(run.finished_steps, {"loss": loss, **terms})
             if run.finished_steps % schedule.save_every == 0:
                 run.save(out / CHECKPOINT)
     run.save(out / CHECKPOINT)
 
 
-class _StopOnInterrupt:
-    """Turns the first Ctrl-C into a request; a second one interrupts as usual."""
+def train_student(
+    *,
+    preset: str,
+    data: Path,
+    out: Path,
+    teacher_cache: Path | None = None,
+    enhanced_cache: Path | None = None,
+    vgg_weights: Path | None = None,
+    with_features: bool = True,
+    steps: int | None = None,
+    seed: int | None = None,
+    init: Path | None = None,
+    device: str = "auto",
+    precision: str = "f32",
+    threads: int | None = None,
+    overfit: bool = False,
+    tensorboard: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train, or go on training where ``out`` holds a checkpoint.
 
-    def __init__(self) -> None:
-        self.requested = False
+    Args:
+        preset: of `trainer.config.load_config`.
+        data: folders SET/vi and SET/ir.
+        out: for the checkpoint, and TensorBoard's files where they are wanted.
+        teacher_cache: folder of a faithful teacher's pictures.
+        enhanced_cache: folder of those of a teacher that shows the look of the dial at 1.
+        vgg_weights: for guidance by features.
+        with_features: False leaves that out.
+        steps: instead of the preset's.
+        seed: instead of the preset's.
+        init: a checkpoint to take the first weights from.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: one of `trainer.mixed.PRECISIONS`.
+        threads: of PyTorch on the CPU.
+        overfit: train on one batch, to see that it can be learned.
+        tensorboard: write curves.
+        stop: asked between two steps.
 
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGINT, self._request)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _request(self, *_: object) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; gives the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        _train(options)
-    except FusionError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    return 0
-
-
-def _train(options: argparse.Namespace) -> None:
-    config = load_config(options.preset)
-    if options.steps is not None:
-        config = replace(config, schedule=replace(config.schedule, steps=options.steps))
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    run = Run(config, device=torch.device(options.device))
-    if (options.out / CHECKPOINT).exists():
-        run.resume(options.out / CHECKPOINT)
-        sys.stderr.write(f"going on after step {run.finished_steps}\n")
-    elif options.init is not None:
-        run.start_from(options.init)
-    pairs = load_pairs(options.data)
-    train(run, pairs, out=options.out, overfit=options.overfit, log=_logger(config, options))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainer.distill", description="Train a student.")
-    parser.add_argument("--preset", default="small", help="name of a preset, or a TOML file")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folders SET/vi and SET/ir")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the checkpoint; resumed if there")
-    parser.add_argument("--steps", type=int, metavar="N", help="instead of the preset's")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="checkpoint to take the first weights from")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, metavar="N", help="of the CPU")
-    parser.add_argument("--overfit", action="store_true", help="train on one batch, to see that it learns")
-    parser.add_argument("--tensorboard", action="store_true", help="write curves beside the checkpoint")
-    return parser
-
-
-def _logger(config: TrainingConfig, options: argparse.Namespace) -> Log:
-    """Progress on one line of the error stream, and curves where asked for."""
-    writer: Any = None
-    if options.tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
-
-        writer = SummaryWriter(str(options.out))
-    began, first = time.monotonic(), None
-    smooth: dict[str, float] = {}
-
-    def log(step: int, loss: float, terms: dict[str, float]) -> None:
-        nonlocal first
-        first = step - 1 if first is None else first
-        for name, value in {"loss": loss, **terms}.items():
-            smooth[name] = 0.98 * smooth.get(name, value) + 0.02 * value
-        if step % 50 and step != config.schedule.steps:
-            return
-        per_step_s = (time.monotonic() - began) / (step - first)
-        left_min = (config.schedule.steps - step) * per_step_s / 60
-        values = " ".join(f"{name} {value:.4f}" for name, value in smooth.items())
-        end = "\r" if sys.stderr.isatty() else "\n"
-        sys.stderr.write(
-            f"step {step}/{config.schedule.steps} {per_step_s:.2f} s/step {left_min:.0f} min left {values}{end}"
+    Raises:
+        ConfigError: a file, folder, setting or device is not as it should be.
+    """
+    config = _config(preset, steps=steps, seed=seed, with_features=with_features)
+    teachers = Teachers(
+        faithful=None if teacher_cache is None else CachedPictures(teacher_cache),
+        enhanced=None if enhanced_cache is None else CachedPictures(enhanced_cache),
+    )
+    with join(device, threads=threads) as workers:
+        features = None
+        if teachers.faithful is not None and config.guidance.features:
+            features = load_vgg19(vgg_weights, layers=config.guidance.layers, device=workers.device)
+        run = Run(
+            config,
+            device=workers.device,
+            precision=precision,
+            teachers=teachers.identities,
+            features=features,
+            workers=workers,
         )
-        if writer is not None:
-            for name, value in smooth.items():
-                writer.add_scalar(name, value, step)
+        if workers.from_first((out / CHECKPOINT).exists):
+            run.resume(out / CHECKPOINT)
+        elif init is not None:
+            run.start_from(init)
+        pairs = load_pairs(data, part=(workers.rank, workers.count), teachers=teachers)
+        curves = out if tensorboard else None
+        total, silent = config.schedule.steps, not workers.is_first
+        with Progress(total=total, finished=run.finished_steps, curves=curves, silent=silent) as progress:
+            train(run, pairs, out=out, overfit=overfit, stop=stop, log=progress)
 
-    return log
+
+def _config(preset: str, *, steps: int | None, seed: int | None, with_features: bool) -> TrainingConfig:
+    config = load_config(preset)
+    given = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
+    config = replace(config, schedule=replace(config.schedule, **given))
+    return config if with_features else replace(config, guidance=replace(config.guidance, features=0.0))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _settings(config: TrainingConfig) -> dict[str, object]:
+    """What decides the course of a run; its length does not."""
+    return replace(config, schedule=replace(config.schedule, steps=0, save_every=1)).to_dict()
+
+
+if __name__ == "__main__":  # rtfusion train student
+    from rtfusion.cli import main
+
+    sys.argv[1:1] = ["train", "student"]
+    main()

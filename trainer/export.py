@@ -1,45 +1,40 @@
-"""A trained student as an ONNX file with its contract inside.
+"""A trained student as ONNX files with their contract inside: f32, f16 and int8 (by nncf: Q/DQ nodes).
 
-::
-
-    python -m trainer.export --checkpoint FILE --out FILE.onnx [--precision float32|float16|int8] [--data DIR]
-
-The file is compared with PyTorch before it is kept. INT8 (by nncf: Q/DQ nodes) is calibrated on pairs of ``--data``.
+A file is compared with PyTorch before it is kept. `export_all`, which ``rtfusion export`` calls, names the files as the package
+ships them; `stamp_scores` adds what was measured of them later, since the contract's checksum is of the graph alone.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import io
-import json
+import logging
 import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from torch.onnx import symbolic_helper
-from torch.onnx.utils import register_custom_op_symbolic
 
 from rtfusion.engines import open_engine
-from rtfusion.errors import ConfigError, FusionError, ModelError
-from rtfusion.models.spec import ModelSpec, ScalarInput, graph_checksum
+from rtfusion.errors import ConfigError, ModelError
+from rtfusion.models import PRECISIONS, file_name
+from rtfusion.models.spec import ModelSpec, ScalarInput, graph_checksum, read_spec
 from trainer import checkpoint
-from trainer.config import config_from_dict
-from trainer.data import Pair, load_pairs
-from trainer.distill import load_average
+from trainer.distill import load_average, network_of
+from trainer.pairs import Pair, load_pairs
 from trainer.student import STRIDE_PX, Student
 
 OPSET = 17
-PRECISIONS = ("float32", "float16", "int8")
-TOLERANCES = {"float32": 2e-3, "float16": 1e-2, "int8": 2e-2}
-"""Largest allowed mean difference to PyTorch; float32 engines may round a selection the other way, so it is not 1e-6."""
-CALIBRATION_PAIRS = 50
+TOLERANCES = {"f32": 2e-3, "f16": 1e-2, "int8": 2e-2}
+"""Largest allowed mean difference to PyTorch; f32 engines may round a selection the other way, so it is not 1e-6."""
+QUANTIZED = ("/enter/", "/body", "/down/", "/middle", "/up/", "/merge/", "/fine_")
+"""Convolutions that INT8 is for, by their names. The layers, which carry the picture itself, scalars and sums stay float32."""
+CALIBRATION_PAIRS = 60
 CALIBRATION_SIZE_PX = (320, 240)
 NOT_STATED = "not stated"
 
@@ -49,11 +44,49 @@ DEFAULT_MEANS = {"visible_mean": 0.4, "thermal_mean": 0.4}
 Array = npt.NDArray[np.float32]
 
 
+def export_all(
+    source: Path,
+    folder: Path,
+    *,
+    precisions: Sequence[str],
+    data: Path | None = None,
+    trained_on: Sequence[str] = (NOT_STATED,),
+    license_id: str = NOT_STATED,
+) -> dict[Path, float]:
+    """Write ``student-NAME[-PRECISION].onnx`` into ``folder`` for each precision; gives the differences to PyTorch.
+
+    Args:
+        source: a checkpoint of `trainer.distill`.
+        folder: made if need be.
+        precisions: of `rtfusion.models.PRECISIONS`.
+        data: training pairs SET/vi and SET/ir, to calibrate INT8 on.
+        trained_on: the data sets, each with its terms, for the contract.
+        license_id: of the weights, for the contract.
+
+    Raises:
+        ConfigError: the checkpoint or the data cannot be read, or INT8 is asked for without data or without nncf.
+        ModelError: an exported network does not give what PyTorch gives.
+    """
+    name = network_of(checkpoint.load(source)).name
+    pairs = load_pairs(data) if data is not None and "int8" in precisions else []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; name another one with --out") from error
+    differences = {}
+    for precision in precisions:
+        target = folder / file_name(name, precision=precision)
+        differences[target] = export(
+            source, target, precision=precision, pairs=pairs, trained_on=trained_on, license_id=license_id
+        )
+    return differences
+
+
 def export(
     source: Path,
     target: Path,
     *,
-    precision: str = "float32",
+    precision: str = "f32",
     pairs: Sequence[Pair] = (),
     scores: Mapping[str, Mapping[str, float]] | None = None,
     trained_on: Sequence[str] = (NOT_STATED,),
@@ -64,32 +97,35 @@ def export(
     Args:
         source: a checkpoint of `trainer.distill`.
         target: the ONNX file; written only if it agrees with PyTorch.
-        precision: one of `PRECISIONS`. Inputs and output are float32 in all of them.
+        precision: one of `rtfusion.models.PRECISIONS`. Inputs and output are float32 in all of them.
         pairs: to calibrate INT8 on.
         scores: set to metric to value, for the contract.
         trained_on: the data sets, each with its terms, for the contract.
         license_id: of the weights, for the contract.
 
     Raises:
-        ConfigError: the checkpoint cannot be read, or INT8 is asked for without pairs.
+        ConfigError: no such precision, the checkpoint cannot be read, or INT8 is asked for without pairs.
         ModelError: the exported network does not give what PyTorch gives.
     """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"no precision {precision!r} to export; there are {', '.join(PRECISIONS)}")
     if precision == "int8" and not pairs:
         raise ConfigError("INT8 is calibrated on images: pass --data with the training pairs")
-    student = load_average(source)
-    config = config_from_dict(checkpoint.load(source).config)
-    defaults = {"enhance": config.enhance_default, **DEFAULT_MEANS}
+    student, state = load_average(source), checkpoint.load(source)
+    dial = float(state.config["enhance_default"])
+    defaults = {"enhance": dial, **DEFAULT_MEANS}
     model = to_onnx(student)
-    if precision == "float16":
+    if precision == "f16":
         model = _halved(model)
     elif precision == "int8":
-        model = _quantized(model, pairs, enhance=config.enhance_default)
+        model = _quantized(model, pairs, enhance=dial)
     spec = ModelSpec(
-        name=config.network.name,
+        name=network_of(state).name,
         scalars={name: ScalarInput(default=value, minimum=0.0, maximum=1.0) for name, value in defaults.items()},
         stride=STRIDE_PX,
         training_commit=_commit(),
         data=tuple(trained_on),
+        teachers=tuple(state.teachers),
         license=license_id,
         scores={name: dict(values) for name, values in (scores or {}).items()},
         checksum=graph_checksum(model.SerializeToString()),
@@ -107,6 +143,21 @@ def export(
     return difference
 
 
+def stamp_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Put set, metric and value into the contract of a model file, instead of those that it has.
+
+    Raises:
+        ModelError: it is no model with a contract.
+    """
+    spec = read_spec(path).model_copy(update={"scores": {name: dict(values) for name, values in scores.items()}})
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, spec.metadata())
+    part = path.with_suffix(".part.onnx")
+    part.write_bytes(model.SerializeToString())
+    part.replace(path)
+
+
 def to_onnx(student: Student) -> onnx.ModelProto:
     """The graph in float32, height and width dynamic, clipped to [0, 1]."""
     wrapped = _Clipped(student).eval()
@@ -114,7 +165,6 @@ def to_onnx(student: Student) -> onnx.ModelProto:
     names = ["visible_y", "thermal", "enhance", "visible_mean", "thermal_mean"]
     free = {name: {2: "height", 3: "width"} for name in ("visible_y", "thermal", "fused_y")}
     stream = io.BytesIO()
-    register_custom_op_symbolic("aten::pixel_unshuffle", _space_to_depth, OPSET)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but gives the plain graph wanted here
         torch.onnx.export(
@@ -139,12 +189,6 @@ class _Clipped(torch.nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         return self.student(*inputs).clamp(0, 1)
-
-
-@symbolic_helper.parse_args("v", "i")
-def _space_to_depth(graph: Any, image: Any, factor: int) -> Any:
-    """Of one channel, pixel-unshuffle is ONNX's SpaceToDepth."""
-    return graph.op("SpaceToDepth", image, blocksize_i=factor)
 
 
 def parity(path: Path, student: Student) -> float:
@@ -188,22 +232,29 @@ def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _quantized(model: onnx.ModelProto, pairs: Sequence[Pair], *, enhance: float) -> onnx.ModelProto:
-    """The trunk in INT8; the pyramid and the head, which carry the picture itself, stay float32."""
+    """The wide convolutions in INT8; the layers, which carry the picture itself, and the scalars stay float32."""
     try:
         import nncf
     except ImportError as error:
         raise ConfigError("INT8 needs nncf, which is not installed; run pip install 'rtfusion[quant]'") from error
 
     step = max(1, len(pairs) // CALIBRATION_PAIRS)
-    dataset = nncf.Dataset([_calibration_inputs(pair, enhance) for pair in pairs[::step]])
-    fixed = [node.name for node in model.graph.node if "/trunk/" not in node.name]
-    quantized: onnx.ModelProto = nncf.quantize(
-        model,
-        dataset,
-        subset_size=CALIBRATION_PAIRS,
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=fixed, validate=False),
-    )
+    dials = (0.0, enhance, 1.0)
+    chosen = pairs[::step]
+    dataset = nncf.Dataset([_calibration_inputs(pair, dials[index % 3]) for index, pair in enumerate(chosen)])
+    fixed = [node.name for node in model.graph.node if not any(part in node.name for part in QUANTIZED)]
+    if len(fixed) == len(model.graph.node):
+        raise ConfigError(f"the student has no part named {' or '.join(QUANTIZED)}, and that is what INT8 is for")
+    nncf.set_log_level(logging.ERROR)  # it names every node that it leaves alone
+    with contextlib.redirect_stdout(sys.stderr):  # for its progress
+        quantized: onnx.ModelProto = nncf.quantize(
+            model,
+            dataset,
+            subset_size=len(chosen),
+            # symmetric, as TensorRT wants it; OpenVINO leaves a convolution of asymmetric input in floating point
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            ignored_scope=nncf.IgnoredScope(names=fixed, validate=False),
+        )
     return quantized
 
 
@@ -225,43 +276,3 @@ def _commit() -> str:
     folder = Path(__file__).parent
     result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S607
     return result.stdout.strip() if result.returncode == 0 else "unknown"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.export", description="Export a trained student to ONNX.")
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="of python -m trainer.distill")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the ONNX file to write")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="training pairs, to calibrate INT8 on")
-    parser.add_argument("--scores", type=Path, metavar="FILE", help="JSON of set, metric and value, for the contract")
-    parser.add_argument(
-        "--trained-on",
-        nargs="+",
-        required=True,
-        metavar="SET",
-        help="every data set with its terms: 'M3SVD, 168 pairs (MIT)'",
-    )
-    parser.add_argument("--license", required=True, metavar="ID", help="of the weights, such as Apache-2.0")
-    options = parser.parse_args(arguments)
-    try:
-        scores = json.loads(options.scores.read_text(encoding="utf-8")) if options.scores else {}
-        pairs = load_pairs(options.data) if options.data else []
-        difference = export(
-            options.checkpoint,
-            options.out,
-            precision=options.precision,
-            pairs=pairs,
-            scores=scores,
-            trained_on=options.trained_on,
-            license_id=options.license,
-        )
-    except FusionError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    sys.stderr.write(f"{options.out}: mean difference to PyTorch {difference:.5f}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,29 +1,28 @@
-"""The student: a fixed Laplacian pyramid whose selection, gains, base and tone a small network steers.
+"""The student: two bands in layers of detail, and a small network that says how much of each layer to show.
 
-Everything runs in the domain of 4 x 4 pixel blocks (pixel-unshuffle 4), where the pyramid's fine levels are dense 3 x 3
-convolutions with fixed weights and every layer is one that OpenVINO and TensorRT run fast. With d0, d1 the Laplacian details
-of OpenCV's pyrDown / pyrUp, g2 the Gaussian at quarter resolution, blurred thrice by a binomial to g3, g4 and the base B, and
-d2 = g2 - g3, d3 = g3 - g4, d4 = g4 - B::
+Both bands are split, in the domain of 4 x 4 pixel blocks, into three layers of detail and a base; with m the mean of a block and
+B a binomial blur of the block means::
 
-    side    = m + e m' + log (|B visible - mean visible| + s) - log (|B thermal - mean thermal| + s)
-    w_l     = sigmoid(side + b_l + k_l (|d_l visible| - |d_l thermal|))
-    d_l     = gain_l (w_l d_l visible + (1 - w_l) d_l thermal)
-    base    = M + (1 + c e) (sigmoid(side) B visible + (1 - sigmoid(side)) B thermal - M) + offset
+    d0 = x - interpolated m        d1 = m - B m        d2 = B m - B^2 m        base = B^2 m
 
-where the network gives m, m', b_l, gain_l and offset for every block; e is the dial ``enhance`` in [0, 1], and M the mean of
-the two means. All levels share one side, so that they agree which band shows what. Gains never fall as e rises.
+The picture is their weighted sum. p_l = sigmoid(k_l (|d_l visible| - |d_l thermal|)) prefers the stronger detail, the network
+adds its judgement g, of every pixel in d0 and of every block in d1 and d2, and the base follows what stands out of its scene::
 
-The means are inputs: the caller keeps them, slowly, so that one hot object that enters does not re-tone the picture. Nothing
-is normalized by the present image and nothing is pooled over it: with the means held, what happens more than `REACH_PX` away
-changes nothing.
+    fused = b + offset + sum_l (PICK_GAIN p_l + g_l visible) d_l visible + (PICK_GAIN (1 - p_l) + g_l thermal) d_l thermal
+    b     = (a_V base_V + a_T base_T) / (a_V + a_T),   a_V = |base_V - mean_V| + s,   a_T = exp(-side) (|base_T - mean_T| + s)
+
+The weights of the two bands are free of each other: where both show something, both are shown, the lesser one less. The network
+sees the blocks and how much goes on in each layer of them; the dial ``enhance`` and the means of the scene are inputs too. The
+caller keeps the means, slowly, so that one hot object that enters does not re-tone the picture. Nothing is normalized by the
+present image and nothing is pooled over it: with the means held, what happens `REACH_PX` away or more changes nothing.
+
+Made for engines: dense 3 x 3 convolutions at quarter resolution, multiples of 16 channels, blocks cut and joined without a
+transposition, no split of a tensor. Measured in docs/experiments.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,24 +31,19 @@ from trainer.config import Network
 
 BLOCK_PX = 4
 STRIDE_PX = 8
-REACH_PX = 64
-GAIN_RANGE = 0.5
-"""At e = 0 a detail is multiplied by 1 - GAIN_RANGE to 1 + GAIN_RANGE."""
-ENHANCED_GAIN = 1.0
-"""At e = 1 it is multiplied by up to 1 + ENHANCED_GAIN more."""
-OFFSET_RANGE = 0.3
+REACH_PX = 88
+PICK_GAIN = 1.2
+SLOPE = 80.0
+"""Where k_l starts: a difference of 1 / 80 in detail is one unit of logit."""
 SALIENCY_FLOOR = 8 / 255
-BASE_CONTRAST = 0.5
-"""What the dial adds to the contrast of the base about the mean at e = 1."""
-SELECTION_SLOPES = (200.0, 400.0, 400.0, 400.0, 400.0)
-"""Where k_l starts, finest level first: a difference of 1 / k_l in detail magnitude is one unit of logit."""
-
-Matrix = npt.NDArray[np.float64]
-
-# What the head predicts per block, in this order.
-_SINGLE = ("bias2", "bias3", "bias4", "side", "side_e", "offset", "offset_e")
-_HEAD = {"bias0": 16, "bias1": 4, **dict.fromkeys(_SINGLE, 1), "gain": 5, "gain_e": 5}
-BLUR_DILATIONS = (1, 2, 2)
+OFFSET_RANGE = 0.4
+_PIXELS = BLOCK_PX**2
+_SCALARS = 3
+_ACTIVITIES = 8
+"""Of each band: the block's mean |d0|, |d1|, |d2| and the base's distance from the scene's mean, ..."""
+_DETAIL_SCALE = 8.0
+_BASE_SCALE = 2.0
+"""... times these, up to 1, so that they are of the size of the blocks' values."""
 
 
 class Student(nn.Module):
@@ -58,12 +52,20 @@ class Student(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self.pyramid = BlockPyramid()
+        self.layers = Layers()
         self.trunk = Trunk(network)
-        self.head = nn.Conv2d(network.width, sum(_HEAD.values()), 3, padding=1)
-        self.slope = nn.Parameter(torch.tensor(SELECTION_SLOPES).log())
-        for parameter in self.head.parameters():
-            nn.init.zeros_(parameter)
+        self.fine_visible = nn.Conv2d(network.width, _PIXELS, 3, padding=1)
+        self.fine_thermal = nn.Conv2d(network.width, _PIXELS, 3, padding=1)
+        self.coarse = nn.Conv2d(network.width, 4, 1)
+        self.side = nn.Conv2d(network.width, 1, 1)
+        self.offset = nn.Conv2d(network.width, 1, 1)
+        self.slope = nn.Parameter(torch.full((3,), SLOPE).log())
+        for head in self.heads():
+            _start_small(head)
+
+    def heads(self) -> tuple[nn.Conv2d, ...]:
+        """What turns features into gains, side and offset."""
+        return self.fine_visible, self.fine_thermal, self.coarse, self.side, self.offset
 
     def forward(
         self, visible_y: Tensor, thermal: Tensor, enhance: Tensor, visible_mean: Tensor, thermal_mean: Tensor
@@ -72,138 +74,157 @@ class Student(nn.Module):
 
         The result is (N, 1, H, W), in [0, 1] up to overshoot.
         """
-        visible, thermal = blocks(visible_y), blocks(thermal)
-        features = self.trunk(visible, thermal, torch.cat((visible_mean, thermal_mean), dim=1))
-        maps = dict(zip(_HEAD, self.head(features).split(list(_HEAD.values()), dim=1), strict=True))
-        gain = 1 + GAIN_RANGE * torch.tanh(maps["gain"])
-        gain = gain * (1 + enhance * ENHANCED_GAIN * torch.sigmoid(maps["gain_e"]))
-        offset = OFFSET_RANGE * (torch.tanh(maps["offset"]) + enhance * torch.tanh(maps["offset_e"]))
-        v, t = self.pyramid.split(visible), self.pyramid.split(thermal)
-        side = maps["side"] + enhance * maps["side_e"] + _saliency(v[-1], visible_mean) - _saliency(t[-1], thermal_mean)
-        details = [
-            self._select(v[level], t[level], side + maps[f"bias{level}"], level=level) * gain[:, level : level + 1]
-            for level in range(len(SELECTION_SLOPES))
-        ]
-        mean = (visible_mean + thermal_mean) / 2
-        base = t[-1] + torch.sigmoid(side) * (v[-1] - t[-1])
-        base = mean + (1 + BASE_CONTRAST * enhance) * (base - mean) + offset
-        return self.pyramid.join([*details, base])
+        visible, thermal = self.layers.blocks(visible_y), self.layers.blocks(thermal)
+        means = torch.cat((visible_mean, thermal_mean), dim=1)
+        fine_v, fine_t, coarse, base = self.layers.split(visible, thermal)
+        distance = (base - means).abs()
+        strength_v, strength_t, strength = fine_v.abs(), fine_t.abs(), coarse.abs()
+        activity = self.layers.activity(strength_v, strength_t, strength, distance)
+        scalars = torch.cat((means, enhance), dim=1)
+        features = self.trunk(torch.cat((visible, thermal, activity), dim=1), scalars)
 
-    def _select(self, visible: Tensor, thermal: Tensor, logit: Tensor, *, level: int) -> Tensor:
-        weight = torch.sigmoid(logit + self.slope[level].exp() * (visible.abs() - thermal.abs()))
-        return thermal + weight * (visible - thermal)
+        slope = self.slope.exp()
+        preferred = PICK_GAIN * torch.sigmoid(slope[0] * (strength_v - strength_t))
+        fine = (preferred + self.fine_visible(features)) * fine_v
+        fine = fine + (PICK_GAIN - preferred + self.fine_thermal(features)) * fine_t
+        slopes = torch.stack((slope[1], slope[1], slope[2], slope[2])).reshape(1, 4, 1, 1)
+        gains = PICK_GAIN * torch.sigmoid(slopes * self.layers.compare(strength)) + self.coarse(features)
+        smooth = self.layers.total(gains * coarse) + _base(base, distance, self.side(features))
+        smooth = smooth + OFFSET_RANGE * torch.tanh(self.offset(features) / 4)
+        return functional.pixel_shuffle(fine + self.layers.interpolate(smooth), BLOCK_PX)
 
 
 class Trunk(nn.Module):
-    """What the head judges by: blocks of both bands, at quarter resolution, with context at an eighth."""
+    """What the heads judge by: both bands' blocks at quarter resolution, with context at an eighth."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         width, context = network.width, network.context
-        self.enter = nn.Conv2d(2 * BLOCK_PX**2, width, 3)
-        self.scene = nn.Conv2d(2, width, 1, bias=False)
+        self.enter = nn.Conv2d(2 * _PIXELS + _ACTIVITIES, width, 3, padding=1)
+        self.scene_before = nn.Conv2d(_SCALARS, width, 1, bias=False)
+        self.body = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(network.depth))
         self.down = nn.Conv2d(width, context, 3, stride=2, padding=1)
         self.middle = nn.ModuleList(
             nn.Conv2d(context, context, 3, padding=dilation, dilation=dilation) for dilation in network.dilations
         )
-        self.up = nn.Conv2d(context, 4 * (width - 8), 1)
-        self.merge = nn.Conv2d(width + width - 8, width, 3, padding=1)
+        self.up = nn.Conv2d(context, 4 * width, 1)
+        self.merge = nn.Conv2d(width, width, 3, padding=1)
+        self.scene_after = nn.Conv2d(_SCALARS, width, 1, bias=False)
 
-    def forward(self, visible: Tensor, thermal: Tensor, means: Tensor) -> Tensor:
-        """(N, 16, H / 4 + 2, W / 4 + 2) of each band and (N, 2, 1, 1) means to (N, width, H / 4, W / 4)."""
-        fine = functional.relu(self.enter(torch.cat((visible, thermal), dim=1)) + self.scene(means))
-        coarse = functional.relu(self.down(fine))
+    def forward(self, seen: Tensor, scalars: Tensor) -> Tensor:
+        """(N, 40, H / 4, W / 4), both bands' blocks and activity, and (N or 1, 3, 1, 1) scalars to (N, width, H / 4, W / 4)."""
+        fine = functional.relu(self.enter(seen) + self.scene_before(scalars))
+        for layer in self.body:
+            fine = functional.relu(fine + layer(fine))
+        context = functional.relu(self.down(fine))
         for layer in self.middle:
-            coarse = functional.relu(coarse + layer(coarse))
-        coarse = functional.pixel_shuffle(self.up(coarse), 2)
-        return functional.relu(self.merge(torch.cat((fine, coarse), dim=1)))
+            context = functional.relu(context + layer(context))
+        context = functional.pixel_shuffle(self.up(context), 2)
+        return functional.relu(self.merge(fine + context) + self.scene_after(scalars))
 
 
-class BlockPyramid(nn.Module):
-    """OpenCV's Laplacian pyramid as convolutions over 4 x 4 blocks; a Gaussian level is 4 channels, then 1."""
+class Layers(nn.Module):
+    """Images as blocks, and blocks as layers of detail, by fixed convolutions.
 
-    down1: Tensor
-    down2: Tensor
-    up1: Tensor
-    up2: Tensor
+    Coarse details stand in one tensor, in the order d1 visible, d1 thermal, d2 visible, d2 thermal: engines lose more time
+    between small tensors than in them.
+    """
+
+    cut: Tensor
+    mean: Tensor
+    rise: Tensor
     blur: Tensor
+    difference: Tensor
+    ones: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        down1 = np.stack([_down_row(2 * i, first=-4, length=12) for i in (0, 1)])
-        down2 = _down_row(0, first=-2, length=6)[None]
-        up1 = np.stack([_up_row(i, first=-2, length=6) for i in range(4)])
-        up2 = np.stack([_up_row(i, first=-1, length=3) for i in range(2)])
         binomial = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-        weights = {"down1": down1, "down2": down2, "up1": up1, "up2": up2}
-        for name, rows in weights.items():
-            self.register_buffer(name, _convolution(rows), persistent=False)
-        self.register_buffer("blur", torch.outer(binomial, binomial)[None, None], persistent=False)
+        difference = torch.kron(torch.eye(2), torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+        kernels = {
+            "cut": torch.eye(_PIXELS).reshape(_PIXELS, 1, BLOCK_PX, BLOCK_PX),
+            "mean": torch.full((1, _PIXELS, 1, 1), 1 / _PIXELS),
+            "rise": _interpolation(),
+            "blur": torch.outer(binomial, binomial).expand(2, 1, 5, 5).contiguous(),
+            "difference": difference.reshape(4, 4, 1, 1),
+            "ones": torch.ones(1, 4, 1, 1),
+        }
+        for name, kernel in kernels.items():
+            self.register_buffer(name, kernel, persistent=False)
 
-    def split(self, band: Tensor) -> list[Tensor]:
-        """Blocks (N, 16, H / 4 + 2, W / 4 + 2) to d0 (16 channels), d1 (4), d2, d3, d4 and base (1), each H / 4 x W / 4."""
-        g1 = functional.conv2d(band, self.down1)
-        g2 = functional.conv2d(_extend(g1), self.down2)
-        levels = [
-            band[:, :, 1:-1, 1:-1] - functional.conv2d(_extend(g1), self.up1),
-            g1 - functional.conv2d(_extend(g2), self.up2),
-        ]
-        for dilation in BLUR_DILATIONS:
-            blurred = functional.conv2d(_extend(g2, 2 * dilation), self.blur, dilation=dilation)
-            levels.append(g2 - blurred)
-            g2 = blurred
-        return [*levels, g2]
+    def blocks(self, image: Tensor) -> Tensor:
+        """(N, 1, H, W) to (N, 16, H / 4, W / 4): pixel-unshuffle 4, as the convolution that engines run fastest."""
+        return functional.conv2d(image, self.cut, stride=BLOCK_PX)
 
-    def join(self, levels: Sequence[Tensor]) -> Tensor:
-        """The inverse: (N, 1, H, W)."""
-        d0, d1, *coarse = levels
-        g2 = sum(coarse[1:], start=coarse[0])
-        g1 = d1 + functional.conv2d(_extend(g2), self.up2)
-        return functional.pixel_shuffle(d0 + functional.conv2d(_extend(g1), self.up1), BLOCK_PX)
+    def split(self, visible: Tensor, thermal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Blocks of both bands to d0 visible and d0 thermal (16 channels), d1 and d2 of both (4), and the base of both (2).
 
+        For each band d0 plus d1, d2 and base, added and interpolated, is the band.
+        """
+        mean_v, mean_t = functional.conv2d(visible, self.mean), functional.conv2d(thermal, self.mean)
+        means = torch.cat((mean_v, mean_t), dim=1)
+        once = self._blurred(means, dilation=1)
+        twice = self._blurred(once, dilation=2)
+        coarse = torch.cat((means - once, once - twice), dim=1)
+        return visible - self.interpolate(mean_v), thermal - self.interpolate(mean_t), coarse, twice
 
-def blocks(image: Tensor) -> Tensor:
-    """(N, 1, H, W) to (N, 16, H / 4 + 2, W / 4 + 2): blocks of pixels, one more on each side by repeating the edge."""
-    return functional.pixel_unshuffle(_extend(image, BLOCK_PX), BLOCK_PX)
+    def activity(self, fine_v: Tensor, fine_t: Tensor, coarse: Tensor, distance: Tensor) -> Tensor:
+        """How much goes on in both bands: (N, 8, H / 4, W / 4) in [0, 1], of details' magnitudes and the base's distance."""
+        fine = (functional.conv2d(strength, _DETAIL_SCALE * self.mean) for strength in (fine_v, fine_t))
+        return torch.cat((*fine, _DETAIL_SCALE * coarse, _BASE_SCALE * distance), dim=1).clamp(max=1)
 
+    def compare(self, strength: Tensor) -> Tensor:
+        """By how much each band's coarse details exceed the other's, (N, 4, H / 4, W / 4)."""
+        return functional.conv2d(strength, self.difference)
 
-def _saliency(base: Tensor, mean: Tensor) -> Tensor:
-    return torch.log((base - mean).abs() + SALIENCY_FLOOR)
+    def total(self, coarse: Tensor) -> Tensor:
+        """Sum over the four, (N, 1, H / 4, W / 4)."""
+        return functional.conv2d(coarse, self.ones)
+
+    def interpolate(self, means: Tensor) -> Tensor:
+        """(N, 1, H / 4, W / 4) block means to blocks, bilinear; the border is continued by its own value."""
+        return functional.conv2d(_extend(means, 1), self.rise)
+
+    def _blurred(self, means: Tensor, *, dilation: int) -> Tensor:
+        return functional.conv2d(_extend(means, 2 * dilation), self.blur, dilation=dilation, groups=2)
 
 
 def macs_per_pixel(network: Network) -> float:
     """Multiplications per pixel of the picture, those of the fixed convolutions included."""
     width, context = network.width, network.context
-    fixed = 2 * (2 * 4 * 16 * 9 + 2 * 4 * 9 + 3 * 25) + 4 * 9 + 4 * 16 * 9
-    quarter = 9 * (32 * width + (2 * width - 8) * width + width * sum(_HEAD.values()))
-    eighth = 9 * (width * context + len(network.dilations) * context**2) + 4 * context * (width - 8)
-    return (fixed + quarter + eighth / 4) / BLOCK_PX**2
+    quarter = (
+        9 * ((2 * _PIXELS + _ACTIVITIES) * width + (network.depth + 1) * width**2 + 2 * _PIXELS * width) + 6 * width
+    )
+    fixed = 2 * _PIXELS**2 + 4 * _PIXELS + 3 * 9 * _PIXELS + 4 * 25 + 20
+    eighth = 9 * (width * context + len(network.dilations) * context**2) + 4 * context * width
+    return (quarter + fixed + eighth / 4) / _PIXELS
 
 
-def _extend(image: Tensor, margin: int = 1) -> Tensor:
+def _base(base: Tensor, distance: Tensor, side: Tensor) -> Tensor:
+    """Both bands' bases (N, 2, H / 4, W / 4) to one, by how far they are from the means of the scene."""
+    salient_v = distance[:, :1] + SALIENCY_FLOOR
+    salient_t = (distance[:, 1:] + SALIENCY_FLOOR) * torch.exp(-side)
+    return base[:, 1:] + salient_v / (salient_v + salient_t) * (base[:, :1] - base[:, 1:])
+
+
+def _start_small(head: nn.Conv2d) -> None:
+    """A fresh student is the fixed pyramid with a slight opinion."""
+    assert head.bias is not None  # noqa: S101  (for the type checker)
+    with torch.no_grad():
+        head.weight.mul_(0.1)
+        head.bias.zero_()
+
+
+def _interpolation() -> Tensor:
+    """Weights (16, 1, 3, 3) of the 3 x 3 block means about a block for each of its pixels."""
+    taps = np.zeros((BLOCK_PX, 3))
+    for pixel in range(BLOCK_PX):
+        offset = (pixel - (BLOCK_PX - 1) / 2) / BLOCK_PX
+        taps[pixel, 1] = 1 - abs(offset)
+        taps[pixel, 2 if offset > 0 else 0] = abs(offset)
+    kernel = np.einsum("yj,xi->yxji", taps, taps)
+    return torch.from_numpy(kernel.reshape(_PIXELS, 1, 3, 3)).float()
+
+
+def _extend(image: Tensor, margin: int) -> Tensor:
     return functional.pad(image, (margin, margin, margin, margin), mode="replicate")
-
-
-def _down_row(at: int, *, first: int, length: int) -> Matrix:
-    """Weights of pyrDown's sample at position ``at`` over the samples first .. first + length - 1."""
-    row = np.zeros(length)
-    for offset, weight in zip(range(-2, 3), (1, 4, 6, 4, 1), strict=True):
-        row[at + offset - first] = weight / 16
-    return row
-
-
-def _up_row(at: int, *, first: int, length: int) -> Matrix:
-    """Weights of pyrUp's sample at fine position ``at`` over the coarse samples first .. first + length - 1."""
-    row = np.zeros(length)
-    taps = ((-1, 1 / 8), (0, 6 / 8), (1, 1 / 8)) if at % 2 == 0 else ((0, 1 / 2), (1, 1 / 2))
-    for offset, weight in taps:
-        row[at // 2 + offset - first] = weight
-    return row
-
-
-def _convolution(rows: Matrix) -> Tensor:
-    """A separable map of three blocks of n samples to m samples as a 3 x 3 convolution of n^2 to m^2 channels."""
-    outputs, samples = rows.shape
-    taps = rows.reshape(outputs, 3, samples // 3)
-    dense = np.einsum("ayi,bxj->abijyx", taps, taps)
-    return torch.from_numpy(dense.reshape(outputs**2, (samples // 3) ** 2, 3, 3)).float()

@@ -15,6 +15,7 @@ the file's ``metadata_props`` under keys ``rtfusion.*``, each value JSON::
     rtfusion.color_matrix     "bt601"
     rtfusion.training_commit  "..."
     rtfusion.data             ["RoadScene", "M3SVD (MIT)"]
+    rtfusion.teachers         ["faithful-1a2b3c4d"]
     rtfusion.license          "Apache-2.0"
     rtfusion.scores           {"tno": {"Qabf": 0.54}}
     rtfusion.checksum         SHA-256 of the serialized graph, in hex
@@ -87,6 +88,8 @@ class ModelSpec(BaseModel):
     training_commit: str
     data: tuple[str, ...]
     """What it was trained on, with the terms."""
+    teachers: tuple[str, ...] = ()
+    """What it was distilled from."""
     license: str
     scores: dict[str, dict[str, float]] = {}
     """Set → metric → value, as measured when it was exported."""

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfu
 from rtfusion.errors import ConfigError
 from rtfusion.types import Image8
 from trainer.teachers.base import Constants, FloatImage
-from trainer.teachers.cache import CachedTeacher
+from trainer.teachers.cache import CachedPictures, CachedTeacher
 from trainer.teachers.shift import ShiftAveraged, grid_peak_db, lattice
 
 
@@ -49,7 +49,7 @@ def test_a_pair_is_fused_once_and_comes_back_to_a_16_bit_step(tmp_path: Path) ->
     assert np.array_equal(first, second)
     assert np.abs(first - Average()(**pair())).max() <= 0.5 / 65535 + 1e-7
     assert CachedTeacher(Average(), tmp_path)(**pair()).tolist() == first.tolist()
-    assert [path.suffix for path in (tmp_path / "average").iterdir()] == [".png"]
+    assert sorted(path.suffix for path in cached.folder.iterdir()) == [".json", ".png"]
 
 
 def test_other_constants_other_pictures_and_exchanged_bands_are_other_files(tmp_path: Path) -> None:
@@ -73,7 +73,30 @@ def test_a_damaged_file_is_named_and_a_teacher_that_fails_leaves_nothing(tmp_pat
         cached(**pair())
     with pytest.raises(ValueError, match="broadcast"):
         cached(visible=pair()["visible"], thermal=pair(size=(7, 7))["thermal"])
-    assert len(list((tmp_path / "average").iterdir())) == 1
+    assert len(list(cached.folder.iterdir())) == 2  # the damaged file, and the description
+
+
+def test_what_is_stored_is_read_without_the_teacher(tmp_path: Path) -> None:
+    cached = CachedTeacher(Average(), tmp_path)
+    fused = cached(**pair())
+    pictures = CachedPictures(cached.folder)
+    assert (pictures(**pair()) / np.float32(65535)).tolist() == fused.tolist()
+    assert (pictures.teacher, pictures.constants) == ("average", {"gain": 1.0, "grid": 0.0})
+    assert pictures.identity == cached.folder.name
+    with pytest.raises(ConfigError, match="lacks a pair of these data"):
+        pictures(**pair(1))
+
+
+def test_a_folder_of_no_teacher_names_those_in_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="make one with rtfusion train cache"):
+        CachedPictures(tmp_path)
+    cached = CachedTeacher(Average(), tmp_path)
+    cached(**pair())
+    with pytest.raises(ConfigError, match=f"name one of .*{cached.folder.name}"):
+        CachedPictures(tmp_path)
+    (cached.folder / "teacher.json").write_text('{"schema": 2}')
+    with pytest.raises(ConfigError, match="not of schema 1"):
+        CachedPictures(cached.folder)
 
 
 def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:

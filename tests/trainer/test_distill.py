@@ -1,39 +1,36 @@
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
 from rtfusion.errors import ConfigError  # noqa: E402
+from tests.training_data import SIZES_PX, write_pairs  # noqa: E402
 from trainer import checkpoint  # noqa: E402
-from trainer.config import Schedule, TrainingConfig  # noqa: E402
-from trainer.data import load_pairs, make_batch  # noqa: E402
-from trainer.distill import CHECKPOINT, Run, learning_rate, load_average, main, train  # noqa: E402
+from trainer.config import Guidance, Network, Schedule, TrainingConfig, Variation  # noqa: E402
+from trainer.data import make_batch  # noqa: E402
+from trainer.distill import CHECKPOINT, Run, learning_rate, load_average, train, train_student  # noqa: E402
+from trainer.pairs import load_pairs  # noqa: E402
+from trainer.teachers.cache import CachedTeacher  # noqa: E402
+from trainer.teachers.faithful import FaithfulTeacher, Recipe  # noqa: E402
 
 CONFIG = TrainingConfig(schedule=Schedule(steps=4, batch=4, crop_px=64, warmup_steps=1, save_every=2))
 CPU = torch.device("cpu")
+AS_IT_IS = Variation(toned=0, equalized_visible=0, equalized_thermal=0, partner=0, inverted=0, exchanged=0, zoomed=0)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A clip of three frames and two single pictures, one of them smaller than a crop."""
-    random = np.random.default_rng(0)
-    sizes = {"clip/scene_0001": (80, 96), "clip/scene_0002": (80, 96), "clip/scene_0003": (80, 96)}
-    sizes |= {"singles/a": (72, 72), "singles/b": (50, 90)}
-    for name, size in sizes.items():
-        group, stem = name.split("/")
-        for band in ("vi", "ir"):
-            path = tmp_path / "data" / group / band / f"{stem}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image = cv2.GaussianBlur(random.random(size), (0, 0), 3)
-            cv2.imwrite(str(path), cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8))
-    return tmp_path / "data"
+    return write_pairs(tmp_path / "data", {**SIZES_PX, "singles/b": (50, 90)})
+
+
+def half(pair):
+    """A teacher's picture of half the visible band, in 16 bits."""
+    return (pair.visible.astype(np.uint16) * 257 // 2).astype(np.uint16)
 
 
 def weights(run):
@@ -54,6 +51,8 @@ def test_a_folder_without_pairs_is_refused(tmp_path):
 def test_a_batch_is_the_same_again_and_another_at_the_next_step(folder):
     pairs = load_pairs(folder)
     first, again, other = (make_batch(pairs, CONFIG, step=step) for step in (3, 3, 4))
+    assert first.taught is None
+    assert first.trust is None
     for name, value in vars(first).items():
         torch.testing.assert_close(value, getattr(again, name), rtol=0, atol=0)
     assert not torch.equal(first.visible, other.visible)
@@ -61,16 +60,16 @@ def test_a_batch_is_the_same_again_and_another_at_the_next_step(folder):
     assert first.enhance[-1] == first.enhance[-2]
 
 
-def test_two_steps_change_every_weight_of_the_head(folder):
+def test_two_steps_change_every_parameter(folder):
     pairs = load_pairs(folder)
     run = Run(CONFIG, device=CPU)
-    before = run.student.head.weight.detach().clone()
+    before = {name: value.clone() for name, value in run.student.named_parameters()}
     for step in range(2):
         loss, terms = run.step(make_batch(pairs, CONFIG, step=step))
         assert np.isfinite(loss)
         assert set(terms) == set(vars(CONFIG.weights))
-    changed = (run.student.head.weight.detach() != before).flatten(1).any(dim=1)
-    assert changed.all()
+    still = [name for name, value in run.student.named_parameters() if torch.equal(value, before[name])]
+    assert still == []
 
 
 def test_overfitting_one_batch_lowers_the_loss(folder):
@@ -91,21 +90,120 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(folder, tmp_path):
     second = Run(CONFIG, device=CPU)
     second.resume(tmp_path / "broken" / CHECKPOINT)
     train(second, pairs, out=tmp_path / "broken")
-    torch.testing.assert_close(weights(second), weights(unbroken))
+    torch.testing.assert_close(weights(second), weights(unbroken), rtol=0, atol=0)
     assert checkpoint.load(tmp_path / "broken" / CHECKPOINT).step == 4
 
 
-def test_an_interrupt_finishes_the_step_and_saves(folder, tmp_path):
-    run = Run(CONFIG, device=CPU)
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_mixed_precision_goes_on_unchanged_and_stays_near_full_precision(folder, tmp_path, precision):
+    batch = make_batch(load_pairs(folder), CONFIG, step=0)
+    runs = {name: Run(CONFIG, device=CPU, precision=name) for name in ("f32", precision)}
+    losses = {name: run.step(batch)[0] for name, run in runs.items()}
+    assert losses[precision] == pytest.approx(losses["f32"], rel=0.1)
+    runs[precision].save(tmp_path / CHECKPOINT)
+    resumed = Run(CONFIG, device=CPU, precision=precision)
+    resumed.resume(tmp_path / CHECKPOINT)
+    for run in (resumed, runs[precision]):
+        run.step(batch)
+    torch.testing.assert_close(weights(resumed), weights(runs[precision]), rtol=0, atol=0)
+    assert {parameter.dtype for parameter in resumed.student.parameters()} == {torch.float32}
 
-    def interrupt(step, loss, terms):
-        os.kill(os.getpid(), signal.SIGINT)
 
-    before = signal.getsignal(signal.SIGINT)
-    train(run, load_pairs(folder), out=tmp_path, log=interrupt)
-    assert signal.getsignal(signal.SIGINT) == before
+def test_a_request_to_stop_finishes_the_step_and_saves(folder, tmp_path):
+    run, seen = Run(CONFIG, device=CPU), []
+    train(run, load_pairs(folder), out=tmp_path, stop=lambda: bool(seen), log=lambda step, values: seen.append(values))
+    assert set(seen[0]) == {"loss", *vars(CONFIG.weights)}
     assert checkpoint.load(tmp_path / CHECKPOINT).step == 1
     assert load_average(tmp_path / CHECKPOINT).network == CONFIG.network
+
+
+def test_a_run_with_other_settings_does_not_go_on(tmp_path):
+    Run(CONFIG, device=CPU).save(tmp_path / CHECKPOINT)
+    longer = replace(CONFIG, schedule=replace(CONFIG.schedule, steps=9, save_every=1))
+    Run(longer, device=CPU).resume(tmp_path / CHECKPOINT)
+    other = replace(CONFIG, schedule=replace(CONFIG.schedule, seed=1))
+    with pytest.raises(ConfigError, match=r"schedule\.seed: 3407 there, 1 here.*--init"):
+        Run(other, device=CPU).resume(tmp_path / CHECKPOINT)
+    with pytest.raises(ConfigError, match="teachers"):
+        Run(CONFIG, device=CPU, teachers=["faithful-0123abcd"]).resume(tmp_path / CHECKPOINT)
+
+
+def test_the_first_weights_are_those_of_another_run(tmp_path):
+    other = Run(replace(CONFIG, schedule=replace(CONFIG.schedule, seed=1)), device=CPU)
+    other.save(tmp_path / CHECKPOINT)
+    run = Run(CONFIG, device=CPU)
+    assert not torch.equal(weights(run), weights(other))
+    run.start_from(tmp_path / CHECKPOINT)
+    assert torch.equal(weights(run), weights(other))
+    smaller = replace(CONFIG, network=replace(Network(), width=16))
+    with pytest.raises(ConfigError, match="width=16"):
+        Run(smaller, device=CPU).start_from(tmp_path / CHECKPOINT)
+
+
+# ---- with a teacher -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_taught_is_cropped_as_the_pair_is(folder):
+    config = replace(CONFIG, degraded_share=0.0, variation=AS_IT_IS)
+    pairs = [replace(pair, taught=half(pair), shown=half(pair) // 2) for pair in load_pairs(folder)]
+    for step in range(4):
+        batch = make_batch(pairs, config, step=step)
+        torch.testing.assert_close(batch.taught, batch.wanted_visible / 2, rtol=0, atol=1e-5)
+        torch.testing.assert_close(batch.shown, batch.wanted_visible / 4, rtol=0, atol=1e-4)
+        assert batch.trust.tolist() == [1.0] * 4
+
+
+def test_a_teacher_is_not_trusted_where_the_pair_is_varied(folder):
+    """And the dial stays where no teacher is asked."""
+    config = replace(CONFIG, degraded_share=0.0, variation=replace(AS_IT_IS, inverted=1.0))
+    pairs = [replace(pair, shown=half(pair)) for pair in load_pairs(folder)]
+    for step in range(8):
+        batch = make_batch(pairs, config, step=step)
+        assert batch.trust.tolist() == [0.0, 0.0, 1.0, 1.0]
+        assert batch.enhance[:2].max() <= config.enhance_default
+
+
+def test_a_teacher_is_not_trusted_where_the_scene_was_changed_on_purpose(folder):
+    config = replace(CONFIG, degraded_share=1.0, variation=AS_IT_IS)
+    pairs = [replace(pair, taught=half(pair)) for pair in load_pairs(folder)]
+    trusted, compared = [], []
+    for step in range(8):
+        batch = make_batch(pairs, config, step=step)
+        same = (2 * batch.taught - batch.wanted_visible).abs().amax(dim=(1, 2, 3)) < 1e-4
+        trusted += batch.trust.bool().tolist()
+        compared += same.tolist()
+    assert all(same for trust, same in zip(trusted, compared, strict=True) if trust)
+    assert 0 < sum(trusted) < len(trusted)
+
+
+def test_distilling_brings_the_student_nearer_to_its_teacher(folder, tmp_path):
+    config = replace(
+        CONFIG,
+        degraded_share=0.0,
+        variation=AS_IT_IS,
+        schedule=replace(CONFIG.schedule, steps=40, learning_rate=3e-3),
+        guidance=Guidance(objective=0.0, gradients=0.0, ssim=0.0, features=0.0),
+    )
+    pairs = [replace(pair, taught=half(pair)) for pair in load_pairs(folder)]
+    run, differences = Run(config, device=CPU), []
+    train(run, pairs, out=tmp_path, overfit=True, log=lambda step, values: differences.append(values["taught_pixels"]))
+    assert differences[-1] < 0.7 * differences[0]
+
+
+def test_a_student_learns_from_what_a_cache_holds(folder, tmp_path):
+    teacher = CachedTeacher(FaithfulTeacher(Recipe(steps=1)), tmp_path / "caches")
+    for pair in load_pairs(write_pairs(folder, {"singles/b": (64, 90)})):
+        teacher(visible=pair.visible, thermal=pair.thermal)
+    preset = tmp_path / "tiny.toml"
+    preset.write_text("[schedule]\nsteps = 2\nbatch = 3\ncrop_px = 64\n")
+    given = {"preset": str(preset), "data": folder, "device": "cpu"}
+    train_student(out=tmp_path / "out", teacher_cache=teacher.folder, with_features=False, **given)
+    assert checkpoint.load(tmp_path / "out" / CHECKPOINT).teachers == [teacher.folder.name]
+    with pytest.raises(ConfigError, match="--vgg-weights FILE"):
+        train_student(out=tmp_path / "other", teacher_cache=teacher.folder, **given)
+    write_pairs(folder, {"more/a": (80, 80)})
+    with pytest.raises(ConfigError, match="lacks a pair"):
+        train_student(out=tmp_path / "other", teacher_cache=teacher.folder, with_features=False, **given)
 
 
 def test_learning_rate_warms_up_and_falls():
@@ -117,16 +215,6 @@ def test_learning_rate_warms_up_and_falls():
     assert rates[100] == pytest.approx(0.01)
 
 
-def test_the_command_line_trains(folder, tmp_path, capsys):
-    preset = tmp_path / "tiny.toml"
-    preset.write_text("[schedule]\nsteps = 1\nbatch = 3\ncrop_px = 64\n")
-    assert (
-        main(["--preset", str(preset), "--data", str(folder), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
-    )
-    assert "step 1/1" in capsys.readouterr().err
-    assert checkpoint.load(tmp_path / "out" / CHECKPOINT).step == 1
-
-
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "damaged.pt"
     path.write_bytes(b"not a checkpoint")
@@ -135,3 +223,6 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     torch.save({"schema": 99}, path)
     with pytest.raises(ConfigError, match="no checkpoint of schema"):
         checkpoint.load(path)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match="cannot write"):
+        Run(CONFIG, device=CPU).save(tmp_path / "file" / CHECKPOINT)

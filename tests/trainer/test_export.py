@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
@@ -10,21 +9,23 @@ onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfus
 from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 from rtfusion.fusion.learned import LearnedLuminance  # noqa: E402
 from rtfusion.models import read_spec  # noqa: E402
+from tests.training_data import write_pairs  # noqa: E402
 from trainer import export  # noqa: E402
 from trainer.config import TrainingConfig  # noqa: E402
-from trainer.data import load_pairs  # noqa: E402
 from trainer.distill import Run  # noqa: E402
 
 
 @pytest.fixture
 def trained(tmp_path):
     run = Run(TrainingConfig(), device=torch.device("cpu"))
-    torch.nn.init.normal_(run.average.head.weight, std=0.05)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in run.average.parameters():
+        parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     run.save(tmp_path / "checkpoint.pt")
     return tmp_path / "checkpoint.pt"
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", ["f32", "f16"])
 def test_the_file_carries_its_contract_and_gives_what_pytorch_gives(trained, tmp_path, precision):
     path = tmp_path / "small.onnx"
     difference = export.export(trained, path, precision=precision, scores={"tno": {"Qabf": 0.5}})
@@ -37,7 +38,7 @@ def test_the_file_carries_its_contract_and_gives_what_pytorch_gives(trained, tmp
 
 def test_float16_is_half_the_size(trained, tmp_path):
     export.export(trained, tmp_path / "a.onnx")
-    export.export(trained, tmp_path / "b.onnx", precision="float16")
+    export.export(trained, tmp_path / "b.onnx", precision="f16")
     assert (tmp_path / "b.onnx").stat().st_size < 0.65 * (tmp_path / "a.onnx").stat().st_size
 
 
@@ -69,34 +70,58 @@ def test_the_runtime_keeps_the_means(trained, tmp_path):
 
 
 def test_a_file_that_disagrees_is_not_written(trained, tmp_path, monkeypatch):
-    monkeypatch.setitem(export.TOLERANCES, "float32", -1.0)
+    monkeypatch.setitem(export.TOLERANCES, "f32", -1.0)
     with pytest.raises(ModelError, match="away from PyTorch"):
         export.export(trained, tmp_path / "small.onnx")
     assert list(tmp_path.glob("*.onnx")) == []
 
 
-def test_int8_stays_near_pytorch(trained, tmp_path):
+def test_int8_has_q_and_dq_nodes_and_stays_near_pytorch(trained, tmp_path):
     pytest.importorskip("nncf", reason="INT8 needs nncf: pip install 'rtfusion[quant]'")
-    rng = np.random.default_rng(0)
-    for band in ("vi", "ir"):
-        (tmp_path / "set" / band).mkdir(parents=True)
-        for index in range(4):
-            cv2.imwrite(
-                str(tmp_path / "set" / band / f"{index}.png"), rng.integers(0, 256, (240, 320)).astype(np.uint8)
-            )
-    pairs = load_pairs(tmp_path)
-    export.export(trained, tmp_path / "small.onnx", precision="int8", pairs=pairs)
-    assert (tmp_path / "small.onnx").exists()
+    data = write_pairs(tmp_path / "data", {"set/a": (240, 320), "set/b": (200, 320)})
+    told = {"trained_on": ("street (CC0)", "yard (MIT)"), "license_id": "Apache-2.0"}
+    differences = export.export_all(trained, tmp_path / "new" / "models", precisions=("f32", "int8"), data=data, **told)
+    assert [path.name for path in differences] == ["student-small.onnx", "student-small-int8.onnx"]
+    assert all(difference <= 0.02 for difference in differences.values())
+    kinds = [{node.op_type for node in onnx.load(path).graph.node} for path in differences]
+    assert {"QuantizeLinear", "DequantizeLinear"} & kinds[0] == set()
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds[1]
+    for path in differences:
+        assert read_spec(path).data == ("street (CC0)", "yard (MIT)")
+        assert read_spec(path).license == "Apache-2.0"
 
 
-def test_the_contract_says_what_it_was_trained_on(trained, tmp_path):
-    out = tmp_path / "small.onnx"
-    command = ["--checkpoint", str(trained), "--out", str(out), "--trained-on", "street (CC0)", "yard (MIT)"]
-    assert export.main([*command, "--license", "Apache-2.0"]) == 0
-    assert read_spec(out).data == ("street (CC0)", "yard (MIT)")
-    assert read_spec(out).license == "Apache-2.0"
+def test_the_contract_says_what_it_was_distilled_from(tmp_path):
+    run = Run(TrainingConfig(), device=torch.device("cpu"), teachers=("faithful-0123abcd",))
+    run.save(tmp_path / "checkpoint.pt")
+    export.export(tmp_path / "checkpoint.pt", tmp_path / "small.onnx")
+    assert read_spec(tmp_path / "small.onnx").teachers == ("faithful-0123abcd",)
 
 
-def test_int8_asks_for_data(trained, tmp_path):
+def test_a_checkpoint_of_older_settings_is_exported_all_the_same(trained, tmp_path):
+    state = torch.load(trained, weights_only=True)
+    state["config"]["weights"]["forgotten"] = 1.0
+    del state["scaler"], state["teachers"]
+    torch.save(state, trained)
+    export.export(trained, tmp_path / "small.onnx")
+    assert read_spec(tmp_path / "small.onnx").teachers == ()
+
+
+def test_scores_come_later_and_the_graph_stays(trained, tmp_path):
+    path = tmp_path / "small.onnx"
+    export.export(trained, path, scores={"old": {"Qabf": 0.1}}, license_id="MIT")
+    before = read_spec(path)
+    export.stamp_scores(path, {"tno": {"Qabf": 0.5}})
+    after = read_spec(path)
+    assert after.scores == {"tno": {"Qabf": 0.5}}
+    assert after.model_copy(update={"scores": before.scores, "id": before.id}) == before
+
+
+def test_what_cannot_be_exported_is_refused(trained, tmp_path):
     with pytest.raises(ConfigError, match="--data"):
         export.export(trained, tmp_path / "small.onnx", precision="int8")
+    with pytest.raises(ConfigError, match="no precision 'f8'"):
+        export.export(trained, tmp_path / "small.onnx", precision="f8")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        export.export_all(trained, tmp_path / "file", precisions=("f32",))

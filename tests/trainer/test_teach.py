@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
 from rtfusion.errors import ConfigError  # noqa: E402
+from tests.training_data import write_pairs  # noqa: E402
 from trainer import teach  # noqa: E402
 from trainer.losses.language import LDFUSION  # noqa: E402
 from trainer.losses.perceptual import Vgg19Features  # noqa: E402
@@ -27,6 +26,7 @@ from trainer.teachers.training import (  # noqa: E402
     steps_per_epoch,
     train,
 )
+from trainer.workers import Workers  # noqa: E402
 
 SMALL = LanguageSchedule(epochs=2, repeats=1, batch=2, crop_px=32)
 PRESET = replace(LDFUSION, patches=replace(LDFUSION.patches, count=2, entropy_bits=3.0), perceptual_layers=("conv1_2",))
@@ -153,102 +153,98 @@ def test_a_weight_without_what_it_weights_is_a_configuration_error() -> None:
     assert set(new_run(vgg=None, preset=replace(PRESET, perceptual_weight=0.0)).step()) >= {"loss", "global"}
 
 
-# ---- the command line ---------------------------------------------------------------------------------------------------
+def test_with_overfit_every_step_has_the_same_batch() -> None:
+    run = new_run(overfit=True)
+    first = run._batch()
+    run.step()
+    for ours, theirs in zip(run._batch(), first, strict=True):
+        assert torch.equal(ours, theirs)
+    assert not torch.equal(new_run(overfit=True, workers=Workers(rank=1))._batch()[0], first[0])
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    for index, (visible, thermal) in enumerate(pairs(3)):
-        for folder, image in (("vi", visible), ("ir", thermal)):
-            path = tmp_path / "data" / "set" / folder / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), cv2.resize(image, (96, 80)))
-    return tmp_path / "data"
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_mixed_precision_follows_full_precision(precision: str) -> None:
+    full, mixed = (new_run(precision=name) for name in ("f32", precision))
+    assert mixed.step()["loss"] == pytest.approx(full.step()["loss"], rel=0.05)
+    assert {parameter.dtype for parameter in mixed.network.parameters()} == {torch.float32}
 
 
-@pytest.fixture
-def clip_folder(tmp_path: Path) -> Path:
-    """A folder with a tiny CLIP of random weights, as open_clip writes it."""
-    from trainer.torchvision_shim import ensure_torchvision
-
-    if ensure_torchvision() == "absent":
-        pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
-    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'rtfusion[train]'")
-    vision = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
-    text = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
-    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
-    folder = tmp_path / "clip"
-    folder.mkdir()
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-    torch.save(open_clip.CLIP(**config).state_dict(), folder / "open_clip_pytorch_model.bin")
-    return folder
+# ---- presets ------------------------------------------------------------------------------------------------------------
 
 
-def language_options(data: Path, clip_folder: Path, out: Path) -> list[str]:
-    small = ["--crop-px", "32", "--batch", "2", "--patches", "2", "--perceptual-layers", "none", "--device", "cpu"]
-    return ["language", "--data", str(data), "--clip-weights", str(clip_folder), "--out", str(out), *small]
+def test_the_preset_is_what_was_published() -> None:
+    assert teach.load_teacher_config("ldfusion") == teach.TeacherConfig()
+    assert teach.TeacherConfig().loss == LDFUSION
 
 
-def test_the_command_trains_two_steps_goes_on_and_leaves_a_teacher(
-    data: Path, clip_folder: Path, tmp_path: Path
-) -> None:
-    options = language_options(data, clip_folder, tmp_path / "out")
-    assert teach.main([*options, "--steps", "2"]) == 0
-    assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 2
-    assert teach.main([*options, "--steps", "3"]) == 0
-    assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 3
+def test_a_file_changes_what_it_says_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[loss.prompts]\nobjective = ["a", "b"]\n[loss.patches]\ncount = 8\n[schedule]\nseed = 5\n')
+    config = teach.load_teacher_config(str(path))
+    assert config.loss.prompts == replace(LDFUSION.prompts, objective=("a", "b"))
+    assert config.loss == replace(LDFUSION, prompts=config.loss.prompts, patches=replace(LDFUSION.patches, count=8))
+    assert config.schedule == LanguageSchedule(seed=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[loss]\npatchez = 1", "loss has no setting 'patchez'"),
+        ("[loss.patches]\ncount = 1.5", "count is 1.5; expected a number of type int"),
+        ("loss = 1", "loss is 1; expected a LanguagePreset"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "wrong.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        teach.load_teacher_config(str(tmp_path / "wrong.toml"))
+
+
+# ---- the whole job ------------------------------------------------------------------------------------------------------
+
+
+class InterruptingEncoder(StubEncoder):
+    """A request to stop comes in the middle of the first step."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def encode_image(self, images: Any) -> Any:
+        self.requested = True
+        return super().encode_image(images)
+
+
+def test_a_request_to_stop_leaves_checkpoint_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = InterruptingEncoder()
+    monkeypatch.setattr(teach, "load_clip", lambda *_, **__: encoder)
+    preset = tmp_path / "small.toml"
+    preset.write_text("[schedule]\nbatch = 2\ncrop_px = 32\n[loss.patches]\ncount = 2\n")
+    teach.train_teacher(
+        preset=str(preset),
+        data=write_pairs(tmp_path / "data"),
+        out=tmp_path / "out",
+        clip_weights=None,
+        with_features=False,
+        device="cpu",
+        stop=lambda: encoder.requested,
+    )
+    assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 1
     fused = ldfusion_teacher(tmp_path / "out")(visible=pairs()[0][0], thermal=pairs()[0][1])
     assert fused.shape == (48, 64)
 
 
-class InterruptingEncoder(StubEncoder):
-    """Ctrl-C is pressed in the middle of the first step."""
-
-    def encode_image(self, images: Any) -> Any:
-        signal.raise_signal(signal.SIGINT)
-        self.encode_image = super().encode_image  # type: ignore[method-assign]
-        return super().encode_image(images)
-
-
-def test_ctrl_c_finishes_the_step_and_saves(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teach, "load_clip", lambda *_, **__: InterruptingEncoder())
-    before = signal.getsignal(signal.SIGINT)
-    assert teach.main(language_options(data, tmp_path, tmp_path / "out")) == 130
-    assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 1
-    assert (tmp_path / "out" / "Enc_final.pt").exists()
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_missing_weights_are_named_with_exit_code_2(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert teach.main(["language", "--data", str(data), "--out", str(tmp_path / "out")]) == 2
-    assert "--clip-weights FILE" in capsys.readouterr().err
-    assert teach.main(["cache", "--teacher", "ldlite", "--data", str(data), "--out", str(tmp_path / "out")]) == 2
-    assert "needs --weights" in capsys.readouterr().err
-
-
-def test_outputs_are_kept_and_not_made_again(data: Path, tmp_path: Path) -> None:
+def test_outputs_are_kept_and_not_made_again(tmp_path: Path) -> None:
     from trainer.teachers.ldlite import LdLite
 
     torch.manual_seed(0)
     torch.save(LdLite().state_dict(), tmp_path / "final.pt")
-    options = ["--data", str(data), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    assert teach.main(["cache", "--teacher", "ldlite", "--weights", str(tmp_path / "final.pt"), *options]) == 0
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "ldlite-16shifts").iterdir()}
+    data = write_pairs(tmp_path / "data", {"set/a": (48, 64), "set/b": (64, 48), "set/c": (48, 48)})
+    given: dict[str, Any] = {"teacher": "ldlite", "weights": tmp_path / "final.pt", "data": data, "device": "cpu"}
+    folder = teach.cache_outputs(out=tmp_path / "out", limit=2, **given)
+    assert folder.name.startswith("ldlite-16shifts-")
+    files = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(files) == 3
-    assert teach.main(["cache", "--teacher", "ldlite", "--weights", str(tmp_path / "final.pt"), *options]) == 0
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "ldlite-16shifts").iterdir()} == files
-
-
-def test_options_change_the_preset_and_nothing_else() -> None:
-    parser = teach._parser()
-    common = ["language", "--data", "d", "--out", "o"]
-    assert teach._preset(parser.parse_args(common)) == LDFUSION
-    assert teach._schedule(parser.parse_args(common)) == LanguageSchedule()
-    changed = parser.parse_args([*common, "--prompt-objective", "a", "--prompt-objective", "b", "--patches", "8"])
-    preset = teach._preset(changed)
-    assert preset.prompts.objective == ("a", "b")
-    assert preset.prompts.visible == LDFUSION.prompts.visible
-    assert preset.patches.count == 8
-    assert teach._schedule(parser.parse_args([*common, "--seed", "5", "--epochs", "3"])).seed == 5
+    assert teach.cache_outputs(out=tmp_path / "out", **given) == folder
+    again = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert len(again) == 4
+    assert again.items() >= files.items()

@@ -102,11 +102,6 @@ def source_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
     return torch.log((error + 1e-3) / (least + 1e-3))
 
 
-def correlation_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
-    """1 - CC: the mean correlation with the two sources."""
-    return 1 - (correlation(fused, visible) + correlation(fused, thermal)) / 2
-
-
 def scd_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
     """2 - SCD: correlations of F - thermal with the visible and of F - visible with the thermal band."""
     return 2 - correlation(fused - thermal, visible) - correlation(fused - visible, thermal)
@@ -117,29 +112,6 @@ def contrast_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, gain: Tens
     deviation = (fused.var(dim=(1, 2, 3)) + 1e-5).sqrt()
     reference = (visible.var(dim=(1, 2, 3)) + thermal.var(dim=(1, 2, 3)) + 1e-5).sqrt()
     return functional.relu(torch.log(gain * reference) - torch.log(deviation))
-
-
-def sharpness_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, gain: Tensor) -> Tensor:
-    """How far the logarithm of F's mean gradient stays below that of the gradient that `gradient_loss` wants."""
-    gx, gy = _longer(gradients(visible), gradients(thermal))
-    wanted = (gain[:, :, 1:-1, 1:-1] * _length(gx, gy)).mean(dim=(1, 2, 3))
-    return functional.relu(torch.log(wanted) - torch.log(_length(*gradients(fused)).mean(dim=(1, 2, 3))))
-
-
-def base_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, means: Tensor, contrast: Tensor) -> Tensor:
-    """Mean |F - B| over cells of 16 px, B the sources weighted by saliency, its contrast raised about the mean.
-
-    With mV, mT the ``means`` (N, 2, 1, 1) of the whole pictures, m = (mV + mT) / 2 and c the ``contrast`` (N, 1, 1, 1)::
-
-        w = (|V - mV| + 8 / 255) / (|V - mV| + |T - mT| + 16 / 255)
-        B = m + c (w V + (1 - w) T - m)
-    """
-    f, v, t = (functional.avg_pool2d(image, 16, 8) for image in (fused, visible, thermal))
-    mean_v, mean_t = means[:, :1], means[:, 1:]
-    salient_v, salient_t = ((v - mean_v).abs() + 8 * GRAY_LEVEL, (t - mean_t).abs() + 8 * GRAY_LEVEL)
-    mixed = t + salient_v / (salient_v + salient_t) * (v - t)
-    middle = (mean_v + mean_t) / 2
-    return (f - (middle + contrast * (mixed - middle))).abs().mean(dim=(1, 2, 3))
 
 
 def seam_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, gain: float) -> Tensor:

@@ -1,16 +1,14 @@
 """Training LDFusion with the language-driven loss.
 
-Step n of a run with seed s depends on s, n and the data alone: batches, crops, noise and patches are drawn from generators seeded
-by them. So a resumed run goes on as if it had not stopped.
+Step n of a run with seed s depends on s, n, the process and the data alone: batches, crops, noise and patches are drawn from
+generators seeded by them. So a resumed run goes on as if it had not stopped.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +16,13 @@ from torch import Tensor
 
 from rtfusion.errors import ConfigError
 from rtfusion.types import Image8
+from trainer import checkpoint
 from trainer.affine import RandomAffine, draw, warp
 from trainer.losses.language import ImageTextEncoder, LanguagePreset, language_terms, text_directions
 from trainer.losses.perceptual import Vgg19Features, perceptual_loss
+from trainer.mixed import MixedPrecision
 from trainer.teachers.ldfusion import DECODER_FILE, ENCODER_FILE, LdFusion
+from trainer.workers import ALONE, Workers
 
 SCHEMA = 1
 AUGMENTATION = RandomAffine(rotation_deg=5.0, shift_x=0.0, shift_y=0.1, scale=(1.0, 1.5), shear_deg=5.0)
@@ -39,6 +40,7 @@ class LanguageSchedule:
     repeats: int = 10
     """How often an epoch goes through the pairs, each time with other crops."""
     batch: int = 16
+    """Pictures a step, in each process."""
     crop_px: int = 224
     noise: float = 0.03
     """Standard deviation of the noise on the network's inputs; the loss compares with the clean ones."""
@@ -77,8 +79,13 @@ class LanguageRun:
         encoder: ImageTextEncoder,
         vgg: Vgg19Features | None,
         device: torch.device,
+        precision: str = "f32",
+        overfit: bool = False,
+        workers: Workers = ALONE,
     ) -> None:
         """Start at step 0; ``vgg`` None leaves perceptual fidelity out, then ``preset.perceptual_weight`` is 0.
+
+        With ``overfit`` every step has the batch of the first, to see that it can be learned.
 
         Raises:
             ConfigError: there are no pairs, or a weight without what it weights.
@@ -89,13 +96,16 @@ class LanguageRun:
             raise ConfigError("perceptual fidelity has a weight, but there is no VGG-19: pass --vgg-weights FILE")
         torch.manual_seed(schedule.seed)
         self.network = LdFusion().to(device)
+        self._wrapped = workers.wrap(self.network)
         self.finished_steps = 0
         self.per_epoch = steps_per_epoch(schedule, pairs=len(pairs))
         self.total_steps = schedule.epochs * self.per_epoch
         self._schedule, self._preset, self._pairs, self._device = schedule, preset, pairs, device
         self._encoder, self._vgg = encoder, vgg
+        self._overfit, self.workers = overfit, workers
         self._text = text_directions(encoder, preset.prompts)
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=schedule.learning_rate, betas=schedule.betas)
+        self._mixed = MixedPrecision(precision, self._optimizer, device=device)
 
     def step(self) -> dict[str, float]:
         """One step; gives the weighted ``loss`` and its unweighted terms.
@@ -104,23 +114,21 @@ class LanguageRun:
             FloatingPointError: the loss is not finite.
         """
         visible, thermal, noisy_visible, noisy_thermal = self._batch()
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._schedule, self.finished_steps, per_epoch=self.per_epoch)
-        self.network.train()
-        fused = self.network(visible=noisy_visible, thermal=noisy_thermal)
-        terms = self._terms(fused=fused, visible=visible, thermal=thermal)
+        self._wrapped.train()
+        with self._mixed.autocast():
+            fused = self._wrapped(visible=noisy_visible, thermal=noisy_thermal)
+        terms = self._terms(fused=fused.float(), visible=visible, thermal=thermal)
         loss = self._weighted(terms)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {float(loss)} at step {self.finished_steps}: {terms}")
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        rate = learning_rate(self._schedule, self.finished_steps, per_epoch=self.per_epoch)
+        self._mixed.step(loss, self.network.parameters(), rate=rate)
         self.finished_steps += 1
         return {name: float(value.detach()) for name, value in {"loss": loss, **terms}.items()}
 
     def _terms(self, *, fused: Tensor, visible: Tensor, thermal: Tensor) -> dict[str, Tensor]:
         bands = {"visible": visible, "thermal": thermal}
-        generator = _generator(self._schedule.seed, _PATCHES, self.finished_steps)
+        generator = self._generator(_PATCHES)
         terms = language_terms(
             encoder=self._encoder,
             text=self._text,
@@ -146,13 +154,12 @@ class LanguageRun:
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Clean and noisy crops of both bands, (N, 1, S, S) each."""
-        epoch, position = divmod(self.finished_steps, self.per_epoch)
-        seed = self._schedule.seed
+        epoch, position = divmod(0 if self._overfit else self.finished_steps, self.per_epoch)
         count = len(self._pairs) * self._schedule.repeats
-        order = torch.randperm(count, generator=_generator(seed, _EPOCH, epoch))
+        order = torch.randperm(count, generator=_generator(self._schedule.seed, _EPOCH, epoch, self.workers.rank))
         # The order is gone through again where the pairs are too few for one batch.
         chosen = [int(order[(position * self._schedule.batch + i) % count]) for i in range(self._schedule.batch)]
-        generator = _generator(seed, _STEP, self.finished_steps)
+        generator = self._generator(_STEP)
         crops = [random_crop(self._pairs[i % len(self._pairs)], self._schedule, generator) for i in chosen]
         both = torch.stack(crops)
         noisy = both + self._schedule.noise * torch.randn(both.shape, generator=generator)
@@ -160,42 +167,37 @@ class LanguageRun:
         noisy_visible, noisy_thermal = noisy.to(self._device).chunk(2, dim=1)
         return clean_visible, clean_thermal, noisy_visible, noisy_thermal
 
+    def _generator(self, purpose: int) -> torch.Generator:
+        step = 0 if self._overfit else self.finished_steps
+        return _generator(self._schedule.seed, purpose, step, self.workers.rank)
+
     def save(self, path: Path) -> None:
-        """Write everything that `resume` needs, whole or not at all."""
-        state = {
-            "schema": SCHEMA,
-            "step": self.finished_steps,
-            "settings": self._settings(),
-            "network": self.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-        }
-        _save(state, path)
+        """Write everything that `resume` needs, whole or not at all; of several processes, the first one does."""
+        if self.workers.is_first:
+            state = {"schema": SCHEMA, "step": self.finished_steps, "settings": self._settings()}
+            checkpoint.write(path, {**state, "network": self.network.state_dict(), **self._mixed.state_dict()})
 
     def resume(self, path: Path) -> None:
-        """Go on from ``path``.
+        """Go on from ``path``, which only the first process has to see.
 
         Raises:
-            ConfigError: it cannot be read, or was written by a run with other settings.
+            ConfigError: it cannot be read, or was written by a run with other settings; the number of epochs may differ.
         """
-        try:
-            state: Any = torch.load(path, map_location=self._device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ConfigError(f"cannot read the checkpoint {path}: {error}") from error
-        if not isinstance(state, dict) or state.get("schema") != SCHEMA:
-            raise ConfigError(f"{path} is no checkpoint of schema {SCHEMA}; choose another folder")
-        ours, theirs = self._settings(), state["settings"]
-        differing = [name for name, value in ours.items() if theirs.get(name) != value]
-        if differing:
-            changes = ", ".join(f"{name}: {theirs.get(name)} there, {ours[name]} here" for name in differing)
-            raise ConfigError(f"{path} is of a run with other settings ({changes}); use the same, or another folder")
+        state = self.workers.from_first(lambda: checkpoint.read(path, schema=SCHEMA))
+        changes = checkpoint.differences(self._settings(), state["settings"])
+        if changes:
+            raise ConfigError(
+                f"{path} is of a run with other settings ({', '.join(changes)}); use the same, or another folder"
+            )
         self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._mixed.load_state_dict({"scaler": {}, **state})
         self.finished_steps = state["step"]
 
     def export(self, folder: Path) -> None:
-        """Write the trained network in the published layout, for `ldfusion_teacher`."""
-        _save(self.network.encoder.state_dict(), folder / ENCODER_FILE)
-        _save(self.network.decoder.state_dict(), folder / DECODER_FILE)
+        """Write the trained network in the published layout, for `ldfusion_teacher`; the first process does."""
+        if self.workers.is_first:
+            checkpoint.write(folder / ENCODER_FILE, self.network.encoder.state_dict())
+            checkpoint.write(folder / DECODER_FILE, self.network.decoder.state_dict())
 
     def _settings(self) -> dict[str, str]:
         """What decides the course of the run. The number of epochs does not: a run may be made longer."""
@@ -205,19 +207,19 @@ class LanguageRun:
 
 def train(
     run: LanguageRun,
-    checkpoint: Path,
+    path: Path,
     *,
     stop: Callable[[], bool],
-    log: Callable[[int, dict[str, float]], None],
+    log: Callable[[int, Mapping[str, float]], None],
     save_every: int,
 ) -> None:
     """Train to the end, or until ``stop`` says so between two steps; save now and then, and at the end."""
-    while run.finished_steps < run.total_steps and not stop():
+    while run.finished_steps < run.total_steps and not run.workers.any(stop()):
         values = run.step()
         log(run.finished_steps, values)
         if run.finished_steps % save_every == 0:
-            run.save(checkpoint)
-    run.save(checkpoint)
+            run.save(path)
+    run.save(path)
 
 
 def random_crop(pair: ImagePair, schedule: LanguageSchedule, generator: torch.Generator) -> Tensor:
@@ -240,13 +242,3 @@ def _generator(*numbers: int) -> torch.Generator:
     """A generator of the CPU seeded by several numbers."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator().manual_seed(seed)
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, part)
-        part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another folder or free some space") from error

@@ -1,0 +1,57 @@
+"""The models that come with the package, by name."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+from rtfusion.errors import ConfigError
+
+PRECISIONS = ("f32", "f16", "int8")
+"""Of the numbers in a model file; what an engine computes in is another matter."""
+FOLDER = Path(str(importlib.resources.files("rtfusion.models")))
+_STEM = "student-"
+
+
+def file_name(name: str, *, precision: str) -> str:
+    """``student-small.onnx``, ``student-small-int8.onnx``: the file of a model in one of `PRECISIONS`."""
+    return f"{_STEM}{name}{'' if precision == 'f32' else f'-{precision}'}.onnx"
+
+
+def shipped_names() -> list[str]:
+    """The models that are in the package, in any precision."""
+    stems = {path.stem.removeprefix(_STEM) for path in FOLDER.glob(f"{_STEM}*.onnx")}
+    for precision in PRECISIONS:
+        stems = {stem.removesuffix(f"-{precision}") for stem in stems}
+    return sorted(stems)
+
+
+def shipped(name: str, *, precision: str = "f32") -> Path:
+    """The file of the model ``name``.
+
+    Raises:
+        ConfigError: no such precision, or no model of that name and precision comes with the package.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"no precision {precision!r} of a model; there are {', '.join(PRECISIONS)}")
+    path = FOLDER / file_name(name, precision=precision)
+    if not path.is_file():
+        names = ", ".join(shipped_names()) or "none in this version"
+        raise ConfigError(
+            f"no model {name!r} in {precision} comes with rtfusion (there is: {names}); or name an ONNX file"
+        )
+    return path
+
+
+def is_name(model: Path) -> bool:
+    """Whether that is a name and no path of a file: ``small`` is one, ``small.onnx`` and ``models/small`` are not."""
+    return len(model.parts) == 1 and not model.suffix
+
+
+def find_model(model: Path, *, precision: str = "f32") -> Path:
+    """The file of a model that is named or given as a path; whether there is a file is for its reader to say.
+
+    Raises:
+        ConfigError: it is a name, and no model of that name and precision comes with the package.
+    """
+    return shipped(str(model), precision=precision) if is_name(model) else model

@@ -1,0 +1,197 @@
+"""Every step of the trainer by its command, two iterations each, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training_data import write_clip, write_pairs, write_vgg19
+
+from .conftest import Cli, Main
+
+TINY = "[schedule]\nsteps = 2\nbatch = 3\ncrop_px = 64\n"
+CPU = ("--device", "cpu", "--threads", "1")
+
+
+@pytest.fixture
+def torch() -> None:
+    pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+    pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return write_pairs(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train"], ["teacher", "student", "cache", "evaluate"]),
+        (["train", "teacher"], ["--clip-weights", "--vgg-weights", "--prompt-objective", "torchrun"]),
+        (["train", "student"], ["--preset", "--precision", "--overfit", "--tensorboard", "--init", "torchrun"]),
+        (["train", "cache"], ["--teacher", "--weights", "--shifts"]),
+        (["train", "evaluate"], ["--model", "--data", "--clips", "--parity", "--detector", "--card", "--json"]),
+        (["distill"], ["--teacher-cache", "--enhanced-cache", "--vgg-weights", "--no-features"]),
+        (["export"], ["--checkpoint", "--precision", "--trained-on", "--license"]),
+    ],
+)
+def test_help(cli: Cli, command: list[str], words: list[str]) -> None:
+    result = cli(*command, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    text = " ".join(result.stdout.replace("│", " ").split())
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train student --data d --out o",
+        "train teacher --data d --out o",
+        "train cache --teacher faithful --data d --out o",
+        "train evaluate --model m.onnx --data d",
+        "distill --teacher-cache c --data d --out o",
+        "export --checkpoint c.pt --out o --trained-on x --license y",
+    ],
+)
+def test_without_pytorch_it_says_what_to_install(
+    main_here: Main, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("rtfusion.cli.training.PACKAGES", ("a_package_that_is_not_there",))
+    code, out, err = main_here(*command.split())
+    assert (code, out) == (2, "")
+    assert "a_package_that_is_not_there" in err
+    assert "pip install 'rtfusion[train]'" in err
+
+
+@pytest.mark.usefixtures("torch")
+def test_from_a_teacher_to_a_model_with_its_card(main_here: Main, cli: Cli, data: Path, tmp_path: Path) -> None:
+    common = ("--data", str(data), *CPU)
+
+    code, out, err = main_here("train", "cache", "--teacher", "faithful", "--out", "caches", "--limit", "5", *common)
+    assert (code, len(list(Path(out.strip()).glob("*.png")))) == (0, 5), err
+
+    code, out_again, err = main_here("train", "cache", "--teacher", "faithful", "--out", "caches", *common)
+    assert (code, out_again) == (0, out), err
+
+    vgg = str(write_vgg19(tmp_path / "vgg19.pth"))
+    taught = ("--teacher-cache", out.strip(), "--vgg-weights", vgg)
+    code, _, err = main_here("distill", *taught, "--preset", "tiny.toml", "--out", "run", *common)
+    assert code == 0, err
+    assert "step 2/2" in err
+    assert "taught_features" in err
+
+    told = ("--trained-on", "noise (CC0)", "--license", "Apache-2.0")
+    # From here on in processes of their own: OpenVINO's package may keep a thread.
+    done = cli("export", "--checkpoint", "run/checkpoint.pt", "--out", "models", *told)
+    assert done.returncode == 0, done.stderr
+    assert "models/student-small.onnx" in done.stdout
+
+    what = ("--model", "models/student-small.onnx", "--parity", "models/student-small.onnx", "--stamp", "--limit", "1")
+    files = ("--json", "result.json", "--card", "card.md", "--note", "trained on noise")
+    done = cli("train", "evaluate", *what, *files, "--data", str(data), "--threads", "1")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    result = json.loads(Path("result.json").read_text())
+    assert result["sets"]["clip"]["pairs"] == 1
+    assert 1 <= result["sets"]["clip"]["mean_rank"]["student"] <= 2
+    card = Path("card.md").read_text()
+    for words in (
+        "noise (CC0)",
+        "Distilled from: faithful-",
+        "Apache-2.0",
+        "trained on noise",
+        "| clip (1) | student |",
+    ):
+        assert words in card
+    from rtfusion.models import read_spec
+
+    spec = read_spec(Path("models/student-small.onnx"))
+    assert spec.scores["clip"]["Qabf"] == result["sets"]["clip"]["cases"]["student"]["Qabf"]
+    assert spec.teachers == (Path(taught[1]).name,)
+
+
+@pytest.mark.usefixtures("torch")
+@pytest.mark.parametrize("precision", ["f32", "bf16", "f16"])
+def test_a_student_without_a_teacher(main_here: Main, data: Path, precision: str) -> None:
+    options = ("--preset", "tiny.toml", "--data", str(data), "--out", "run", "--precision", precision, *CPU)
+    code, out, err = main_here("train", "student", "--overfit", "--tensorboard", *options)
+    assert (code, out) == (0, ""), err
+    assert "step 2/2" in err
+    assert {path.name.split(".")[0] for path in Path("run").iterdir()} == {"checkpoint", "events"}
+
+
+@pytest.mark.usefixtures("torch")
+def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data: Path, tmp_path: Path) -> None:
+    Path("teacher.toml").write_text("[schedule]\nbatch = 2\ncrop_px = 32\n[loss.patches]\ncount = 2\n")
+    clip = str(write_clip(tmp_path / "clip"))
+    options = ("--preset", "teacher.toml", "--data", str(data), "--out", "run", "--clip-weights", clip, *CPU)
+    code, _, err = main_here("train", "teacher", "--no-features", "--steps", "2", "--prompt-objective", "a", *options)
+    assert code == 0, err
+    code, _, err = main_here("train", "teacher", "--no-features", "--steps", "3", *options)
+    assert code == 2
+    assert "run with other settings" in err
+    code, _, err = main_here("train", "teacher", "--no-features", "--steps", "3", "--prompt-objective", "a", *options)
+    assert code == 0, err
+    assert "step 3/3" in err
+    assert {path.name for path in Path("run").iterdir()} == {"checkpoint.pt", "Enc_final.pt", "Dec_final.pt"}
+
+
+@pytest.mark.usefixtures("torch")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train teacher --data data --out o", "--clip-weights FILE"),
+        ("train cache --teacher ldlite --data data --out o", "needs --weights"),
+        ("train cache --teacher nobody --data data --out o", "no teacher 'nobody'"),
+        ("train student --data data --out o --precision f8", "no precision 'f8'"),
+        ("train student --data data --out o --device tpu", "no device 'tpu'"),
+        ("train student --data data --out o --preset gone", "known: large, small"),
+        ("train student --data nothing --out o", "holds no pairs"),
+        ("distill --teacher-cache data --data data --out o", "no folder of teacher outputs"),
+        ("train evaluate --model gone --data data", "no model 'gone'"),
+        ("train evaluate --model a.onnx", "nothing to evaluate on"),
+        ("train evaluate --model a.onnx --data data --people data", "--detector FILE"),
+        ("export --checkpoint gone.pt --out o --trained-on x --license y", "cannot read the checkpoint"),
+    ],
+)
+@pytest.mark.usefixtures("data")
+def test_what_is_wrong_is_said_in_one_line(main_here: Main, command: str, message: str) -> None:
+    code, out, err = main_here(*command.split())
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("torch")
+def test_ctrl_c_finishes_the_step_and_saves(data: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "long.toml").write_text(TINY.replace("steps = 2", "steps = 100000"))
+    program = (
+        "import os, signal, sys\n"
+        "from trainer import distill\n"
+        "step = distill.Run.step\n"
+        "def interrupted(self, batch):\n"
+        "    if self.finished_steps == 2: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return step(self, batch)\n"
+        "distill.Run.step = interrupted\n"
+        "from rtfusion.cli import main\n"
+        "main()\n"
+    )
+    arguments = ["train", "student", "--preset", "long.toml", "--data", str(data), "--out", "run", *CPU]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    from trainer import checkpoint
+
+    assert checkpoint.load(tmp_path / "run" / "checkpoint.pt").step == 3
