@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,8 @@ from rtfusion.errors import CalibrationError
 Matrix = npt.NDArray[np.float64]
 Row3 = tuple[float, float, float]
 Rows3x3 = tuple[Row3, Row3, Row3]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 SCHEMA: Literal[1] = 1
 SAME_ASPECT = 0.01
 """Relative difference of width/height up to which a stream counts as a scaled version of the calibrated one."""
@@ -83,8 +86,27 @@ class Pose(_Strict):
 class Quality(_Strict):
     """How good the calibration was found to be."""
 
-    rms_px: Annotated[float, Field(ge=0)]
+    rms_px: NotNegative
+    """Reprojection error over all points of both cameras."""
     views: Annotated[int, Field(ge=1)]
+    epipolar_px: NotNegative | None = None
+    """Distance of points from the epipolar lines of their partners."""
+    uncertainty_px: tuple[tuple[Positive, NotNegative], ...] = ()
+    """By distance in meters: standard deviation of where a thermal pixel lies in the visible picture, in visible pixels."""
+    standard_deviations: dict[str, NotNegative] = Field(default_factory=dict)
+    """Of the parameters by name, the unit at its end."""
+
+    def uncertainty_at_px(self, distance_m: float | None) -> float | None:
+        """`uncertainty_px` at a distance, None for far away; None where nothing is known.
+
+        Pixels move with 1 / distance, so their variance is a parabola over it.
+        """
+        if len(self.uncertainty_px) < 3:
+            return None
+        distances_m, deviations_px = np.array(self.uncertainty_px).T
+        parabola = np.polyfit(1 / distances_m, deviations_px**2, 2)
+        variance = float(np.polyval(parabola, 0.0 if distance_m is None else 1 / distance_m))
+        return math.sqrt(max(variance, 0.0))
 
 
 class Calibration(_Strict):
@@ -100,7 +122,7 @@ class Calibration(_Strict):
     visible: CameraModel
     thermal: CameraModel
     visible_from_thermal_px: Rows3x3
-    distance_m: Annotated[float, Field(gt=0)] | None = None
+    distance_m: Positive | None = None
     """The plane at which the homography holds; None for far away or unknown."""
     visible_from_thermal: Pose | None = None
     thermal_delay_ns: int = 0
@@ -246,6 +268,35 @@ class Calibration(_Strict):
         plane = rotation + np.outer(translation_m, (0.0, 0.0, 1.0)) / distance_m
         homography = np.array(self.visible.intrinsics) @ plane @ np.linalg.inv(np.array(self.thermal.intrinsics))
         return self.model_copy(update={"visible_from_thermal_px": _rows(_unit(homography)), "distance_m": distance_m})
+
+    def nudged(
+        self, *, shift_px: tuple[float, float] = (0.0, 0.0), turn_deg: float = 0.0, scale: float = 1.0
+    ) -> Calibration:
+        """The thermal picture moved by hand: scaled and turned about its middle in the visible picture, then shifted.
+
+        Shifts are in visible pixels, x to the right and y down; angles turn from x to y, which is clockwise as one looks at it.
+        The pose is given up, because it does not say this any more: another distance needs another nudge.
+        """
+        width_px, height_px = self.thermal.size_px
+        center = self.homography_px @ ((width_px - 1) / 2, (height_px - 1) / 2, 1.0)
+        c_x, c_y = center[:2] / center[2]
+        cosine, sine = scale * math.cos(math.radians(turn_deg)), scale * math.sin(math.radians(turn_deg))
+        moved = np.array(
+            [
+                [cosine, -sine, c_x - cosine * c_x + sine * c_y + shift_px[0]],
+                [sine, cosine, c_y - sine * c_x - cosine * c_y + shift_px[1]],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+        provenance = {**self.provenance, "nudged": "by hand, in the window"}
+        return self.model_copy(
+            update={
+                "visible_from_thermal_px": _rows(_unit(moved @ self.homography_px)),
+                "visible_from_thermal": None,
+                "quality": None,
+                "provenance": provenance,
+            }
+        )
 
 
 def scale_px(*, from_px: tuple[int, int], to_px: tuple[int, int]) -> Matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 import cv2
@@ -31,12 +32,14 @@ class Warp:
     def __init__(self, source_from_grid: Maps | None, *, source_size_px: tuple[int, int]) -> None:
         self._small_px: tuple[int, int] | None = None
         self._maps: tuple[Maps, Maps] | None = None
+        self._source_px = source_size_px
         if source_from_grid is None:
             return
         shrink = _source_pixels_per_grid_pixel(source_from_grid)
         if shrink > LARGEST_SHRINK:
             self._small_px = tuple(max(1, round(side / shrink)) for side in source_size_px)  # type: ignore[assignment]
             assert self._small_px is not None  # noqa: S101
+            self._source_px = self._small_px
             small_from_source = scale_px(from_px=source_size_px, to_px=self._small_px)
             source_from_grid = cv2.transform(source_from_grid, small_from_source[:2]).astype(np.float32)
         x, y = (np.ascontiguousarray(source_from_grid[..., axis]) for axis in range(2))
@@ -47,14 +50,51 @@ class Warp:
         """True when `__call__` returns its input."""
         return self._maps is None
 
-    def __call__(self, image: Image) -> Image:
-        """(h, w) or (h, w, 3) in, the same on the grid out; the type is kept."""
+    @property
+    def maps(self) -> tuple[Maps, Maps] | None:
+        """Columns x and rows y, each (H, W) float32, into what `reduced` gives; None for the identity."""
+        return self._maps
+
+    def reduced(self, image: Image) -> Image:
+        """The image as the maps see it: averaged to a smaller one where bilinear sampling alone would alias."""
+        if self._small_px is None:
+            return image
+        return cast(Image, cv2.resize(image, self._small_px, interpolation=cv2.INTER_AREA))
+
+    def __call__(self, image: Image, *, out: Image | None = None) -> Image:
+        """(h, w) or (h, w, 3) in, the same on the grid out, written into ``out`` if one is given; the type is kept."""
         if self._maps is None:
             return image
-        if self._small_px is not None:
-            image = cv2.resize(image, self._small_px, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        warped = cv2.remap(image, *self._maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = self._maps
+        warped = cv2.remap(self.reduced(image), x, y, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
         return cast(Image, warped)
+
+    def moved(self, grid_from_grid: Matrix) -> Warp:
+        """The same after a small motion of the grid: pixel x of the result is what was at ``grid_from_grid`` x.
+
+        At the cost of one pass over the maps: the motion is carried to the source by the affine part of the warp, so where a
+        lens bends or the view is steep the result is off by a small share of the motion.
+        """
+        x, y = self._maps if self._maps is not None else _identity_maps(self._source_px)
+        source_from_grid = _affine_part(x, y, self._source_px)
+        motion = source_from_grid @ grid_from_grid @ np.linalg.inv(source_from_grid)
+        result = copy.copy(self)
+        result._maps = (  # noqa: SLF001 - its own
+            cast(Maps, cv2.addWeighted(x, motion[0, 0], y, motion[0, 1], motion[0, 2])),
+            cast(Maps, cv2.addWeighted(x, motion[1, 0], y, motion[1, 1], motion[1, 2])),
+        )
+        return result
+
+    def valid(self) -> Image8 | None:
+        """(H, W) uint8, 255 where the source has a pixel for the grid; None where it has one everywhere."""
+        if self._maps is None:
+            return None
+        inside = [
+            cv2.inRange(axis, -0.5 - 1e-3, side - 0.5 + 1e-3)
+            for axis, side in zip(self._maps, self._source_px, strict=True)
+        ]
+        both = cast(Image8, cv2.bitwise_and(*inside))
+        return None if cv2.countNonZero(both) == both.size else both
 
 
 class Registration:
@@ -84,6 +124,17 @@ class Registration:
             depth_px = cv2.distanceTransform(valid, cv2.DIST_L2, 3)
             inside = np.clip(depth_px / FEATHER_PX, 0.0, 1.0).astype(np.float32)
             self.weights = inside, np.float32(1.0) - inside
+
+    def moved(self, grid_from_grid: Matrix, *, grid: str) -> Registration:
+        """The same after a small motion of the picture that is moved onto the ``grid``; see `Warp.moved`."""
+        warp = (self.thermal if grid == "visible" else self.visible).moved(grid_from_grid)
+        return Registration(
+            size_px=self.size_px,
+            visible=self.visible if grid == "visible" else warp,
+            thermal=warp if grid == "visible" else self.thermal,
+            valid=warp.valid(),
+            calibration_id=self.calibration_id,
+        )
 
 
 def register(
@@ -125,6 +176,12 @@ def register(
         valid=valid,
         calibration_id=None if calibration is None else calibration.id,
     )
+
+
+def visible_from_thermal(calibration: Calibration, *, thermal_px: Matrix) -> Matrix:
+    """(N, 2) pixels of the thermal camera to (N, 2) pixels of the visible one, lenses included, at the calibration's distance."""
+    points = cv2.perspectiveTransform(_undistorted(thermal_px, calibration.thermal)[None], calibration.homography_px)[0]
+    return _distorted(points.astype(np.float64), calibration.visible)
 
 
 def _maps(
@@ -170,6 +227,22 @@ def _distorted(points: Matrix, camera: CameraModel | None) -> Matrix:
     lens = np.array(camera.distortion)
     bent, _ = cv2.projectPoints(rays.T[:, None], np.zeros(3), np.zeros(3), intrinsics, lens)
     return cast(Matrix, bent[:, 0])
+
+
+def _identity_maps(size_px: tuple[int, int]) -> tuple[Maps, Maps]:
+    x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in size_px))
+    return x, y
+
+
+def _affine_part(x: Maps, y: Maps, source_px: tuple[int, int]) -> Matrix:
+    """(3, 3) affine map nearest to the maps where they lie in the source; the identity where they hardly do."""
+    rows, columns = (np.linspace(0, side - 1, 9).astype(int) for side in x.shape)
+    grid = np.array([(column, row, 1.0) for row in rows for column in columns])
+    source = np.array([(x[row, column], y[row, column], 1.0) for row in rows for column in columns], dtype=np.float64)
+    inside = (source[:, :2] > -1).all(axis=1) & (source[:, :2] < source_px).all(axis=1)
+    if inside.sum() < 9:
+        return np.eye(3)
+    return cast(Matrix, np.linalg.lstsq(grid[inside], source[inside], rcond=None)[0].T)
 
 
 def _source_pixels_per_grid_pixel(source_from_grid: Maps) -> float:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtfusion.registration import Calibration, CameraModel, register
+from rtfusion.registration import Calibration, CameraModel, Registration, register
 from rtfusion.types import Image8
 
 
@@ -135,3 +135,38 @@ def test_lens_distortion_of_both_cameras_is_taken_out() -> None:
         m = cv2.moments(window)
         assert m["m10"] / m["m00"] + round(x) - 8 == pytest.approx(x, abs=0.2)
         assert m["m01"] / m["m00"] + round(y) - 8 == pytest.approx(y, abs=0.2)
+
+
+@pytest.mark.parametrize("grid", ["visible", "thermal"])
+def test_a_moved_registration_is_that_of_the_moved_rig(grid: str) -> None:
+    rig = np.array([[1.98, 0.02, 12.0], [-0.02, 1.98, -7.0], [1e-5, -2e-5, 1.0]])
+    motion = np.array([[1.001, -0.004, 5.0], [0.004, 1.001, -3.0], [0.0, 0.0, 1.0]])
+
+    def registration(visible_from_thermal_px: np.ndarray) -> Registration:
+        calibration = Calibration.from_homography(
+            visible_from_thermal_px=visible_from_thermal_px, visible_size_px=(640, 480), thermal_size_px=(320, 240)
+        )
+        return register(visible_size_px=(640, 480), thermal_size_px=(320, 240), calibration=calibration, grid=grid)
+
+    # pixel x of the moved grid shows what was at motion x
+    moved = registration(np.linalg.inv(motion) @ rig if grid == "visible" else rig @ motion)
+    quick = registration(rig).moved(motion, grid=grid)
+    expected, found = (getattr(r, "thermal" if grid == "visible" else "visible").maps for r in (moved, quick))
+    inside = moved.valid == 255 if moved.valid is not None else np.ones(expected[0].shape, dtype=bool)
+    for axis in range(2):
+        assert np.abs(found[axis] - expected[axis])[inside].max() < 0.1
+    assert moved.valid is not None
+    assert quick.valid is not None
+    assert np.mean(moved.valid != quick.valid) < 0.002
+
+
+def test_two_equal_views_can_be_moved_too() -> None:
+    same = register(visible_size_px=(64, 48), thermal_size_px=(64, 48), calibration=None)
+    shift = np.array([[1.0, 0.0, 3.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    moved = same.moved(shift, grid="visible")
+    picture = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64)
+    assert np.array_equal(moved.thermal(picture)[:, :61], picture[:, 3:])
+    assert moved.valid is not None
+    assert moved.valid[:, :61].all()
+    assert not moved.valid[:, 61:].any()
+    assert same.thermal.is_identity

@@ -1,0 +1,309 @@
+"""The constant time offset between two cameras, from motion that both see.
+
+What stands still is taken out of the structure maps of both streams (`rtfusion.registration.structure`); what is left, the
+edges of whatever moves, is correlated between all frames of one stream and all of the other that may be of the same moment.
+Pairs of frames correlate best when their stamps differ by the delay, which is found to a small fraction of a frame period.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rtfusion.capture.base import Source, StreamInfo
+from rtfusion.clock import NS_PER_MS, NS_PER_S
+from rtfusion.errors import CalibrationError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
+from rtfusion.registration import Calibration, scale_px
+from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.structure import equalized, structure_map
+from rtfusion.types import Frame, Image8
+
+LARGEST_DELAY_S = 1.0
+LEAST_S = 3.0
+LEAST_FRAMES = 20
+VIEW_SIDE_PX = 320
+"""Longer side of the visible camera's view at which motion is followed; coarser, and what looks different in the two bands
+(the shadow of a walker, the light before a car) moves the result."""
+SAMPLE_STEP = 2
+"""Every second row and column of the maps, which are smooth, is kept."""
+PEAK_PERIODS = 2.5
+"""Of the slower stream: pairs of frames this near to the delay tell where the top of the correlation is."""
+BLOCK_S = 0.5
+"""Of motion: what is nearer in time errs together."""
+LEAST_CORRELATION = 0.1
+BAND_PERIODS = 0.05
+"""Part of the uncertainty that more of the same motion does not lower: the bands see the same thing differently."""
+LARGEST_UNCERTAINTY_PERIODS = 0.35
+RIVAL = 0.8
+"""Share of the height of the peak that another one may have: beyond, the motion repeats itself."""
+SILENT_S = 5.0
+_DRAWS = 200
+_READ_TIMEOUT_S = 0.5
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Motion:
+    """One stream on the coarse view of the visible camera."""
+
+    stamps_ns: npt.NDArray[np.int64]
+    """(N,) increasing."""
+    structure: Image8
+    """(N, values) structure maps, 255 for 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DelayEstimate:
+    """Thermal stamp minus visible stamp of one event."""
+
+    delay_ns: int
+    uncertainty_ns: int
+    """Standard deviation: from drawing other moments of the same streams, and what the bands may differ by."""
+    correlation: float
+    """Of what moves in frames of one moment, at most 1."""
+    seconds: float
+    """How long both streams were compared."""
+
+    def sentence(self) -> str:
+        """The verdict for a person."""
+        return (
+            f"the thermal stamps are {abs(self.delay_ns) / NS_PER_MS:.1f} ms {'late' if self.delay_ns >= 0 else 'early'}, "
+            f"certain to {self.uncertainty_ns / NS_PER_MS:.1f} ms; correlation {self.correlation:.2f} over {self.seconds:.0f} s"
+        )
+
+
+def measure_delay(
+    *, visible: Source, thermal: Source, calibration: Calibration | None, seconds: float, stop: threading.Event
+) -> DelayEstimate:
+    """Watch both streams for ``seconds``, side by side, and estimate.
+
+    Raises:
+        CalibrationError: the motion does not tell the delay, or the calibration is for other cameras.
+        ConfigError: a source gives unrelated stills.
+        CaptureError: a source broke.
+    """
+    visible_px, thermal_px = ((source.info.width_px, source.info.height_px) for source in (visible, thermal))
+    for source in (visible, thermal):
+        if not source.info.continuous:
+            raise ConfigError(
+                f"{source.info.uri}: unrelated stills have no delay; a video is one with ?fps=N at the end"
+            )
+    visible_from_thermal = scale_px(from_px=thermal_px, to_px=visible_px)
+    if calibration is not None:
+        visible_from_thermal = calibration.scaled(visible_size_px=visible_px, thermal_size_px=thermal_px).homography_px
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        watched = [
+            threads.submit(
+                watch, source, visible_from_source_px=transform, visible_size_px=visible_px, seconds=seconds, stop=stop
+            )
+            for source, transform in ((visible, np.eye(3)), (thermal, visible_from_thermal))
+        ]
+        done, _ = wait(watched, return_when=FIRST_EXCEPTION)
+        if any(future.exception() is not None for future in done):
+            stop.set()  # the other one would wait in vain
+        motions = [future.result() for future in watched]
+    return estimate_delay(visible=motions[0], thermal=motions[1])
+
+
+def with_delay(
+    calibration: Calibration | None, estimate: DelayEstimate, *, visible: StreamInfo, thermal: StreamInfo
+) -> Calibration:
+    """The calibration with this delay; without one, a new one for cameras with the same view."""
+    if calibration is None:
+        visible_px, thermal_px = ((info.width_px, info.height_px) for info in (visible, thermal))
+        calibration = Calibration.from_homography(
+            visible_from_thermal_px=scale_px(from_px=thermal_px, to_px=visible_px),
+            visible_size_px=visible_px,
+            thermal_size_px=thermal_px,
+            provenance={"registration": "none: both cameras taken to have the same view"},
+        )
+    provenance = {**calibration.provenance, "delay": estimate.sentence()}
+    return calibration.model_copy(update={"thermal_delay_ns": estimate.delay_ns, "provenance": provenance})
+
+
+# -- watching -----------------------------------------------------------------------------------------------------------
+
+
+def watch(
+    source: Source,
+    *,
+    visible_from_source_px: Matrix,
+    visible_size_px: tuple[int, int],
+    seconds: float,
+    stop: threading.Event,
+) -> Motion:
+    """Read ``seconds`` of a stream, less if it ends or ``stop`` is set before.
+
+    ``visible_from_source_px`` takes its pixels to those of the visible camera; some pixels off do no harm.
+
+    Raises:
+        CaptureError: the source broke, or delivers nothing.
+    """
+    factor = min(1.0, VIEW_SIDE_PX / max(visible_size_px))
+    view_px = max(8, round(visible_size_px[0] * factor)), max(8, round(visible_size_px[1] * factor))
+    view_from_source = scale_px(from_px=visible_size_px, to_px=view_px) @ visible_from_source_px
+    stamps_ns: list[int] = []
+    maps: list[Image8] = []
+    silent = 0
+    while not stop.is_set():
+        try:
+            frame = source.read(timeout_s=_READ_TIMEOUT_S)
+        except EndOfStream:
+            break
+        except CaptureTimeout:
+            silent += 1
+            if silent * _READ_TIMEOUT_S >= SILENT_S:
+                raise StreamLost(f"{source.info.uri}: no frame for {SILENT_S:g} s; is the camera connected?") from None
+            continue
+        silent = 0
+        if stamps_ns and frame.timestamp_ns - stamps_ns[0] > seconds * NS_PER_S:
+            break
+        if frame.shutter or (stamps_ns and frame.timestamp_ns <= stamps_ns[-1]):
+            continue
+        stamps_ns.append(frame.timestamp_ns)
+        maps.append(_viewed(frame, view_from_source, view_px))
+    structure = np.stack(maps) if maps else np.empty((0, 0), np.uint8)
+    return Motion(stamps_ns=np.array(stamps_ns, dtype=np.int64), structure=structure)
+
+
+def _viewed(frame: Frame, view_from_source: Matrix, view_px: tuple[int, int]) -> Image8:
+    """(values,) uint8: the structure map of a frame on the coarse view; 0 where the camera sees nothing."""
+    gray = equalized(frame.image)
+    shrink = 1.0 / math.sqrt(max(abs(float(np.linalg.det(view_from_source[:2, :2]))), 1e-6))
+    if shrink > 1.0:
+        small_px = max(1, round(frame.width_px / shrink)), max(1, round(frame.height_px / shrink))
+        gray = cast(Image8, cv2.resize(gray, small_px, interpolation=cv2.INTER_AREA))
+        view_from_source = view_from_source @ scale_px(from_px=small_px, to_px=frame.size_px)
+    view = cv2.warpPerspective(gray, view_from_source, view_px, borderMode=cv2.BORDER_REPLICATE)
+    sampled = structure_map(cast(Image8, view))[::SAMPLE_STEP, ::SAMPLE_STEP]
+    return cast(Image8, (sampled * np.float32(255.0)).astype(np.uint8).ravel())
+
+
+# -- the estimate -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Pairs:
+    """All pairs of frames that may be of one moment."""
+
+    lags_ns: Values
+    """(P,) thermal stamp minus visible stamp."""
+    correlations: Values
+    weights: Values
+    """How much moves in them."""
+    blocks: npt.NDArray[np.int64]
+    """Which stretch of time they are from."""
+
+
+def estimate_delay(*, visible: Motion, thermal: Motion) -> DelayEstimate:
+    """The delay at which what moves is in the same places.
+
+    Raises:
+        CalibrationError: nothing moves in both, the motion repeats itself, or it leaves the delay uncertain.
+    """
+    periods_ns = [_period_ns(motion, name) for motion, name in ((visible, "visible"), (thermal, "thermal"))]
+    begin_ns = max(visible.stamps_ns[0], thermal.stamps_ns[0])
+    seconds = float(min(visible.stamps_ns[-1], thermal.stamps_ns[-1]) - begin_ns) / NS_PER_S
+    if seconds < LEAST_S:
+        raise _refusal(f"both streams ran together for {max(seconds, 0.0):.1f} s; {LEAST_S:.0f} s are needed")
+    pairs = _correlate(visible, thermal)
+    bins = np.round(pairs.lags_ns / min(periods_ns)).astype(int)
+    curve = np.bincount(bins - bins.min(), pairs.weights * pairs.correlations) / np.maximum(
+        np.bincount(bins - bins.min(), pairs.weights), 1e-12
+    )
+    rough_ns = _prominent(curve, beyond=math.ceil(3.0 * max(periods_ns) / min(periods_ns)), first=int(bins.min()))
+    rough_ns *= min(periods_ns)
+    width_ns = PEAK_PERIODS * max(periods_ns)
+    delay_ns, correlation = _top(pairs, pairs.weights, rough_ns, width_ns)
+    rng = np.random.default_rng(0)
+    count = int(pairs.blocks.max()) + 1
+    draws = [
+        _top(pairs, pairs.weights * np.bincount(rng.integers(0, count, count), minlength=count)[pairs.blocks], delay_ns, width_ns)
+        for _ in range(_DRAWS)
+    ]  # fmt: skip
+    uncertainty_ns = math.hypot(float(np.std([draw for draw, _ in draws])), BAND_PERIODS * max(periods_ns))
+    if uncertainty_ns > LARGEST_UNCERTAINTY_PERIODS * max(periods_ns):
+        raise _refusal(f"it is uncertain by {uncertainty_ns / NS_PER_MS:.0f} ms")
+    return DelayEstimate(
+        delay_ns=round(delay_ns), uncertainty_ns=round(uncertainty_ns), correlation=correlation, seconds=seconds
+    )
+
+
+def _refusal(reason: str) -> CalibrationError:
+    return CalibrationError(
+        f"the delay cannot be told: {reason}. Wave a warm hand before both cameras, unevenly, for ten seconds or more; "
+        "cameras that see things in different places need rtfusion calibrate scene first"
+    )
+
+
+def _period_ns(motion: Motion, name: str) -> float:
+    if len(motion.stamps_ns) < LEAST_FRAMES:
+        raise _refusal(f"the {name} stream has {len(motion.stamps_ns)} frames; {LEAST_FRAMES} are needed")
+    return float(np.median(np.diff(motion.stamps_ns)))
+
+
+def _correlate(visible: Motion, thermal: Motion) -> _Pairs:
+    """Correlate what moves in all pairs of frames with stamps at most `LARGEST_DELAY_S` apart."""
+    moving = [_moving(motion) for motion in (visible, thermal)]
+    lengths = [np.sqrt(np.einsum("ij,ij->i", part, part)) for part in moving]
+    products = moving[0] @ moving[1].T
+    lags_ns = (thermal.stamps_ns[None, :] - visible.stamps_ns[:, None]).astype(np.float64)
+    row, column = np.nonzero(np.abs(lags_ns) <= LARGEST_DELAY_S * NS_PER_S)
+    both = np.maximum(lengths[0][row] * lengths[1][column], 1e-6)
+    middle_ns = (visible.stamps_ns[row] + thermal.stamps_ns[column]) // 2
+    blocks = (middle_ns - middle_ns.min()) // round(BLOCK_S * NS_PER_S)
+    return _Pairs(
+        lags_ns=lags_ns[row, column],
+        correlations=(products[row, column] / both).astype(np.float64),
+        weights=(both / both.mean()).astype(np.float64),
+        blocks=blocks,
+    )
+
+
+def _moving(motion: Motion) -> npt.NDArray[np.float32]:
+    """(N, values) float32: the structure maps without what is always there."""
+    maps = motion.structure.astype(np.float32)
+    maps -= maps.mean(axis=0)
+    return maps
+
+
+def _prominent(curve: Values, *, beyond: int, first: int) -> float:
+    """The delay, in bins, where the correlation has its one peak.
+
+    Raises:
+        CalibrationError: there is none, or another like it.
+    """
+    top = int(curve.argmax())
+    far = np.abs(np.arange(len(curve)) - top) > beyond
+    usual = float(np.median(curve[far]))
+    height = float(curve[top]) - usual
+    if curve[top] < LEAST_CORRELATION:
+        raise _refusal(
+            f"what moves in the two bands correlates by {curve[top]:.2f} at best: hardly anything moves in both"
+        )
+    inner = np.flatnonzero(far[1:-1] & (curve[1:-1] >= curve[:-2]) & (curve[1:-1] >= curve[2:])) + 1
+    if inner.size and float(curve[inner].max()) - usual > RIVAL * height:
+        raise _refusal("another delay fits almost as well: the motion repeats itself")
+    return float(top + first)
+
+
+def _top(pairs: _Pairs, weights: Values, near_ns: float, width_ns: float) -> tuple[float, float]:
+    """(delay, correlation) at the top of a parabola through the pairs near a delay; the nearer, the more they count."""
+    at_ns, height = near_ns, 0.0
+    for _ in range(6):
+        distance = (pairs.lags_ns - at_ns) / width_ns
+        near = np.abs(distance) < 1.0
+        x, root = distance[near], np.sqrt(weights[near]) * (1.0 - np.square(distance[near]))
+        system: Any = np.column_stack([np.ones_like(x), x, np.square(x)]) * root[:, None]
+        height, slope, bend = np.linalg.lstsq(system, pairs.correlations[near] * root, rcond=None)[0]
+        if bend >= 0:
+            break
+        at_ns += float(np.clip(-slope / (2.0 * bend), -0.5, 0.5)) * width_ns
+    return at_ns, float(height)

@@ -1,0 +1,272 @@
+"""Calibrations from and for other programs: OpenCV's FileStorage and ROS camera_info.
+
+OpenCV: one YAML, XML or JSON file with the names of OpenCV's own stereo sample. Camera 1 is the thermal one, camera 2 the visible
+one: M1 D1 M2 D2, R and T with X2 = R X1 + T (T in meters), and size1, size2, which the sample leaves out.
+
+ROS: two camera_info files as camera_calibration_parsers writes them. The pose is in them as for any stereo pair, in the
+rectification and projection matrices; two monocular files hold none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+
+from rtfusion.errors import CalibrationError
+from rtfusion.registration import Calibration, CameraModel, Pose
+from rtfusion.registration.calibration import Matrix
+from rtfusion.types import Band
+
+OPENCV_NUMBERS = {Band.THERMAL: 1, Band.VISIBLE: 2}
+ROS_MODELS = {0: "plumb_bob", 4: "plumb_bob", 5: "plumb_bob", 8: "rational_polynomial"}
+
+INFO_KEYS = (
+    "image_width",
+    "image_height",
+    "camera_matrix",
+    "distortion_coefficients",
+    "rectification_matrix",
+    "projection_matrix",
+)
+
+
+def write_opencv(path: Path, calibration: Calibration) -> None:
+    """Write a FileStorage; its kind is that of the suffix: .yml, .yaml, .xml or .json.
+
+    Raises:
+        CalibrationError: the calibration has no intrinsics, or the file cannot be written.
+    """
+    cameras = _cameras(calibration)
+    try:
+        storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
+    except cv2.error:
+        raise CalibrationError(f"{path}: no file of OpenCV's; end its name in .yml, .yaml, .xml or .json") from None
+    if not storage.isOpened():
+        raise CalibrationError(f"{path}: cannot be written")
+    for band, camera in cameras.items():
+        number = OPENCV_NUMBERS[band]
+        storage.write(f"size{number}", np.array([camera.size_px], dtype=np.int32))
+        storage.write(f"M{number}", np.array(camera.intrinsics))
+        storage.write(f"D{number}", np.array([camera.distortion or (0.0,) * 5]))
+    if calibration.visible_from_thermal is not None:
+        storage.write("R", np.array(calibration.visible_from_thermal.rotation))
+        storage.write("T", np.array([calibration.visible_from_thermal.translation_m]).T)
+    storage.release()
+
+
+def read_opencv(
+    path: Path,
+    *,
+    distance_m: float,
+    visible_size_px: tuple[int, int] | None = None,
+    thermal_size_px: tuple[int, int] | None = None,
+) -> Calibration:
+    """Read a FileStorage; the sizes are needed where it has no size1 and size2.
+
+    Raises:
+        CalibrationError: not such a file, or something is missing in it.
+    """
+    storage = _opened(path)
+    given = {Band.VISIBLE: visible_size_px, Band.THERMAL: thermal_size_px}
+    cameras = {}
+    for band, number in OPENCV_NUMBERS.items():
+        matrix, distortion = (_node(storage, path, f"{letter}{number}") for letter in "MD")
+        size = storage.getNode(f"size{number}").mat()
+        size_px = given[band] if size is None else (int(np.ravel(size)[0]), int(np.ravel(size)[1]))
+        if size_px is None:
+            raise CalibrationError(
+                f"{path}: no size{number} in it, the size of the {band.value} pictures; give --{band.value}-size WxH"
+            )
+        cameras[band] = _camera(path, size_px, matrix, distortion)
+    pose = _node(storage, path, "R"), _node(storage, path, "T").ravel()
+    return _calibration(path, cameras, pose, distance_m=distance_m)
+
+
+def write_ros(folder: Path, calibration: Calibration) -> tuple[Path, Path]:
+    """Write visible.yaml and thermal.yaml into a folder; the paths of both.
+
+    Raises:
+        CalibrationError: the calibration has no intrinsics or no pose, or the files cannot be written.
+    """
+    cameras = _cameras(calibration)
+    if calibration.visible_from_thermal is None:
+        raise CalibrationError(
+            "the calibration holds no pose, which camera_info of a pair is made of; calibrate with a board"
+        )
+    pose = calibration.visible_from_thermal
+    thermal, visible = cameras[Band.THERMAL], cameras[Band.VISIBLE]
+    rectified = cv2.stereoRectify(
+        np.array(thermal.intrinsics), np.array(thermal.distortion or (0.0,) * 5),
+        np.array(visible.intrinsics), np.array(visible.distortion or (0.0,) * 5),
+        visible.size_px, np.array(pose.rotation), np.array([pose.translation_m]).T, flags=0,
+    )  # fmt: skip
+    parts = {Band.THERMAL: (rectified[0], rectified[2]), Band.VISIBLE: (rectified[1], rectified[3])}
+    paths = {band: folder / f"{band.value}.yaml" for band in Band}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for band, (rotation, projection) in parts.items():
+            paths[band].write_text(
+                _camera_info(band, cameras[band], np.asarray(rotation, np.float64), np.asarray(projection, np.float64)),
+                encoding="utf-8",
+            )
+    except OSError as error:
+        raise CalibrationError(f"{folder}: cannot be written ({error.strerror})") from error
+    return paths[Band.VISIBLE], paths[Band.THERMAL]
+
+
+def read_ros(*, visible: Path, thermal: Path, distance_m: float) -> Calibration:
+    """Read the camera_info files of both cameras.
+
+    Raises:
+        CalibrationError: not such files, something is missing in them, or they were not calibrated as a pair.
+    """
+    infos = {Band.VISIBLE: _parse_info(visible), Band.THERMAL: _parse_info(thermal)}
+    paths = {Band.VISIBLE: visible, Band.THERMAL: thermal}
+    cameras = {}
+    for band, info in infos.items():
+        size_px = int(info["image_width"]), int(info["image_height"])
+        cameras[band] = _camera(paths[band], size_px, info["camera_matrix"], info["distortion_coefficients"])
+    rotations = {band: cast(Matrix, info["rectification_matrix"]) for band, info in infos.items()}
+    offsets_m = {band: _offset_m(paths[band], info["projection_matrix"]) for band, info in infos.items()}
+    shift_m = offsets_m[Band.VISIBLE] - offsets_m[Band.THERMAL]
+    if np.linalg.norm(shift_m) < 1e-6:
+        raise CalibrationError(
+            f"{visible} and {thermal} are of two single cameras: their projection matrices hold no baseline, so where one "
+            "camera is from the other is not in them; calibrate them as a stereo pair, or with rtfusion calibrate board"
+        )
+    back = rotations[Band.VISIBLE].T
+    return _calibration(visible, cameras, (back @ rotations[Band.THERMAL], back @ shift_m), distance_m=distance_m)
+
+
+def _cameras(calibration: Calibration) -> Mapping[Band, CameraModel]:
+    if calibration.visible.intrinsics is None or calibration.thermal.intrinsics is None:
+        raise CalibrationError(
+            "the calibration holds only a homography, no intrinsics that another program could use; calibrate with a board"
+        )
+    return {Band.VISIBLE: calibration.visible, Band.THERMAL: calibration.thermal}
+
+
+def _camera(path: Path, size_px: tuple[int, int], matrix: Any, distortion: Any) -> CameraModel:
+    coefficients = [float(value) for value in np.ravel(distortion)]
+    while len(coefficients) > 4 and len(coefficients) not in (5, 8) and coefficients[-1] == 0:
+        coefficients.pop()  # OpenCV pads its vectors to 12 or 14
+    rows = np.asarray(matrix, dtype=np.float64)
+    if rows.shape != (3, 3) or (coefficients and len(coefficients) not in (4, 5, 8)):
+        raise CalibrationError(
+            f"{path}: camera matrix {rows.shape} and {len(coefficients)} distortion coefficients; expected 3x3, and 4, 5 or 8"
+        )
+    a, b, c = ((float(x), float(y), float(z)) for x, y, z in rows)
+    lens = tuple(coefficients) if any(coefficients) else None
+    try:
+        return CameraModel(width_px=size_px[0], height_px=size_px[1], intrinsics=(a, b, c), distortion=lens)
+    except ValueError as error:
+        raise CalibrationError(f"{path}: {error}") from error
+
+
+def _calibration(
+    path: Path, cameras: Mapping[Band, CameraModel], pose: tuple[Matrix, Matrix], *, distance_m: float
+) -> Calibration:
+    u, _, v = np.linalg.svd(pose[0])  # files hold few digits; the nearest rotation is meant
+    a, b, c = ((float(x), float(y), float(z)) for x, y, z in u @ v)
+    x, y, z = (float(value) for value in np.ravel(pose[1]))
+    try:
+        return Calibration(
+            visible=cameras[Band.VISIBLE],
+            thermal=cameras[Band.THERMAL],
+            visible_from_thermal_px=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+            visible_from_thermal=Pose(rotation=(a, b, c), translation_m=(x, y, z)),
+            provenance={"method": f"imported from {path.name}", "tool": "rtfusion calibrate import"},
+        ).at_distance(distance_m)
+    except ValueError as error:
+        raise CalibrationError(f"{path}: {error}") from error
+
+
+# -- OpenCV -------------------------------------------------------------------------------------------------------------
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise CalibrationError(f"{path}: there is no such file")
+    try:
+        return cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
+    except (cv2.error, SystemError):
+        raise CalibrationError(f"{path}: not a FileStorage of OpenCV") from None
+
+
+def _node(storage: Any, path: Path, name: str) -> Matrix:
+    node = storage.getNode(name)
+    matrix = None if node.empty() or not node.isMap() else node.mat()
+    if matrix is None:
+        raise CalibrationError(
+            f"{path}: no matrix {name} in it; expected M1 D1 of the thermal camera, M2 D2 of the visible one, R and T"
+        )
+    return np.asarray(matrix, dtype=np.float64)
+
+
+# -- ROS ----------------------------------------------------------------------------------------------------------------
+
+
+def _camera_info(band: Band, camera: CameraModel, rotation: Matrix, projection: Matrix) -> str:
+    coefficients = camera.distortion or (0.0,) * 5
+    if len(coefficients) == 4:
+        coefficients = (*coefficients, 0.0)
+    return "\n".join(
+        [
+            f"image_width: {camera.width_px}",
+            f"image_height: {camera.height_px}",
+            f"camera_name: {band.value}",
+            *_matrix("camera_matrix", np.array(camera.intrinsics)),
+            f"distortion_model: {ROS_MODELS[len(coefficients)]}",
+            *_matrix("distortion_coefficients", np.array([coefficients])),
+            *_matrix("rectification_matrix", rotation),
+            *_matrix("projection_matrix", projection),
+            "",
+        ]
+    )
+
+
+def _offset_m(path: Path, projection: Matrix) -> Matrix:
+    """Where a camera is, in the rectified pair's coordinates: P = K [I | offset]."""
+    if projection.shape != (3, 4) or abs(np.linalg.det(projection[:, :3])) < 1e-9:
+        raise CalibrationError(
+            f"{path}: the projection matrix is {projection.shape} or singular; expected K [I | t], 3x4"
+        )
+    return cast(Matrix, np.linalg.solve(projection[:, :3], projection[:, 3]))
+
+
+def _matrix(name: str, matrix: Matrix) -> list[str]:
+    rows, columns = matrix.shape
+    data = ", ".join(f"{value:.17g}" for value in matrix.ravel())
+    return [f"{name}:", f"  rows: {rows}", f"  cols: {columns}", f"  data: [{data}]"]
+
+
+def _parse_info(path: Path) -> dict[str, Any]:
+    """The few forms of YAML that camera_info files are written in: scalars, and matrices of rows, cols and data."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{path}: cannot be read ({error})") from error
+    info: dict[str, Any] = dict(re.findall(r"^(\w+):[ \t]*([^\s#][^#\n]*?)[ \t]*(?:#.*)?$", text, re.MULTILINE))
+    pattern = r"^(\w+):\s*\n\s+rows:\s*(\d+)\s*\n\s+cols:\s*(\d+)\s*\n(?:\s+dt:.*\n)?\s+data:\s*\[([^\]]*)\]"
+    for name, rows, columns, data in re.findall(pattern, text, re.MULTILINE):
+        try:
+            info[name] = np.array([float(value) for value in data.split(",") if value.strip()]).reshape(
+                int(rows), int(columns)
+            )
+        except ValueError:
+            raise CalibrationError(f"{path}: {name} is not a matrix of {rows}x{columns} numbers") from None
+    missing = [name for name in INFO_KEYS if name not in info]
+    if missing:
+        raise CalibrationError(f"{path}: no {', '.join(missing)} in it; expected a camera_info file of ROS")
+    for name in ("image_width", "image_height"):
+        if not str(info[name]).isdecimal():
+            raise CalibrationError(f"{path}: {name} is {info[name]!r}; expected a whole number")
+    model = str(info.get("distortion_model", "plumb_bob"))
+    if model not in ROS_MODELS.values():
+        raise CalibrationError(f"{path}: the distortion model is {model}; expected plumb_bob or rational_polynomial")
+    return info

@@ -1,0 +1,305 @@
+"""Online refinement: follow a knocked camera, a change of focus or another distance, slowly and within bounds.
+
+A measurement takes several frames, one bounded slice of work on each: patches of one registered picture are looked for in the
+other, and those that agree on one small similarity make the measurement. A single one is never used. When several in a row
+agree that the registration is off, the correction moves there, too slowly to be seen as a jump, and rests when it has
+arrived. Where the scene cannot tell, everything stays as it is.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import cv2
+import numpy as np
+
+from rtfusion.clock import NS_PER_S
+from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.maps import Registration
+from rtfusion.registration.structure import (
+    Match,
+    StructureMap,
+    equalized,
+    match_patch,
+    patch_centers,
+    structure_map,
+)
+from rtfusion.types import Image8
+
+SIDE_PX = 320
+"""Longer side of the pictures that are compared."""
+PATCH_PX, RADIUS_PX, STEP_PX = 36, 8, 34
+PATCHES_PER_FRAME = 8
+LEAST_PATCHES, LEAST_AGREED, LEAST_SHARE = 12, 10, 0.4
+AGREED_PX = 1.5
+"""At `SIDE_PX`: patches nearer to the measured similarity than this agree with it."""
+PAUSE_S = 0.4
+"""Between two measurements while all is well."""
+NEEDED = 3
+"""Measurements that must agree before anything moves."""
+CONSISTENT_PX, BEGIN_PX, REST_PX = 1.5, 1.5, 0.05
+"""Between those measurements; from where on the correction moves, and up to where. Mean over the picture, in grid pixels."""
+LARGEST_SHIFT, LARGEST_TURN_DEG, LARGEST_SCALE = 0.05, 3.0, 0.05
+"""Bounds of the correction; the shift is a share of the width of the grid."""
+SPEED_PX, SPEED = 7.0, 0.011
+"""Fastest motion per second, in grid pixels and in widths of the grid, whichever is more: a fifth of a pixel per frame."""
+EASE_S = 0.25
+SMALLEST_STEP_PX = 0.15
+_MAX_STEP_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Similarity:
+    """Of points of the grid, as complex numbers z from its middle: z -> turning z + shift_px."""
+
+    turning: complex = 1.0 + 0.0j
+    shift_px: complex = 0.0 + 0.0j
+
+    @property
+    def turn_deg(self) -> float:
+        return math.degrees(cmath.phase(self.turning))
+
+    @property
+    def scale(self) -> float:
+        return abs(self.turning)
+
+    def inverse(self) -> _Similarity:
+        return _Similarity(1.0 / self.turning, -self.shift_px / self.turning)
+
+    def after(self, first: _Similarity) -> _Similarity:
+        return _Similarity(self.turning * first.turning, self.turning * first.shift_px + self.shift_px)
+
+    def towards(self, other: _Similarity, share: float) -> _Similarity:
+        return _Similarity(
+            self.turning + share * (other.turning - self.turning),
+            self.shift_px + share * (other.shift_px - self.shift_px),
+        )
+
+    def matrix(self, size_px: tuple[int, int]) -> Matrix:
+        middle = complex((size_px[0] - 1) / 2, (size_px[1] - 1) / 2)
+        turning, shift = self.turning, middle - self.turning * middle + self.shift_px
+        return np.array(
+            [[turning.real, -turning.imag, shift.real], [turning.imag, turning.real, shift.imag], [0.0, 0.0, 1.0]]
+        )
+
+
+class Refiner:
+    """Corrects a registration while it is in use.
+
+    For every frame ask for `registration`, then show the registered pictures to `look`. ``grid`` is the band whose pixels the
+    pictures have; the other one is moved.
+    """
+
+    def __init__(self, *, grid: str) -> None:
+        self._grid = grid
+        self._base: Registration | None = None
+        self._used: Registration | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._correction = _Similarity()
+        self._in_use = self._correction
+        self._target: _Similarity | None = None
+        self._recent: deque[_Similarity] = deque(maxlen=NEEDED)
+        self._work: Generator[None, None, _Similarity | None] | None = None
+        self._next_ns = 0
+        self._moved_ns: int | None = None
+        self._reason = ""
+        self._is_bounded = False
+        self._measured = self._trusted = 0
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What it does and how far it has moved the picture that is not on its own grid, as JSON-able values.
+
+        ``state`` is ``watching``, ``moving``, ``frozen`` (the scene cannot tell; ``reason`` says why) or ``bounded`` (the
+        registration is farther off than may be corrected: calibrate again).
+        """
+        moved = self._correction.inverse()
+        state = "watching"
+        if self._reason:
+            state = "frozen"
+        elif self._target is not None and not self._is_bounded:
+            state = "moving"
+        elif self._is_bounded:
+            state = "bounded"
+        return {
+            "state": state,
+            "reason": self._reason,
+            "shift_px": [round(moved.shift_px.real, 3), round(moved.shift_px.imag, 3)],
+            "turn_deg": round(moved.turn_deg, 4),
+            "scale": round(moved.scale, 5),
+            "measured": self._measured,
+            "trusted": self._trusted,
+        }
+
+    def registration(self, base: Registration, *, timestamp_ns: int) -> Registration:
+        """What to use for the frame of this moment: ``base``, moved by the correction. Another ``base`` starts afresh."""
+        if base is not self._base:
+            self._base, self._used = base, base
+            self._reset()
+        self._move(timestamp_ns)
+        left_px = self._apart(self._correction, self._in_use)
+        if left_px > (0.0 if self._target is None else SMALLEST_STEP_PX):
+            self._use()
+        return cast(Registration, self._used)
+
+    def look(self, *, visible: Image8, thermal: Image8, timestamp_ns: int) -> None:
+        """Do the slice of work of this frame; the pictures are the registered ones, both on the grid."""
+        if self._work is None:
+            if timestamp_ns < self._next_ns or self._used is None or self._target is not None:
+                return
+            still, moved = (visible, thermal) if self._grid == "visible" else (thermal, visible)
+            self._work = self._measure(still, moved, self._used.valid, self._in_use)
+        try:
+            next(self._work)
+        except StopIteration as done:
+            self._work = None
+            self._conclude(done.value, timestamp_ns)
+
+    # -- measuring --------------------------------------------------------------------------------------------------
+
+    def _measure(
+        self, still: Image8, moved: Image8, valid: Image8 | None, in_use: _Similarity
+    ) -> Generator[None, None, _Similarity | None]:
+        """The correction that these two pictures ask for, or None with a reason; one slice of work per step."""
+        small_still, small_moved = _small(still), _small(moved)
+        if valid is not None:
+            valid = cast(Image8, cv2.resize(valid, _size_px(small_still), interpolation=cv2.INTER_NEAREST))
+        reference = structure_map(small_still)
+        yield
+        other = structure_map(small_moved)
+        yield
+        sizes = {"patch_px": PATCH_PX, "radius_px": RADIUS_PX}
+        centers = patch_centers(_size_px(small_still), step_px=STEP_PX, valid=valid, **sizes)
+        matches: list[Match] = []
+        for index, center_px in enumerate(centers):
+            match = match_patch(center_px, reference=reference, moved=other, **sizes)
+            matches += [match] if match is not None else []
+            if index % PATCHES_PER_FRAME == PATCHES_PER_FRAME - 1:
+                yield
+        found = _agree(matches, _size_px(small_still))
+        if isinstance(found, str):
+            self._reason = found
+            return None
+        self._reason = ""
+        full_from_small = still.shape[1] / small_still.shape[1]
+        return in_use.after(_Similarity(found.turning, found.shift_px * full_from_small))
+
+    def _conclude(self, asked: _Similarity | None, now_ns: int) -> None:
+        """Decide on what was measured: several that agree set a target, anything else leaves all as it is."""
+        self._measured += 1
+        if asked is None:
+            self._recent.clear()
+            self._target = None
+            self._next_ns = now_ns + round(PAUSE_S * NS_PER_S)
+            return
+        self._trusted += 1
+        self._recent.append(asked)
+        middle = _median(self._recent)
+        agreed = len(self._recent) == NEEDED and max(self._apart(one, middle) for one in self._recent) < CONSISTENT_PX
+        off_px = self._apart(middle, self._correction)
+        if agreed and (self._target is not None or off_px > BEGIN_PX):
+            self._target = self._bounded(middle)
+        is_calm = self._target is None and self._apart(asked, self._correction) < BEGIN_PX
+        self._next_ns = now_ns + round(PAUSE_S * NS_PER_S) if is_calm or self._is_bounded else now_ns
+
+    def _apart(self, first: _Similarity, second: _Similarity) -> float:
+        """Mean distance, in grid pixels, between where two corrections put the points halfway to the corners."""
+        assert self._base is not None  # noqa: S101 - nothing is measured before
+        width, height = self._base.size_px
+        halfway = complex(width / 4, height / 4)
+        gaps = [
+            abs((first.turning - second.turning) * point + first.shift_px - second.shift_px)
+            for point in (halfway, halfway.conjugate())
+        ]
+        return sum(gaps) / len(gaps)
+
+    # -- moving -----------------------------------------------------------------------------------------------------
+
+    def _move(self, now_ns: int) -> None:
+        """One step of the correction towards its target, as fast as may be and slower as it arrives."""
+        moved_ns, self._moved_ns = self._moved_ns, now_ns
+        if self._target is None or moved_ns is None or self._base is None:
+            return
+        step_s = min(max((now_ns - moved_ns) / NS_PER_S, 0.0), _MAX_STEP_S)
+        left_px = self._apart(self._target, self._correction)
+        if left_px < REST_PX:
+            self._correction, self._target = self._target, None
+            return
+        allowed_px = min(
+            max(SPEED_PX, SPEED * self._base.size_px[0]) * step_s, left_px * (1.0 - math.exp(-step_s / EASE_S))
+        )
+        self._correction = self._correction.towards(self._target, allowed_px / left_px)
+
+    def _use(self) -> None:
+        assert self._base is not None  # noqa: S101
+        self._in_use = self._correction
+        self._used = self._base.moved(self._correction.matrix(self._base.size_px), grid=self._grid)
+
+    def _bounded(self, wanted: _Similarity) -> _Similarity:
+        assert self._base is not None  # noqa: S101
+        limit_px = LARGEST_SHIFT * self._base.size_px[0]
+        turn = min(max(wanted.turn_deg, -LARGEST_TURN_DEG), LARGEST_TURN_DEG)
+        scale = min(max(wanted.scale, 1.0 - LARGEST_SCALE), 1.0 + LARGEST_SCALE)
+        shift_px = wanted.shift_px * min(1.0, limit_px / max(abs(wanted.shift_px), 1e-9))
+        bounded = _Similarity(cmath.rect(scale, math.radians(turn)), shift_px)
+        self._is_bounded = self._apart(bounded, wanted) > BEGIN_PX
+        return bounded
+
+
+def _small(image: Image8) -> Image8:
+    """Ranks of gray levels with a longer side of `SIDE_PX`."""
+    width, height = _size_px(image)
+    factor = SIDE_PX / max(width, height)
+    if factor < 1.0:
+        small_px = round(width * factor), round(height * factor)
+        image = cast(Image8, cv2.resize(image, small_px, interpolation=cv2.INTER_AREA))
+    return equalized(image)
+
+
+def _size_px(image: Image8 | StructureMap) -> tuple[int, int]:
+    return int(image.shape[1]), int(image.shape[0])
+
+
+def _agree(matches: list[Match], size_px: tuple[int, int]) -> _Similarity | str:
+    """The similarity that most patches agree on, from one picture to the other, about the middle; or why there is none."""
+    if len(matches) < LEAST_PATCHES:
+        return f"too little structure that both bands show: {len(matches)} patches"
+    middle = (np.array(size_px) - 1) / 2
+    points = np.array([match.center_px for match in matches]) - middle
+    offsets = np.array([match.offset_px for match in matches])
+    z, d = points[:, 0] + 1j * points[:, 1], offsets[:, 0] + 1j * offsets[:, 1]
+    # the mode of the offsets to begin with, then least squares with falling weights (Tukey)
+    near = np.abs(d[:, None] - d) < 2.0 * AGREED_PX
+    mode = near[int(near.sum(axis=1).argmax())]
+    change, shift = 0j, complex(d[mode].mean())
+    for _ in range(6):
+        residuals = np.abs(change * z + shift - d)
+        weights = np.square(np.clip(1.0 - np.square(residuals / (3.0 * AGREED_PX)), 0.0, None))
+        total = float(weights.sum())
+        if total < 4.0:
+            break
+        z_mean, d_mean = complex(weights @ z) / total, complex(weights @ d) / total
+        change = complex(weights @ (np.conj(z - z_mean) * (d - d_mean))) / max(
+            float(weights @ np.abs(z - z_mean) ** 2), 1.0
+        )
+        shift = d_mean - change * z_mean
+    agreed = int((np.abs(change * z + shift - d) < AGREED_PX).sum())
+    if agreed < LEAST_AGREED or agreed < LEAST_SHARE * len(matches):
+        return f"the scene cannot tell: {agreed} of {len(matches)} patches agree"
+    return _Similarity(1.0 + change, shift)
+
+
+def _median(of: Sequence[_Similarity]) -> _Similarity:
+    """The middle one in every parameter."""
+    turnings, shifts = np.array([one.turning for one in of]), np.array([one.shift_px for one in of])
+    return _Similarity(
+        complex(np.median(turnings.real), np.median(turnings.imag)),
+        complex(np.median(shifts.real), np.median(shifts.imag)),
+    )

@@ -1,0 +1,90 @@
+"""Moving the registration by hand while the run goes on, key by key, and keeping it in a file.
+
+Arrows shift the thermal picture by a visible pixel, + and - scale it, [ and ] turn it; r goes back to the beginning, w writes a
+calibration file. A key that is held down repeats.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from rtfusion.errors import CalibrationError
+from rtfusion.fusion.base import Control
+from rtfusion.registration import Calibration, scale_px
+from rtfusion.types import Band
+
+_log = logging.getLogger(__name__)
+
+SHIFT_PX = 1.0
+TURN_DEG = 0.1
+SCALE = 1.002
+"""Half a pixel at the edge of a picture 500 pixels wide."""
+SHIFTS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+TURNS = {"[": -1, "]": 1}
+SCALES = {"-": -1, "+": 1, "=": 1}
+RESET, SAVE = "r", "w"
+
+
+class Nudger:
+    """Gathers keys and applies them together: a registration takes longer to make than a key to repeat."""
+
+    def __init__(
+        self, control: Control, *, sizes_px: Mapping[Band, tuple[int, int]], folder: Path | None = None
+    ) -> None:
+        """Nudge what ``control`` uses; files go to ``folder``, by default the current one."""
+        self._control = control
+        self._sizes_px = sizes_px
+        self._folder = Path() if folder is None else folder
+        self._start = control.calibration
+        self._shift = np.zeros(2)
+        self._turns = self._scales = 0
+        self._reset = self._save = False
+
+    def press(self, key: str) -> None:
+        """Take one key; keys of no meaning here are passed over."""
+        if key in SHIFTS:
+            self._shift += SHIFTS[key]
+        self._turns += TURNS.get(key, 0)
+        self._scales += SCALES.get(key, 0)
+        if key == RESET:
+            self._shift, self._turns, self._scales, self._reset = np.zeros(2), 0, 0, True
+        self._save |= key == SAVE
+
+    def apply(self) -> None:
+        """Do what was asked for since the last time."""
+        if self._reset:
+            self._control.change(calibration=self._start or self._same_view())
+        if self._shift.any() or self._turns or self._scales:
+            now = self._control.calibration or self._same_view()
+            # a calibration may be of a larger picture than the stream's
+            step_px = SHIFT_PX * now.visible.width_px / self._sizes_px[Band.VISIBLE][0]
+            x, y = (float(steps) * step_px for steps in self._shift)
+            nudged = now.nudged(shift_px=(x, y), turn_deg=TURN_DEG * self._turns, scale=SCALE**self._scales)
+            self._control.change(calibration=nudged)
+        if self._save:
+            self._write()
+        self._shift, self._turns, self._scales, self._reset, self._save = np.zeros(2), 0, 0, False, False
+
+    def _write(self) -> None:
+        """Keep the registration in a new file; none that is there is touched."""
+        path = self._folder / time.strftime("calibration-%Y%m%d-%H%M%S.json")
+        try:
+            (self._control.calibration or self._same_view()).save(path)
+        except CalibrationError as error:  # a full disk is no reason to end the run
+            _log.warning("the registration could not be saved: %s", error)
+        else:
+            _log.info("registration saved: use it with --calibration %s", path)
+
+    def _same_view(self) -> Calibration:
+        """What a run without a calibration takes for granted."""
+        visible_size_px, thermal_size_px = self._sizes_px[Band.VISIBLE], self._sizes_px[Band.THERMAL]
+        return Calibration.from_homography(
+            visible_from_thermal_px=scale_px(from_px=thermal_size_px, to_px=visible_size_px),
+            visible_size_px=visible_size_px,
+            thermal_size_px=thermal_size_px,
+        )

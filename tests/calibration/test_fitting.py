@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calibration.fitting import Model, Votes, fit, fit_best, transformed
+
+AFFINE = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [0.0, 0.0, 1.0]])
+HOMOGRAPHY = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [9e-5, -7e-5, 1.0]])
+
+
+def votes_of(transform: np.ndarray, *, wrong: float, noise_px: float, seed: int, pairs: int = 1) -> Votes:
+    rng = np.random.default_rng(seed)
+    thermal = rng.uniform((0, 0), (640, 480), (400, 2))
+    visible = transformed(transform, thermal) + rng.normal(0, noise_px, (400, 2))
+    bad = rng.random(400) < wrong
+    visible[bad] += rng.uniform(-40, 40, (int(bad.sum()), 2))
+    return Votes(thermal_px=thermal, visible_px=visible, weights=rng.uniform(0.2, 1, 400), pair=np.arange(400) % pairs)
+
+
+def error_px(found: np.ndarray, truth: np.ndarray) -> float:
+    corners = np.array([(0.0, 0.0), (639.0, 0.0), (639.0, 479.0), (0.0, 479.0)])
+    return float(np.linalg.norm(transformed(found, corners) - transformed(truth, corners), axis=1).max())
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), wrong=st.floats(0.0, 0.5))
+def test_wrong_votes_do_not_move_the_transform(seed: int, wrong: float) -> None:
+    votes = votes_of(AFFINE, wrong=wrong, noise_px=0.5, seed=seed)
+    found = fit(votes, model=Model.AFFINE, tolerance_px=3.0)
+    assert error_px(found.visible_from_thermal_px, AFFINE) < 0.4
+    assert found.spread_px == pytest.approx(0.5, abs=0.25)
+
+
+def test_a_homography_needs_perspective_and_several_pairs() -> None:
+    flat = votes_of(AFFINE, wrong=0.2, noise_px=0.5, seed=1, pairs=5)
+    assert fit_best(flat, tolerance_px=3.0, independent=0.2).model is Model.AFFINE
+    steep = votes_of(HOMOGRAPHY, wrong=0.2, noise_px=0.5, seed=1, pairs=5)
+    best = fit_best(steep, tolerance_px=3.0, independent=0.2)
+    assert best.model is Model.HOMOGRAPHY
+    assert error_px(best.visible_from_thermal_px, HOMOGRAPHY) < 0.5
+    one = votes_of(HOMOGRAPHY, wrong=0.2, noise_px=0.5, seed=1)
+    assert fit_best(one, tolerance_px=3.0, independent=0.2).model is Model.AFFINE
+
+
+def test_the_draw_is_always_the_same() -> None:
+    votes = votes_of(AFFINE, wrong=0.4, noise_px=1.0, seed=3)
+    first, second = (fit(votes, model=Model.HOMOGRAPHY, tolerance_px=3.0) for _ in range(2))
+    assert np.array_equal(first.visible_from_thermal_px, second.visible_from_thermal_px)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from calibration.fitting import transformed
+from calibration.scene import SceneEstimate, estimate_scene
+from calibration.search import GrayPair
+from rtfusion.errors import CalibrationError
+from rtfusion.registration import Calibration
+from rtfusion.registration.structure import equalized
+from tests.calibration.pictures import SIZE_PX, gray_pair, similarity
+
+
+def error_px(estimate: SceneEstimate, truth: np.ndarray) -> float:
+    """Root mean square over the picture, edges included."""
+    grid = np.stack(np.meshgrid(np.arange(0, SIZE_PX[0], 20.0), np.arange(0, SIZE_PX[1], 20.0)), axis=2).reshape(-1, 2)
+    gaps = transformed(estimate.visible_from_thermal_px, grid) - transformed(truth, grid)
+    return float(np.sqrt(np.square(gaps).sum(axis=1).mean()))
+
+
+def test_one_pair_tells_where_the_thermal_picture_lies() -> None:
+    truth = similarity(shift_px=(23.4, -17.7), turn_deg=4.0, scale=1.12)
+    estimate = estimate_scene([gray_pair(1, truth)])
+    assert error_px(estimate, truth) < 0.5
+    assert estimate.uncertainty_px < 1.0
+    assert (estimate.pairs, estimate.disagreement_px) == (1, 0.0)
+
+
+def test_several_pairs_tell_perspective_to_a_third_of_a_pixel() -> None:
+    truth = similarity(shift_px=(-12.3, 8.6), turn_deg=-2.0, scale=0.94)
+    truth[2, :2] = 1.5e-4, -1e-4
+    estimate = estimate_scene([gray_pair(seed, truth) for seed in range(4)])
+    assert estimate.model.name == "HOMOGRAPHY"
+    assert error_px(estimate, truth) < 0.3
+    assert estimate.disagreement_px < 0.3
+    calibration = estimate.calibration(visible_size_px=SIZE_PX, thermal_size_px=SIZE_PX, thermal_delay_ns=7)
+    assert calibration.quality is not None
+    assert calibration.quality.views == 4
+    assert calibration.thermal_delay_ns == 7
+    assert "homography from" in calibration.provenance["estimate"]
+    assert isinstance(calibration, Calibration)
+
+
+def test_pictures_of_two_places_are_refused() -> None:
+    one, other = gray_pair(1, np.eye(3)), gray_pair(2, np.eye(3))
+    with pytest.raises(CalibrationError, match="does not determine the registration"):
+        estimate_scene([GrayPair(visible=one.visible, thermal=other.thermal)])
+
+
+def test_pictures_of_nothing_are_refused() -> None:
+    blank = np.full(SIZE_PX[::-1], 128, np.uint8)
+    with pytest.raises(CalibrationError, match="nothing in one picture looks like something in the other"):
+        estimate_scene([GrayPair(visible=blank, thermal=blank)])
+    with pytest.raises(CalibrationError, match="no pair"):
+        estimate_scene([])
+
+
+def test_a_few_things_in_one_corner_do_not_make_a_registration() -> None:
+    pair = gray_pair(3, np.eye(3))
+    visible, thermal = pair.visible.copy(), pair.thermal.copy()
+    for picture in (visible, thermal):
+        picture[100:] = 128
+        picture[:, 110:] = 128
+    with pytest.raises(CalibrationError, match="does not determine"):
+        estimate_scene([GrayPair(visible=visible, thermal=thermal)])
+
+
+def test_a_camera_that_moves_between_the_pairs_is_noticed() -> None:
+    places = [similarity(shift_px=(x, 0.0)) for x in (0.0, 0.0, 9.0, 9.0)]
+    try:
+        estimate = estimate_scene([gray_pair(seed, place) for seed, place in enumerate(places)])
+    except CalibrationError as refusal:
+        assert "differ" in str(refusal) or "does not determine" in str(refusal)
+    else:
+        assert estimate.disagreement_px > 3.0
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["01", "05", "07"])
+def test_real_pairs_come_within_two_pixels(shared_data: Path, name: str) -> None:
+    folder = shared_data / "calibration" / "misaligned_affine_gt"
+    truth = json.loads((folder / "gt.json").read_text())[name]
+    visible, thermal = (equalized(cv2.imread(str(folder / band / f"{name}.png"))) for band in ("vi", "ir"))
+    estimate = estimate_scene([GrayPair(visible=visible, thermal=thermal)])
+    found = transformed(estimate.visible_from_thermal_px, np.array(truth["landmarks_ir"]))
+    assert np.median(np.linalg.norm(found - np.array(truth["landmarks_vi"]), axis=1)) < 2.0
+
+
+@pytest.mark.shared
+def test_registered_pairs_stay_where_they_are(shared_data: Path) -> None:
+    folder = shared_data / "train" / "m3svd"
+    names = sorted(path.name for path in (folder / "vi").glob("0115_1834*"))[::5]
+    pairs = [
+        GrayPair(
+            visible=equalized(cv2.imread(str(folder / "vi" / n))), thermal=equalized(cv2.imread(str(folder / "ir" / n)))
+        )
+        for n in names
+    ]
+    estimate = estimate_scene(pairs)
+    grid = np.stack(np.meshgrid(np.arange(0, 640, 32.0), np.arange(0, 480, 32.0)), axis=2).reshape(-1, 2)
+    assert np.median(np.linalg.norm(transformed(estimate.visible_from_thermal_px, grid) - grid, axis=1)) < 2.0
