@@ -1,4 +1,4 @@
-"""Thermal counts to grey levels: gain control with memory, never a stretch of the present frame alone."""
+"""Thermal counts to grey levels: gain control with memory, never a stretch of the present frame alone. And to temperatures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
 from rtfusion.types import Image, Image8
 
+MODES = ("percentile", "plateau", "fixed")
+UNITS = ("celsius", "fahrenheit", "kelvin", "counts")
 LOW_PERCENT, HIGH_PERCENT = 1.0, 99.5
 TIME_CONSTANT_S = 2.0
 """A hot object that enters the view re-tones the picture over seconds, not at once."""
@@ -20,6 +23,35 @@ LEAST_SPAN_COUNTS = 64.0
 """A scene of one temperature is shown flat instead of as amplified noise."""
 SAMPLE_STEP = 4
 """Percentiles are taken on every fourth row and column: the same to well under one grey level, at a sixteenth of the cost."""
+CURVE_BINS = 256
+PLATEAU = 4.0
+"""Plateau equalization gives no range of counts more than about this many times the contrast that a linear map would."""
+LINEAR_SHARE = 0.25
+"""Part of the linear map in plateau equalization: counts that nothing in the scene has keep some contrast."""
+
+Curve = npt.NDArray[np.float64]
+
+
+class SlowShare:
+    """How far something with a memory moves towards its input: 1 - exp(-dt / tau).
+
+    1 at first, when time goes back, and always where ``time_constant_s`` is 0 (unrelated stills).
+    """
+
+    def __init__(self, *, time_constant_s: float) -> None:
+        self._tau_ns = time_constant_s * NS_PER_S
+        self._timestamp_ns: int | None = None
+
+    def advance(self, timestamp_ns: int) -> float:
+        """The share for a step to ``timestamp_ns``."""
+        last_ns, self._timestamp_ns = self._timestamp_ns, timestamp_ns
+        if last_ns is None or self._tau_ns <= 0 or timestamp_ns < last_ns:
+            return 1.0
+        return 1.0 - math.exp((last_ns - timestamp_ns) / self._tau_ns)
+
+    def reset(self) -> None:
+        """Take the next input as it is."""
+        self._timestamp_ns = None
 
 
 class SlowValue:
@@ -29,26 +61,26 @@ class SlowValue:
     """
 
     def __init__(self, *, time_constant_s: float) -> None:
-        self._tau_ns = time_constant_s * NS_PER_S
-        self._value: float | None = None
-        self._timestamp_ns = 0
+        self._share = SlowShare(time_constant_s=time_constant_s)
+        self._value = 0.0
 
     def follow(self, value: float, *, timestamp_ns: int) -> float:
         """Move towards ``value`` and return where it is now."""
-        step_ns = timestamp_ns - self._timestamp_ns
-        if self._value is None or self._tau_ns <= 0 or step_ns < 0:
-            self._value = value
-        else:
-            self._value += (1.0 - math.exp(-step_ns / self._tau_ns)) * (value - self._value)
-        self._timestamp_ns = timestamp_ns
+        share = self._share.advance(timestamp_ns)
+        self._value = value if share == 1.0 else self._value + share * (value - self._value)
         return self._value
 
 
 class GainControl:
-    """Maps GRAY16 counts linearly onto 0..255 between two end points; GRAY8 passes unchanged.
+    """Maps GRAY16 counts onto 0..255 between two end points; GRAY8 passes with its levels as they are.
 
-    ``percentile``: the end points follow the 1st and 99.5th percentile of the counts with a time constant.
-    ``fixed``: the end points are given.
+    ``percentile``: linear; the end points follow the 1st and 99.5th percentile of the counts with a time constant.
+    ``plateau``: the same end points, and between them a curve that gives contrast where the scene has many counts: the
+    cumulative histogram, clipped at a plateau, blended with the linear map, and with the same memory.
+    ``fixed``: linear; the end points are given.
+
+    Scenes whose range lies wholly outside of the present one (the camera switched its gain) are followed at once.
+    ``black_hot`` turns the result round, GRAY8 included: hot is dark.
     """
 
     def __init__(
@@ -57,17 +89,20 @@ class GainControl:
         mode: str = "percentile",
         low_counts: float | None = None,
         high_counts: float | None = None,
+        black_hot: bool = False,
         time_constant_s: float = TIME_CONSTANT_S,
     ) -> None:
-        if mode not in {"percentile", "fixed"}:
-            raise ConfigError(f"gain is {mode!r}; expected percentile or fixed")
+        if mode not in MODES:
+            raise ConfigError(f"gain is {mode!r}; expected one of {', '.join(MODES)}")
         if mode == "fixed" and (low_counts is None or high_counts is None or low_counts >= high_counts):
             raise ConfigError(
                 f"fixed gain needs gain_low < gain_high in counts; got gain_low={low_counts}, gain_high={high_counts}"
             )
         self._mode = mode
-        self._low = SlowValue(time_constant_s=time_constant_s)
-        self._high = SlowValue(time_constant_s=time_constant_s)
+        self._black_hot = black_hot
+        self._share = SlowShare(time_constant_s=time_constant_s)
+        self._curve: Curve = np.linspace(0.0, 1.0, CURVE_BINS + 1)
+        self._table: Image8 | None = None
         self._ends_counts: tuple[float, float] | None = None
         if low_counts is not None and high_counts is not None and mode == "fixed":
             self._ends_counts = (low_counts, high_counts)
@@ -80,24 +115,68 @@ class GainControl:
         low, high = self._ends_counts
         return {"gain": self._mode, "low_counts": low, "high_counts": high}
 
-    def __call__(self, counts: Image, *, timestamp_ns: int) -> Image8:
-        """(H, W) uint16 counts to (H, W) uint8; an (H, W) uint8 image is returned as it is."""
+    def __call__(self, counts: Image, *, timestamp_ns: int, hold: bool = False) -> Image8:
+        """(H, W) uint16 counts to (H, W) uint8; an (H, W) uint8 image is returned as it is, unless black-hot.
+
+        ``hold`` keeps the end points and the curve: the image is not of the scene as it is now.
+        """
         if counts.dtype == np.uint8:
-            return cast(Image8, counts)
-        if self._mode == "percentile":
-            self._ends_counts = self._follow(counts, timestamp_ns)
+            return self._polarized(cast(Image8, counts))
+        if hold and self._ends_counts is not None:
+            self._share.advance(timestamp_ns)  # the time of a pause must not be made up for at its end
+        elif self._mode != "fixed":
+            self._follow(counts[::SAMPLE_STEP, ::SAMPLE_STEP], timestamp_ns)
         assert self._ends_counts is not None  # noqa: S101 - set above, or by the constructor for fixed
         low, high = self._ends_counts
         # subtract saturates at 0, so counts below the low end are black; convertScaleAbs saturates at 255
         above = cv2.subtract(counts, cast(Any, (math.floor(low),)))
-        return cast(Image8, cv2.convertScaleAbs(above, alpha=255.0 / (high - low)))
+        if self._table is not None:
+            return self._polarized(self._table.take(np.minimum(above, len(self._table) - 1)))
+        return self._polarized(cast(Image8, cv2.convertScaleAbs(above, alpha=255.0 / (high - low))))
 
-    def _follow(self, counts: Image, timestamp_ns: int) -> tuple[float, float]:
-        low, high = np.percentile(counts[::SAMPLE_STEP, ::SAMPLE_STEP], (LOW_PERCENT, HIGH_PERCENT))
-        missing = LEAST_SPAN_COUNTS - (high - low)
-        if missing > 0:
-            low, high = low - missing / 2, high + missing / 2
-        return (
-            self._low.follow(max(float(low), 0.0), timestamp_ns=timestamp_ns),
-            self._high.follow(float(high), timestamp_ns=timestamp_ns),
-        )
+    def _polarized(self, toned: Image8) -> Image8:
+        return cast(Image8, cv2.bitwise_not(toned)) if self._black_hot else toned
+
+    def _follow(self, sample: Image, timestamp_ns: int) -> None:
+        """Move the end points, and the curve of ``plateau``, towards what the sample asks for."""
+        low, high = _span(sample)
+        if self._ends_counts is not None and (high <= self._ends_counts[0] or low >= self._ends_counts[1]):
+            self._share.reset()
+        share = self._share.advance(timestamp_ns)
+        if share < 1.0 and self._ends_counts is not None:
+            was_low, was_high = self._ends_counts
+            low, high = was_low + share * (low - was_low), was_high + share * (high - was_high)
+        self._ends_counts = (low, high)
+        if self._mode == "plateau":
+            self._curve = self._curve + share * (_plateau_curve(sample, low, high) - self._curve)
+            levels = np.arange(math.floor(low), math.ceil(high) + 1)
+            curve = np.interp(levels, np.linspace(low, high, CURVE_BINS + 1), self._curve)
+            self._table = np.rint(255.0 * curve).astype(np.uint8)
+
+
+def _span(sample: Image) -> tuple[float, float]:
+    low, high = np.percentile(sample, (LOW_PERCENT, HIGH_PERCENT))
+    missing = LEAST_SPAN_COUNTS - (high - low)
+    if missing > 0:
+        low, high = low - missing / 2, high + missing / 2
+    return max(float(low), 0.0), float(high)
+
+
+def _plateau_curve(sample: Image, low: float, high: float) -> Curve:
+    """The clipped cumulative histogram of the counts between the end points: CURVE_BINS + 1 levels from 0 to 1, rising."""
+    shares = np.histogram(sample, bins=CURVE_BINS, range=(low, high))[0] / sample.size
+    clipped = np.minimum(shares, PLATEAU / CURVE_BINS)
+    total = float(clipped.sum())
+    linear = np.full(CURVE_BINS, 1.0 / CURVE_BINS)
+    blended = linear if total == 0.0 else LINEAR_SHARE * linear + (1.0 - LINEAR_SHARE) * clipped / total
+    return np.concatenate([[0.0], np.cumsum(blended)])
+
+
+def in_units(counts: float, *, units: str, kelvin_per_count: float | None) -> float | None:
+    """A count as a temperature, or as it is; None for a temperature where the camera gives none."""
+    if units == "counts":
+        return float(counts)
+    if kelvin_per_count is None:
+        return None
+    kelvin = counts * kelvin_per_count
+    return {"kelvin": kelvin, "celsius": kelvin - 273.15, "fahrenheit": (kelvin - 273.15) * 1.8 + 32.0}[units]

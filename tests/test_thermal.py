@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rtfusion.errors import ConfigError
-from rtfusion.thermal import GainControl, SlowValue
+from rtfusion.thermal import GainControl, SlowValue, in_units
 from tests.support import MS
 
 
@@ -53,7 +53,7 @@ def test_a_flat_scene_is_not_amplified_to_noise() -> None:
 def test_fixed_needs_an_ordered_range() -> None:
     with pytest.raises(ConfigError, match="gain_low < gain_high"):
         GainControl(mode="fixed", low_counts=9000, high_counts=8000)
-    with pytest.raises(ConfigError, match="percentile or fixed"):
+    with pytest.raises(ConfigError, match="gain is 'auto'; expected one of percentile, plateau, fixed"):
         GainControl(mode="auto")
 
 
@@ -83,3 +83,74 @@ def test_slow_value_starts_anew_when_time_goes_back_and_without_memory() -> None
     still = SlowValue(time_constant_s=0.0)
     still.follow(5.0, timestamp_ns=0)
     assert still.follow(1.0, timestamp_ns=1) == 1.0
+
+
+def scene(offset: int = 7000, *, seed: int = 0) -> np.ndarray:
+    """A cold half and a warm half, each with little contrast of its own, and a wide gap between them."""
+    rng = np.random.default_rng(seed)
+    counts = offset + rng.normal(100, 15, (120, 160))
+    counts[:, 80:] += 1500
+    return counts.astype(np.uint16)
+
+
+def test_plateau_gives_contrast_where_the_counts_are() -> None:
+    counts = scene()
+    linear, plateau = (GainControl(mode=mode)(counts, timestamp_ns=0) for mode in ("percentile", "plateau"))
+    assert plateau[:, :80].std() > 2 * linear[:, :80].std()
+    order = np.argsort(counts.ravel(), kind="stable")
+    assert np.all(np.diff(plateau.ravel()[order].astype(int)) >= 0), "warmer is never darker"
+    assert plateau.min() == 0
+    assert plateau.max() == 255
+
+
+def test_plateau_leaves_an_even_scene_as_linear_gain_does() -> None:
+    counts = np.linspace(7000, 9000, 480 * 640).astype(np.uint16).reshape(480, 640)
+    linear, plateau = (GainControl(mode=mode)(counts, timestamp_ns=0) for mode in ("percentile", "plateau"))
+    assert np.abs(linear.astype(int) - plateau.astype(int)).max() <= 6
+
+
+def test_the_curve_of_plateau_has_a_memory() -> None:
+    gain = GainControl(mode="plateau")
+    before = gain(scene(), timestamp_ns=0)
+    cold_only = scene()
+    cold_only[:, 84:] = cold_only[:, :76]  # the warm half leaves: no frame may re-tone the rest at once
+    after = gain(cold_only, timestamp_ns=33 * MS)
+    step = np.abs(after[:, :80].astype(int) - before[:, :80].astype(int))
+    assert step.mean() < 6
+    late = gain(cold_only, timestamp_ns=30_000 * MS)
+    assert np.abs(late[:, :80].astype(int) - before[:, :80].astype(int)).mean() > 20
+
+
+@pytest.mark.parametrize("mode", ["percentile", "plateau"])
+def test_a_held_image_changes_nothing(mode: str) -> None:
+    gain = GainControl(mode=mode)
+    before = gain(scene(), timestamp_ns=0)
+    state = dict(gain.state)
+    shutter = np.full((120, 160), 7900, np.uint16)
+    gain(shutter, timestamp_ns=1000 * MS, hold=True)
+    assert gain.state == state
+    again = gain(scene(), timestamp_ns=1033 * MS)
+    assert np.array_equal(before, again), "nor is the time of the hold made up for"
+
+
+def test_a_camera_that_switches_its_gain_is_followed_at_once() -> None:
+    gain = GainControl()
+    before = gain(scene(), timestamp_ns=0)
+    after = gain(scene(offset=20000), timestamp_ns=33 * MS)
+    assert np.abs(before.astype(int) - after.astype(int)).max() <= 1
+    assert gain.state["low_counts"] > 20000
+
+
+def test_black_hot_turns_the_levels_round() -> None:
+    white, black = GainControl(), GainControl(black_hot=True)
+    assert np.array_equal(white(scene(), timestamp_ns=0), 255 - black(scene(), timestamp_ns=0))
+    eight = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(black(eight, timestamp_ns=0), 255 - eight)
+
+
+def test_counts_in_units() -> None:
+    assert in_units(29815, units="celsius", kelvin_per_count=0.01) == pytest.approx(25.0)
+    assert in_units(29815, units="fahrenheit", kelvin_per_count=0.01) == pytest.approx(77.0)
+    assert in_units(64 * 300, units="kelvin", kelvin_per_count=1 / 64) == pytest.approx(300.0)
+    assert in_units(7312, units="counts", kelvin_per_count=None) == 7312.0
+    assert in_units(7312, units="celsius", kelvin_per_count=None) is None

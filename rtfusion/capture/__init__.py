@@ -14,9 +14,10 @@ __all__ = ["Source", "StreamInfo", "open_pair", "open_source", "source_path"]
 
 
 def open_source(uri: str, *, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC) -> Source:
-    """Open a video file, a folder of images, a camera or the synthetic scene.
+    """Open a video file, a folder of images, a camera (of this machine or of the network) or the synthetic scene.
 
-    ``loop`` plays a recording that many times, ``pace`` at its own speed; neither means anything to a camera.
+    ``loop`` plays a recording that many times, ``pace`` at its own speed; neither means anything to a camera. A camera
+    is watched: when it is lost, it is opened again for as long as it takes.
 
     Raises:
         ConfigError: the URI is wrong.
@@ -42,6 +43,10 @@ def open_pair(
             f"visible and thermal are the same source ({visible_uri.text} and {thermal_uri.text}); "
             "give two different ones, `rtfusion devices` lists the cameras"
         )
+    if "session" in (visible_uri.scheme, thermal_uri.scheme) and visible_uri.target != thermal_uri.target:
+        raise ConfigError(
+            f"{visible_uri.text} and {thermal_uri.text}: a recorded session is given for both cameras; `rtfusion replay` does so"
+        )
     if visible_uri.scheme == thermal_uri.scheme == "images":
         from rtfusion.capture.images import open_image_pair
 
@@ -55,9 +60,10 @@ def open_pair(
 
 
 def source_path(uri: str) -> Path | None:
-    """The file, folder or device that a source reads; None for the synthetic scene."""
+    """The file, folder or device that a source reads; None for the synthetic scene and for cameras without a path."""
     parsed = parse_source(uri)
-    return None if parsed.scheme == "synthetic" else parsed.path
+    has_path = parsed.scheme not in ("synthetic", "network") and not parsed.target.startswith("usb:")
+    return parsed.path if has_path else None
 
 
 def _open(uri: SourceUri, *, text: str, band: Band, loop: int, pace: bool, clock: Clock) -> Source:
@@ -67,13 +73,26 @@ def _open(uri: SourceUri, *, text: str, band: Band, loop: int, pace: bool, clock
 
         return open_synthetic(text, band=band, loop=loop, pace=pace, clock=clock)
     if uri.scheme == "v4l2":
+        from rtfusion.capture.devices import CameraFinder
         from rtfusion.capture.v4l2 import open_v4l2
+        from rtfusion.capture.watchdog import WatchedSource
 
-        return open_v4l2(uri, band=band, clock=clock)
+        finder = CameraFinder(uri.target)
+        return WatchedSource(lambda: open_v4l2(uri, band=band, clock=clock, finder=finder), clock=clock)
+    if uri.scheme == "network":
+        from rtfusion.capture.network import open_network
+        from rtfusion.capture.watchdog import WatchedSource
+
+        return WatchedSource(lambda: open_network(uri, band=band, clock=clock), clock=clock)
     if uri.scheme == "images":
         from rtfusion.capture.images import open_images
 
         return open_images(uri, band=band, loop=loop, pace=pace, clock=clock)
+    if uri.scheme == "session":
+        from rtfusion.capture.session import SessionSource
+
+        read_query(uri, {})
+        return SessionSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
     from rtfusion.capture.video import VideoSource
 
     read_query(uri, {})

@@ -1,11 +1,16 @@
-"""The cameras of this machine, as the kernel lists them: nothing is opened and no device is asked anything."""
+"""The cameras of this machine, as the kernel lists them, and the same camera again after it was pulled out.
+
+Nothing is opened and no device is asked anything here.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtfusion.errors import CaptureError, ConfigError
 from rtfusion.types import Band
 
 _THERMAL_USB_IDS = frozenset(
@@ -15,6 +20,7 @@ _THERMAL_USB_IDS = frozenset(
         "1e4e:0100",  # PureThermal with a FLIR Lepton
         "09cb:4007",  # FLIR Boson
         "3474:4321",  # Topdon TC002
+        "2bdf:0102",  # Topdon TC002C Duo
     }
 )
 _THERMAL_NAMES = re.compile(
@@ -41,6 +47,10 @@ class Device:
     """``vendor:product``, for a USB camera."""
     stable_path: str | None = None
     """A link below /dev/v4l/by-id that stays with this camera wherever it is plugged in."""
+    serial: str | None = None
+    """Serial number, for a USB camera that has one."""
+    port: str | None = None
+    """The USB port it is plugged into, as the kernel names it."""
 
 
 def list_devices(root: Path = Path("/")) -> list[Device]:
@@ -59,9 +69,81 @@ def guess_band(*, name: str, usb_id: str | None) -> Band | None:
     return Band.VISIBLE
 
 
+class CameraFinder:
+    """Finds the node of one camera, and of the same camera again wherever it turns up.
+
+    ``target`` is a path (/dev/videoN, a link below /dev/v4l) or ``usb:VID:PID[:serial]``. What is found first is
+    remembered: number, link and port of another camera are never taken for it, so two cameras cannot be exchanged when
+    both are pulled out and plugged in again. A camera without a serial number is known by its port, and by its kind
+    where there was no second one of that kind.
+    """
+
+    def __init__(self, target: str, *, root: Path = Path("/")) -> None:
+        self.target = target
+        self._root = root
+        self._known: Device | None = None
+        self._one_of_its_kind = False
+
+    @property
+    def device(self) -> Device | None:
+        """What was found first."""
+        return self._known
+
+    def find(self) -> str:
+        """The path of the node now.
+
+        Raises:
+            CaptureError: the camera is not there.
+            ConfigError: ``usb:`` is malformed or names several cameras.
+        """
+        cameras = [device for device in list_devices(self._root) if device.capture]
+        if self._known is None:
+            self._known = self._first(cameras)
+            if self._known is None:
+                return self.target  # of no kind that the kernel lists: opening tells what it is
+            self._one_of_its_kind = sum(camera.usb_id == self._known.usb_id for camera in cameras) == 1
+            return self._known.path
+        return self._again(self._known, cameras).path
+
+    def _first(self, cameras: list[Device]) -> Device | None:
+        if not self.target.startswith("usb:"):
+            node = Path(os.path.realpath(self._root / self.target.lstrip("/"))).name
+            return next((camera for camera in cameras if camera.path == f"/dev/{node}"), None)
+        usb_id, serial = _parse_usb(self.target)
+        found = [camera for camera in cameras if camera.usb_id == usb_id and serial in (None, camera.serial)]
+        if not found:
+            raise CaptureError(f"{self.target}: no such camera; `rtfusion devices` lists those that are there")
+        if len(found) > 1:
+            names = ", ".join(
+                f"usb:{camera.usb_id}:{camera.serial}" if camera.serial else camera.path for camera in found
+            )
+            raise ConfigError(f"{self.target}: there are {len(found)} such cameras; name one of them: {names}")
+        return found[0]
+
+    def _again(self, known: Device, cameras: list[Device]) -> Device:
+        alike = [camera for camera in cameras if (camera.usb_id, camera.serial) == (known.usb_id, known.serial)]
+        if known.usb_id is None:
+            alike = [camera for camera in alike if (camera.path, camera.name) == (known.path, known.name)]
+        here = [camera for camera in alike if camera.port == known.port]
+        if here:
+            return here[0]
+        if len(alike) == 1 and (known.serial or self._one_of_its_kind):
+            return alike[0]
+        raise CaptureError(f"{self.target}: {known.name} ({known.usb_id or known.path}) is not plugged in")
+
+
+def _parse_usb(target: str) -> tuple[str, str | None]:
+    """(vendor:product, serial)."""
+    match = re.fullmatch(r"usb:([0-9a-f]{4}):([0-9a-f]{4})(?::(.+))?", target, re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"{target}: expected usb:VENDOR:PRODUCT or usb:VENDOR:PRODUCT:SERIAL, such as usb:0bda:5830")
+    return f"{match[1]}:{match[2]}".lower(), match[3]
+
+
 def _device(node: Path, stable_path: str | None) -> Device:
     name = _text(node / "name") or node.name
-    usb_id = _usb_id(node)
+    usb = (node / "device").resolve().parent
+    usb_id = _usb_id(usb)
     index = int(_text(node / "index") or 0)
     # The USB video driver makes pairs of nodes: images at even indices, their metadata at odd ones.
     capture = index % 2 == 0 if usb_id is not None else _NOT_CAMERAS.search(name) is None
@@ -72,6 +154,8 @@ def _device(node: Path, stable_path: str | None) -> Device:
         band=guess_band(name=name, usb_id=usb_id) if capture else None,
         usb_id=usb_id,
         stable_path=stable_path,
+        serial=(_text(usb / "serial") or None) if usb_id else None,
+        port=usb.name if usb_id else None,
     )
 
 
@@ -81,9 +165,8 @@ def _stable_paths(root: Path) -> dict[str, str]:
     return {link.readlink().name: f"/dev/v4l/by-id/{link.name}" for link in links if link.is_symlink()}
 
 
-def _usb_id(node: Path) -> str | None:
-    """The identity of the USB device that the node's interface belongs to."""
-    device = (node / "device").resolve().parent
+def _usb_id(device: Path) -> str | None:
+    """``vendor:product`` of what may be a USB device."""
     vendor, product = _text(device / "idVendor"), _text(device / "idProduct")
     return f"{vendor}:{product}" if vendor and product else None
 

@@ -1,12 +1,15 @@
 """What a user writes to name a source, taken apart: scheme, target, query.
 
-============================================  ==================================================================
+=============================================  =================================================================
 ``clip.mp4``, ``file:clip.mp4``, ``video:``   what the path is decides: a file is a video, a folder (or one
                                               image) is images, ``/dev/video*`` is a camera
 ``images:frames?fps=25``                      a folder of images; with ``fps`` it is a video, without it is stills
 ``v4l2:/dev/video0?size=640x480&fps=30``      a camera
+``usb:0bda:5830``, ``usb:046d:082d:SERIAL``   a USB camera by vendor, product and serial number, whatever its port
+``rtsp://...``, ``http://...``, ``udp://...``  a network camera; what the run wants of it follows after a ``#``
 ``synthetic:?...``                            the generated scene
-============================================  ==================================================================
+``session:recordings/2026-...``               a recorded session, given for both cameras
+=============================================  =================================================================
 
 A ``?`` that is part of the name of an existing file or folder stays with the name.
 """
@@ -25,14 +28,18 @@ from urllib.parse import unquote
 
 from rtfusion.errors import CaptureError, ConfigError
 
-SCHEMES = ("file", "video", "images", "v4l2", "synthetic")
+SCHEMES = ("file", "video", "images", "v4l2", "usb", "synthetic", "session")
+NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 
 _PATH_SCHEMES = ("file", "video")
-_NETWORK_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "srt", "udp", "tcp", "http", "https")
+_OTHER_NETWORK_SCHEMES = ("rtmp", "rtp", "srt", "tcp", "mms", "rtmps")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_USER_INFO = re.compile(r"(?<=://)\S*@")
-_SECRET = re.compile(r"([?&](?:user|username|password|passwd|pwd|token|secret|key|auth)=)[^&]*", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=://)\S+@")
+_SECRET = re.compile(
+    r"([?&;/_](?:user|usr|username|login|password|passwd|pass|pwd|token|access_token|secret|key|api_?key|auth)=)[^&;/#]*",
+    re.IGNORECASE,
+)
 _V4L2_MAJOR = 81
 
 
@@ -41,9 +48,10 @@ class SourceUri:
     """A source, taken apart and not yet opened."""
 
     scheme: str
-    """``video``, ``images``, ``v4l2`` or ``synthetic``: what kind of source it is."""
-    target: str
-    """The path; empty for ``synthetic``."""
+    """``video``, ``images``, ``v4l2``, ``network``, ``session`` or ``synthetic``: what kind of source it is."""
+    target: str = field(repr=False)
+    """The path; ``usb:...`` for a camera by its identity; the whole address, credentials included, of a network camera; empty
+    for ``synthetic``."""
     text: str
     """As given, credentials removed: for messages and tables."""
     query: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +71,8 @@ def parse_source(text: str) -> SourceUri:
     """
     shown = without_credentials(text)
     scheme, rest = _split_scheme(text, shown)
+    if scheme in NETWORK_SCHEMES:
+        return _network(text, shown)
     if scheme == "synthetic":
         target, _, query = rest.partition("?")
     else:
@@ -71,6 +81,8 @@ def parse_source(text: str) -> SourceUri:
             raise ConfigError(f"{shown!r} names nothing to open; expected a path, for example {scheme or 'video'}:PATH")
     if scheme is None or scheme in _PATH_SCHEMES:
         scheme = _kind_of(Path(target).expanduser(), shown)
+    if scheme == "usb":
+        scheme, target = "v4l2", f"usb:{target}"
     return SourceUri(scheme=scheme, target=target, text=shown, query=_parse_query(query, shown))
 
 
@@ -115,8 +127,10 @@ def without_credentials(text: str) -> str:
 
 def same_place(first: SourceUri, second: SourceUri) -> bool:
     """True when both are one file, folder or device, whatever links lead to it."""
-    if "synthetic" in (first.scheme, second.scheme):
+    if {"synthetic", "session"} & {first.scheme, second.scheme}:
         return False
+    if "network" in (first.scheme, second.scheme):
+        return first.target == second.target
     try:
         return first.path.samefile(second.path)
     except OSError:  # a missing one is reported when it is opened
@@ -129,11 +143,11 @@ def _split_scheme(text: str, shown: str) -> tuple[str | None, str]:
     if match is None or _exists(text):
         return None, text
     scheme, rest = match[1].lower(), text[match.end() :]
-    if scheme in _NETWORK_SCHEMES:
-        raise ConfigError(
-            f"{shown}: network sources ({scheme}:) are not supported yet, they come in a later version; "
-            "give a file, a folder of images, a camera (/dev/video0) or synthetic:"
-        )
+    if scheme in _OTHER_NETWORK_SCHEMES:
+        known = ", ".join(f"{name}://" for name in NETWORK_SCHEMES)
+        raise ConfigError(f"{shown}: network sources of the kind {scheme}: are not read; expected {known}")
+    if scheme in NETWORK_SCHEMES:
+        return scheme, rest
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}:" for name in SCHEMES)
         raise ConfigError(
@@ -143,6 +157,20 @@ def _split_scheme(text: str, shown: str) -> tuple[str | None, str]:
     if scheme == "file" and rest.startswith("//"):  # a URL: file:///folder/a%20name.mp4
         rest = unquote(rest.removeprefix("//").removeprefix("localhost"))
     return scheme, rest
+
+
+def _network(text: str, shown: str) -> SourceUri:
+    """An address; its query belongs to the camera, what follows after the # to us."""
+    address, _, parameters = text.partition("#")
+    scheme, separator, rest = address.partition("://")
+    if not separator or not rest.strip("/@"):
+        raise ConfigError(f"{shown}: not an address; expected {scheme.partition(':')[0]}://HOST:PORT/PATH")
+    return SourceUri(
+        scheme="network",
+        target=address,
+        text=shown.partition("#")[0],
+        query=_parse_query(parameters, shown),
+    )
 
 
 def _split_query(rest: str) -> tuple[str, str]:

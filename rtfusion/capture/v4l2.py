@@ -1,10 +1,11 @@
-"""Cameras through the V4L2 input of FFmpeg. Not run on hardware: tests drive it with made packets.
+"""Cameras through V4L2. Not run on hardware: tests put a driver written in Python behind the calls of the kernel.
 
 A frame is stamped with the time that the driver wrote on its buffer, where that is plausible: CLOCK_MONOTONIC,
 advancing, and less than half a second old when the frame arrives. This is checked over the first frames; a camera that
 fails gets the time of arrival instead, and its description says so.
 
-The device is read without blocking, so that a camera that stops delivering can neither hang a read nor a close.
+The device is never waited for longer than a moment at a time, so that a camera that stops delivering can neither hang a
+read nor a close.
 """
 
 from __future__ import annotations
@@ -12,106 +13,147 @@ from __future__ import annotations
 import errno
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
-from typing import Any
-
-import av
-import numpy as np
-from av.container import InputContainer
-from av.packet import Packet
-from av.video.stream import VideoStream
+from collections.abc import Mapping, Sequence
 
 from rtfusion.capture.base import StreamInfo
-from rtfusion.capture.images import to_band
+from rtfusion.capture.buffers import BufferDecoder, Picture
+from rtfusion.capture.devices import CameraFinder
+from rtfusion.capture.modes import Asked, choose_mode
+from rtfusion.capture.profiles import PROFILES, Profile, recognize
+from rtfusion.capture.shutter import ShutterHold
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
-from rtfusion.capture.video import PixelConverter
+from rtfusion.capture.v4l2_device import KERNEL, Buffer, Kernel, Mode, VideoDevice
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
-from rtfusion.types import Band, Frame, Image, PixelFormat
+from rtfusion.types import Band, Frame
 
 OPEN_TIMEOUT_S = 5.0
 MAX_AGE_NS = NS_PER_S // 2
 """A stamp older than this on arrival is of another clock."""
 CHECKED_FRAMES = 5
 ASSUMED_RATE_HZ = 30.0
+FORMATS = {"yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12", "mjpeg": "MJPG", "gray": "GREY", "y16": "Y16"}
+"""Values of ``format`` in a URI, and the names that drivers have for them."""
 
-_POLL_NS = 2 * NS_PER_MS
-_DISCARD_NS = 200 * NS_PER_MS
+_POLL_S = 0.05
+_PAUSE_NS = 20 * NS_PER_MS
+_QUEUED_FRAMES = 16
 _CLOSE_TIMEOUT_S = 2.0
-_NONBLOCK = {"fflags": "+4"}  # AVFMT_FLAG_NONBLOCK, which has no name among FFmpeg's options
-_INPUT_FORMATS = {"yuyv422": "yuyv422", "mjpeg": "mjpeg", "gray": "gray", "y16": "gray16le"}
 
 
-def open_v4l2(uri: SourceUri, *, band: Band, clock: Clock = MONOTONIC) -> V4l2Source:
-    """Open a camera; ``size``, ``fps`` and ``format`` in the query ask the driver for a mode.
+def open_v4l2(
+    uri: SourceUri, *, band: Band, clock: Clock = MONOTONIC, finder: CameraFinder | None = None, kernel: Kernel = KERNEL
+) -> V4l2Source:
+    """Open a camera; ``size``, ``fps`` and ``format`` in the query ask the driver for a mode, ``profile`` says what it sends.
+
+    ``finder`` is kept from one opening of a camera to the next, so that it is always the same camera.
 
     Raises:
         ConfigError: a parameter of the URI is wrong.
         CaptureError: the camera is missing, busy, not permitted, has no such mode or delivers nothing.
     """
-    mode = read_query(uri, {"size": _size, "fps": rate_hz, "format": _input_format})
-    options = {
-        option: str(mode[key])
-        for key, option in (("size", "video_size"), ("fps", "framerate"), ("format", "input_format"))
-        if key in mode
-    }
+    query = read_query(uri, {"size": _size_px, "fps": rate_hz, "format": _fourcc, "profile": _profile})
+    asked = Asked(
+        fourcc=query.get("format"), size_px=query.get("size"), rate_hz=query.get("fps"), profile=query.get("profile")
+    )
+    finder = CameraFinder(uri.target) if finder is None else finder
+    path = finder.find()
+    known = finder.device
+    device: VideoDevice | None = None
     try:
-        container = av.open(
-            str(uri.path), format="v4l2", container_options=options | _NONBLOCK, timeout=(OPEN_TIMEOUT_S, None)
-        )
-    except (av.FFmpegError, OSError) as error:
-        raise CaptureError(f"{uri.text}: {_why_not_opened(error, str(uri.path))}") from error
-    try:
-        return V4l2Source(container, uri=uri.text, band=band, asked_size=mode.get("size"), clock=clock)
-    except BaseException:
-        container.close()
+        device = VideoDevice(path, kernel=kernel)
+        mode, profile, notes = _start(device, asked, band=band, usb_id=known.usb_id if known else None)
+        notes = [f"{uri.text}: {note}" for note in notes]
+        return V4l2Source(device, mode, profile=profile, uri=uri.text, band=band, notes=notes, clock=clock)
+    except BaseException as error:
+        if device is not None:
+            device.close()
+        if isinstance(error, OSError) and not isinstance(error, CaptureError):
+            raise CaptureError(f"{uri.text}: {why_not_opened(error, path)}") from error
+        if isinstance(error, CaptureError) and uri.text not in str(error):
+            raise CaptureError(f"{uri.text}: {error}") from error
         raise
 
 
+def _start(
+    device: VideoDevice, asked: Asked, *, band: Band, usb_id: str | None
+) -> tuple[Mode, Profile | None, list[str]]:
+    """Negotiate and begin to stream: the mode granted, what a thermal camera sends in it, and what a person should know."""
+    if not device.captures:
+        raise OSError(errno.ENOTTY, "not a camera")
+    wanted, wanted_hz = choose_mode(device.modes() or [device.current()], asked, band=band, usb_id=usb_id)
+    mode = device.set_mode(wanted, rate_hz=wanted_hz)
+    notes = []
+    if asked.size_px not in (None, mode.size_px):
+        notes.append(
+            f"asked for {wanted.width_px}x{wanted.height_px}, the camera gives {mode.width_px}x{mode.height_px}"
+        )
+    if (
+        asked.rate_hz is not None
+        and mode.rate_hz is not None
+        and abs(mode.rate_hz - asked.rate_hz) > 0.01 * asked.rate_hz
+    ):
+        notes.append(f"asked for {asked.rate_hz:g} frames a second, the camera gives {mode.rate_hz:g}")
+    profile = None
+    if band is Band.THERMAL:
+        profile = asked.profile or recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id)
+        if not profile.fits(mode.fourcc, mode.size_px):
+            raise CaptureError(
+                f"the camera gives {mode}, which is not of the profile {profile.name}; leave profile out"
+            )
+    device.start()
+    for control, value in () if profile is None else profile.commands:
+        try:
+            device.command(control, value)
+        except OSError as error:
+            notes.append(f"the camera does not take the command for raw counts ({error.strerror})")
+    return mode, profile, notes
+
+
 class V4l2Source:
-    """One camera. Its frames are numbered here: FFmpeg does not pass the driver's counter on."""
+    """One camera, streaming. Frames bear the driver's numbers; what is missing in them was lost by the driver."""
 
     def __init__(
         self,
-        container: InputContainer,
+        device: VideoDevice,
+        mode: Mode,
         *,
+        profile: Profile | None,
         uri: str,
         band: Band,
-        asked_size: str | None = None,
+        notes: Sequence[str] = (),
         clock: Clock = MONOTONIC,
     ) -> None:
-        """Take an open device; reads its first frames to check their stamps.
+        """Take a streaming device; reads its first frames to check their stamps.
 
         Raises:
             CaptureError: it delivers no frame, or none that can be decoded.
         """
-        self._container = container
-        self._stream: VideoStream = container.streams.video[0]
+        self._device = device
         self._uri = uri
         self._band = band
         self._clock = clock
-        self._unpack = _unpacker(self._stream, band)
+        self._decode = BufferDecoder(mode, profile=profile, band=band)
         self._stamps = StampPicker()
+        self._numbers = SequenceCounter()
+        self._shutter = None
+        if profile is not None:
+            self._shutter = ShutterHold(by_picture=not profile.sees_shutter and profile.make_decoder is not None)
         self._reading = threading.Lock()
         self._closed = threading.Event()
         self._started = False
-        self._sequence = 0
-        self._corrupt = 0
+        self._drops = {"corrupt": 0, "driver": 0, "duplicate": 0}
+        self._notes = tuple(notes)
         first = self._check_stamps()
-        codec = self._stream.codec_context
-        self._notes = []
-        if asked_size not in (None, f"{codec.width}x{codec.height}"):
-            self._notes.append(f"{uri}: asked for {asked_size}, the camera gives {codec.width}x{codec.height}")
         self._info = StreamInfo(
             uri=uri,
             band=band,
             width_px=first.width_px,
             height_px=first.height_px,
             pixel_format=first.pixel_format,
-            rate_hz=float(self._stream.average_rate or ASSUMED_RATE_HZ),
+            rate_hz=mode.rate_hz or ASSUMED_RATE_HZ,
             live=True,
-            description=f"{codec.name} {codec.pix_fmt} by V4L2, {self._stamps.description}",
+            description=_describe(mode, profile, self._stamps),
         )
 
     @property
@@ -121,13 +163,17 @@ class V4l2Source:
 
     @property
     def drops(self) -> dict[str, int]:
-        """``corrupt``: buffers that the driver marked as broken, or that could not be decoded."""
-        return {"corrupt": self._corrupt}
+        """Frames lost, by cause.
+
+        ``corrupt``: marked as broken by the driver, or not to be decoded. ``driver``: gaps in its numbers. ``duplicate``: the
+        camera itself says that it sent the image before.
+        """
+        return dict(self._drops)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of this camera."""
-        return tuple(self._notes)
+        return self._notes
 
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame. What queued up in the driver before the first read is discarded.
@@ -148,61 +194,65 @@ class V4l2Source:
         self._closed.set()
         if self._reading.acquire(timeout=_CLOSE_TIMEOUT_S):
             try:
-                self._container.close()
+                self._device.close()
             finally:
                 self._reading.release()
 
     def _read(self, *, timeout_s: float) -> Frame:
         deadline_ns = self._clock.now_ns() + round(timeout_s * NS_PER_S)
         while not self._closed.is_set():
-            packet = self._next_packet()
-            now_ns = self._clock.now_ns()
-            frame = None if packet is None else self._frame(packet, arrived_ns=now_ns)
+            remaining_s = (deadline_ns - self._clock.now_ns()) / NS_PER_S
+            buffer = self._take(timeout_s=min(max(remaining_s, 0.0), _POLL_S))
+            frame = None if buffer is None else self._frame(buffer, arrived_ns=self._clock.now_ns())
             if frame is not None:
                 return frame
-            if now_ns >= deadline_ns:
+            if self._clock.now_ns() >= deadline_ns:
                 raise CaptureTimeout(f"{self._uri}: no frame within {timeout_s:g} s")
-            if packet is None:
-                self._clock.sleep_until_ns(min(now_ns + _POLL_NS, deadline_ns), wake=self._closed)
         raise EndOfStream("the source was closed")
 
-    def _next_packet(self) -> Packet[VideoStream] | None:
-        """One buffer of the driver, or None when none is ready."""
+    def _take(self, *, timeout_s: float) -> Buffer | None:
+        """One buffer of the driver, or None when none came."""
         try:
-            return next(self._container.demux(self._stream))
-        except BlockingIOError:
-            return None
-        except StopIteration:
-            raise StreamLost(f"{self._uri}: the camera stopped delivering") from None
-        except av.error.InvalidDataError:
-            self._lose_one()
-            return None
-        except (av.FFmpegError, OSError) as error:
+            return self._device.take(timeout_s=timeout_s)
+        except OSError as error:
+            if error.errno == errno.EIO:  # this frame is lost, the next one may be fine
+                self._drops["corrupt"] += 1
+                self._clock.sleep_until_ns(self._clock.now_ns() + _PAUSE_NS, wake=self._closed)
+                return None
             raise StreamLost(
                 f"{self._uri}: the camera was unplugged or its driver failed ({error.strerror}); check the cable"
             ) from error
 
-    def _frame(self, packet: Packet[VideoStream], *, arrived_ns: int) -> Frame | None:
-        """The frame in a buffer, or None for a broken one."""
-        try:
-            image, pixel_format = self._unpack(packet)
-        except (av.FFmpegError, ValueError):
-            self._lose_one()
+    def _frame(self, buffer: Buffer, *, arrived_ns: int) -> Frame | None:
+        """The frame in a buffer, or None for one that is of no use."""
+        sequence, lost = self._numbers.next(buffer.sequence)
+        self._drops["driver"] += lost
+        picture = None if buffer.broken else self._picture(buffer.data)
+        if picture is None or picture.repeated:
+            self._drops["corrupt" if picture is None else "duplicate"] += 1
             return None
-        frame = Frame(
-            image=image,
-            pixel_format=pixel_format,
-            band=self._band,
-            timestamp_ns=self._stamps.pick(_driver_ns(packet, self._stream), arrived_ns=arrived_ns),
-            sequence=self._sequence,
-            received_ns=arrived_ns,
+        timestamp_ns = self._stamps.pick(
+            buffer.timestamp_ns, arrived_ns=arrived_ns, start_of_exposure=buffer.start_of_exposure
         )
-        self._sequence += 1
-        return frame
+        image, held = picture.image, False
+        if self._shutter is not None:
+            image, held = self._shutter(image, closed=picture.shutter, timestamp_ns=timestamp_ns)
+        return Frame(
+            image=image,
+            pixel_format=picture.pixel_format,
+            band=self._band,
+            timestamp_ns=timestamp_ns,
+            sequence=sequence,
+            received_ns=arrived_ns,
+            kelvin_per_count=picture.kelvin_per_count,
+            shutter=held,
+        )
 
-    def _lose_one(self) -> None:
-        self._corrupt += 1
-        self._sequence += 1
+    def _picture(self, data: bytes) -> Picture | None:
+        try:
+            return self._decode(data)
+        except ValueError:
+            return None
 
     def _check_stamps(self) -> Frame:
         """Let the picker see fresh frames; the last of them."""
@@ -215,17 +265,41 @@ class V4l2Source:
         try:
             return self._read(timeout_s=OPEN_TIMEOUT_S)
         except CaptureTimeout:
-            broken = f" ({self._corrupt} broken buffers)" if self._corrupt else ""
+            broken = f" ({self._drops['corrupt']} broken buffers)" if self._drops["corrupt"] else ""
             raise CaptureError(
                 f"{self._uri}: the camera opened but delivers no frames{broken}; unplug it and plug it in again, "
                 "or ask for another mode, for example ?size=640x480&format=mjpeg"
             ) from None
 
     def _discard_queue(self) -> None:
-        """Drop what is ready now: it was captured before anybody asked."""
-        limit_ns = self._clock.now_ns() + _DISCARD_NS
-        while self._next_packet() is not None and self._clock.now_ns() < limit_ns:
-            pass
+        """Drop what is ready now: it was captured before anybody asked. Its numbers are not missed."""
+        for _ in range(_QUEUED_FRAMES):
+            if self._take(timeout_s=0.0) is None:
+                break
+        self._numbers.skip()
+
+
+class SequenceCounter:
+    """The driver's 32-bit counter without its wrap, or a count of our own where the driver does not count."""
+
+    MODULUS = 1 << 32
+
+    def __init__(self) -> None:
+        self._driver: int | None = None
+        self._sequence = -1
+
+    def next(self, driver: int) -> tuple[int, int]:
+        """(number of the next frame, frames missing before it)."""
+        step = 1 if self._driver is None else (driver - self._driver) % self.MODULUS
+        if step == 0 or step > self.MODULUS // 2:  # it stands still, or began anew
+            step = 1
+        self._driver = driver
+        self._sequence += step
+        return self._sequence, step - 1
+
+    def skip(self) -> None:
+        """A gap before the next number means nothing."""
+        self._driver = None
 
 
 class StampPicker:
@@ -239,96 +313,66 @@ class StampPicker:
         self._trusted: bool | None = None
         self._last_driver_ns: int | None = None
         self._last_ns = 0
+        self._start_of_exposure = False
 
     @property
     def description(self) -> str:
         """Which of the two is taken."""
-        return "stamped by the driver" if self._trusted else "stamped on arrival (the driver's stamps are not usable)"
+        if not self._trusted:
+            return "stamped on arrival (the driver's stamps are not usable)"
+        return f"stamped by the driver at the {'start of exposure' if self._start_of_exposure else 'end of the frame'}"
 
     def decide(self) -> None:
         """Settle on one of the two, by the frames so far."""
         self._trusted = self._plausible and self._last_driver_ns is not None
 
-    def pick(self, driver_ns: int | None, *, arrived_ns: int) -> int:
+    def pick(self, driver_ns: int | None, *, arrived_ns: int, start_of_exposure: bool = False) -> int:
         """The stamp of the next frame. A single implausible time of a trusted driver is replaced, too."""
         advances = driver_ns is not None and (self._last_driver_ns is None or driver_ns > self._last_driver_ns)
         plausible = driver_ns is not None and advances and 0 <= arrived_ns - driver_ns < MAX_AGE_NS
         self._plausible = self._plausible and plausible
         self._last_driver_ns = driver_ns
+        self._start_of_exposure = start_of_exposure
         stamp_ns = driver_ns if driver_ns is not None and plausible and self._trusted is not False else arrived_ns
         self._last_ns = max(stamp_ns, self._last_ns + 1)
         return self._last_ns
 
 
-def raw_image(data: Any, *, width_px: int, height_px: int, pixel_format: PixelFormat) -> Image:
-    """A driver's buffer of gray pixels as a fresh array (H, W); rows may be padded at their ends.
-
-    Raises:
-        ValueError: the number of bytes is not that of an image of this size.
-    """
-    samples = np.frombuffer(data, np.uint8)
-    row_bytes = width_px * pixel_format.dtype.itemsize
-    pitch_bytes, rest = divmod(samples.size, height_px)
-    if rest or pitch_bytes < row_bytes:
-        raise ValueError(f"{samples.size} bytes; expected {height_px} rows of {row_bytes}")
-    rows = samples.reshape(height_px, pitch_bytes)[:, :row_bytes].copy()  # the buffer goes back to the driver
-    little_endian: Any = rows.view(pixel_format.dtype.newbyteorder("<"))
-    return little_endian.astype(pixel_format.dtype, copy=False)
-
-
-def _unpacker(stream: VideoStream, band: Band) -> Callable[[Packet[VideoStream]], tuple[Image, PixelFormat]]:
-    """How the buffers of a stream become images: gray ones as they are, all others decoded."""
-    codec = stream.codec_context
-    raw = {"gray": PixelFormat.GRAY8, "gray16le": PixelFormat.GRAY16}.get(codec.pix_fmt or "")
-    convert = PixelConverter(band)
-
-    def unpack(packet: Packet[VideoStream]) -> tuple[Image, PixelFormat]:
-        if packet.size == 0 or packet.is_corrupt:
-            raise ValueError("the driver marked the buffer as broken")
-        if codec.name == "rawvideo" and raw is not None:
-            image = raw_image(packet, width_px=codec.width, height_px=codec.height, pixel_format=raw)
-            return to_band(image, band=band)
-        frames = codec.decode(packet)
-        if not frames:
-            raise ValueError("the buffer holds no whole frame")
-        return convert(frames[-1])
-
-    return unpack
-
-
-def _driver_ns(packet: Packet[VideoStream], stream: VideoStream) -> int | None:
-    if packet.pts is None:
-        return None
-    return int(packet.pts * (stream.time_base or Fraction(1, 1_000_000)) * NS_PER_S)
-
-
-def _size(text: str) -> str:
-    if not re.fullmatch(r"[1-9][0-9]*x[1-9][0-9]*", text):
-        raise ValueError("expected WIDTHxHEIGHT in pixels, such as 640x480")
-    return text
-
-
-def _input_format(text: str) -> str:
-    if text not in _INPUT_FORMATS:
-        raise ValueError(f"expected one of {', '.join(_INPUT_FORMATS)}")
-    return _INPUT_FORMATS[text]
-
-
-def _why_not_opened(error: Exception, path: str) -> str:
+def why_not_opened(error: OSError, path: str) -> str:
     """What came and what to do about it."""
-    if isinstance(error, av.error.ExitError):
-        return f"the camera opened but delivered no frame within {OPEN_TIMEOUT_S:g} s; plug it in again"
-    number = getattr(error, "errno", None)
     causes: Mapping[Sequence[int], str] = {
         (errno.ENOENT, errno.ENODEV, errno.ENXIO): "no such camera; `rtfusion devices` lists those that are there",
         (errno.EACCES, errno.EPERM): "no permission; run `sudo usermod -aG video $USER` and log in again",
         (errno.EBUSY,): f"another program uses the camera; `fuser {path}` shows which",
         (errno.ENOTTY,): "not a camera; `rtfusion devices` lists the cameras",
-        (errno.EINVAL,): f"the camera has no such mode, or this is not its video node; "
-        f"`v4l2-ctl --device {path} --list-formats-ext` lists the modes, `rtfusion devices` the nodes",
+        (errno.EINVAL,): "the camera refuses this mode, or this is not its video node; `rtfusion devices` lists both",
         (errno.ENOSPC,): "not enough USB bandwidth; try ?format=mjpeg, a smaller size, or a port of another USB hub",
     }
     for numbers, advice in causes.items():
-        if number in numbers:
+        if error.errno in numbers:
             return advice
-    return f"the camera cannot be opened ({getattr(error, 'strerror', None) or error})"
+    return f"the camera cannot be opened ({error.strerror or error})"
+
+
+def _describe(mode: Mode, profile: Profile | None, stamps: StampPicker) -> str:
+    layout = "" if profile is None or profile.name == "y16" else f", profile {profile.name}"
+    return f"{mode} by V4L2{layout}, {stamps.description}"
+
+
+def _size_px(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if match is None:
+        raise ValueError("expected WIDTHxHEIGHT in pixels, such as 640x480")
+    return int(match[1]), int(match[2])
+
+
+def _fourcc(text: str) -> str:
+    if text not in FORMATS:
+        raise ValueError(f"expected one of {', '.join(FORMATS)}")
+    return FORMATS[text]
+
+
+def _profile(text: str) -> Profile:
+    if text not in PROFILES:
+        raise ValueError(f"expected one of {', '.join(PROFILES)}")
+    return PROFILES[text]

@@ -43,6 +43,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("synthetic:", "synthetic", "", {}),
         ("synthetic:?scene=night&seed=3", "synthetic", "", {"scene": "night", "seed": "3"}),
         ("SYNTHETIC:", "synthetic", "", {}),
+        ("usb:0bda:5830", "v4l2", "usb:0bda:5830", {}),
+        ("usb:0bda:5830:A1?profile=p2pro", "v4l2", "usb:0bda:5830:A1", {"profile": "p2pro"}),
+        ("rtsp://camera:554/1?channel=2", "network", "rtsp://camera:554/1?channel=2", {}),
+        ("http://camera/a.mjpg", "network", "http://camera/a.mjpg", {}),
+        ("udp://@:5000", "network", "udp://@:5000", {}),
     ],
 )
 def test_a_source_is_taken_apart(folder: Path, text: str, scheme: str, target: str, query: dict[str, str]) -> None:
@@ -74,10 +79,11 @@ def test_a_question_mark_in_a_name_and_a_query_after_it(folder: Path) -> None:
     [
         ("sythetic:?seed=1", "did you mean synthetic:"),
         ("image:frames", "did you mean images:"),
-        ("gopher:clip", "expected file:, video:, images:, v4l2:, synthetic:"),
-        ("rtsp://camera/1", "network sources .rtsp:. are not supported yet"),
-        ("https://host/clip.mp4", "network sources .https:."),
-        ("udp://@:5000", "network sources .udp:."),
+        ("gopher:clip", "expected file:, video:, images:, v4l2:, usb:, synthetic:"),
+        ("srt://camera/1", "of the kind srt: are not read; expected rtsp://, rtsps://, http://, https://, udp://"),
+        ("rtsp:camera", "not an address; expected rtsp://HOST:PORT/PATH"),
+        ("http://", "not an address; expected http://HOST:PORT/PATH"),
+        ("rtsp://camera/1#transport", "'transport' is not a parameter"),
         ("images:", "names nothing to open"),
         ("v4l2:?fps=3", "names nothing to open"),
         ("", "names nothing to open"),
@@ -131,6 +137,8 @@ def test_a_rate_may_be_a_fraction() -> None:
         ("rtsp://me:p@ss/w@host/1", "rtsp://***@host/1"),
         ("http://host/x?token=abc&fps=3", "http://host/x?token=***&fps=3"),
         ("http://host/x?a=1&PASSWORD=abc", "http://host/x?a=1&PASSWORD=***"),
+        ("rtsp://host/user=admin_password=abc_channel=1", "rtsp://host/user=***"),
+        ("rtsp://host/user=admin&password=abc&channel=1.sdp", "rtsp://host/user=***&password=***&channel=1.sdp"),
         ("clip@home.mp4", "clip@home.mp4"),
         ("file:///home/me@work/clip.mp4", "file:///home/me@work/clip.mp4"),
     ],
@@ -141,8 +149,12 @@ def test_credentials_are_not_shown(text: str, shown: str) -> None:
 
 def test_credentials_do_not_reach_a_message() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_source("rtsp://me:secret@camera/1")
+        parse_source("srt://me:secret@camera/1")
     assert "secret" not in str(caught.value)
+    uri = parse_source("rtsp://me:secret@camera/1#transport=udp")
+    assert (uri.target, dict(uri.query)) == ("rtsp://me:secret@camera/1", {"transport": "udp"})
+    assert "secret" not in repr(uri)
+    assert uri.text == "rtsp://***@camera/1"
 
 
 def test_links_lead_to_one_place(folder: Path) -> None:
@@ -153,3 +165,5 @@ def test_links_lead_to_one_place(folder: Path) -> None:
     assert same_place(parse_source("frames?fps=3"), parse_source("images:./frames"))
     assert not same_place(parse_source("clip.mp4"), parse_source("still.PNG"))
     assert not same_place(parse_source("synthetic:"), parse_source("synthetic:"))
+    assert same_place(parse_source("http://camera/1"), parse_source("http://camera/1"))
+    assert not same_place(parse_source("http://camera/1"), parse_source("http://camera/2"))

@@ -7,41 +7,70 @@ from collections.abc import Callable
 import pytest
 
 from rtfusion.capture.devices import Device
+from rtfusion.capture.survey import Camera
+from rtfusion.capture.v4l2_device import Mode
 from rtfusion.types import Band
 
 from .conftest import Main
 
 STABLE = "/dev/v4l/by-id/usb-046d_HD_Pro_Webcam_C920_12345678-video-index0"
+
+
+def mode(fourcc: str, width: int, height: int, *rates_hz: float) -> Mode:
+    return Mode(fourcc=fourcc, width_px=width, height_px=height, rates_hz=rates_hz)
+
+
 CAMERAS = [
-    Device(path="/dev/video0", name="HD Pro Webcam [C920]", capture=True, band=Band.VISIBLE, stable_path=STABLE),
-    Device(path="/dev/video1", name="metadata", capture=False, band=None),
-    Device(path="/dev/video2", name="PureThermal", capture=True, band=Band.THERMAL),
-    Device(path="/dev/video4", name="mystery", capture=True, band=None),
+    Camera(
+        device=Device(
+            path="/dev/video0",
+            name="HD Pro Webcam [C920]",
+            capture=True,
+            band=Band.VISIBLE,
+            usb_id="046d:082d",
+            serial="1234",
+            stable_path=STABLE,
+        ),
+        modes=(mode("YUYV", 640, 480, 30.0, 15.0), mode("MJPG", 640, 480, 30.0), mode("MJPG", 1920, 1080, 30.0)),
+    ),
+    Camera(
+        device=Device(path="/dev/video2", name="PureThermal", capture=True, band=Band.THERMAL),
+        modes=(mode("Y16", 160, 120, 9.0),),
+    ),
+    Camera(device=Device(path="/dev/video4", name="mystery", capture=True, band=None), problem="no permission; run"),
 ]
 
 
 @pytest.fixture
-def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Device]], None]:
-    def plug(cameras: list[Device]) -> None:
-        monkeypatch.setattr("rtfusion.capture.devices.list_devices", lambda: cameras)
+def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Camera]], None]:
+    def plug(cameras: list[Camera]) -> None:
+        monkeypatch.setattr("rtfusion.capture.survey.ask_cameras", lambda: cameras)
+        monkeypatch.setenv("COLUMNS", "160")
 
     return plug
 
 
-def test_cameras_are_listed_with_a_command_to_try(main_here: Main, plugged: Callable[[list[Device]], None]) -> None:
+def test_cameras_are_listed_with_a_command_to_try(main_here: Main, plugged: Callable[[list[Camera]], None]) -> None:
     plugged(CAMERAS)
     code, out, err = main_here("devices")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert (code, err) == (0, "")
-    assert "/dev/video0 visible HD Pro Webcam [C920]" in lines
-    assert "/dev/video2 thermal PureThermal" in lines
-    assert "/dev/video4 ? mystery" in lines
+    assert "/dev/video0 visible HD Pro Webcam [C920] YUYV 640x480, 30 Hz" in lines
+    assert "usb:046d:082d:1234 MJPG 640x480 to 1920x1080, 30 Hz" in lines
+    assert "/dev/video2 thermal PureThermal Y16 160x120, 9 Hz" in lines
+    assert "/dev/video4 ? mystery no permission; run" in lines
     assert STABLE in out.replace("\n", "").replace(" ", "")
-    assert "video1" not in out
     assert lines[-1] == "rtfusion run --ir /dev/video2 --vis /dev/video0"
 
 
-def test_without_a_camera_it_says_what_to_do(main_here: Main, plugged: Callable[[list[Device]], None]) -> None:
+def test_every_mode_is_shown_when_asked(main_here: Main, plugged: Callable[[list[Camera]], None]) -> None:
+    plugged(CAMERAS)
+    _, out, _ = main_here("devices", "--formats")
+    assert "YUYV 640x480 at 30, 15 Hz" in out
+    assert "MJPG 1920x1080 at 30 Hz" in out
+
+
+def test_without_a_camera_it_says_what_to_do(main_here: Main, plugged: Callable[[list[Camera]], None]) -> None:
     plugged([])
     code, out, err = main_here("devices")
     assert (code, err) == (0, "")

@@ -1,0 +1,138 @@
+"""Buffers of a V4L2 driver as images, by the mode that was negotiated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.context import CodecContext
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import ColorRange
+
+from rtfusion.capture.images import to_band
+from rtfusion.capture.profiles import Profile, as_gray, as_words
+from rtfusion.capture.v4l2_device import Mode
+from rtfusion.capture.video import PixelConverter
+from rtfusion.types import Band, Image, PixelFormat
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Picture:
+    """What is in a buffer."""
+
+    image: Image
+    """A fresh array."""
+    pixel_format: PixelFormat
+    kelvin_per_count: float | None = None
+    shutter: bool = False
+    repeated: bool = False
+
+
+class BufferDecoder:
+    """Decodes the buffers of one stream. For one thread.
+
+    ``profile`` says what a thermal camera sends; None for a visible one.
+    """
+
+    def __init__(self, mode: Mode, *, profile: Profile | None, band: Band) -> None:
+        self._mode = mode
+        self._band = band
+        self._convert = PixelConverter(band)
+        self._counts = None
+        if profile is not None and profile.make_decoder is not None:
+            self._counts = profile.make_decoder(profile.image_size_px(mode.size_px))
+        self._unpack = self._unpackers().get(mode.fourcc, self._packed)
+
+    def __call__(self, data: bytes) -> Picture:
+        """Decode one buffer.
+
+        Raises:
+            ValueError: it is too short, or not an image.
+        """
+        if self._counts is not None:
+            words = as_words(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes)
+            decoded = self._counts(words)
+            return Picture(
+                image=np.array(decoded.counts, np.uint16),
+                pixel_format=PixelFormat.GRAY16,
+                kelvin_per_count=decoded.kelvin_per_count,
+                shutter=decoded.shutter,
+                repeated=decoded.repeated,
+            )
+        image, pixel_format = self._unpack(data)
+        return Picture(image=image, pixel_format=pixel_format)
+
+    def _unpackers(self) -> dict[str, Callable[[bytes], tuple[Image, PixelFormat]]]:
+        jpeg = JpegDecoder()
+        return {"GREY": self._gray, "Y16": self._counted, "MJPG": lambda data: self._convert(jpeg(data))}
+
+    def _gray(self, data: bytes) -> tuple[Image, PixelFormat]:
+        gray = as_gray(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes)
+        return to_band(np.array(gray, np.uint8), band=self._band)
+
+    def _counted(self, data: bytes) -> tuple[Image, PixelFormat]:
+        words = as_words(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes)
+        return to_band(np.array(words, np.uint16), band=self._band)
+
+    def _packed(self, data: bytes) -> tuple[Image, PixelFormat]:
+        """YUYV, UYVY and NV12."""
+        (width, height), stride = self._mode.size_px, self._mode.stride_bytes
+        if self._mode.fourcc == "NV12":
+            planes: Any = as_gray(data, size_px=(width, height * 3 // 2), stride_bytes=stride)
+            return self._converted(planes, "nv12")
+        pixels: Any = as_gray(data, size_px=(2 * width, height), stride_bytes=stride).reshape(height, width, 2)
+        return self._converted(pixels[..., ::-1] if self._mode.fourcc == "UYVY" else pixels, "yuyv422")
+
+    def _converted(self, pixels: Any, layout: str) -> tuple[Image, PixelFormat]:
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
+        frame.color_range = ColorRange.JPEG if self._mode.full_range else ColorRange.MPEG
+        return self._convert(frame)
+
+
+class JpegDecoder:
+    """JPEG images that a camera sends. For one thread.
+
+    Damage is an error, not a picture with a gray rest. There are cameras whose every image breaks a rule, though: when the
+    first images all fail, the rules are no longer insisted on.
+    """
+
+    STRICT_TRIES = 10
+
+    def __init__(self) -> None:
+        self._codec = _jpeg_codec(strict=True)
+        self._failures: int | None = 0
+
+    def __call__(self, data: bytes) -> av.VideoFrame:
+        """Decode one image.
+
+        Raises:
+            ValueError: it is damaged, or none at all.
+        """
+        try:
+            frames = self._codec.decode(av.Packet(data)) if data else []
+        except (av.FFmpegError, OSError) as error:
+            self._count_failure()
+            raise ValueError(f"not a whole JPEG image: {error.strerror}") from None
+        if not frames or frames[-1].is_corrupt:
+            raise ValueError("the buffer holds no whole JPEG image")
+        self._failures = None
+        return frames[-1]
+
+    def _count_failure(self) -> None:
+        if self._failures is None:
+            return
+        self._failures += 1
+        if self._failures == self.STRICT_TRIES:
+            self._codec = _jpeg_codec(strict=False)
+
+
+def _jpeg_codec(*, strict: bool) -> VideoCodecContext:
+    codec = CodecContext.create("mjpeg", "r")
+    assert isinstance(codec, VideoCodecContext)  # noqa: S101 - for the type checker
+    codec.thread_count = 1
+    if strict:
+        codec.options = {"err_detect": "explode"}
+    return codec

@@ -1,0 +1,71 @@
+"""Which of a camera's modes to ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rtfusion.capture.profiles import Profile, recognize
+from rtfusion.capture.v4l2_device import Mode
+from rtfusion.errors import CaptureError
+from rtfusion.types import Band
+
+FOURCCS = ("YUYV", "UYVY", "NV12", "MJPG", "GREY", "Y16")
+"""The formats that are decoded; for a visible camera the earlier ones are the better ones at the same size and rate."""
+GRAY_FIRST = ("Y16", "GREY", "YUYV", "UYVY", "NV12", "MJPG")
+"""The same for a thermal camera."""
+USUAL_SIZE_PX = 640, 480
+USUAL_RATE_HZ = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What the user wants of a camera; None leaves it open."""
+
+    fourcc: str | None = None
+    size_px: tuple[int, int] | None = None
+    rate_hz: float | None = None
+    profile: Profile | None = None
+
+
+def choose_mode(modes: Sequence[Mode], asked: Asked, *, band: Band, usb_id: str | None) -> tuple[Mode, float | None]:
+    """The mode to ask for, and the rate; None leaves the rate to the driver.
+
+    A visible camera is asked for 640x480 at 30 Hz, uncompressed where that is offered; a thermal one for raw counts, for
+    all of them, as fast as it goes. What the user wants comes first; a size that is not listed is tried all the same.
+
+    Raises:
+        CaptureError: none of the modes can be decoded, or has the format or the layout asked for.
+    """
+    fitting = [mode for mode in modes if mode.fourcc in FOURCCS and asked.fourcc in (None, mode.fourcc)]
+    if asked.profile is not None:
+        fitting = [mode for mode in fitting if asked.profile.fits(mode.fourcc, mode.size_px)]
+    if not fitting:
+        wanted = " ".join(filter(None, [asked.fourcc, "of profile " + asked.profile.name if asked.profile else None]))
+        raise CaptureError(
+            f"the camera has no mode {wanted or 'that can be decoded'}; it offers {', '.join(map(str, modes)) or 'none'}"
+        )
+    if asked.size_px is not None:
+        width, height = asked.size_px
+        fitting = [mode for mode in fitting if mode.size_px == asked.size_px] or [
+            replace(mode, width_px=width, height_px=height, rates_hz=()) for mode in fitting
+        ]
+    if band is Band.THERMAL:
+        best = max(fitting, key=lambda mode: _thermal_worth(mode, usb_id))
+        return best, asked.rate_hz or best.rate_hz
+    rate_hz = asked.rate_hz or USUAL_RATE_HZ
+    best = min(fitting, key=lambda mode: _visible_cost(mode, rate_hz))
+    return best, asked.rate_hz or max((rate for rate in best.rates_hz if rate <= USUAL_RATE_HZ + 1), default=None)
+
+
+def _thermal_worth(mode: Mode, usb_id: str | None) -> tuple[bool, int, int, float]:
+    is_counts = recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id).make_decoder is not None
+    return is_counts, mode.width_px * mode.height_px, -GRAY_FIRST.index(mode.fourcc), mode.rate_hz or 0.0
+
+
+def _visible_cost(mode: Mode, rate_hz: float) -> tuple[float, bool, int, float]:
+    usual_px = USUAL_SIZE_PX[0] * USUAL_SIZE_PX[1]
+    is_slow = mode.rate_hz is not None and mode.rate_hz < 0.95 * rate_hz
+    distance = abs(math.log(mode.width_px * mode.height_px / usual_px)) if mode.size_px != USUAL_SIZE_PX else -1.0
+    return distance, is_slow, FOURCCS.index(mode.fourcc), -(mode.rate_hz or 0.0)

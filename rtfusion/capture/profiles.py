@@ -1,0 +1,233 @@
+"""What thermal cameras send: where in a buffer the counts are, what a count means, when the shutter is closed.
+
+A buffer is decoded by the geometry that was negotiated, never by what a library believes the image to be. Raw counts
+are kept as they are; temperatures are only computed for display.
+
+=========== ============================================ ================ =====================================================
+profile     cameras                                      buffer           layout
+=========== ============================================ ================ =====================================================
+y16         any that sends ``Y16``                       any              one count per pixel
+lepton      FLIR Lepton 2.x, 3.x on a PureThermal        80x60, 160x120   counts; with telemetry 80x63 and 160x122: the rows below
+                                                                          are words of status (shutter, TLinear, frame counter)
+boson       FLIR Boson                                   320x256, 640x512 counts; further rows, where there are any, are left out
+p2pro       InfiRay P2 Pro, Topdon TC001                 256x384 YUYV     picture above, counts below; kelvin = counts / 64
+tc002c      Topdon TC002C Duo                            512x484 YUYV     96 lines of counts of 256x192, two rows in each; below
+                                                                          them a picture; kelvin = counts / 16
+ht301       HT-301, Xtherm T2 and T3                     384x292, 256x196 counts, then 4 rows of calibration data
+gray8       any, toned by the camera                     any              the luminance of the picture
+=========== ============================================ ================ =====================================================
+
+Not run on hardware: layouts are from public descriptions of these cameras, and tested on buffers made by this project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rtfusion.capture.v4l2_abi import CID_ZOOM_ABSOLUTE
+from rtfusion.types import Image
+
+Words = npt.NDArray[np.uint16]
+Size = tuple[int, int]
+
+RAW_FOURCCS = ("Y16", "YUYV")
+"""Formats of two bytes per pixel in which cameras send counts; some call them YUYV for want of a better name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Decoded:
+    """What a buffer says."""
+
+    counts: Words
+    """(H, W) uint16."""
+    kelvin_per_count: float | None = None
+    shutter: bool = False
+    """The camera says that its shutter is closed."""
+    repeated: bool = False
+    """The camera says that it sent this image before."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """One layout. ``sizes`` maps the sizes of buffers to those of the images in them; None accepts any."""
+
+    name: str
+    fourccs: tuple[str, ...]
+    sizes: Mapping[Size, Size] | None
+    make_decoder: Callable[[Size], Callable[[Words], Decoded]] | None
+    """From the size of the image to a decoder of buffers as (H, W) words; None: decoded as any picture."""
+    usb_ids: frozenset[str] = frozenset()
+    """Only these cameras are recognized by themselves; empty: the geometry says enough."""
+    sees_shutter: bool = False
+    """The camera itself says when its shutter is closed; of others it is told from the picture."""
+    commands: tuple[tuple[int, int], ...] = ()
+    """Controls to set when the stream has started."""
+
+    def fits(self, fourcc: str, size_px: Size) -> bool:
+        """Whether a buffer of this kind can be of this profile."""
+        return (not self.fourccs or fourcc in self.fourccs) and (self.sizes is None or size_px in self.sizes)
+
+    def image_size_px(self, size_px: Size) -> Size:
+        """The size of the image in a buffer."""
+        return size_px if self.sizes is None else self.sizes[size_px]
+
+
+def recognize(*, fourcc: str, size_px: Size, usb_id: str | None) -> Profile:
+    """The profile of a thermal camera in this mode; ``gray8`` for what is not known to be counts."""
+    for profile in PROFILES.values():
+        is_named = not profile.usb_ids or usb_id in profile.usb_ids
+        if profile.fits(fourcc, size_px) and is_named:
+            return profile
+    raise AssertionError("gray8 fits everything")
+
+
+def _plain(size_px: Size, *, kelvin_per_count: float | None = None) -> Callable[[Words], Decoded]:
+    """The first rows are the image."""
+    width, height = size_px
+
+    def decode(words: Words) -> Decoded:
+        return Decoded(counts=words[:height, :width], kelvin_per_count=kelvin_per_count)
+
+    return decode
+
+
+def _below(size_px: Size) -> Callable[[Words], Decoded]:
+    """A picture above, as many rows of counts below."""
+    width, height = size_px
+
+    def decode(words: Words) -> Decoded:
+        return Decoded(counts=words[height : 2 * height, :width], kelvin_per_count=1 / 64)
+
+    return decode
+
+
+def _two_rows_per_line(size_px: Size) -> Callable[[Words], Decoded]:
+    """Half as many lines, each of two rows of the image."""
+    width, height = size_px
+
+    def decode(words: Words) -> Decoded:
+        return Decoded(counts=words[: height // 2].reshape(height, width), kelvin_per_count=1 / 16)
+
+    return decode
+
+
+class LeptonTelemetry:
+    """Counts with telemetry below. Words of 32 bits come low half first; rows A, B and C have 80 words each."""
+
+    STATUS, FRAME_COUNTER, FPA_CENTIKELVIN = 3, 20, 24
+    TLINEAR_ON, TLINEAR_FINE = 160 + 48, 160 + 49
+    FFC_SHIFT, FFC_RUNNING = 4, 2
+
+    def __init__(self, size_px: Size) -> None:
+        self._height_px = size_px[1]
+        self._last_counter: int | None = None
+
+    def __call__(self, words: Words) -> Decoded:
+        """Split one buffer."""
+        counts, telemetry = words[: self._height_px], words[self._height_px :].ravel()
+        if not 20_000 <= telemetry[self.FPA_CENTIKELVIN] <= 40_000:  # no sensor is as cold or hot: not telemetry
+            return Decoded(counts=counts)
+        counter = int(telemetry[self.FRAME_COUNTER]) | int(telemetry[self.FRAME_COUNTER + 1]) << 16
+        repeated = counter == self._last_counter
+        self._last_counter = counter
+        resolution = 0.01 if telemetry[self.TLINEAR_FINE] else 0.1
+        return Decoded(
+            counts=counts,
+            kelvin_per_count=resolution if telemetry[self.TLINEAR_ON] == 1 else None,
+            shutter=int(telemetry[self.STATUS]) >> self.FFC_SHIFT & 3 == self.FFC_RUNNING,
+            repeated=repeated,
+        )
+
+
+def _lepton(size_px: Size) -> Callable[[Words], Decoded]:
+    plain, with_telemetry = _plain(size_px), LeptonTelemetry(size_px)
+
+    def decode(words: Words) -> Decoded:
+        return plain(words) if len(words) == size_px[1] else with_telemetry(words)
+
+    return decode
+
+
+def _with_rows_below(*sizes: Size, rows: tuple[int, ...]) -> dict[Size, Size]:
+    return {(width, height + extra): (width, height) for width, height in sizes for extra in rows}
+
+
+_PURETHERMAL = frozenset({"1e4e:0100"})
+_PROFILES: tuple[Profile, ...] = (
+    Profile(
+        name="p2pro",
+        fourccs=("YUYV",),
+        sizes={(256, 384): (256, 192)},
+        make_decoder=_below,
+    ),
+    Profile(
+        name="tc002c",
+        fourccs=("YUYV",),
+        sizes={(512, 484): (256, 192)},
+        make_decoder=_two_rows_per_line,
+    ),
+    Profile(
+        name="ht301",
+        fourccs=RAW_FOURCCS,
+        sizes=_with_rows_below((384, 288), (256, 192), (640, 512), rows=(4,)),
+        make_decoder=_plain,
+        commands=((CID_ZOOM_ABSOLUTE, 0x8004),),  # this vendor's way of asking for raw counts
+    ),
+    Profile(
+        name="lepton",
+        fourccs=("Y16",),
+        sizes=_with_rows_below((160, 120), rows=(0, 2)) | _with_rows_below((80, 60), rows=(0, 3)),
+        make_decoder=_lepton,
+        usb_ids=_PURETHERMAL,
+        sees_shutter=True,
+    ),
+    Profile(
+        name="boson",
+        fourccs=("Y16",),
+        sizes=_with_rows_below((320, 256), (640, 512), rows=(0, 1, 2)),
+        make_decoder=_plain,
+        usb_ids=frozenset({"09cb:4007"}),
+    ),
+    Profile(name="y16", fourccs=("Y16",), sizes=None, make_decoder=_plain),
+    Profile(name="gray8", fourccs=(), sizes=None, make_decoder=None),
+)
+PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in _PROFILES}
+
+
+def as_words(data: Any, *, size_px: Size, stride_bytes: int) -> Words:
+    """A buffer of two bytes per pixel as (H, W) uint16, a view; rows may be padded at their ends.
+
+    Raises:
+        ValueError: it has fewer bytes than such an image.
+    """
+    width, height = size_px
+    words: Any = _rows(data, row_bytes=2 * width, height_px=height, stride_bytes=stride_bytes).view("<u2")
+    return words
+
+
+def as_gray(data: Any, *, size_px: Size, stride_bytes: int) -> Image:
+    """A buffer of one byte per pixel as (H, W) uint8, a view.
+
+    Raises:
+        ValueError: it has fewer bytes than such an image.
+    """
+    width, height = size_px
+    return _rows(data, row_bytes=width, height_px=height, stride_bytes=stride_bytes)
+
+
+def _rows(data: Any, *, row_bytes: int, height_px: int, stride_bytes: int) -> npt.NDArray[np.uint8]:
+    """(H, row_bytes) contiguous bytes."""
+    samples = np.frombuffer(data, np.uint8)
+    stride_bytes = max(stride_bytes, row_bytes)
+    # a padding of the last row need not be there
+    if samples.size < stride_bytes * (height_px - 1) + row_bytes:
+        raise ValueError(f"{samples.size} bytes; expected {height_px} rows of {row_bytes}")
+    if stride_bytes == row_bytes:
+        return samples[: height_px * row_bytes].reshape(height_px, row_bytes)
+    rows = np.lib.stride_tricks.as_strided(samples, (height_px, row_bytes), (stride_bytes, 1))
+    return np.ascontiguousarray(rows)

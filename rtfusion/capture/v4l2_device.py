@@ -1,0 +1,326 @@
+"""One V4L2 device: what it offers, the mode it is set to, its buffers. All calls of the kernel pass through `Kernel`.
+
+Not run on hardware: tests put a driver written in Python behind `Kernel`, and hold the numbers and structures against the
+system's own linux/videodev2.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import select
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from rtfusion.capture import v4l2_abi as abi
+from rtfusion.clock import NS_PER_S
+
+BUFFERS = 4
+MOST_ENTRIES = 256
+"""No list of a driver is followed further: some never end."""
+Memory = mmap.mmap | bytearray
+BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
+
+
+class Kernel(Protocol):
+    """What of the operating system is used, so that a test can stand in for it. Every method raises OSError."""
+
+    def open(self, path: str) -> int:
+        """A file descriptor that never blocks."""
+        ...
+
+    def close(self, fd: int) -> None:
+        """Give it back."""
+        ...
+
+    def ioctl(self, fd: int, request: int, argument: ctypes.Structure) -> None:
+        """One call; ``argument`` is read and written."""
+        ...
+
+    def map(self, fd: int, length: int, offset: int) -> Memory:
+        """The memory of one buffer."""
+        ...
+
+    def wait(self, fd: int, timeout_s: float) -> int:
+        """Wait for a filled buffer; the events of poll(2), 0 when the time is up."""
+        ...
+
+
+class LinuxKernel:
+    """The real one."""
+
+    def open(self, path: str) -> int:
+        """A file descriptor that never blocks."""
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def close(self, fd: int) -> None:
+        """Give it back."""
+        os.close(fd)
+
+    def ioctl(self, fd: int, request: int, argument: ctypes.Structure) -> None:
+        """One call; repeated when a signal came between."""
+        while True:
+            try:
+                fcntl.ioctl(fd, request, argument, True)
+            except InterruptedError:
+                continue
+            return
+
+    def map(self, fd: int, length: int, offset: int) -> Memory:
+        """The memory of one buffer."""
+        return mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
+
+    def wait(self, fd: int, timeout_s: float) -> int:
+        """Wait for a filled buffer; the events of poll(2), 0 when the time is up."""
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return next((events for _, events in poll.poll(max(timeout_s, 0.0) * 1000)), 0)
+
+
+KERNEL = LinuxKernel()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mode:
+    """One way a camera can deliver images, or the way it does."""
+
+    fourcc: str
+    """Pixel format: ``YUYV``, ``UYVY``, ``NV12``, ``MJPG``, ``GREY``, ``Y16`` ..."""
+    width_px: int
+    height_px: int
+    rates_hz: tuple[float, ...] = ()
+    """Frames per second that it offers, fastest first; empty where the driver does not say."""
+    stride_bytes: int = 0
+    """From one row to the next, once negotiated."""
+    full_range: bool = False
+    """Luma spans 0..255 instead of 16..235, as the driver says, once negotiated."""
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width_px, self.height_px
+
+    @property
+    def rate_hz(self) -> float | None:
+        """The fastest rate; once negotiated, the rate."""
+        return self.rates_hz[0] if self.rates_hz else None
+
+    def __str__(self) -> str:
+        rate = "" if self.rate_hz is None else f" {self.rate_hz:g} Hz"
+        return f"{self.fourcc} {self.width_px}x{self.height_px}{rate}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Buffer:
+    """One frame as the driver delivered it."""
+
+    data: bytes
+    timestamp_ns: int | None
+    """CLOCK_MONOTONIC; None where the driver uses another clock."""
+    sequence: int
+    broken: bool
+    """The driver marked it as damaged."""
+    start_of_exposure: bool
+    """The stamp is of the start of the exposure, not of the end of the frame."""
+
+
+class VideoDevice:
+    """An open device. Every method raises OSError as the kernel does; `close` may be called twice."""
+
+    def __init__(self, path: str, *, kernel: Kernel = KERNEL) -> None:
+        self.path = path
+        self._kernel = kernel
+        self._fd: int | None = kernel.open(path)
+        self._maps: list[Memory] = []
+        self._streaming = False
+        try:
+            capability = abi.Capability()
+            self._ioctl(abi.QUERYCAP, capability)
+        except BaseException:
+            self.close()
+            raise
+        self.name = abi.text(capability.card)
+        self.driver = abi.text(capability.driver)
+        has_own = capability.capabilities & abi.CAP_DEVICE_CAPS
+        self._can = capability.device_caps if has_own else capability.capabilities
+
+    @property
+    def captures(self) -> bool:
+        """True when it delivers images; a camera has further nodes that do not."""
+        wanted = abi.CAP_VIDEO_CAPTURE | abi.CAP_STREAMING
+        return self._can & wanted == wanted
+
+    # -- modes ------------------------------------------------------------------------------------------------------
+
+    def modes(self) -> list[Mode]:
+        """All that it lists: every pixel format in every size, with the rates."""
+        return [mode for fourcc in self._formats() for mode in self._sizes(fourcc)]
+
+    def current(self) -> Mode:
+        """The mode that it is set to."""
+        wanted = abi.Format(type=abi.VIDEO_CAPTURE)
+        self._ioctl(abi.G_FMT, wanted)
+        return _negotiated(wanted.fmt.pix)
+
+    def set_mode(self, mode: Mode, *, rate_hz: float | None) -> Mode:
+        """Ask for a mode; what the driver made of it."""
+        wanted = abi.Format(type=abi.VIDEO_CAPTURE)
+        pix = wanted.fmt.pix
+        pix.width, pix.height, pix.pixelformat = mode.width_px, mode.height_px, abi.fourcc(mode.fourcc)
+        pix.field = abi.FIELD_ANY
+        self._ioctl(abi.S_FMT, wanted)
+        return replace(_negotiated(pix), rates_hz=self._set_rate(rate_hz))
+
+    def command(self, control: int, value: int) -> None:
+        """Set a control."""
+        self._ioctl(abi.S_CTRL, abi.Control(id=control, value=value))
+
+    def _formats(self) -> Iterator[int]:
+        for index in range(MOST_ENTRIES):
+            entry = abi.FormatDescription(index=index, type=abi.VIDEO_CAPTURE)
+            if not self._enumerate(abi.ENUM_FMT, entry):
+                return
+            yield entry.pixelformat
+
+    def _sizes(self, pixel_format: int) -> Iterator[Mode]:
+        for index in range(MOST_ENTRIES):
+            entry = abi.FrameSize(index=index, pixel_format=pixel_format)
+            if not self._enumerate(abi.ENUM_FRAMESIZES, entry):
+                return
+            is_range = entry.type != abi.DISCRETE
+            width, height = (entry.numbers[1], entry.numbers[4]) if is_range else (entry.numbers[0], entry.numbers[1])
+            yield Mode(
+                fourcc=abi.fourcc_text(pixel_format),
+                width_px=width,
+                height_px=height,
+                rates_hz=tuple(sorted(set(self._rates(pixel_format, width, height)), reverse=True)),
+            )
+            if is_range:
+                return
+
+    def _rates(self, pixel_format: int, width: int, height: int) -> Iterator[float]:
+        for index in range(MOST_ENTRIES):
+            entry = abi.FrameInterval(index=index, pixel_format=pixel_format, width=width, height=height)
+            if not self._enumerate(abi.ENUM_FRAMEINTERVALS, entry):
+                return
+            interval = entry.intervals[0]  # of a range: the shortest
+            if interval.numerator:
+                yield interval.denominator / interval.numerator
+            if entry.type != abi.DISCRETE:
+                return
+
+    def _enumerate(self, request: int, entry: ctypes.Structure) -> bool:
+        """False at the end of a list, or where the driver has none."""
+        try:
+            self._ioctl(request, entry)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOTTY):
+                return False
+            raise
+        return True
+
+    def _set_rate(self, rate_hz: float | None) -> tuple[float, ...]:
+        """The rate that holds now; nothing where the driver knows of none."""
+        wanted = abi.StreamParameters(type=abi.VIDEO_CAPTURE)
+        capture = wanted.parameters.capture
+        try:
+            self._ioctl(abi.G_PARM, wanted)
+            if rate_hz is not None and capture.capability & abi.CAP_TIMEPERFRAME:
+                capture.timeperframe = abi.Fraction(1000, round(rate_hz * 1000))
+                self._ioctl(abi.S_PARM, wanted)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOTTY):
+                return ()
+            raise
+        interval = capture.timeperframe
+        return (interval.denominator / interval.numerator,) if interval.numerator and interval.denominator else ()
+
+    # -- buffers ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to stream."""
+        request = abi.RequestBuffers(count=BUFFERS, type=abi.VIDEO_CAPTURE, memory=abi.MMAP)
+        self._ioctl(abi.REQBUFS, request)
+        if request.count == 0:
+            raise OSError(errno.ENOMEM, "the driver has no buffers")
+        for index in range(request.count):
+            buffer = self._buffer(index)
+            self._ioctl(abi.QUERYBUF, buffer)
+            assert self._fd is not None  # noqa: S101 - it was just used
+            self._maps.append(self._kernel.map(self._fd, buffer.length, buffer.m.offset))
+            self._ioctl(abi.QBUF, buffer)
+        self._ioctl(abi.STREAMON, abi.StreamType(abi.VIDEO_CAPTURE))
+        self._streaming = True
+
+    def take(self, *, timeout_s: float) -> Buffer | None:
+        """The next frame, its buffer given back to the driver; None when there is none in time.
+
+        Raises:
+            OSError: ENODEV when the camera is gone, EIO when this one frame is lost.
+        """
+        if self._fd is None:
+            raise OSError(errno.EBADF, "the device was closed")
+        events = self._kernel.wait(self._fd, timeout_s)
+        if not events:
+            return None
+        buffer = self._buffer(0)
+        try:
+            self._ioctl(abi.DQBUF, buffer)
+        except BlockingIOError:
+            if events & BROKEN:  # nothing will ever come, and poll(2) would return at once for ever
+                raise OSError(errno.ENODEV, "No such device") from None
+            return None
+        taken = self._taken(buffer)
+        self._ioctl(abi.QBUF, self._buffer(buffer.index))
+        return taken
+
+    def close(self) -> None:
+        """Stop and release everything."""
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        try:
+            if self._streaming:
+                self._kernel.ioctl(fd, abi.STREAMOFF, abi.StreamType(abi.VIDEO_CAPTURE))
+        except OSError:
+            pass  # it was unplugged
+        finally:
+            for mapped in self._maps:
+                if isinstance(mapped, mmap.mmap):
+                    mapped.close()
+            self._maps.clear()
+            self._kernel.close(fd)
+
+    def _taken(self, buffer: abi.Buffer) -> Buffer:
+        stamp = buffer.timestamp
+        is_monotonic = buffer.flags & abi.FLAG_TIMESTAMP_MASK == abi.FLAG_TIMESTAMP_MONOTONIC
+        used = min(buffer.bytesused, buffer.length)
+        return Buffer(
+            data=bytes(memoryview(self._maps[buffer.index])[:used]),
+            timestamp_ns=stamp.seconds * NS_PER_S + stamp.microseconds * 1000 if is_monotonic else None,
+            sequence=buffer.sequence,
+            broken=bool(buffer.flags & abi.FLAG_ERROR),
+            start_of_exposure=buffer.flags & abi.FLAG_STAMP_SOURCE_MASK == abi.FLAG_STAMP_START_OF_EXPOSURE,
+        )
+
+    def _buffer(self, index: int) -> abi.Buffer:
+        return abi.Buffer(index=index, type=abi.VIDEO_CAPTURE, memory=abi.MMAP)
+
+    def _ioctl(self, request: int, argument: ctypes.Structure) -> None:
+        if self._fd is None:
+            raise OSError(errno.EBADF, "the device was closed")
+        self._kernel.ioctl(self._fd, request, argument)
+
+
+def _negotiated(pix: abi.PixelFormat) -> Mode:
+    return Mode(
+        fourcc=abi.fourcc_text(pix.pixelformat),
+        width_px=pix.width,
+        height_px=pix.height,
+        stride_bytes=pix.bytesperline,
+        full_range=pix.quantization == abi.QUANTIZATION_FULL_RANGE,
+    )

@@ -1,0 +1,352 @@
+"""Keeps a camera alive: notices what goes wrong with it, opens it again for as long as it takes, and counts.
+
+============ =========================================================================== ===================================
+cause        noticed when                                                                then
+============ =========================================================================== ===================================
+unplugged    the device or the connection is gone                                        opened again
+silent       no frame for `limit_s`: two periods, and at least 2 s                       opened again
+corrupt      nothing but damaged frames for as long                                      opened again
+frozen       the same picture for as long                                                opened again
+size         frames of another size; of the same aspect they are scaled to the first one  opened again where the aspect differs
+rate         another rate than before, by a third and for four seconds                   goes on
+============ =========================================================================== ===================================
+
+A visible scene may really stand still: when the camera shows the very same picture once it was opened again, it is taken
+as such until it changes. The noise of raw counts never stands still, so there this is not believed.
+
+A thermal frame that repeats the one before (a 9 Hz sensor in a 27 Hz stream) is counted as ``duplicate`` and not passed on.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import cast
+
+import cv2
+
+from rtfusion.capture.base import Source, StreamInfo
+from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
+from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
+from rtfusion.types import Band, Frame, Image, PixelFormat
+
+LEAST_LIMIT_S = 2.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+SAME_ASPECT = 0.02
+RATE_STEP = 1 / 3
+SMALL_BYTES = 1 << 17
+
+
+class WatchedSource:
+    """A camera that comes back: a `Source` whose frames keep to one size, one count and one clock over all interruptions.
+
+    ``open_source`` opens the camera; it is called again, from within `read`, whenever the camera is lost, after a pause that
+    grows from 0.5 s to 10 s and is never the same for two cameras. An opening may take longer than a read was to.
+    """
+
+    def __init__(
+        self,
+        open_source: Callable[[], Source],
+        *,
+        clock: Clock = MONOTONIC,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Open the camera for the first time.
+
+        Raises:
+            CaptureError: it cannot be opened. (What fails now would fail for ever; only what once worked is waited for.)
+        """
+        self._open_source = open_source
+        self._clock = clock
+        self._jitter = jitter
+        self._closed = threading.Event()
+        self._source: Source | None = open_source()
+        self._info = self._source.info
+        self._drops: Counter[str] = Counter()
+        self._notes: list[str] = []
+        self.faults: Counter[str] = Counter()
+        """Times that each cause was noticed, and ``reopened``."""
+        self.loss: StreamLost | None = None
+        """Why the camera is lost; None while it delivers."""
+        self._next_sequence = self._base = 0
+        self._attempts = 0
+        self._retry_ns = 0
+        self._picture = PictureWatch()
+        self._rate = RateWatch(self._info.rate_hz)
+        self._sizes_told: set[tuple[int, int]] = set()
+        self._scaled_from_px = self._size_px
+        self._restart()
+
+    @property
+    def info(self) -> StreamInfo:
+        """As the camera was first opened: size, format and rate are those that the rest of the run is made for."""
+        return self._info
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Frames lost, by cause, over all openings."""
+        drops = Counter(self._drops)
+        source = self._source
+        if source is not None:
+            drops.update(source.drops)
+        return dict(drops)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of this camera."""
+        source = self._source
+        return (
+            *self._notes,
+            *(note for note in (source.notes if source is not None else ()) if note not in self._notes),
+        )
+
+    @property
+    def limit_s(self) -> float:
+        """How long it may be silent, damaged or frozen before it counts as lost."""
+        return max(2 * self._rate.period_ns / NS_PER_S, LEAST_LIMIT_S)
+
+    def read(self, *, timeout_s: float) -> Frame:
+        """The next frame.
+
+        Raises:
+            EndOfStream: the source was closed.
+            CaptureTimeout: no frame within ``timeout_s``; `loss` says why when the camera is lost.
+        """
+        deadline_ns = self._clock.now_ns() + round(timeout_s * NS_PER_S)
+        while not self._closed.is_set():
+            source = self._source
+            if source is None:
+                self._reopen(deadline_ns)
+            else:
+                frame = self._watched(source, deadline_ns)
+                if frame is not None:
+                    return frame
+            if self._clock.now_ns() >= deadline_ns:
+                raise CaptureTimeout(f"{self._info.uri}: no frame within {timeout_s:g} s")
+        raise EndOfStream("the source was closed")
+
+    def close(self) -> None:
+        """Release the camera; may be called twice, and from another thread."""
+        self._closed.set()
+        source = self._source
+        if source is not None:
+            source.close()
+
+    # -- watching ---------------------------------------------------------------------------------------------------
+
+    def _watched(self, source: Source, deadline_ns: int) -> Frame | None:
+        """The next frame, or None: none in time, a repeated one, or the camera was lost."""
+        now_ns = self._clock.now_ns()
+        limit_ns = self._heard_ns + round(self.limit_s * NS_PER_S)
+        try:
+            frame = source.read(timeout_s=max(min(deadline_ns, limit_ns) - now_ns, 0) / NS_PER_S)
+        except CaptureTimeout:
+            if self._clock.now_ns() >= limit_ns:
+                self._lose(self._cause(source), f"no whole and new frame for {self.limit_s:.1f} s")
+            return None
+        except EndOfStream:
+            if not self._closed.is_set():
+                self._lose("unplugged", "the stream ended")
+            return None
+        except StreamLost as error:
+            self._lose("unplugged", str(error).removeprefix(f"{self._info.uri}: "))
+            return None
+        return self._judged(frame, source)
+
+    def _cause(self, source: Source) -> str:
+        """Why nothing came: by what the source itself dropped meanwhile."""
+        dropped = Counter(source.drops) - self._dropped_before
+        return "corrupt" if dropped["corrupt"] else "frozen" if dropped["duplicate"] else "silent"
+
+    def _judged(self, frame: Frame, source: Source) -> Frame | None:
+        """The frame as it is passed on, or None for one that is not."""
+        self._heard_ns = self._clock.now_ns()
+        self._dropped_before = Counter(source.drops)
+        repeated = self._picture.repeats(frame, now_ns=self._heard_ns)
+        if repeated and self._heard_ns - self._picture.since_ns >= self.limit_s * NS_PER_S:
+            self._picture.froze()
+            self._lose("frozen", f"the same picture for {self.limit_s:.1f} s")
+            return None
+        if repeated and frame.band is Band.THERMAL:
+            self._drops["duplicate"] += 1
+            return None
+        fitted = self._fitted(frame)
+        if fitted is None:
+            return None
+        if self._rate.changed(frame.timestamp_ns):
+            self.faults["rate"] += 1
+        self.loss = None
+        self._attempts = 0
+        sequence = self._base + frame.sequence
+        self._next_sequence = sequence + 1
+        return replace(fitted, sequence=sequence)
+
+    def _fitted(self, frame: Frame) -> Frame | None:
+        """The frame in the size of the first one, or None when it has another aspect."""
+        if frame.size_px != self._scaled_from_px:
+            self._scaled_from_px = frame.size_px
+            self.faults["size"] += 1
+        if frame.size_px == self._size_px:
+            return frame
+        (width, height), (old_width, old_height) = frame.size_px, self._size_px
+        told = f"{width}x{height} instead of {old_width}x{old_height}"
+        if abs(width * old_height / (height * old_width) - 1) > SAME_ASPECT:
+            self._tell(frame.size_px, f"it delivers {told}, which is another view; it is lost until that ends")
+            self._lose(None, f"frames of {told}")
+            return None
+        self._tell(frame.size_px, f"it delivers {told}; its frames are scaled")
+        shrinks = width > old_width
+        image = cv2.resize(frame.image, self._size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return replace(frame, image=cast(Image, image))
+
+    def _tell(self, size_px: tuple[int, int], note: str) -> None:
+        if size_px not in self._sizes_told:
+            self._sizes_told.add(size_px)
+            self._notes.append(f"{self._info.uri}: {note}")
+
+    @property
+    def _size_px(self) -> tuple[int, int]:
+        return self._info.width_px, self._info.height_px
+
+    # -- losing and opening again -----------------------------------------------------------------------------------
+
+    def _lose(self, cause: str | None, reason: str) -> None:
+        """Let go of the camera; ``cause`` is counted."""
+        if cause is not None:
+            self.faults[cause] += 1
+        self.loss = StreamLost(f"{self._info.uri}: {reason}")
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+            self._drops.update(source.drops)
+            self._notes += [note for note in source.notes if note not in self._notes]
+        self._pause()
+
+    def _pause(self) -> None:
+        """Wait longer after each attempt; between half and the whole of it, so that two cameras do not keep step."""
+        pause_s = min(FIRST_PAUSE_S * 2**self._attempts, LONGEST_PAUSE_S)
+        self._attempts = min(self._attempts + 1, 16)
+        self._retry_ns = self._clock.now_ns() + round(pause_s * (0.5 + 0.5 * self._jitter()) * NS_PER_S)
+
+    def _reopen(self, deadline_ns: int) -> None:
+        """Wait for the next attempt, at most until the deadline, and make it."""
+        if not self._clock.sleep_until_ns(min(self._retry_ns, deadline_ns), wake=self._closed):
+            return
+        if self._clock.now_ns() < self._retry_ns:
+            return
+        try:
+            source = self._open_source()
+        except CaptureError as error:
+            self.loss = StreamLost(str(error))
+            self._pause()
+            return
+        self._source = source
+        if self._closed.is_set():  # `close` may have looked for a source before there was one
+            source.close()
+            return
+        self.faults["reopened"] += 1
+        self._base = self._next_sequence
+        self._restart()
+
+    def _restart(self) -> None:
+        """Begin to watch a camera that was just opened."""
+        self._heard_ns = self._clock.now_ns()
+        self._dropped_before = Counter(self._source.drops if self._source is not None else {})
+        self._picture.restart(now_ns=self._heard_ns)
+        self._rate.restart()
+
+
+class PictureWatch:
+    """Whether pictures change, by a checksum of a part of their pixels."""
+
+    def __init__(self) -> None:
+        self.since_ns = 0
+        """When the present picture came first."""
+        self._checksum: int | None = None
+        self._frozen_at: int | None = None
+        self._still = False
+
+    def repeats(self, frame: Frame, *, now_ns: int) -> bool:
+        """True when the frame shows the picture of the one before, and that means something."""
+        if frame.shutter:  # held on purpose
+            self.since_ns = now_ns
+            return False
+        checksum = _checksum(frame.image)
+        if checksum != self._checksum:
+            is_frozen_still = self._checksum is None and checksum == self._frozen_at
+            may_stand_still = frame.pixel_format is not PixelFormat.GRAY16
+            self._still = is_frozen_still and may_stand_still
+            self._checksum, self.since_ns = checksum, now_ns
+            return is_frozen_still and not may_stand_still
+        return not self._still
+
+    def froze(self) -> None:
+        """The present picture is what the camera froze at."""
+        self._frozen_at = self._checksum
+
+    def restart(self, *, now_ns: int) -> None:
+        """The next picture is the first one of a camera just opened."""
+        self._checksum, self._still, self.since_ns = None, False, now_ns
+
+
+def _checksum(image: Image) -> int:
+    part = image if image.nbytes <= SMALL_BYTES else image[::4, ::4]
+    return zlib.crc32(part.tobytes())
+
+
+class RateWatch:
+    """The rate that a camera really has, and whether it changed: when two windows in a row agree that it did."""
+
+    WINDOW_NS = 2 * NS_PER_S
+    LEAST_FRAMES = 6
+
+    FOLLOWS = 0.1
+    """A window of which half was at another rate must not pass for the usual one."""
+
+    def __init__(self, nominal_hz: float) -> None:
+        self.period_ns = NS_PER_S / nominal_hz
+        """Of the last window."""
+        self._usual_ns: float | None = None
+        self._suspected_ns: float | None = None
+        self._stamps_ns: deque[int] = deque()
+
+    def changed(self, timestamp_ns: int) -> bool:
+        """Take the stamp of the next frame; True at the end of the window that confirms another rate."""
+        stamps = self._stamps_ns
+        stamps.append(timestamp_ns)
+        span_ns = timestamp_ns - stamps[0]
+        if span_ns < self.WINDOW_NS or len(stamps) <= self.LEAST_FRAMES:
+            return False
+        period_ns = span_ns / (len(stamps) - 1)
+        stamps.clear()
+        stamps.append(timestamp_ns)
+        self.period_ns = period_ns
+        if self._usual_ns is None:
+            self._usual_ns = period_ns
+        if _alike(period_ns, self._usual_ns):
+            self._usual_ns += self.FOLLOWS * (period_ns - self._usual_ns)
+            self._suspected_ns = None
+            return False
+        if self._suspected_ns is None or not _alike(period_ns, self._suspected_ns):
+            self._suspected_ns = period_ns
+            return False
+        self._usual_ns, self._suspected_ns = period_ns, None
+        return True
+
+    def restart(self) -> None:
+        """What comes next does not follow on what came before."""
+        self._stamps_ns.clear()
+        self._suspected_ns = None
+
+
+def _alike(first_ns: float, second_ns: float) -> bool:
+    return 1 - RATE_STEP < first_ns / second_ns < 1 / (1 - RATE_STEP)
+
+
+def watched_sources(sources: Mapping[Band, Source]) -> dict[Band, WatchedSource]:
+    """Those that are watched: cameras, not recordings."""
+    return {band: source for band, source in sources.items() if isinstance(source, WatchedSource)}

@@ -1,0 +1,329 @@
+"""Network cameras on the loopback interface: MJPEG over HTTP, MPEG-TS over UDP, and what they do wrong."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.cameras import MjpegServer
+from rtfusion.capture import open_source
+from rtfusion.capture.network import ArrivalClock, NetworkSource, open_network
+from rtfusion.capture.uri import parse_source
+from rtfusion.capture.watchdog import WatchedSource
+from rtfusion.clock import MONOTONIC, NS_PER_S
+from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
+from rtfusion.types import Band, Frame, PixelFormat
+from tests.capture.rtsp_server import RtspServer
+from tests.support import MS
+
+
+def jpeg(number: int) -> bytes:
+    image = np.full((48, 64, 3), 10 + number % 20 * 10, np.uint8)
+    return bytes(cv2.imencode(".jpg", image)[1].tobytes())
+
+
+@pytest.fixture
+def server() -> Iterator[MjpegServer]:
+    camera = MjpegServer(jpeg, rate_hz=100.0)
+    yield camera
+    camera.close()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("rtfusion.capture.network.READ_TIMEOUT_S", 2.0)
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("network-"):
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def opened(url: str, *, band: Band = Band.VISIBLE) -> Iterator[NetworkSource]:
+    source = open_network(parse_source(url), band=band)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def read_until(source: WatchedSource | NetworkSource, condition: Callable[[], bool], *, limit_s: float) -> list[Frame]:
+    frames: list[Frame] = []
+    end_ns = MONOTONIC.now_ns() + round(limit_s * NS_PER_S)
+    while not condition():
+        assert MONOTONIC.now_ns() < end_ns
+        with contextlib.suppress(CaptureTimeout):
+            frames.append(source.read(timeout_s=0.1))
+    return frames
+
+
+# -- MJPEG over HTTP --------------------------------------------------------------------------------------------------
+
+
+def test_motion_jpeg_over_http(server: MjpegServer) -> None:
+    with opened(server.url) as source:
+        assert (source.info.width_px, source.info.height_px, source.info.live) == (64, 48, True)
+        assert source.info.pixel_format is PixelFormat.BGR8
+        assert source.info.description == "mjpeg yuvj420p over http, stamped on arrival"
+        frames = [source.read(timeout_s=2) for _ in range(10)]
+    levels = np.array([float(frame.image.mean()) for frame in frames])
+    assert np.abs(levels - 10 * np.round(levels / 10)).max() <= 1, "each is one of the pictures that were sent"
+    assert len(set(np.round(levels))) > 3
+    for before, after in zip(frames, frames[1:]):  # noqa: B905, RUF007
+        assert after.timestamp_ns > before.timestamp_ns
+        assert after.sequence > before.sequence
+    assert 0 <= MONOTONIC.now_ns() - frames[-1].received_ns < 5 * NS_PER_S
+
+
+def test_damaged_images_are_counted(server: MjpegServer) -> None:
+    with opened(server.url) as source:
+        source.read(timeout_s=2)
+        server.damage = lambda data: data[: len(data) // 2]
+        with pytest.raises(CaptureTimeout):
+            for _ in range(20):
+                source.read(timeout_s=0.3)
+        server.damage = None
+        source.read(timeout_s=2)
+        assert source.drops["corrupt"] > 5
+
+
+def test_a_server_that_goes_away_ends_the_stream(server: MjpegServer) -> None:
+    with opened(server.url) as source:
+        server.unplug()
+        with pytest.raises(StreamLost, match=r"127.0.0.1.*: (the camera ended the stream|the stream broke)"):
+            for _ in range(1000):
+                source.read(timeout_s=2)
+
+
+def test_a_server_that_falls_silent_is_noticed(server: MjpegServer) -> None:
+    with opened(server.url) as source:
+        server.silent = True
+        started_ns = MONOTONIC.now_ns()
+        with pytest.raises(StreamLost, match="does not answer in time"):
+            read_until(source, lambda: False, limit_s=10)
+        assert MONOTONIC.now_ns() - started_ns >= 1 * NS_PER_S
+
+
+def test_a_lost_network_camera_comes_back(server: MjpegServer) -> None:
+    source = open_source(server.url, band=Band.VISIBLE)
+    assert isinstance(source, WatchedSource)
+    try:
+        before = source.read(timeout_s=2)
+        server.unplug()
+        read_until(source, lambda: source.loss is not None, limit_s=5)
+        server.plug()
+        read_until(source, lambda: source.loss is None, limit_s=10)
+        after = source.read(timeout_s=2)
+        assert after.timestamp_ns > before.timestamp_ns
+        assert after.sequence > before.sequence
+        assert source.faults == {"unplugged": 1, "reopened": 1}
+    finally:
+        source.close()
+
+
+def test_a_backlog_is_passed_over(server: MjpegServer) -> None:
+    server.rate_hz = 1e6  # far more than can be decoded: the buffers of the system fill up
+    with opened(server.url) as source:
+        read_until(source, lambda: source.drops["behind"] > 100, limit_s=60)
+        server.rate_hz = 5.0
+        behind = [0]
+
+        def has_caught_up() -> bool:
+            before, behind[0] = behind[0], source.drops["behind"]
+            return behind[0] == before
+
+        read_until(source, has_caught_up, limit_s=60)
+        assert source.read(timeout_s=10).size_px == (64, 48)
+
+
+def test_the_size_may_change_in_mid_stream(server: MjpegServer) -> None:
+    source = open_source(server.url, band=Band.VISIBLE)
+    assert isinstance(source, WatchedSource)
+    try:
+        source.read(timeout_s=2)
+        server.image = lambda number: bytes(cv2.imencode(".jpg", np.full((96, 128, 3), 77, np.uint8))[1].tobytes())
+        frames = read_until(source, lambda: source.faults["size"] == 1, limit_s=5)
+        frames.append(source.read(timeout_s=2))
+        assert {frame.size_px for frame in frames} == {(64, 48)}
+        assert abs(float(frames[-1].image.mean()) - 77) < 2
+    finally:
+        source.close()
+
+
+def test_thermal_network_cameras_are_gray(server: MjpegServer) -> None:
+    with opened(server.url, band=Band.THERMAL) as source:
+        assert source.read(timeout_s=2).pixel_format is PixelFormat.GRAY8
+
+
+def test_close_ends_a_waiting_read(server: MjpegServer) -> None:
+    with opened(server.url) as source:
+        server.silent = True
+        outcome: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                while True:
+                    source.read(timeout_s=30)
+            except EndOfStream as error:
+                outcome.append(error)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        source.close()
+        reader.join(10)
+        assert len(outcome) == 1
+
+
+# -- credentials ------------------------------------------------------------------------------------------------------
+
+
+def test_name_and_password_are_sent_and_never_shown(server: MjpegServer) -> None:
+    server.credentials = "Basic " + base64.b64encode(b"me:s3cret").decode()
+    with opened(server.url.replace("//", "//me:s3cret@")) as source:
+        assert "s3cret" not in repr(source.info)
+        assert source.info.uri == server.url.replace("//", "//***@")
+
+
+@pytest.mark.parametrize("fault", ["wrong password", "refused", "no answer"])
+def test_no_error_quotes_a_password(
+    server: MjpegServer, fault: str, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtfusion.capture.network.OPEN_TIMEOUT_S", 1.0)
+    server.credentials = "Basic " + base64.b64encode(b"me:other").decode()
+    url = server.url.replace("//", "//me:s3cret@")
+    if fault == "refused":
+        url = f"http://me:s3cret@127.0.0.1:{free_port}/?token=s3cret"
+    if fault == "no answer":
+        server.credentials, server.silent = None, True
+    expected = {"wrong password": "another name or password", "refused": "refused", "no answer": "in time"}[fault]
+    with pytest.raises(CaptureError, match=expected) as caught:
+        open_network(parse_source(url), band=Band.VISIBLE)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "s3cret" not in f"{error} {error!r} {getattr(error, 'filename', '')}"
+        error = error.__cause__ or error.__context__
+
+
+def test_parameters_follow_after_a_hash() -> None:
+    with pytest.raises(ConfigError, match="transport=tpc: expected tcp or udp"):
+        open_network(parse_source("rtsp://camera/1#transport=tpc"), band=Band.VISIBLE)
+    with pytest.raises(ConfigError, match="unknown parameter 'transport'; it takes no parameters"):
+        open_network(parse_source("http://camera/1?transport=7#transport=tcp"), band=Band.VISIBLE)
+
+
+# -- MPEG-TS over UDP -------------------------------------------------------------------------------------------------
+
+
+def send_mpegts(port: int, stop: threading.Event) -> None:
+    with av.open(f"udp://127.0.0.1:{port}?pkt_size=1316", "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 5
+        stream.codec_context.time_base = Fraction(1, 25)
+        for number in range(1000):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 7 % 256, np.uint8), format="bgr24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+            if stop.wait(0.01):
+                return
+
+
+def test_mpegts_over_udp(free_port: int) -> None:
+    stop = threading.Event()
+    sender = threading.Thread(target=send_mpegts, args=(free_port, stop))
+    sender.start()
+    try:
+        with opened(f"udp://127.0.0.1:{free_port}") as source:
+            assert source.info.description == "mpeg2video yuv420p over udp, stamped by its presentation times"
+            frames = [source.read(timeout_s=5) for _ in range(10)]
+        stamps = [frame.timestamp_ns for frame in frames]
+        assert stamps == sorted(set(stamps))
+        assert all(frame.timestamp_ns <= frame.received_ns for frame in frames)
+    finally:
+        stop.set()
+        sender.join(10)
+
+
+def test_nobody_sends(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtfusion.capture.network.OPEN_TIMEOUT_S", 0.5)
+    with pytest.raises(CaptureError, match=r"does not answer in time|not a video stream"):
+        open_network(parse_source(f"udp://127.0.0.1:{free_port}"), band=Band.VISIBLE)
+
+
+# -- stamps -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_jitter_of_the_network_is_taken_off() -> None:
+    clock = ArrivalClock(trust_pts=True)
+    rng = np.random.default_rng(0)
+    delays = 20 * MS + rng.exponential(15 * MS, 300)
+    stamps = [clock.stamp(i * 40 * MS, arrived_ns=10 * NS_PER_S + i * 40 * MS + int(delays[i])) for i in range(300)]
+    steps = np.diff(stamps[50:]) / MS
+    assert np.abs(steps - 40).max() < 3
+    late = np.array(stamps[50:]) - (10 * NS_PER_S + np.arange(50, 300) * 40 * MS)
+    assert late.max() < 25 * MS
+
+
+def test_a_camera_that_starts_its_times_anew_is_followed() -> None:
+    clock = ArrivalClock(trust_pts=True)
+    clock.stamp(3600 * NS_PER_S, arrived_ns=10 * NS_PER_S)
+    assert clock.stamp(0, arrived_ns=11 * NS_PER_S) == 11 * NS_PER_S
+    assert clock.stamp(40 * MS, arrived_ns=11 * NS_PER_S + 60 * MS) == 11 * NS_PER_S + 40 * MS
+
+
+@given(
+    st.lists(st.tuples(st.none() | st.integers(-(2**62), 2**62), st.integers(0, NS_PER_S)), max_size=60), st.booleans()
+)
+def test_stamps_increase_and_are_never_of_the_future(steps: list[tuple[int | None, int]], trust: bool) -> None:
+    clock = ArrivalClock(trust_pts=trust)
+    arrived_ns, last_ns = NS_PER_S, 0
+    for pts_ns, step_ns in steps:
+        arrived_ns += step_ns
+        stamp_ns = clock.stamp(pts_ns, arrived_ns=arrived_ns)
+        assert last_ns < stamp_ns <= max(arrived_ns, last_ns + 1)
+        last_ns = stamp_ns
+
+
+# -- RTSP -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rtsp() -> Iterator[RtspServer]:
+    server = RtspServer(credentials="me:s3cret")
+    yield server
+    server.close()
+
+
+def test_rtsp_with_a_password(rtsp: RtspServer) -> None:
+    with opened(f"rtsp://me:s3cret@{rtsp.address}") as source:
+        assert source.info.uri == f"rtsp://***@{rtsp.address}"
+        assert source.info.description == "mpeg2video yuv420p over rtsp, stamped by its presentation times"
+        frames = [source.read(timeout_s=5) for _ in range(10)]
+    stamps = [frame.timestamp_ns for frame in frames]
+    assert stamps == sorted(set(stamps))
+    assert frames[-1].image.mean() > frames[0].image.mean()
+
+
+def test_rtsp_with_a_wrong_password(rtsp: RtspServer) -> None:
+    with pytest.raises(CaptureError, match="another name or password") as caught:
+        open_network(parse_source(f"rtsp://me:wrong-s3cret@{rtsp.address}"), band=Band.VISIBLE)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_an_rtsp_server_that_goes_away(rtsp: RtspServer) -> None:
+    with opened(f"rtsp://me:s3cret@{rtsp.address}") as source:
+        source.read(timeout_s=5)
+        rtsp.close()
+        with pytest.raises(StreamLost):
+            read_until(source, lambda: False, limit_s=20)
