@@ -6,25 +6,55 @@ import importlib.metadata
 import importlib.util
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rtfusion.engines.base import Engine, EngineStatus, Tensor
+from rtfusion.engines.base import DeviceNetwork, Engine, EngineStatus, Tensor
 from rtfusion.errors import ConfigError, EngineUnavailable
 from rtfusion.models.spec import check_onnx
 
-INSTALL = {"openvino": "pip install openvino", "onnxruntime": "pip install 'rtfusion[onnxruntime]'"}
-"""Every engine, the preferred first; its package bears the same name."""
-ENGINES = tuple(INSTALL)
+if TYPE_CHECKING:
+    from rtfusion.cuda.device import Device
 
-__all__ = ["ENGINES", "Engine", "EngineStatus", "Tensor", "available", "open_engine", "resolve"]
+AUTO = ("openvino", "onnxruntime")
+"""What ``auto`` may choose, the preferred first: engines that need no device and no build."""
+INSTALL = {
+    "openvino": "pip install openvino",
+    "onnxruntime": "pip install 'rtfusion[onnxruntime]'",
+    "onnxruntime:cuda": "pip install onnxruntime-gpu",
+    "onnxruntime:tensorrt": "pip install onnxruntime-gpu tensorrt",
+    "pytorch": "pip install torch onnx",
+    "pytorch:cuda": "pip install torch onnx (a CUDA build)",
+    "tensorrt": "pip install 'rtfusion[tensorrt,cuda]'",
+}
+"""How each engine is installed; a device other than the CPU stands after the colon."""
+ENGINES = tuple(INSTALL)
+NETWORKS = ("tensorrt", "pytorch:cuda")
+"""Those that the fuser of a CUDA device can run between its own kernels."""
+_PACKAGES = {"openvino": ("openvino",), "pytorch": ("torch", "onnx"), "tensorrt": ("tensorrt", "pycuda")}
+_CPU_BUILD = "+cpu"
+
+__all__ = [
+    "AUTO",
+    "ENGINES",
+    "NETWORKS",
+    "DeviceNetwork",
+    "Engine",
+    "EngineStatus",
+    "Tensor",
+    "available",
+    "open_engine",
+    "open_network",
+    "resolve",
+]
 
 
 def available() -> list[EngineStatus]:
-    """Every engine, and whether it is installed; nothing is imported to find out."""
+    """Every engine, and whether it is installed; nothing is imported to find out, and no device is asked."""
     return [EngineStatus(name=name, version=_version(name), install=command) for name, command in INSTALL.items()]
 
 
 def resolve(name: str) -> str:
-    """The engine that ``name`` stands for: ``auto`` is the first of `ENGINES` that is installed.
+    """The engine that ``name`` stands for: ``auto`` is the first of `AUTO` that is installed.
 
     Raises:
         ConfigError: no engine of that name.
@@ -32,53 +62,101 @@ def resolve(name: str) -> str:
     """
     if name != "auto" and name not in ENGINES:
         raise ConfigError(f"no engine {name!r}; there are auto, {', '.join(ENGINES)}")
-    wanted = [status for status in available() if name in ("auto", status.name)]
+    wanted = [status for status in available() if status.name == name or (name == "auto" and status.name in AUTO)]
     for status in wanted:
         if status.available:
             return status.name
     names = " nor ".join(status.name for status in wanted)
     commands = " or ".join(status.install for status in wanted)
-    raise EngineUnavailable(f"{'neither ' if len(wanted) > 1 else ''}{names} is installed here; run {commands}")
+    missing = f"neither {names} is" if len(wanted) > 1 else f"{names} is not"
+    raise EngineUnavailable(f"{missing} installed here; run {commands}")
 
 
 def open_engine(
     name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None, precision: str = "f32"
 ) -> Engine:
-    """Load ``model`` for images of ``size_px`` (width, height).
+    """Load ``model`` for images of ``size_px`` (width, height), with inputs and output in host memory.
 
     Args:
         name: one of `ENGINES`, or ``auto``.
         model: ONNX file with the inputs and the output of `rtfusion.models.spec`.
         size_px: a multiple of the model's stride; another size needs an engine of its own.
-        threads: None for every core this process may use.
+        threads: on the CPU; None for every core this process may use.
         precision: ``f32``, or ``bf16`` and ``f16`` where engine and processor have them: floating point that the
-            engine computes in. Integer precision is a property of the model file.
+            engine computes in. Integer precision is a property of the model file; so is all of it for TensorRT.
 
     Raises:
         ConfigError: no engine or precision of that name, or not with this engine or processor.
-        EngineUnavailable: the engine is not installed.
+        EngineUnavailable: the engine is not installed, or finds no device.
         ModelError: the file is no model, has other inputs, or does not take that size.
         EngineError: the engine failed to load it.
     """
     name = resolve(name)
     check_onnx(model)
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    kind, _, device = name.partition(":")
+    device = device or "cpu"
     try:
-        if name == "openvino":
+        if kind == "openvino":
             from rtfusion.engines.openvino import OpenVinoEngine
 
             return OpenVinoEngine(model=model, size_px=size_px, threads=threads, precision=precision)
-        from rtfusion.engines.onnxruntime import OnnxRuntimeEngine
+        if kind == "onnxruntime":
+            from rtfusion.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(model=model, size_px=size_px, threads=threads, precision=precision)
+            return OnnxRuntimeEngine(model=model, size_px=size_px, threads=threads, precision=precision, device=device)
+        if kind == "pytorch":
+            from rtfusion.engines.pytorch import PyTorchEngine
+
+            return PyTorchEngine(model=model, size_px=size_px, threads=threads, precision=precision, device=device)
+        from rtfusion.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(model=model, size_px=size_px, precision=precision)
+    except EngineUnavailable:
+        raise
     except ImportError as error:
-        raise EngineUnavailable(f"{name} is installed but fails to load ({error}); run {INSTALL[name]}") from error
+        raise _broken(name, error) from error
 
 
-def _version(package: str) -> str | None:
-    if importlib.util.find_spec(package) is None:
-        return None
+def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: Device) -> DeviceNetwork:
+    """Load ``model`` for the fuser of a CUDA device: `NETWORKS`.
+
+    Raises:
+        As `open_engine`.
+    """
+    name = resolve(name)
+    check_onnx(model)
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "of unknown version"
+        if name == "tensorrt":
+            from rtfusion.engines.tensorrt import open_stored
+
+            return open_stored(model=model, size_px=size_px, device=device)
+        if name == "pytorch:cuda":
+            from rtfusion.engines.pytorch import PyTorchNetwork
+
+            return PyTorchNetwork(model=model, size_px=size_px, precision="f32")
+    except EngineUnavailable:
+        raise
+    except ImportError as error:
+        raise _broken(name, error) from error
+    raise ConfigError(f"{name} runs no network on a CUDA stream; choose {' or '.join(NETWORKS)}")
+
+
+def _broken(name: str, error: ImportError) -> EngineUnavailable:
+    return EngineUnavailable(f"{name} is installed but fails to load ({error}); run {INSTALL[name]}")
+
+
+def _version(name: str) -> str | None:
+    """Of what the engine needs first; None where something is missing."""
+    kind, _, device = name.partition(":")
+    packages = _PACKAGES.get(kind, (kind,))
+    if any(importlib.util.find_spec(package) is None for package in packages):
+        return None
+    distributions = [f"{kind}-gpu"] if kind == "onnxruntime" and device else [packages[0], f"{packages[0]}-gpu"]
+    for distribution in distributions:
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return None if device and version.endswith(_CPU_BUILD) else version
+    return None if device else "of unknown version"

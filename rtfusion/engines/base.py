@@ -50,6 +50,43 @@ class Engine(Protocol):
         ...
 
 
+class DeviceNetwork(Protocol):
+    """One network for images of one size, as the fuser of a device runs it: between its own kernels, on its stream.
+
+    Loaded by any thread; all calls come from the one thread that owns the device.
+    """
+
+    @property
+    def description(self) -> str:
+        """What runs: ``TensorRT 10.15.1``."""
+        ...
+
+    @property
+    def capturable(self) -> bool:
+        """Whether `enqueue` may be part of a CUDA graph."""
+        ...
+
+    def bind(self, addresses: Mapping[str, int]) -> None:
+        """Say where in device memory every input and the output stand: float32, at multiples of 256 bytes.
+
+        Raises:
+            EngineError: other names than the network has.
+        """
+        ...
+
+    def enqueue(self, stream: int) -> None:
+        """Put one run on a CUDA stream, by its handle; returns before it is done.
+
+        Raises:
+            EngineError: it was refused.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the network; may be called twice."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineStatus:
     """Whether an engine can be used here."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from rtfusion.errors import ConfigError
-from rtfusion.fusion.base import Fuser, Luminance
+from rtfusion.fusion.base import Control, Fuser, Luminance
 from rtfusion.fusion.overlay import Overlay
 
 FUSERS = ("average", "maximum", "pyramid", "overlay", "learned")
 
-__all__ = ["FUSERS", "Fuser", "Luminance", "Overlay", "open_method"]
+__all__ = ["FUSERS", "Control", "Fuser", "Luminance", "Overlay", "open_method"]
 
 
 def open_method(
@@ -27,8 +27,10 @@ def open_method(
 ) -> Luminance | Overlay:
     """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
 
+    ``model`` is a file, or the name of a model that comes with the package.
+
     Raises:
-        ConfigError: no fuser of that name, or `learned` without a model.
+        ConfigError: no fuser of that name, or `learned` without a model or with one that is not there.
     """
     from rtfusion.fusion import classical
 
@@ -36,11 +38,12 @@ def open_method(
         return Overlay(palette=palette, threshold=threshold, opacity=opacity)
     if name == "learned":
         if model is None:
-            raise ConfigError("the learned fuser needs a model file: add --model FILE.onnx")
+            raise ConfigError("the learned fuser needs a model: add --model small, large or FILE.onnx")
         from rtfusion.fusion.learned import LearnedLuminance
+        from rtfusion.models import find_model
 
         scalars = {} if enhance is None else {"enhance": enhance}
-        return LearnedLuminance(model=model, engine=engine, threads=threads, scalars=scalars, still=still)
+        return LearnedLuminance(model=find_model(model), engine=engine, threads=threads, scalars=scalars, still=still)
     if name == "pyramid":
         return classical.Pyramid(still=still)
     if name in {"average", "maximum"}:

@@ -5,12 +5,17 @@ Convention: full-range BT.601, as OpenCV: Y = 0.299 R + 0.587 G + 0.114 B.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import cv2
 import numpy as np
 
+from rtfusion.fusion.buffers import fresh
 from rtfusion.types import Image8
+
+Take = Callable[[tuple[int, ...]], Image8]
+"""Gives an array of a shape, with any pixels in it: `rtfusion.fusion.buffers.fresh`, or a pool's."""
 
 PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
 
@@ -30,9 +35,11 @@ _IRONBOW_BGR = np.array(
 )
 
 
-def luminance(visible: Image8) -> Image8:
-    """(H, W, 3) BGR or (H, W) gray to (H, W) luminance."""
-    return visible if visible.ndim == 2 else cast(Image8, cv2.cvtColor(visible, cv2.COLOR_BGR2GRAY))
+def luminance(visible: Image8, *, take: Take = fresh) -> Image8:
+    """(H, W, 3) BGR or (H, W) gray to (H, W) luminance, in an array that ``take`` gives; gray is returned as it is."""
+    if visible.ndim == 2:
+        return visible
+    return cast(Image8, cv2.cvtColor(visible, cv2.COLOR_BGR2GRAY, take(visible.shape[:2])))
 
 
 def as_bgr(image: Image8) -> Image8:
@@ -40,16 +47,19 @@ def as_bgr(image: Image8) -> Image8:
     return image if image.ndim == 3 else cast(Image8, cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
 
 
-def compose(*, visible: Image8, visible_y: Image8, fused_y: Image8) -> Image8:
-    """Fused luminance with the chroma of the visible image: (H, W, 3) BGR, a fresh array.
+def compose(*, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take = fresh) -> Image8:
+    """Fused luminance with the chroma of the visible image: (H, W, 3) BGR, in arrays that ``take`` gives.
 
     In Y'CbCr, changing Y with Cb and Cr kept adds the same step to R, G and B; so that step is added to the visible image
     directly, which skips two conversions and their rounding of the chroma. A gray visible image gives a gray result.
     """
+    plane, color = fused_y.shape, (*fused_y.shape, 3)
     if visible.ndim == 2:
-        return as_bgr(fused_y)
-    step = cv2.subtract(fused_y, visible_y, dtype=cv2.CV_16S)
-    return cast(Image8, cv2.add(visible, cv2.merge([step, step, step]), dtype=cv2.CV_8U))
+        return cast(Image8, cv2.cvtColor(fused_y, cv2.COLOR_GRAY2BGR, take(color)))
+    # Up and down are 8-bit steps that saturate, one of them 0 at every pixel: exact, and half the time of one 16-bit step.
+    up = cv2.cvtColor(cv2.subtract(fused_y, visible_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))
+    down = cv2.cvtColor(cv2.subtract(visible_y, fused_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))
+    return cast(Image8, cv2.subtract(cv2.add(visible, up, up), down, up))
 
 
 def palette_bgr(name: str) -> Image8:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import cv2
@@ -52,12 +52,15 @@ class LearnedLuminance:
         still: bool = False,
     ) -> None:
         self._spec = read_spec(model)
-        self._scalars = _scalar_inputs(self._spec, scalars or {}, model=model)
-        tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
-        followed = (SCENE_MEANS.keys() & self._spec.scalars.keys()) - (scalars or {}).keys()
-        self._means = {name: SlowValue(time_constant_s=tau_s) for name in followed}
-        self._engine_name = resolve(engine)
+        self._chosen = dict(scalars or {})
         self._model = model
+        check_scalars(self._spec, self._chosen, model=model)
+        self._scalars = {name: np.zeros((1, 1, 1, 1), np.float32) for name in self._spec.scalars}
+        tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
+        followed = (SCENE_MEANS.keys() & self._spec.scalars.keys()) - self._chosen.keys()
+        self._means = {name: SlowValue(time_constant_s=tau_s) for name in followed}
+        self._still = still
+        self._engine_name = resolve(engine)
         self._threads = threads
         self._engine: Engine | None = None
         self._inputs: dict[str, Tensor] = {}
@@ -78,6 +81,8 @@ class LearnedLuminance:
         engine = self._engine
         if engine is None or visible_y.shape != self._fused_y.shape:
             engine = self._open(visible_y.shape)
+        for name, value in self.scalars.items():
+            self._scalars[name][...] = value
         _fill(self._inputs["visible_y"], visible_y)
         _fill(self._inputs["thermal"], thermal)
         images = {"visible_y": visible_y, "thermal": thermal}
@@ -86,10 +91,58 @@ class LearnedLuminance:
             self._scalars[name][...] = mean.follow(present, timestamp_ns=timestamp_ns)
         output = engine.run(inputs=self._inputs)
         height, width = visible_y.shape
-        # convertScaleAbs rounds and saturates, but takes the absolute value of what is below black.
-        unit = np.maximum(output[0, 0, :height, :width], 0)
-        cv2.convertScaleAbs(unit, self._fused_y, alpha=255)
+        unit = output[0, 0, :height, :width]
+        # rounds and saturates at both ends, in one pass
+        cv2.addWeighted(unit, 255.0, unit, 0.0, 0.0, self._fused_y, dtype=cv2.CV_8U)
         return self._fused_y
+
+    def prepare(self, *, size_px: tuple[int, int]) -> None:
+        """Open the engine for images of (width, height) ahead of the first one, which would wait for it.
+
+        Raises:
+            ModelError: the network does not take images of this size.
+            EngineError: the engine failed.
+        """
+        if self._engine is None or self._fused_y.shape != size_px[::-1]:
+            self._open(size_px[::-1])
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """The dials of the model and where they stand; not the means, which are followed."""
+        return dials(self._spec, self._chosen, followed=self._means)
+
+    def turn(self, scalars: Mapping[str, float]) -> None:
+        """Set dials from the next call on; any thread may ask.
+
+        Raises:
+            ConfigError: no such dial, a mean that is followed, or a value out of its range. Nothing was changed.
+        """
+        check_scalars(self._spec, scalars, model=self._model, followed=self._means)
+        self._chosen = {**self._chosen, **scalars}
+
+    def successor(self, *, model: Path, scalars: Mapping[str, float]) -> LearnedLuminance:
+        """Another model in place of this one, its engine open: same engine, threads, memory, and dials where it has them.
+
+        Raises:
+            ModelError, EngineError, ConfigError: as on construction. This one is as it was.
+        """
+        spec = read_spec(model)
+        kept = {
+            name: value
+            for name, value in self._chosen.items()
+            if name in spec.scalars and spec.scalars[name].minimum <= value <= spec.scalars[name].maximum
+        }
+        new = LearnedLuminance(
+            model=model,
+            engine=self._engine_name,
+            threads=self._threads,
+            scalars={**kept, **scalars},
+            still=self._still,
+        )
+        new._means.update({name: mean for name, mean in self._means.items() if name in new._means})
+        if self._fused_y.size:
+            new._open(self._fused_y.shape)
+        return new
 
     def close(self) -> None:
         """Release the engine; may be called twice."""
@@ -117,15 +170,24 @@ def _fill(tensor: Tensor, image: Image8) -> None:
     plane[height:] = plane[height - 1]
 
 
-def _scalar_inputs(spec: ModelSpec, chosen: Mapping[str, float], *, model: Path) -> dict[str, Tensor]:
-    """The value of every named scalar, as the network takes it."""
+def dials(spec: ModelSpec, chosen: Mapping[str, float], *, followed: Iterable[str]) -> dict[str, float]:
+    """Every scalar that stands where it was put, or at its default."""
+    return {name: chosen.get(name, scalar.default) for name, scalar in spec.scalars.items() if name not in followed}
+
+
+def check_scalars(spec: ModelSpec, chosen: Mapping[str, float], *, model: Path, followed: Collection[str] = ()) -> None:
+    """See that the model has these scalars, free to be set, and that the values are in their range.
+
+    Raises:
+        ConfigError: it has not, or they are not.
+    """
     for name, value in chosen.items():
         if name not in spec.scalars:
             near = difflib.get_close_matches(name, spec.scalars, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(spec.scalars) or 'none'}"
             raise ConfigError(f"{model} takes no input {name!r}{hint}")
+        if name in followed:
+            raise ConfigError(f"{name} follows the scene in this run; give it at the start to hold it")
         scalar = spec.scalars[name]
         if not scalar.minimum <= value <= scalar.maximum:
             raise ConfigError(f"{name} is {value}; expected {scalar.minimum} to {scalar.maximum}")
-    values = {name: chosen.get(name, scalar.default) for name, scalar in spec.scalars.items()}
-    return {name: np.full((1, 1, 1, 1), value, np.float32) for name, value in values.items()}

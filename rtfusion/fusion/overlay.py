@@ -7,7 +7,8 @@ from typing import cast
 import cv2
 import numpy as np
 
-from rtfusion.fusion.color import as_bgr, colorize, palette_bgr
+from rtfusion.errors import ConfigError
+from rtfusion.fusion.color import PALETTES, as_bgr, colorize, palette_bgr
 from rtfusion.types import Image8
 
 SOFT_RANGE = 0.15
@@ -21,10 +22,25 @@ class Overlay:
     """
 
     def __init__(self, *, palette: str, threshold: float, opacity: float) -> None:
-        self._table_bgr = palette_bgr(palette)
+        self.paint(palette)
         warmth = (np.arange(256) / 255.0 - threshold) / SOFT_RANGE
         rise = np.clip(warmth, 0.0, 1.0) if threshold > 0.0 else np.ones(256)
         self._opacity = (opacity * rise * rise * (3.0 - 2.0 * rise)).astype(np.float32)[None]
+
+    @property
+    def palette(self) -> str:
+        """The palette in use."""
+        return self._palette
+
+    def paint(self, palette: str) -> None:
+        """Use this palette from the next image on; any thread may ask.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        if palette not in PALETTES:
+            raise ConfigError(f"no palette {palette!r}; there are {', '.join(PALETTES)}")
+        self._palette, self._table_bgr = palette, palette_bgr(palette)
 
     def __call__(self, *, visible: Image8, thermal: Image8) -> Image8:
         """(H, W, 3) or (H, W) visible and (H, W) thermal in, (H, W, 3) BGR out, a fresh array."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -15,6 +16,8 @@ from rtfusion.engines import ENGINES, Engine, EngineStatus, Tensor, available, o
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from tests import onnx_models
 
+HERE = ("openvino", "onnxruntime", *(["pytorch"] if importlib.util.find_spec("torch") else []))
+"""The engines that need no device."""
 TOLERANCE = 1e-5
 SIZE_PX = (24, 16)
 
@@ -31,7 +34,7 @@ def saved(folder: Path, model: onnx.ModelProto) -> Path:
     return path
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=HERE)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -121,7 +124,7 @@ def test_nothing_is_imported_before_an_engine_is_opened() -> None:
 
 def test_the_description_says_what_runs(name: str, tmp_path: Path) -> None:
     model = saved(tmp_path, onnx_models.average())
-    product = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}[name]
+    product = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "pytorch": "PyTorch"}[name]
     for threads, suffix in ((1, "1 thread"), (2, "2 threads")):
         engine = open_engine(name, model=model, size_px=SIZE_PX, threads=threads)
         assert re.fullmatch(rf"{product} \d+\.\d+\.\d+ CPU f32, {suffix}", engine.description)
@@ -150,12 +153,60 @@ def test_auto_takes_the_next_engine_and_says_so(tmp_path: Path, monkeypatch: pyt
 
 def test_available_names_versions_and_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    openvino, onnxruntime = available()
-    assert openvino.name == "openvino"
-    assert openvino.available
-    assert re.match(r"\d+\.", openvino.version or "")
-    assert onnxruntime == EngineStatus(name="onnxruntime", version=None, install="pip install 'rtfusion[onnxruntime]'")
-    assert not onnxruntime.available
+    found = {status.name: status for status in available()}
+    assert tuple(found) == ENGINES
+    assert found["openvino"].available
+    assert re.match(r"\d+\.", found["openvino"].version or "")
+    assert found["onnxruntime"] == EngineStatus(
+        name="onnxruntime", version=None, install="pip install 'rtfusion[onnxruntime]'"
+    )
+    for name in ("onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt", "tensorrt"):
+        assert not found[name].available
+
+
+def test_a_cpu_build_of_torch_is_no_engine_of_a_device() -> None:
+    torch = pytest.importorskip("torch")
+    found = {status.name: status for status in available()}
+    assert found["pytorch"].version == torch.__version__
+    assert found["pytorch:cuda"].available == (torch.version.cuda is not None)
+
+
+def test_providers_that_this_onnx_runtime_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtfusion.engines.resolve", lambda name: name)
+    for device, provider in (("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")):
+        with pytest.raises(EngineUnavailable, match=f"has no {provider} .*onnxruntime-gpu"):
+            open_engine(f"onnxruntime:{device}", model=saved(tmp_path, onnx_models.average()), size_px=SIZE_PX)
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_provider_that_does_not_start_is_not_replaced_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    import onnxruntime
+
+    class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+        """Of a build with providers: takes their names, and runs on the CPU."""
+
+        def __init__(self, path: str, options: object, *, providers: list[str]) -> None:
+            assert providers == ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+            self.asked = providers
+            super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return self.asked if starts else ["CPUExecutionProvider"]
+
+    monkeypatch.setattr("rtfusion.engines.resolve", lambda name: name)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    model = saved(tmp_path, onnx_models.average())
+    if not starts:
+        with pytest.raises(EngineError, match="fell back to CPUExecutionProvider"):
+            open_engine("onnxruntime:tensorrt", model=model, size_px=SIZE_PX)
+        return
+    engine = open_engine("onnxruntime:tensorrt", model=model, size_px=SIZE_PX)
+    assert engine.name == "onnxruntime:tensorrt"
+    assert re.fullmatch(r"ONNX Runtime \d+\.\d+\.\d+ Tensorrt f32", engine.description)
+    engine.close()
 
 
 # --- what is missing or wrong ---
@@ -178,8 +229,8 @@ def test_an_engine_that_is_installed_but_broken(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_engine_of_another_name() -> None:
-    with pytest.raises(ConfigError, match="no engine 'tensorrt'; there are auto, openvino, onnxruntime"):
-        resolve("tensorrt")
+    with pytest.raises(ConfigError, match="no engine 'tensorflow'; there are auto, openvino, onnxruntime"):
+        resolve("tensorflow")
 
 
 def test_a_precision_of_another_name(name: str, tmp_path: Path) -> None:

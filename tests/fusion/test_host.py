@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
 from rtfusion.thermal import GainControl
 from rtfusion.types import Band, FramePair, Image
+from tests import onnx_models
 from tests.support import MS, make_frame
 
 
@@ -144,3 +148,25 @@ def test_stages_are_timed() -> None:
     stages = telemetry.snapshot()["stages_ms"]
     assert {"tone", "register", "fuse", "compose"} <= set(stages)
     assert all(stages[stage]["count"] == 3 for stage in ("tone", "register", "fuse", "compose"))
+
+
+@pytest.mark.parametrize("name", ["average", "maximum", "learned"])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_no_frame_allocates_an_image(name: str, calibrated: bool, tmp_path: Path) -> None:
+    options: dict[str, object] = {}
+    if name == "learned":
+        options = {"model": onnx_models.write(tmp_path / "model.onnx", onnx_models.average()), "threads": 1}
+    fuse = fuser(name, calibration=shifted(30.0) if calibrated else None, **options)
+    rng = np.random.default_rng(0)
+    pair = pair_of(
+        rng.integers(0, 256, (480, 640, 3)).astype(np.uint8), rng.integers(0, 256, (480, 640)).astype(np.uint8)
+    )
+    for _ in range(3):
+        fuse(pair)
+    tracemalloc.start()
+    for _ in range(3):
+        fuse(pair)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    fuse.close()
+    assert peak_bytes < (480 * 640 if name == "learned" else 480 * 640 * 1.1)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from rtfusion.engines import ENGINES
+from rtfusion.engines import AUTO
 from rtfusion.errors import ConfigError, EngineUnavailable, ModelError
 from rtfusion.fusion import Overlay, open_method
 from rtfusion.fusion.learned import LearnedLuminance
@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "model.onnx"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", AUTO)
 def test_gray_levels_in_and_out(path: Path, engine: str) -> None:
     fuse = learned(path, onnx_models.average(), engine=engine)
     frames = pair()
@@ -59,7 +59,7 @@ def test_what_leaves_the_range_is_cut_off(path: Path) -> None:
     fuse.close()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", AUTO)
 @pytest.mark.parametrize(("height_px", "width_px"), [(48, 64), (45, 62), (41, 63), (3, 2), (1, 1)])
 def test_pads_to_the_stride_by_repeating_the_edge(path: Path, engine: str, height_px: int, width_px: int) -> None:
     fuse = learned(path, onnx_models.stride_4(), engine=engine, stride=4)

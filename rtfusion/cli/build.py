@@ -1,0 +1,82 @@
+"""``rtfusion build``: make the engine of a model for this GPU."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rtfusion.cli.options import Debug
+
+HELP = """Build the TensorRT engine of a model for this GPU, ahead of the first run.
+
+  rtfusion build --model student.onnx --size 640x480
+
+A build takes minutes. The engine is kept in ~/.cache/rtfusion/engines under a key of everything that can change it, checked
+with a golden input, and found there by every run with [bold]--engine tensorrt[/bold]. Without a build, the first run does it."""
+
+
+def build(
+    *,
+    model: Annotated[Path, typer.Option(metavar="FILE", help="Model file (ONNX).")],
+    size: Annotated[
+        list[str], typer.Option(metavar="WxH", help="Size of the visible images, such as 640x480 (repeatable).")
+    ],
+    via: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="onnx, TensorRT's own parser, or torch, torch_tensorrt; both end in one engine."
+        ),
+    ] = "onnx",
+    force: Annotated[bool, typer.Option("--force", help="Build anew what is there already.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Build for every size."""
+    from rtfusion.cli.console import say
+    from rtfusion.cuda.device import Device
+    from rtfusion.engines import resolve
+    from rtfusion.engines.tensorrt import build as build_engine
+    from rtfusion.models import read_spec
+
+    sizes_px = [_size_px(text) for text in size]
+    stride = read_spec(model).stride
+    resolve("tensorrt")
+    device = Device()
+    try:
+        for width, height in sizes_px:
+            padded_px = width + -width % stride, height + -height % stride
+            network = build_engine(
+                model=model, size_px=padded_px, device=device, via=via, force=force, progress=_Progress()
+            )
+            device.call(network.close)
+            say(f"{network.description} is ready for {width}x{height} on {device.description}")
+    finally:
+        device.close()
+
+
+class _Progress:
+    """One line per phase, and where a person looks, the share of it that is done."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def __call__(self, phase: str, step: int, steps: int) -> None:
+        if sys.stderr.isatty():
+            share = 100 * step // max(1, steps)
+            sys.stderr.write(f"\r{phase[:60]:60} {share:3d} %" + ("\n" if step >= steps else ""))
+            sys.stderr.flush()
+        elif phase != self._phase:
+            sys.stderr.write(f"{phase}\n")
+        self._phase = phase
+
+
+def _size_px(text: str) -> tuple[int, int]:
+    """(width, height) of ``640x480``."""
+    from rtfusion.errors import ConfigError
+
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ConfigError(f"--size is {text!r}; expected WIDTHxHEIGHT in pixels, such as 640x480")
+    return int(width), int(height)

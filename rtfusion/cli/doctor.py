@@ -1,0 +1,52 @@
+"""``rtfusion doctor``: what works on this machine, and how fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rtfusion.cli.options import Debug
+
+HELP = """Check what works on this machine and how fast it is, and write a report to attach to a bug.
+
+  rtfusion doctor --model student.onnx
+
+Every engine is held against the others on one golden input, the kernels of the GPU against their twin, and the fusers are
+measured for ten seconds. The exit code is 0 if nothing is broken; what is only not installed does not count."""
+EXIT_BROKEN = 4
+
+
+def doctor(
+    *,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Model file (ONNX) to check the engines with.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="How long to measure.")] = 10.0,
+    report: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the report.")] = Path(
+        "rtfusion-doctor.json"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Examine, print each finding as it comes, write the report."""
+    import json
+
+    from rich.markup import escape
+
+    from rtfusion.cli.console import say, show
+    from rtfusion.doctor import Examination, examine
+    from rtfusion.doctor import report as report_of
+    from rtfusion.errors import ConfigError
+
+    if not report.resolve().parent.is_dir() or report.is_dir():
+        raise ConfigError(f"cannot write the report to {report}: name a file in a folder that exists, with --report")
+    marks = {"good": "[green]✓[/green]", "note": "[yellow]-[/yellow]", "bad": "[red]✗[/red]"}
+    findings = []
+    for finding in examine(Examination(model=model, seconds=seconds)):
+        findings.append(finding)
+        show(f"{marks[finding.state]} [bold]{escape(finding.name)}[/bold]  {escape(finding.text)}")
+    report.write_text(json.dumps(report_of(findings), indent=1) + "\n", encoding="utf-8")
+    say(f"the report is in {report}")
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(EXIT_BROKEN)

@@ -1,0 +1,375 @@
+"""TensorRT: networks built on this device, for this device, kept in the store, checked with a golden input when loaded.
+
+Networks are strongly typed: the precision is the model file's, so that one way of building serves TensorRT 10 and 11.
+A build goes through TensorRT's own ONNX parser, or through torch_tensorrt; both end in one raw engine that needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtfusion.cuda.device import SETUP_TIMEOUT_S, Device
+from rtfusion.engines.base import Shape, Tensor, check_inputs, image_shape
+from rtfusion.engines.parity import check, golden_inputs
+from rtfusion.engines.store import EngineStore, Stored
+from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from rtfusion.models import read_spec
+from rtfusion.models.spec import IMAGE_INPUTS
+
+ARITHMETIC = "tf32"
+"""What float32 layers are computed in where the device has it."""
+WORKSPACE_BYTES = 1 << 30
+VIAS = ("onnx", "torch")
+L4T = Path("/etc/nv_tegra_release")
+Progress = Callable[[str, int, int], None]
+"""Called with the phase of a build, the step and the number of steps."""
+_logger = logging.getLogger(__name__)
+
+
+class TensorRtNetwork:
+    """An engine and its one execution context (`rtfusion.engines.base.DeviceNetwork`).
+
+    Raises:
+        EngineError: it is for another device or version, or does not fit into memory.
+    """
+
+    capturable = True
+
+    def __init__(self, plan: bytes, *, size_px: tuple[int, int]) -> None:
+        trt = _tensorrt()
+        self._runtime = trt.Runtime(_trt_logger(trt))
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise EngineError("it was built for another device or version of TensorRT")
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineError("there is no room for it on the device")
+        self._size_px = size_px
+        self.shapes, self._output = self._interface(trt)
+        self.description = f"TensorRT {trt.__version__}"
+
+    def bind(self, addresses: Mapping[str, int]) -> None:
+        """Say where inputs and output stand."""
+        inputs = {name: address for name, address in addresses.items() if name in self.shapes}
+        outputs = [address for name, address in addresses.items() if name not in self.shapes]
+        if inputs.keys() != self.shapes.keys() or len(outputs) != 1:
+            raise EngineError(
+                f"bound {', '.join(addresses)}; the network has {', '.join([*self.shapes, self._output])}"
+            )
+        for name, shape in self.shapes.items():
+            if not self._context.set_input_shape(name, shape):
+                raise EngineError(f"TensorRT refuses the shape {shape} of {name}")
+        for name, address in {**inputs, self._output: outputs[0]}.items():
+            if not self._context.set_tensor_address(name, address):
+                raise EngineError(f"TensorRT refuses the address of {name}")
+
+    def enqueue(self, stream: int) -> None:
+        """Put one run on a CUDA stream."""
+        if self._context is None:
+            raise EngineError("the TensorRT network is closed; open it anew")
+        if not self._context.execute_async_v3(stream):
+            raise EngineError("TensorRT refused to run; what it said stands in the log above")
+
+    def close(self) -> None:
+        """Release the network; may be called twice."""
+        self._context = self._engine = self._runtime = None
+
+    def _interface(self, trt: Any) -> tuple[dict[str, Shape], str]:
+        """The shape of every input, and the name of the output."""
+        shapes: dict[str, Shape] = {}
+        outputs = []
+        for index in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(index)
+            if self._engine.get_tensor_dtype(name) != trt.float32:
+                raise EngineError(f"{name} is {self._engine.get_tensor_dtype(name)}; expected float32")
+            if self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT:
+                outputs.append(name)
+            else:
+                declared = tuple(self._engine.get_tensor_shape(name))
+                shapes[name] = image_shape(self._size_px) if name in IMAGE_INPUTS else declared
+        # torch_tensorrt names it output0
+        if not set(IMAGE_INPUTS) <= shapes.keys() or len(outputs) != 1:
+            raise EngineError(f"it has the inputs {', '.join(shapes)} and the outputs {', '.join(outputs)}")
+        return shapes, outputs[0]
+
+
+class TensorRtEngine:
+    """A network with inputs and output in host memory: for the golden check, for parity, and for the fuser of the host."""
+
+    name = "tensorrt"
+
+    def __init__(self, *, model: Path, size_px: tuple[int, int], precision: str, device: Device | None = None) -> None:
+        if precision != "f32":
+            raise ConfigError(f"no precision {precision!r} in TensorRT, which computes as the model file says; use f32")
+        self._device = device or Device()
+        self._owns_device = device is None
+        self._runner: _Runner | None = None
+        try:
+            network = open_stored(model=model, size_px=size_px, device=self._device)
+            self._runner = _Runner(self._device, network, size_px=size_px)
+        except BaseException:
+            self.close()
+            raise
+        self.description = f"{network.description} on {self._device.description}"
+
+    def run(self, *, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Fuse once; see `Engine`."""
+        if self._runner is None:
+            raise EngineError("the TensorRT engine is closed; open it anew")
+        return self._runner.run(inputs)
+
+    def close(self) -> None:
+        """Release the network and the device; may be called twice."""
+        if self._runner is not None:
+            self._runner.close(with_network=True)
+            self._runner = None
+        if self._owns_device:
+            self._device.close()
+
+
+def open_stored(
+    *, model: Path, size_px: tuple[int, int], device: Device, store: EngineStore | None = None
+) -> TensorRtNetwork:
+    """The network of a model for images of one size, from the store, or built now, which takes minutes.
+
+    Raises:
+        EngineError: it cannot be built, or what was built does not give what it should.
+    """
+    return build(model=model, size_px=size_px, device=device, store=store)
+
+
+def build(
+    *,
+    model: Path,
+    size_px: tuple[int, int],
+    device: Device,
+    store: EngineStore | None = None,
+    via: str = "onnx",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> TensorRtNetwork:
+    """As `open_stored`; ``via`` is one of `VIAS`, ``force`` builds anew, ``progress`` is told how a build goes on."""
+    if via not in VIAS:
+        raise ConfigError(f"no way {via!r} to build; there are {', '.join(VIAS)}")
+    store = store or EngineStore()
+    parts = key_parts(model, size_px=size_px, device=device, via=via)
+    with store.locked(parts):
+        stored = None if force else store.get(parts)
+        if stored is not None:
+            try:
+                return _checked(stored, model=model, size_px=size_px, device=device)
+            except EngineError as error:
+                store.drop(parts, reason=str(error))
+        _logger.info("building %s for %dx%d images through %s; this takes minutes", model, *size_px, via)
+        started_s = time.monotonic()
+        make = _build_from_onnx if via == "onnx" else _build_through_torch
+        stored = Stored(plan=make(model, size_px, progress), golden=_golden(model, size_px))
+        try:
+            network = _checked(stored, model=model, size_px=size_px, device=device)
+        except EngineError as error:
+            raise EngineError(f"{model} was built, but {error}") from error
+        build_s = time.monotonic() - started_s
+        path = store.put(parts, stored, build_s=build_s)
+        _logger.info("built in %.0f s: %s (%.1f MB)", build_s, path, len(stored.plan) / 1e6)
+        return network
+
+
+def key_parts(model: Path, *, size_px: tuple[int, int], device: Device, via: str) -> dict[str, str]:
+    """Everything that can change an engine."""
+    trt = _tensorrt()
+    return {
+        **device.identity,
+        "model": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "size": f"{size_px[0]}x{size_px[1]}",
+        "tensorrt": str(trt.__version__),
+        "torch_tensorrt": _torch_tensorrt().__version__ if via == "torch" else "",
+        "l4t": L4T.read_text(encoding="utf-8").strip() if L4T.exists() else "",
+        "flags": f"strongly typed, {WORKSPACE_BYTES} bytes of workspace, {via}",
+    }
+
+
+def _checked(stored: Stored, *, model: Path, size_px: tuple[int, int], device: Device) -> TensorRtNetwork:
+    """The network of an entry, after it gave for the golden input what it has to."""
+    network = TensorRtNetwork(stored.plan, size_px=size_px)
+    runner = _Runner(device, network, size_px=size_px)
+    try:
+        got = runner.run(golden_inputs(read_spec(model), size_px=size_px))
+        check(got, stored.golden, arithmetic=ARITHMETIC)
+    except BaseException:
+        runner.close(with_network=True)
+        raise
+    runner.close(with_network=False)
+    return network
+
+
+def _golden(model: Path, size_px: tuple[int, int]) -> Tensor:
+    """What a CPU engine gives for the golden input."""
+    from rtfusion.engines import open_engine
+
+    engine = open_engine("auto", model=model, size_px=size_px)
+    try:
+        return engine.run(inputs=golden_inputs(read_spec(model), size_px=size_px)).copy()
+    finally:
+        engine.close()
+
+
+class _Runner:
+    """Runs a network from arrays to an array, one step after the other."""
+
+    def __init__(self, device: Device, network: TensorRtNetwork, *, size_px: tuple[int, int]) -> None:
+        self._device, self._network = device, network
+        self._output = np.zeros(image_shape(size_px), np.float32)
+        self._allocations: dict[str, Any] = {}
+        self._stream: Any = None
+        device.call(self._open, timeout_s=SETUP_TIMEOUT_S)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        check_inputs(inputs, shapes=self._network.shapes)
+        self._device.call(self._run, inputs, timeout_s=SETUP_TIMEOUT_S)  # the first run may load kernels
+        return self._output
+
+    def close(self, *, with_network: bool) -> None:
+        self._device.call(self._free, with_network)
+
+    def _open(self) -> None:
+        cuda = self._device.cuda
+        self._stream = cuda.Stream(1)
+        sizes = {name: int(np.prod(shape)) * 4 for name, shape in self._network.shapes.items()}
+        for name, size_bytes in {**sizes, "": self._output.nbytes}.items():
+            self._allocations[name] = cuda.mem_alloc(size_bytes)
+        self._network.bind({name: int(allocation) for name, allocation in self._allocations.items()})
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> None:
+        cuda = self._device.cuda
+        for name, array in inputs.items():
+            cuda.memcpy_htod(self._allocations[name], array)
+        cuda.Context.synchronize()  # the copy may be on its way still, and the stream does not wait for it
+        self._network.enqueue(self._stream.handle)
+        self._stream.synchronize()
+        cuda.memcpy_dtoh(self._output, self._allocations[""])
+
+    def _free(self, with_network: bool) -> None:
+        if with_network:
+            self._network.close()
+        for allocation in self._allocations.values():
+            allocation.free()
+        self._allocations.clear()
+        self._stream = None
+
+
+# --- building ---
+
+
+def _build_from_onnx(model: Path, size_px: tuple[int, int], progress: Progress | None) -> bytes:
+    trt = _tensorrt()
+    logger = _trt_logger(trt)
+    builder = trt.Builder(logger)
+    # of no effect in TensorRT 11, where every network is strongly typed
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model.read_bytes()):
+        errors = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        raise ModelError(f"TensorRT cannot read {model}: {errors or 'no reason given'}")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    if progress is not None:
+        config.progress_monitor = _monitor(trt, progress)
+    profile = builder.create_optimization_profile()
+    shape = image_shape(size_px)
+    for name in IMAGE_INPUTS:
+        profile.set_shape(name, shape, shape, shape)
+    config.add_optimization_profile(profile)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"TensorRT failed to build {model}; what it said stands in the log above")
+    return bytes(plan)
+
+
+def _build_through_torch(model: Path, size_px: tuple[int, int], progress: Progress | None) -> bytes:
+    """The same file as an exported program, and that as one raw engine; every operator has to convert."""
+    torch_tensorrt = _torch_tensorrt()
+    import torch
+
+    from rtfusion.engines import pytorch
+
+    module = pytorch.load(model, device="cuda", precision="f32")
+    shapes = pytorch.input_shapes(module.declared, model=model, size_px=size_px)
+    inputs = {name: torch.zeros(shape, device="cuda") for name, shape in shapes.items()}
+    try:
+        with torch.inference_mode():
+            exported = torch.export.export(module, (), kwargs=inputs)
+        plan = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
+            exported,
+            arg_inputs=[],
+            kwarg_inputs={name: torch_tensorrt.Input(shape, dtype=torch.float32) for name, shape in shapes.items()},
+            workspace_size=WORKSPACE_BYTES,
+            require_full_compilation=True,
+        )
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        raise EngineError(f"torch_tensorrt failed to build {model}: {error}") from error
+    return bytes(plan)
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # TensorRT has no types
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+            progress(phase_name, 0, num_steps)
+
+        def phase_finish(self, phase_name: str) -> None:
+            steps = self._steps.pop(phase_name, 0)
+            progress(phase_name, steps, steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            progress(phase_name, step, self._steps.get(phase_name, 0))
+            return True  # go on
+
+    return Monitor()
+
+
+def _trt_logger(trt: Any) -> Any:
+    levels = {
+        trt.ILogger.INTERNAL_ERROR: logging.ERROR,
+        trt.ILogger.ERROR: logging.ERROR,
+        trt.ILogger.WARNING: logging.WARNING,
+    }
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # TensorRT has no types
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            _logger.log(levels.get(severity, logging.DEBUG), "TensorRT: %s", message)
+
+    return Logger()
+
+
+def _tensorrt() -> Any:
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"TensorRT does not load ({error}); on a Jetson it comes with JetPack, elsewhere run pip install tensorrt"
+        ) from error
+    return tensorrt
+
+
+def _torch_tensorrt() -> Any:
+    try:
+        import torch_tensorrt
+    except Exception as error:  # a bare one, where TensorRT's library is missing
+        raise EngineUnavailable(
+            f"torch_tensorrt does not load ({error}); run pip install 'rtfusion[tensorrt]', or build with --via onnx"
+        ) from error
+    return torch_tensorrt

@@ -1,0 +1,241 @@
+"""TensorRT as it is documented, in versions 10 and 11: what one of them has not is an AttributeError here too.
+
+An "engine" is the ONNX file it was made of, run by onnx's own evaluator on the streams of the fake CUDA device.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from tests.cuda import fake
+
+MAGIC = b"FAKE-TENSORRT-PLAN"
+PHASES = ("Parsing", "Building", "Timing")
+
+
+class Logger:
+    """ILogger: to be derived from, with its own __init__ called."""
+
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+    def __init__(self) -> None:
+        self.made = True
+
+
+class ProgressMonitor:
+    def __init__(self) -> None:
+        self.made = True
+
+
+class TensorRt:
+    """Stands for the module tensorrt of one version, on one device."""
+
+    ILogger, IProgressMonitor = Logger, ProgressMonitor
+    float32 = "float32"
+    TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
+    MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
+
+    def __init__(self, cuda: fake.FakeCuda, version: str, *, gpu: str = "Fake GPU") -> None:
+        self.__version__ = version
+        self.cuda = cuda
+        self.gpu = gpu
+        self.major = int(version.split(".", maxsplit=1)[0])
+        self.refuses_enqueue = False
+        self.wrong_by = 0.0
+        self.output_name = "fused_y"
+        self.built = 0
+        self.contexts = 0
+        self.no_room = False
+        self.fails_to_build = False
+        # kept in 11 for compatibility, and ignored there
+        self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1 if self.major == 10 else 0)
+        flags = {"TF32": 0, "FP16": 1, "INT8": 2} if self.major == 10 else {"TF32": 0}
+        self.BuilderFlag = SimpleNamespace(**flags)
+
+    def _said(self, logger: Logger, severity: int, message: str) -> None:
+        assert logger.made, "ILogger.__init__ was not called"
+        logger.log(severity, message)  # type: ignore[attr-defined]
+
+    # -- building --
+
+    def Builder(self, logger: Logger) -> Builder:  # noqa: N802
+        return Builder(self, logger)
+
+    def OnnxParser(self, network: Network, logger: Logger) -> Parser:  # noqa: N802
+        return Parser(network)
+
+    # -- running --
+
+    def Runtime(self, logger: Logger) -> Runtime:  # noqa: N802
+        return Runtime(self, logger)
+
+
+class Builder:
+    def __init__(self, trt: TensorRt, logger: Logger) -> None:
+        self._trt, self._logger = trt, logger
+
+    def create_network(self, flags: int) -> Network:
+        assert self._trt.major >= 11 or flags == 1 << 1, "weakly typed"
+        return Network()
+
+    def create_builder_config(self) -> Config:
+        return Config()
+
+    def create_optimization_profile(self) -> Profile:
+        return Profile()
+
+    def build_serialized_network(self, network: Network, config: Config) -> memoryview | None:
+        assert network.model is not None
+        assert config.pools["workspace"] > 0
+        (profile,) = config.profiles
+        assert profile.shapes.keys() == {"visible_y", "thermal"}
+        monitor = config.progress_monitor
+        for phase in PHASES if monitor is not None else ():
+            monitor.phase_start(phase, None, 2)
+            assert all(monitor.step_complete(phase, step) for step in range(2))
+            monitor.phase_finish(phase)
+        self._trt.built += 1
+        if self._trt.fails_to_build:
+            self._trt._said(self._logger, Logger.ERROR, "no implementation for node 7")
+            return None
+        about = {"version": self._trt.__version__, "gpu": self._trt.gpu, "shape": profile.shapes["thermal"]}
+        return memoryview(MAGIC + json.dumps(about).encode() + b"\n" + network.model)
+
+
+class Network:
+    model: bytes | None = None
+
+
+class Config:
+    """Refuses what it has not: no fp16 or int8 flags, no calibrator."""
+
+    __slots__ = ("pools", "profiles", "progress_monitor")
+
+    def __init__(self) -> None:
+        self.pools: dict[str, int] = {}
+        self.profiles: list[Profile] = []
+        self.progress_monitor: Any = None
+
+    def set_memory_pool_limit(self, pool: str, size_bytes: int) -> None:
+        self.pools[pool] = size_bytes
+
+    def add_optimization_profile(self, profile: Profile) -> int:
+        self.profiles.append(profile)
+        return 0
+
+
+class Profile:
+    def __init__(self) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def set_shape(self, name: str, least: Any, best: Any, most: Any) -> None:
+        assert tuple(least) == tuple(best) == tuple(most)
+        self.shapes[name] = tuple(best)
+
+
+class Parser:
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._errors: list[str] = []
+        self.num_errors = 0
+
+    def parse(self, model: bytes) -> bool:
+        graph = onnx.load_model_from_string(model).graph
+        zeros = {node.input[2] for node in graph.node if node.op_type == "QuantizeLinear"}
+        shifted = [one for one in graph.initializer if one.name in zeros and onnx.numpy_helper.to_array(one).any()]
+        self._errors = ["no importer registered for op: Fuse" for node in graph.node if node.op_type == "Fuse"]
+        self._errors += ["TRT only supports symmetric quantization - zeroPt must be all zeros" for _ in shifted]
+        self.num_errors = len(self._errors)
+        self._network.model = model
+        return not self._errors
+
+    def get_error(self, index: int) -> SimpleNamespace:
+        return SimpleNamespace(desc=lambda: self._errors[index])
+
+
+class Runtime:
+    def __init__(self, trt: TensorRt, logger: Logger) -> None:
+        self._trt, self._logger = trt, logger
+
+    def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
+        if not plan.startswith(MAGIC):
+            self._trt._said(self._logger, Logger.ERROR, "magicTag does not match")
+            return None
+        about, model = plan[len(MAGIC) :].split(b"\n", 1)
+        told = json.loads(about)
+        if (told["version"], told["gpu"]) != (self._trt.__version__, self._trt.gpu):
+            self._trt._said(self._logger, Logger.ERROR, f"engine of {told['gpu']} {told['version']}")
+            return None
+        return Engine(self._trt, model, tuple(told["shape"]))
+
+
+class Engine:
+    def __init__(self, trt: TensorRt, model: bytes, shape: tuple[int, ...]) -> None:
+        self._trt = trt
+        self.evaluator = ReferenceEvaluator(onnx.load_model_from_string(model))
+        self.shapes = {
+            port.name: shape if port.name in ("visible_y", "thermal") else (1, 1, 1, 1)
+            for port in self.evaluator.proto_.graph.input
+        }
+        self._names = [*self.shapes, trt.output_name]
+        self.output_shape = shape
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._names)
+
+    def get_tensor_name(self, index: int) -> str:
+        return self._names[index]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "in" if name in self.shapes else "out"
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return "float32"
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.shapes.get(name, self.output_shape)
+
+    def create_execution_context(self) -> ExecutionContext | None:
+        self._trt.contexts += 1
+        return None if self._trt.no_room else ExecutionContext(self._trt, self)
+
+
+class ExecutionContext:
+    def __init__(self, trt: TensorRt, engine: Engine) -> None:
+        self._trt, self._engine = trt, engine
+        self._addresses: dict[str, int] = {}
+        self._set: set[str] = set()
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self._set.add(name)
+        return tuple(shape) == self._engine.shapes[name]
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        assert name in self._engine._names
+        self._addresses[name] = address
+        return address % 256 == 0
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        self._trt.cuda.own()  # a context is of one thread
+        assert self._set == self._engine.shapes.keys()
+        assert self._addresses.keys() == set(self._engine._names)
+        if self._trt.refuses_enqueue:
+            return False
+        addresses = dict(self._addresses)
+        self._trt.cuda.streams[stream_handle].put("network", lambda: self._run(addresses))
+        return True
+
+    def _run(self, addresses: dict[str, int]) -> None:
+        feeds = {
+            name: fake.floats(addresses[name], int(np.prod(shape))).reshape(shape).copy()
+            for name, shape in self._engine.shapes.items()
+        }
+        (result,) = self._engine.evaluator.run(None, feeds)
+        fake.floats(addresses[self._trt.output_name], result.size)[:] = result.ravel() + self._trt.wrong_by

@@ -1,0 +1,227 @@
+"""Changes while frames flow: none is lost, and each is made by one model and one calibration."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtfusion.errors import CalibrationError, ConfigError, ModelError
+from rtfusion.fusion import open_method
+from rtfusion.fusion.buffers import Pool
+from rtfusion.fusion.host import HostFuser
+from rtfusion.pairing import Pairer
+from rtfusion.pipeline import Pipeline
+from rtfusion.registration import Calibration
+from rtfusion.telemetry import Telemetry
+from rtfusion.thermal import GainControl
+from rtfusion.types import Band, FramePair
+from tests import onnx_models
+from tests.support import MS, CollectingSink, ScriptedSource, make_frame, stream
+
+VISIBLE, THERMAL = 200, 100
+"""Gray levels of the two pictures: what `dial` makes of them tells where it stood."""
+
+
+def pair(sequence: int = 0, *, height_px: int = 48) -> FramePair:
+    return FramePair(
+        visible=make_frame(Band.VISIBLE, sequence * 33 * MS, image=np.full((height_px, 64, 3), VISIBLE, np.uint8)),
+        thermal=make_frame(Band.THERMAL, sequence * 33 * MS, image=np.full((height_px, 64), THERMAL, np.uint8)),
+        sequence=sequence,
+    )
+
+
+def shifted(dx: float) -> Calibration:
+    return Calibration.from_homography(
+        visible_from_thermal_px=np.array([[1.0, 0.0, dx], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+        visible_size_px=(64, 48),
+        thermal_size_px=(64, 48),
+    )
+
+
+def dial(path: Path) -> Path:
+    return onnx_models.write(path, onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
+
+
+def thermal_only(path: Path) -> Path:
+    return onnx_models.write(path, onnx_models.affine(visible=0, thermal=1))
+
+
+def fuser_of(model: Path | None) -> HostFuser:
+    name = "average" if model is None else "learned"
+    return HostFuser(
+        name=name,
+        method=open_method(name, still=False, model=model, threads=1),
+        gain=GainControl(),
+        calibration=None,
+        grid="visible",
+        telemetry=Telemetry(),
+    )
+
+
+@pytest.fixture
+def fuse(tmp_path: Path) -> Iterator[HostFuser]:
+    opened = fuser_of(dial(tmp_path / "dial.onnx"))
+    yield opened
+    opened.close()
+
+
+def level(fuse: HostFuser) -> int:
+    image = fuse(pair()).image
+    assert (image == image[0, 0, 0]).all()
+    return int(image[0, 0, 0])
+
+
+def test_a_dial_turns_between_two_frames(fuse: HostFuser) -> None:
+    assert fuse.scalars == {"enhance": 0.25}
+    assert level(fuse) == 175
+    fuse.change(enhance=1.0)
+    assert level(fuse) == THERMAL
+    assert fuse.scalars == {"enhance": 1.0}
+
+
+def test_another_model_takes_over_with_the_dials_that_it_has(fuse: HostFuser, tmp_path: Path) -> None:
+    fuse.change(enhance=1.0)
+    before = fuse(pair())
+    fuse.change(model=thermal_only(tmp_path / "thermal.onnx"))
+    after = fuse(pair())
+    assert before.model_id != after.model_id
+    assert (after.image == THERMAL).all()
+    assert fuse.scalars == {}
+    fuse.change(model=tmp_path / "dial.onnx", enhance=0.0)
+    assert level(fuse) == VISIBLE
+
+
+def test_a_dial_turned_before_the_new_model_ran_is_the_new_models(fuse: HostFuser, tmp_path: Path) -> None:
+    level(fuse)
+    fuse.change(model=dial(tmp_path / "other.onnx"))
+    fuse.change(enhance=0.5)
+    assert level(fuse) == 150
+
+
+def test_what_cannot_be_done_changes_nothing(fuse: HostFuser, tmp_path: Path) -> None:
+    kept = level(fuse)
+    with pytest.raises(ConfigError, match="did you mean enhance"):
+        fuse.change(enhanse=1.0)
+    with pytest.raises(ConfigError, match=r"enhance is 1\.5"):
+        fuse.change(enhance=1.5)
+    with pytest.raises(ModelError, match="No such file"):
+        fuse.change(model=tmp_path / "gone.onnx", enhance=1.0, calibration=shifted(3))
+    other_cameras = Calibration.from_homography(
+        visible_from_thermal_px=np.eye(3), visible_size_px=(100, 48), thermal_size_px=(64, 48)
+    )
+    with pytest.raises(CalibrationError, match="another aspect"):
+        fuse.change(calibration=other_cameras, enhance=1.0)
+    assert level(fuse) == kept
+    assert fuse.calibration is None
+
+
+def test_a_fuser_without_a_model_has_no_dials() -> None:
+    fuse = fuser_of(None)
+    assert fuse.scalars == {}
+    with pytest.raises(ConfigError, match="the fuser is average, which has no model"):
+        fuse.change(enhance=0.5)
+
+
+def test_the_engine_is_open_before_the_first_frame(fuse: HostFuser) -> None:
+    fuse.prepare(visible_size_px=(64, 48), thermal_size_px=(32, 24))
+    assert fuse.engine is not None
+    assert level(fuse) == 175
+
+
+def test_another_calibration_is_used_from_the_next_frame_on() -> None:
+    fuse = fuser_of(None)
+    fuse.prepare(visible_size_px=(64, 48), thermal_size_px=(64, 48))
+    assert fuse(pair()).calibration_id is None
+    fuse.change(calibration=shifted(30.0))
+    frame = fuse(pair())
+    assert frame.calibration_id == shifted(30.0).id
+    assert (frame.image[:, :29] == VISIBLE).all()
+    assert fuse.calibration is not None
+
+
+def test_a_calibration_made_ready_for_a_size_that_is_gone_is_made_again() -> None:
+    fuse = fuser_of(None)
+    fuse(pair())
+    fuse.change(calibration=shifted(30.0))
+    assert fuse(pair(height_px=48)).image.shape == (48, 64, 3)
+
+
+def test_a_change_after_the_end_leaves_no_engine_open(fuse: HostFuser, tmp_path: Path) -> None:
+    level(fuse)
+    fuse.close()
+    fuse.change(model=thermal_only(tmp_path / "thermal.onnx"))
+    assert fuse._next_method is None
+
+
+def test_changes_from_another_thread_lose_no_frame_and_mix_none(fuse: HostFuser, tmp_path: Path) -> None:
+    models = [tmp_path / "dial.onnx", thermal_only(tmp_path / "thermal.onnx")]
+    stop = threading.Event()
+    broken: list[BaseException] = []
+
+    def turn() -> None:
+        step = 0
+        try:
+            while not stop.is_set():
+                fuse.change(model=models[step % 2], calibration=shifted(float(step % 3)))
+                if fuse.scalars:
+                    fuse.change(enhance=float(step % 4 == 0))
+                step += 1
+        except BaseException as error:  # noqa: BLE001 - looked at below
+            broken.append(error)
+
+    level(fuse)
+    thread = threading.Thread(target=turn)
+    thread.start()
+    levels: set[int] = set()
+    for sequence in range(150):
+        frame = fuse(pair(sequence))
+        assert frame.sequence == sequence
+        inner = frame.image[:, 40:]  # every calibration sees it whole
+        assert (inner == inner[0, 0, 0]).all()
+        levels.add(int(inner[0, 0, 0]))
+    stop.set()
+    thread.join(30)
+    assert broken == []
+    assert levels <= {VISIBLE, 175, THERMAL}
+
+
+def test_a_run_is_changed_through_its_pipeline(fuse: HostFuser) -> None:
+    sink = CollectingSink()
+    visible = stream(Band.VISIBLE, range(0, 300, 33))
+    steps = [*visible[:4], lambda: pipeline.change(enhance=1.0), *visible[4:]]
+    pipeline = Pipeline(
+        visible=ScriptedSource(Band.VISIBLE, steps),
+        thermal=ScriptedSource(Band.THERMAL, stream(Band.THERMAL, range(0, 300, 33))),
+        pairer=Pairer(live=False, rate_hz={Band.VISIBLE: 30.0, Band.THERMAL: 30.0}, thermal_delay_ns=0),
+        fuser=fuse,
+        sinks=[sink],
+        telemetry=Telemetry(),
+    )
+    assert pipeline.control.scalars == {"enhance": 0.25}
+    pipeline.run()
+    assert [frame.sequence for frame in sink.frames] == list(range(len(visible)))
+    assert pipeline.control.scalars == {"enhance": 1.0}
+
+
+def test_a_buffer_is_used_again_when_nobody_holds_it_or_a_view_of_it() -> None:
+    pool = Pool()
+    held = pool.take((4, 5))
+    other = pool.take((4, 5))
+    assert not np.shares_memory(held, other)
+    view, address = held[1:, 2:], held.ctypes.data
+    del held
+    assert pool.take((4, 5)).ctypes.data != address
+    del view, other
+    assert pool.take((4, 5)).ctypes.data == address
+
+
+def test_frames_that_are_held_keep_their_pixels(fuse: HostFuser) -> None:
+    frames = []
+    for enhance in (0.0, 0.5, 1.0):
+        fuse.change(enhance=enhance)
+        frames.append(fuse(pair()))
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [200, 150, 100]
