@@ -1,17 +1,20 @@
-"""Image quality of the classical fusers on TNO, beside published methods scored by the same definitions.
+"""Image quality of the classical fusers and of the shipped models, beside published methods scored by the same definitions.
 
 ::
 
-    python -m benchmarks.fusers --ir DIR --vis DIR [--json FILE]
+    python -m benchmarks.fusers --data DIR [--set NAME ...] [--json FILE]
 
-The mean rank is taken over eleven metrics among all rows (1 is best; every metric counts the same, higher is better in all).
-No single metric tells which picture a person would choose; a mean rank over many at least cannot be bought with one.
+``DIR`` holds the sets (``eval/tno/vi``, ``eval/tno/ir`` …). Published values exist for TNO. The mean rank is taken over eleven
+metrics among all rows of a set; beside it stand Nabf and the halo around hot targets, in which less is better and which
+are not ranked, since nobody publishes them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,81 +22,122 @@ import cv2
 import numpy as np
 
 from benchmarks import timing
-from rtfusion.fusion import Overlay, open_method
-from rtfusion.metrics import image_metrics
+from benchmarks.conditions import Conditions
+from benchmarks.methods import Method, select
+from benchmarks.quality import PUBLISHED, SUFFIXES
+from benchmarks.ranking import mean_ranks
+from rtfusion.errors import ConfigError, FusionError
+from rtfusion.metrics import halo, image_metrics
 from rtfusion.types import Image8
 
-FUSERS = ("pyramid", "average", "maximum")
-PUBLISHED = Path(__file__).with_name("published_tno.json")
+SETS = {"tno": "TNO", "roadscene": "RoadScene", "msrs": "MSRS", "vifb": "VIFB"}
+UNRANKED = ("Nabf", "halo")
 
 
-def main() -> None:
-    """Measure, print the table, and write the result file where one is asked for."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the tables, and write the result file where one is asked for; gives the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fusers", description=__doc__.splitlines()[0])
-    parser.add_argument("--ir", type=Path, required=True, help="folder of the 42 thermal images")
-    parser.add_argument("--vis", type=Path, required=True, help="folder of the 42 visible images")
-    parser.add_argument("--json", type=Path, help="result file to write")
-    arguments = parser.parse_args()
-    data = timing.result(
-        "fusers", settings={"set": _published()["set"]}, rows=measure(ir=arguments.ir, vis=arguments.vis)
-    )
-    print(table(data))
-    if arguments.json is not None:
-        timing.save(data, arguments.json)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the sets: eval/NAME/vi, ir")
+    parser.add_argument("--set", nargs="+", default=list(SETS), choices=SETS, metavar="NAME", help="default: all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="result file to write")
+    options = parser.parse_args(arguments)
+    conditions = Conditions()
+    try:
+        rows = [row for name in options.set for row in measure(options.data, name, methods=select())]
+    except FusionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    data = timing.result("fusers", settings={"sets": options.set}, rows=rows, conditions=conditions)
+    print("\n\n".join(set_table(data, name) for name in options.set))
+    if options.json is not None:
+        timing.save(data, options.json)
+    return 0
 
 
-def measure(*, ir: Path, vis: Path) -> list[dict[str, Any]]:
-    """Mean of every metric over all pairs, for every fuser."""
-    values: dict[str, list[list[float]]] = {name: [] for name in FUSERS}
-    names = _published()["metrics"]
-    for path in sorted(vis.iterdir()):
-        visible, thermal = _gray(path), _gray(ir / path.name)
-        for name in FUSERS:
-            method = open_method(name, still=True)
-            if isinstance(method, Overlay):
-                raise SystemExit(f"{name} paints; only luminance fusers are measured")
-            fused = method(visible_y=visible, thermal=thermal, timestamp_ns=0)
+def measure(data: Path, name: str, *, methods: Sequence[Method]) -> list[dict[str, Any]]:
+    """Mean and standard error of every metric over all pairs of a set, for every method.
+
+    Raises:
+        ConfigError: the set is not there.
+    """
+    values: dict[str, list[dict[str, float]]] = {method.name: [] for method in methods}
+    opened = {method.name: method.open_luminance(still=True) for method in methods}
+    for visible, thermal in _pairs(data / "eval" / name):
+        for case, fuse in opened.items():
+            fused = fuse(visible_y=visible, thermal=thermal, timestamp_ns=0)
             metrics = image_metrics(fused=fused, visible=visible, thermal=thermal)
-            values[name].append([metrics[metric] for metric in names])
-    return [
-        {"case": name, "pairs": len(rows), **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
-        for name, rows in values.items()
-    ]
+            values[case].append({**metrics, "halo": halo(fused=fused, visible=visible, thermal=thermal)})
+    for fuse in opened.values():
+        fuse.close()
+    return [{"case": case, "set": name, "pairs": len(rows), **_means(rows)} for case, rows in values.items()]
 
 
-def table(data: dict[str, Any]) -> str:
-    """All rows, ours and the published ones, by mean rank: a Markdown table."""
-    published = _published()
-    names = published["metrics"]
-    rows = {f"**{row['case']}**": [row[name] for name in names] for row in data["rows"]} | published["rows"]
-    ranks = mean_ranks(rows)
-    lines = ["| " + " | ".join(["method", *names, "mean rank"]) + " |", "|" + "---|" * (len(names) + 2)]
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Means by metric, and ``standard_error``; pairs where a metric has no value (halo without a target) are left out."""
+    table = np.array([list(row.values()) for row in rows])
+    known = np.isfinite(table)
+    counts = known.sum(axis=0)
+    mean = np.where(known, table, 0).sum(axis=0) / np.maximum(counts, 1)
+    spread = np.sqrt(np.where(known, (table - mean) ** 2, 0).sum(axis=0) / np.maximum(counts - 1, 1))
+    error = spread / np.sqrt(np.maximum(counts, 1))
+    names = list(rows[0])
+    return {
+        **{name: float(mean[i]) if counts[i] else None for i, name in enumerate(names)},
+        "standard_error": {name: float(error[i]) if counts[i] > 1 else None for i, name in enumerate(names)},
+    }
+
+
+def table(data: Mapping[str, Any]) -> str:
+    """TNO, the set with published methods, by mean rank; of a model's dial only the middle. Markdown."""
+    rows = [row for row in data["rows"] if ", enhance " not in row["case"] or row["case"].endswith(" 0.5")]
+    return set_table({**data, "rows": rows}, "tno", unranked=())
+
+
+def set_table(data: Mapping[str, Any], name: str, *, unranked: Sequence[str] = UNRANKED) -> str:
+    """Ours (bold) and, where there are some, the published ones, by mean rank over eleven metrics: Markdown.
+
+    Empty where nothing of the set was measured.
+    """
+    published: dict[str, Any] = {"rows": {}}
+    if name in PUBLISHED:
+        published = json.loads(PUBLISHED[name].read_text(encoding="utf-8"))
+    names: list[str] = json.loads(PUBLISHED["tno"].read_text(encoding="utf-8"))["metrics"]
+    ours = {row["case"]: row for row in data["rows"] if row.get("set", "tno") == name}
+    if not ours:
+        return ""
+    rows = {f"**{case}**": [row[metric] for metric in names] for case, row in ours.items()} | published["rows"]
+    more = {f"**{case}**": [row.get(metric) for metric in unranked] for case, row in ours.items()}
+    ranks = mean_ranks(rows, metrics=names)
+    head = ["method", *names, "mean rank", *unranked]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for method in sorted(rows, key=ranks.__getitem__):
-        cells = [f"{value:.1f}" if value >= 10 else f"{value:.3f}" for value in rows[method]]
-        lines.append(f"| {method} | {' | '.join(cells)} | {ranks[method]:.2f} |")
+        cells = [*map(_number, rows[method]), f"{ranks[method]:.2f}"]
+        cells += [_number(value) for value in more.get(method, [None] * len(unranked))]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def mean_ranks(rows: dict[str, list[float]]) -> dict[str, float]:
-    """Mean rank of every row over its columns; equal values share the mean of their places."""
-    values = np.array(list(rows.values()))
-    better = (values[None] > values[:, None]).sum(axis=1)
-    equal = (values[None] == values[:, None]).sum(axis=1)
-    places = 1 + better + (equal - 1) / 2
-    return dict(zip(rows, places.mean(axis=1).tolist(), strict=True))
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3f}"
+
+
+def _pairs(folder: Path) -> Iterator[tuple[Image8, Image8]]:
+    """Visible and thermal luminance of every pair of a set."""
+    visible = sorted(path for path in (folder / "vi").glob("*") if path.suffix.lower() in SUFFIXES)
+    if not visible:
+        raise ConfigError(f"{folder / 'vi'} holds no images; expected the visible images of the set")
+    for path in visible:
+        yield _gray(path), _gray(folder / "ir" / path.name)
 
 
 def _gray(path: Path) -> Image8:
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:
-        raise SystemExit(f"{path}: not an image that can be read")
+        raise ConfigError(f"{path}: not an image that can be read")
     return image.astype(np.uint8, copy=False)
 
 
-def _published() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    return data
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

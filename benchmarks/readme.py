@@ -1,35 +1,87 @@
-"""Puts the tables of the committed results into README.md and docs, between their markers. `python -m benchmarks.readme`."""
+"""Puts the tables and plots of the committed results into README.md and docs/. `python -m benchmarks.readme`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks import fusers, speed, visibility
+from benchmarks import bench, comparison, fusers, networks, scale, speed, stability, visibility
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLES = {"speed": speed.table, "fusers": fusers.table, "visibility": visibility.table}
-PAGES = {"README.md": ("fusers", "speed"), "docs/visibility.md": ("visibility",)}
+RESULTS = ROOT / "benchmarks/results"
+IMAGES = ROOT / "docs/images"
+PRINTED = ROOT / "benchmarks/published_printed.json"
+
+Table = Callable[[dict[str, Any]], str]
+
+TABLES: Mapping[str, tuple[Path, Table]] = {
+    "speed": (RESULTS / "speed.json", speed.table),
+    "fusers": (RESULTS / "fusers.json", fusers.table),
+    "visibility": (RESULTS / "visibility.json", visibility.table),
+    **{f"fusers-{name}": (RESULTS / "fusers.json", partial(fusers.set_table, name=name)) for name in fusers.SETS},
+    "ranks": (RESULTS / "fusers.json", comparison.ranks_table),
+    "losses": (RESULTS / "fusers.json", comparison.losses),
+    "stability": (RESULTS / "stability.json", stability.table),
+    "bench": (RESULTS / "bench.json", bench.table),
+    "scale": (RESULTS / "scale.json", scale.table),
+    "networks": (RESULTS / "networks.json", networks.table),
+    "printed": (PRINTED, comparison.printed_table),
+}
+"""Marker to the file it is made from and how."""
+PAGES = {
+    "README.md": ("fusers", "speed"),
+    "docs/visibility.md": ("visibility",),
+    "docs/comparison.md": (
+        "ranks",
+        "losses",
+        *(f"fusers-{name}" for name in fusers.SETS),
+        "stability",
+        "networks",
+        "printed",
+    ),
+    "docs/benchmarks.md": ("bench", "scale"),
+}
+PLOTS: Mapping[str, Callable[[dict[str, Any]], dict[str, str]]] = {
+    "bench": lambda data: {"bench-stages": bench.draw(data)},
+    "scale": scale.plots,
+}
+"""Result to the plots made of it, by the stem of their file."""
 
 
 def main() -> None:
-    """Rewrite the pages."""
-    for page, suites in PAGES.items():
+    """Rewrite the pages and the plots."""
+    for suite, draw in PLOTS.items():
+        path = RESULTS / f"{suite}.json"
+        if path.exists():
+            for stem, svg in draw(json.loads(path.read_text(encoding="utf-8"))).items():
+                (IMAGES / f"{stem}.svg").write_text(svg, encoding="utf-8")
+    for page, names in PAGES.items():
         path = ROOT / page
-        path.write_text(with_tables(path.read_text(encoding="utf-8"), suites), encoding="utf-8")
+        path.write_text(with_tables(path.read_text(encoding="utf-8"), names), encoding="utf-8")
 
 
-def with_tables(text: str, suites: Iterable[str]) -> str:
-    """``text`` with every ``<!-- NAME table -->`` to ``<!-- end -->`` filled from ``benchmarks/results/NAME.json``."""
-    for name in suites:
-        data = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
+def with_tables(text: str, names: Iterable[str]) -> str:
+    """``text`` with every ``<!-- NAME table -->`` to ``<!-- end -->`` filled from the result that `TABLES` names."""
+    for name in names:
         start, end = f"<!-- {name} table -->\n", "<!-- end -->"
         before, found, rest = text.partition(start)
         if not found or end not in rest:
             raise SystemExit(f"there is no place for the {name} table: {start.strip()} ... {end}")
-        text = f"{before}{start}{TABLES[name](data)}\n{end}{rest.partition(end)[2]}"
+        text = f"{before}{start}{_made(name)}\n{end}{rest.partition(end)[2]}"
     return text
+
+
+def _made(name: str) -> str:
+    path, table = TABLES[name]
+    if not path.exists():
+        return f"*Not measured yet: there is no {path.relative_to(ROOT)}.*"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    plots = PLOTS[name](data) if name in PLOTS else {}
+    images = [f"![{stem.replace('-', ' ')}](images/{stem}.svg)" for stem in plots]
+    return "\n\n".join([table(data) or "*This result holds nothing of it.*", *images])
 
 
 if __name__ == "__main__":

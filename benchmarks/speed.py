@@ -8,36 +8,38 @@ its memory is its own, and the cases take turns.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import timing
+from benchmarks.clips import make_clips
+from benchmarks.conditions import Conditions
+from benchmarks.methods import Method, select
+from benchmarks.speed_case import run_case
 
-BASELINE = "average"
+CLASSICAL_AND_OVERLAY = ("average", "maximum", "pyramid", "overlay")
+FIGURES = ("fps", "frames", "fuser_p50_ms", "fuser_p99_ms", "cpu_ms_per_frame", "memory_mb")
 
 
 def main() -> None:
     """Measure, print the table, and write the result file where one is asked for."""
     arguments = _arguments()
+    chosen = [method for method in select(fusers=CLASSICAL_AND_OVERLAY, enhance=()) if method.name in arguments.fuser]
+    conditions = Conditions()
     with tempfile.TemporaryDirectory(prefix="rtfusion-speed-") as folder:
+        source = "named on the command line"
         if arguments.ir is None or arguments.vis is None:
-            arguments.vis, arguments.ir = _make_clips(Path(folder), arguments.size, arguments.frames)
+            clips = make_clips(Path(folder), size=arguments.size, frames=arguments.frames)
+            arguments.vis, arguments.ir = clips["vis"], clips["ir"]
             source = f"synthetic scene, H.264, {arguments.size}, {arguments.frames} frames"
-        else:
-            source = f"{Path(arguments.vis).parent.name}"
-        cases = {name: _case(arguments, name) for name in arguments.fuser}
-        for case in cases.values():
-            case()  # warm-up: file cache, compiled bytecode, processor clocks
-        rows = timing.interleaved(cases, rounds=arguments.rounds, baseline=arguments.fuser[0], figure="fps")
-    settings = {"source": source, "loop": arguments.loop, "sink": "null:", "baseline": arguments.fuser[0]}
-    data = timing.result("speed", settings=settings, rows=rows)
+        # one round of warm-up: file cache, compiled bytecode, processor clocks
+        cases = {method.name: _case(arguments, method) for method in chosen}
+        baseline = chosen[0].name
+        rows = timing.interleaved(cases, rounds=arguments.rounds, baseline=baseline, figure="fps", warm_up=1)
+    settings = {"source": source, "loop": arguments.loop, "sink": "null:", "baseline": baseline}
+    data = timing.result("speed", settings=settings, rows=rows, conditions=conditions)
     print(table(data))
     if arguments.json is not None:
         timing.save(data, arguments.json)
@@ -62,11 +64,12 @@ def table(data: dict[str, Any]) -> str:
 
 
 def _arguments() -> argparse.Namespace:
+    known = [method.name for method in select(fusers=CLASSICAL_AND_OVERLAY, enhance=())]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.splitlines()[0])
     parser.add_argument("--ir", help="thermal recording; default: made from the synthetic scene")
     parser.add_argument("--vis", help="visible recording; default: made from the synthetic scene")
     parser.add_argument(
-        "--fuser", nargs="+", default=[BASELINE, "maximum", "pyramid", "overlay"], help="the first is the baseline"
+        "--fuser", nargs="+", default=known, choices=known, metavar="NAME", help=f"of {', '.join(known)}"
     )
     parser.add_argument("--size", default="640x480", help="of the synthetic clips")
     parser.add_argument("--frames", type=int, default=300, help="of the synthetic clips")
@@ -76,56 +79,20 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _make_clips(folder: Path, size: str, frames: int) -> tuple[str, str]:
-    """Visible and thermal clips of the synthetic scene, H.264."""
-    scene = f"synthetic:?size={size}&frames={frames}&fps=30&scene=day"
-    paths = []
-    for band in ("visible", "thermal"):
-        path = folder / f"{band}.mp4"
-        _write_band(scene, band=band, path=path)
-        paths.append(str(path))
-    return paths[0], paths[1]
-
-
-def _write_band(scene: str, *, band: str, path: Path) -> None:
-    from rtfusion import Band, EndOfStream, FusedFrame, open_sink, open_source
-    from rtfusion.fusion.color import as_bgr
-    from rtfusion.sinks.base import SinkContext
-
-    source = open_source(scene, band=Band(band))
-    sink = open_sink(str(path), context=SinkContext(rate_hz=source.info.rate_hz, live=False, session="speed"))
-    try:
-        while True:
-            frame = source.read(timeout_s=5.0)
-            image = as_bgr(frame.image.astype(np.uint8, copy=False))
-            sink.write(
-                FusedFrame(
-                    image=image,
-                    visible=image,
-                    thermal=image[..., 0],
-                    timestamp_ns=frame.timestamp_ns,
-                    thermal_timestamp_ns=frame.timestamp_ns,
-                    received_ns=frame.received_ns,
-                    sequence=frame.sequence,
-                    fuser="none",
-                )
-            )
-    except EndOfStream:
-        pass
-    finally:
-        source.close()
-        sink.close(aborted=False)
-
-
-def _case(arguments: argparse.Namespace, fuser: str) -> Callable[[], dict[str, float]]:
-    command = [sys.executable, "-m", "benchmarks.speed_case", arguments.vis, arguments.ir, fuser, str(arguments.loop)]
+def _case(arguments: argparse.Namespace, method: Method) -> Callable[[], dict[str, float]]:
+    settings = {"vis": arguments.vis, "ir": arguments.ir, "loop": arguments.loop, **method.settings}
 
     def run() -> dict[str, float]:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            raise SystemExit(f"the case {fuser} failed:\n{done.stderr}")
-        figures: dict[str, float] = json.loads(done.stdout)
-        return figures
+        try:
+            figures = run_case(settings)
+        except RuntimeError as error:
+            raise SystemExit(f"the case {method.name} failed: {error}") from None
+        stages = figures["stages_ms"]
+        return {
+            **{name: figures[name] for name in FIGURES},
+            "decode_visible_p50_ms": stages["decode visible"]["p50"],
+            "decode_thermal_p50_ms": stages["decode thermal"]["p50"],
+        }
 
     return run
 

@@ -1,13 +1,13 @@
 """The measuring contract of every suite.
 
 Warm-up before measuring; comparisons are interleaved (A B A B …) and reported as ratios to a baseline in the same round, since
-a shared machine drifts; every result carries what it was measured on. Results are JSON files of one schema.
+a shared machine drifts; distributions by p50, p90, p95, p99 and max; every result carries what it was measured on and under.
+Results are JSON files of one schema (`benchmarks.schema`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -17,38 +17,40 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
-REQUIRED = ("schema", "suite", "commit", "measured_utc", "machine", "versions", "settings", "rows")
-PACKAGES = ("rtfusion", "numpy", "opencv-python", "av", "openvino", "pyzmq")
+import numpy as np
 
+from benchmarks import schema
+from benchmarks.conditions import Conditions, machine
 
-def machine() -> dict[str, Any]:
-    """Processor, cores that may be used, memory, load at the start."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return {
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(pages * page_bytes / 2**30, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "load_1min": round(os.getloadavg()[0], 2),
-    }
+PACKAGES = (
+    "rtfusion",
+    "numpy",
+    "opencv-python",
+    "av",
+    "openvino",
+    "onnxruntime",
+    "pyzmq",
+    "torch",
+    "tensorrt",
+)
+"""Those that decide speed or results; what is not installed is left out of a result."""
+PERCENTILES = (50, 90, 95, 99)
+
+Figures = Mapping[str, float]
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that decide the speed."""
+    """Python and those of `PACKAGES` that are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "absent"
+            continue
+    if "rtfusion" not in found:  # used from a checkout, without an installation
+        from rtfusion import __version__
+
+        found["rtfusion"] = __version__
     return found
 
 
@@ -57,58 +59,93 @@ def commit() -> str:
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603, S607
+        try:
+            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603, S607
+        except OSError:  # no git
+            return ""
         return done.stdout.strip()
 
     head = git("rev-parse", "--short=12", "HEAD")
     return (head + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")) or "unknown"
 
 
+def distribution(values: Sequence[float]) -> dict[str, float]:
+    """``count``, ``mean``, ``p50``, ``p90``, ``p95``, ``p99`` and ``max`` of durations, one for each frame."""
+    array = np.asarray(values, np.float64)
+    found = {f"p{percent}": float(np.percentile(array, percent)) for percent in PERCENTILES}
+    return {"count": len(array), "mean": float(array.mean()), **found, "max": float(array.max())}
+
+
+def in_turns(cases: Mapping[str, Callable[[], Any]], *, rounds: int, warm_up: int = 0) -> dict[str, list[Any]]:
+    """What every case gave in every round: A B C, A B C …, after ``warm_up`` rounds that do not count."""
+    measured: dict[str, list[Any]] = {name: [] for name in cases}
+    for index in range(warm_up + rounds):
+        for name, case in cases.items():
+            figures = case()
+            if index >= warm_up:
+                measured[name].append(figures)
+    return measured
+
+
+def ratios(values: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
+    """Pair by pair of the same round, and their median."""
+    pairs = [value / base for value, base in zip(values, baseline, strict=True)]
+    return {"ratio": statistics.median(pairs), "ratios": pairs}
+
+
 def interleaved(
-    cases: Mapping[str, Callable[[], dict[str, float]]], *, rounds: int, baseline: str, figure: str
+    cases: Mapping[str, Callable[[], Figures]], *, rounds: int, baseline: str, figure: str, warm_up: int = 0
 ) -> list[dict[str, Any]]:
     """Run every case once per round, round after round, and summarize.
 
-    Each case returns its figures. A row holds the median and the extremes over the rounds of every figure, and ``ratio``: the
-    median over the rounds of this case's ``figure`` divided by the baseline's in the same round.
+    Each case returns its figures. A row holds the median and the extremes over the rounds of every figure, ``ratios``: this
+    case's ``figure`` divided by the baseline's in the same round, round by round, and ``ratio``, their median.
     """
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, case in cases.items():
-            measured[name].append(case())
-    rows = []
-    for name, runs in measured.items():
-        row: dict[str, Any] = {"case": name, "rounds": rounds}
-        for key in runs[0]:
-            row[key] = _summary([run[key] for run in runs])
-        pairs = zip(runs, measured[baseline], strict=True)
-        row["ratio"] = statistics.median(run[figure] / base[figure] for run, base in pairs)
-        rows.append(row)
-    return rows
+    measured = in_turns(cases, rounds=rounds, warm_up=warm_up)
+    base = [run[figure] for run in measured[baseline]]
+    return [
+        {
+            "case": name,
+            "rounds": rounds,
+            **{key: spread([run[key] for run in runs]) for key in runs[0]},
+            **ratios([run[figure] for run in runs], base),
+        }
+        for name, runs in measured.items()
+    ]
 
 
-def _summary(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and extremes of one figure over the rounds."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def result(suite: str, *, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The result file of a suite."""
+def result(
+    suite: str,
+    *,
+    settings: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    conditions: Conditions | None = None,
+) -> dict[str, Any]:
+    """The result file of a suite; ``conditions`` were made before measuring, and are closed here."""
     return {
-        "schema": SCHEMA,
+        "schema": schema.SCHEMA,
         "suite": suite,
         "commit": commit(),
         "measured_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
+        "conditions": (conditions or Conditions()).report(),
         "settings": dict(settings),
         "rows": [dict(row) for row in rows],
     }
 
 
 def save(data: Mapping[str, Any], path: Path) -> None:
-    """Write a result file after checking it."""
-    missing = [key for key in REQUIRED if key not in data]
-    if missing:
-        raise ValueError(f"a result lacks {', '.join(missing)}")
+    """Write a result file after checking it.
+
+    Raises:
+        ConfigError: it is not of the schema.
+    """
+    schema.check(data, name=str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")

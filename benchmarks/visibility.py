@@ -6,7 +6,10 @@
 
 The labels are `labels/people.json`; ``DIR`` holds the recordings that they name (``video/…``, ``eval/…``, each with its visible
 part ``vi`` and its thermal part ``ir``). A video is fused whole and in order, so that a fuser with memory shows what it
-would show live; stills are fused one by one. The detector is a YOLOX trained on COCO: (1, 3, S, S) BGR 0..255 in, raw boxes out.
+would show live; stills are fused one by one. The shipped models are measured without being asked for.
+
+Beside what is found, and the contrast of targets to their surround, stands what is kept of the thermal detail where the visible
+camera is blind (`benchmarks.blind`).
 """
 
 from __future__ import annotations
@@ -18,45 +21,31 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks import timing
-from benchmarks.matching import (
-    MATCH_IOU,
-    Floats,
-    Outcome,
-    at_score,
-    average_precision,
-    contrast,
-    match,
-    pool,
-    suppress,
-)
+from benchmarks.blind import Kept, kept_where_blind
+from benchmarks.conditions import Conditions
+from benchmarks.detector import COCO, SUPPRESS_IOU, Detections, Detector
+from benchmarks.matching import MATCH_IOU, Floats, Outcome, at_score, average_precision, contrast, match, pool
+from benchmarks.methods import Method as Fusing
+from benchmarks.methods import select
 from rtfusion.capture import open_pair
 from rtfusion.errors import ConfigError, EndOfStream, FusionError
-from rtfusion.fusion import Luminance, Overlay, open_method
+from rtfusion.fusion import Luminance, Overlay
 from rtfusion.fusion.color import as_bgr, compose, luminance
 from rtfusion.types import Image8
 
 LABELS = Path(__file__).with_name("labels") / "people.json"
 FUSERS = ("average", "maximum", "pyramid", "overlay")
-COCO = {"person": (0,), "vehicle": (2, 5, 7)}
-"""The detector's classes behind ours: a vehicle is a car, a bus or a truck."""
-STRIDES = (8, 16, 32)
-PAD_GRAY = 114
 LEAST_SCORE = 0.4
 """At which precision, recall and F1 are taken."""
-CANDIDATE_SCORE = 0.01
-"""Below it a detection is dropped, for average precision too."""
-SUPPRESS_IOU = 0.45
 READ_TIMEOUT_S = 10.0
 ALL = "all"
+BLIND = "visible-blind areas"
 OVERALL = ("precision", "recall", "average_precision")
 """Figures that the table gives over all sets only."""
 
@@ -64,8 +53,6 @@ Render = Callable[[Image8, Image8, int], Image8]
 """Visible, thermal and timestamp to the (H, W) or (H, W, 3) picture that is looked at."""
 Method = Callable[[bool, ExitStack], Render]
 """Opens a render, given whether the images are unrelated stills; what it opens is closed with the stack."""
-Detections = Mapping[str, tuple[Floats, Floats]]
-"""Boxes (n, 4) in pixels and scores (n,) of every class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,55 +75,6 @@ class LabelSet:
     frames: Mapping[int | str, tuple[Label, ...]]
 
 
-class Detector:
-    """A YOLOX of COCO's classes in an ONNX file, run by ONNX Runtime on the CPU."""
-
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        if not path.is_file():
-            raise ConfigError(f"--detector {path}: there is no such file; expected a YOLOX model of COCO as ONNX")
-        self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        (port,) = self._session.get_inputs()
-        self._input, self._side_px = port.name, int(port.shape[-1])
-
-    def __call__(self, image: Image8) -> Detections:
-        """What is seen in (H, W, 3) BGR."""
-        tensor, scale = letterbox(image, side_px=self._side_px)
-        raw = self._session.run(None, {self._input: tensor})[0][0]
-        height, width = image.shape[:2]
-        return decode(raw, side_px=self._side_px, scale=scale, size_px=(width, height))
-
-
-def letterbox(image: Image8, *, side_px: int) -> tuple[npt.NDArray[np.float32], float]:
-    """(H, W, 3) scaled into the upper left of a gray square: (1, 3, side, side) of 0..255, and the scale."""
-    height, width = image.shape[:2]
-    scale = min(side_px / height, side_px / width)
-    size_px = (round(width * scale), round(height * scale))
-    square = np.full((side_px, side_px, 3), PAD_GRAY, np.uint8)
-    square[: size_px[1], : size_px[0]] = cv2.resize(image, size_px, interpolation=cv2.INTER_LINEAR)
-    return square.transpose(2, 0, 1)[None].astype(np.float32), scale
-
-
-def decode(raw: npt.NDArray[np.float32], *, side_px: int, scale: float, size_px: tuple[int, int]) -> Detections:
-    """The network's (anchors, 5 + classes) to boxes in pixels of the image, overlapping ones suppressed class by class.
-
-    An anchor is a cell of a grid of one of the strides: center (cell + xy) · stride, size exp(wh) · stride, then the
-    objectness and the class scores; a detection's score is their product.
-    """
-    cells, strides = _anchors(side_px)
-    centers, sizes = (raw[:, :2] + cells) * strides, np.exp(raw[:, 2:4]) * strides
-    boxes = np.concatenate([centers - sizes / 2, centers + sizes / 2], axis=1).astype(np.float64) / scale
-    boxes = np.clip(boxes, 0.0, np.array(size_px * 2, np.float64))
-    found = {}
-    for kind, classes in COCO.items():
-        scores = (raw[:, 4] * raw[:, [5 + index for index in classes]].max(axis=1)).astype(np.float64)
-        likely = np.flatnonzero(scores >= CANDIDATE_SCORE)
-        kept = likely[suppress(boxes[likely], scores[likely], iou=SUPPRESS_IOU)]
-        found[kind] = (boxes[kept], scores[kept])
-    return found
-
-
 def read_labels(path: Path) -> list[LabelSet]:
     """The sets of a label file."""
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -152,26 +90,23 @@ def read_labels(path: Path) -> list[LabelSet]:
     ]
 
 
-def methods(*, fusers: Sequence[str], model: Path | None, enhance: Sequence[float]) -> dict[str, Method]:
-    """Both bands as they are, the fusers, and the learned one of ``model`` at its default or at every value of its dial."""
+def methods(
+    *, fusers: Sequence[str], models: Mapping[str, Path] | None = None, enhance: Sequence[float] | None = None
+) -> dict[str, Method]:
+    """Both bands as they are, the fusers, and the models (default: the shipped ones) at values of their dial."""
     named: dict[str, Method] = {
         "visible": lambda still, stack: lambda visible, thermal, timestamp_ns: visible,
         "thermal": lambda still, stack: lambda visible, thermal, timestamp_ns: thermal,
     }
-    for name in fusers:
-        named[name] = _fuser(name)
-    if model is not None:
-        for value in enhance or (None,):
-            named["learned" if value is None else f"learned, enhance {value:g}"] = _learned(model, enhance=value)
-    return named
+    return named | {method.name: _opened(method) for method in select(fusers=fusers, models=models, enhance=enhance)}
 
 
 def measure(
     *, data: Path, detector: Callable[[Image8], Detections], methods: Mapping[str, Method], sets: Sequence[LabelSet]
 ) -> list[dict[str, Any]]:
-    """A row for every method, class and set, and for every class over all sets."""
+    """A row for every method, class and set, and for every class over all sets; and what is kept, for every method and set."""
     seen = {labels.name: _look(labels, data=data, detector=detector, methods=methods) for labels in sets}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for case in methods:
         for kind in COCO:
             names = [labels.name for labels in sets if kind in labels.kinds]
@@ -179,6 +114,10 @@ def measure(
             for name, members in groups:
                 looks = [look for member in members for look in seen[member][case, kind]]
                 rows.append({"case": case, "class": kind, "set": name, **_figures(looks)})
+    for case in methods:
+        for labels in sets:
+            kept = Kept.over(look.kept for look in seen[labels.name][case, labels.kinds[0]])
+            rows.append({"case": case, "class": BLIND, "set": labels.name, "kept": kept.ratio, "blind": kept.blind})
     return rows
 
 
@@ -186,7 +125,7 @@ def table(data: dict[str, Any]) -> str:
     """The result as Markdown: for each class what is found by set, and the contrast."""
     score = data["settings"]["least_score"]
     parts = []
-    for kind in dict.fromkeys(row["class"] for row in data["rows"]):
+    for kind in dict.fromkeys(row["class"] for row in data["rows"] if row["class"] != BLIND):
         rows = {(row["case"], row["set"]): row for row in data["rows"] if row["class"] == kind}
         cases, sets = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 1))
         counts = ", ".join(f"{name} {rows[cases[0], name]['boxes']}" for name in sets)
@@ -198,17 +137,30 @@ def table(data: dict[str, Any]) -> str:
         parts += ["", f"{kind}: contrast to the surround, gray levels", ""]
         contrasts = [[case, *(_number(rows[case, name]["contrast"], digits=1) for name in sets)] for case in cases]
         parts += [*_lines(["method", *sets], contrasts), ""]
-    return "\n".join(parts).rstrip()
+    return "\n".join(parts + _kept_table(data)).rstrip()
+
+
+def _kept_table(data: dict[str, Any]) -> list[str]:
+    rows = {(row["case"], row["set"]): row for row in data["rows"] if row["class"] == BLIND}
+    cases, sets = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 1))
+    if not rows:
+        return []
+    shares = ", ".join(f"{name} {rows[cases[0], name]['blind']:.0%}" for name in sets)
+    body = [[case, *(_number(rows[case, name]["kept"], digits=2) for name in sets)] for case in cases]
+    head = f"share of the thermal detail kept where only the thermal camera sees some (of the picture: {shares})"
+    return [head, "", *_lines(["method", *sets], body)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, and write the result file where one is asked for; gives the exit code."""
     options = _arguments(arguments)
+    conditions = Conditions()
+    models = None if options.model is None else {options.model.stem: options.model}
     try:
         rows = measure(
             data=options.data,
             detector=Detector(options.detector),
-            methods=methods(fusers=options.fuser, model=options.model, enhance=options.enhance),
+            methods=methods(fusers=options.fuser, models=models, enhance=options.enhance),
             sets=read_labels(LABELS),
         )
     except FusionError as error:
@@ -221,9 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "least_score": LEAST_SCORE,
         "match_iou": MATCH_IOU,
         "suppress_iou": SUPPRESS_IOU,
-        "onnxruntime": metadata.version("onnxruntime"),
     }
-    result = timing.result("visibility", settings=settings, rows=rows)
+    result = timing.result("visibility", settings=settings, rows=rows, conditions=conditions)
     print(table(result))
     if options.json is not None:
         timing.save(result, options.json)
@@ -235,24 +186,10 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the labeled recordings")
     parser.add_argument("--detector", type=Path, required=True, metavar="FILE.onnx", help="YOLOX of COCO's classes")
     parser.add_argument("--fuser", nargs="*", default=list(FUSERS), metavar="NAME", help="beside both bands")
-    parser.add_argument("--model", type=Path, metavar="FILE.onnx", help="adds the learned fuser with this file")
-    parser.add_argument("--enhance", nargs="+", type=float, default=[], metavar="X", help="dial values for --model")
+    parser.add_argument("--model", type=Path, metavar="FILE.onnx", help="model; default: the shipped ones")
+    parser.add_argument("--enhance", nargs="+", type=float, metavar="X", help="values of the models' dial")
     parser.add_argument("--json", type=Path, metavar="FILE", help="result file to write")
-    options = parser.parse_args(arguments)
-    if options.enhance and options.model is None:
-        parser.error("--enhance is the dial of a learned fuser: add --model FILE.onnx")
-    return options
-
-
-def _anchors(side_px: int) -> tuple[Floats, Floats]:
-    """Cell (n, 2) and stride (n, 1) of every anchor, finest grid first, row by row."""
-    cells, strides = [], []
-    for stride in STRIDES:
-        count = side_px // stride
-        rows, columns = np.mgrid[:count, :count]
-        cells.append(np.stack([columns, rows], axis=2).reshape(-1, 2))
-        strides.append(np.full((count * count, 1), stride))
-    return np.concatenate(cells).astype(np.float64), np.concatenate(strides).astype(np.float64)
+    return parser.parse_args(arguments)
 
 
 def _labels(entries: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
@@ -262,17 +199,8 @@ def _labels(entries: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
     )
 
 
-def _fuser(name: str) -> Method:
-    return lambda still, stack: _render(open_method(name, still=still), stack)
-
-
-def _learned(model: Path, *, enhance: float | None) -> Method:
-    from rtfusion.fusion.learned import LearnedLuminance
-
-    scalars = {} if enhance is None else {"enhance": enhance}
-    return lambda still, stack: _render(
-        LearnedLuminance(model=model, engine="auto", threads=None, scalars=scalars), stack
-    )
+def _opened(method: Fusing) -> Method:
+    return lambda still, stack: _render(method.open(still=still), stack)
 
 
 def _render(method: Luminance | Overlay, stack: ExitStack) -> Render:
@@ -294,6 +222,8 @@ class _Look:
 
     outcome: Outcome
     contrasts: list[float]
+    kept: Kept
+    """Of the whole frame: the same for every class."""
 
 
 def _look(
@@ -310,8 +240,12 @@ def _look(
                 picture = render(visible, thermal, timestamp_ns)
                 if key in missing:
                     found = detector(as_bgr(picture))
+                    kept = kept_where_blind(
+                        fused=luminance(picture), visible=luminance(visible), thermal=luminance(thermal)
+                    )
                     for kind in labels.kinds:
-                        looks[case, kind].append(_judge(picture, found[kind], labels.frames[key], kind=kind))
+                        look = _judge(picture, found[kind], labels.frames[key], kind=kind, kept=kept)
+                        looks[case, kind].append(look)
             missing.discard(key)
             if not missing:
                 return looks
@@ -343,7 +277,7 @@ def _frames(labels: LabelSet, *, data: Path, still: bool) -> Iterator[tuple[int 
         thermal_source.close()
 
 
-def _judge(picture: Image8, found: tuple[Floats, Floats], labels: Sequence[Label], *, kind: str) -> _Look:
+def _judge(picture: Image8, found: tuple[Floats, Floats], labels: Sequence[Label], *, kind: str, kept: Kept) -> _Look:
     mine = [label for label in labels if label.kind == kind]
     wanted = [label.box for label in mine if not label.ignore]
     ignored = [label.box for label in mine if label.ignore]
@@ -353,6 +287,7 @@ def _judge(picture: Image8, found: tuple[Floats, Floats], labels: Sequence[Label
     return _Look(
         outcome=match(boxes=boxes, scores=scores, wanted=_array(wanted), ignored=_array(ignored)),
         contrasts=[value for value in contrasts if value is not None],
+        kept=kept,
     )
 
 

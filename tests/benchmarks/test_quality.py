@@ -7,9 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.quality import evaluate, main
+from benchmarks.quality import compare, evaluate, format_table, names_of
+from benchmarks.ranking import mean_ranks
+from rtfusion.cli.evaluate import evaluate as command
 from rtfusion.errors import ConfigError
 from rtfusion.metrics import image_metrics
+from tests.capture.clips import write_clip
 
 
 def scene(seed: int, *, channels: int = 1) -> np.ndarray:
@@ -33,10 +36,6 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     return made
 
 
-def arguments(folders: dict[str, Path]) -> list[str]:
-    return [text for role, folder in folders.items() for text in (f"--{role}", str(folder))]
-
-
 def test_means_and_standard_errors_over_matched_stems(folders: dict[str, Path]) -> None:
     (folders["fused"] / "notes.txt").write_text("not an image")
     cv2.imwrite(str(folders["ir"] / "only_here.png"), scene(99))
@@ -54,16 +53,69 @@ def test_means_and_standard_errors_over_matched_stems(folders: dict[str, Path]) 
     assert result["left_out"] == {"ir": ["only_here"], "vis": [], "fused": []}
 
 
-def test_prints_a_table_and_writes_json(
+def test_the_command_prints_a_table_and_writes_json(
     folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cv2.imwrite(str(folders["vis"] / "extra.png"), scene(1))
     target = tmp_path / "quality.json"
-    assert main([*arguments(folders), "--json", str(target)]) == 0
-    written = json.loads(target.read_text())
+    command(ir=folders["ir"], vis=folders["vis"], fused=[folders["fused"]], json_file=target, every=1, published=None)
+    written = json.loads(target.read_text())["methods"]["fused"]
     printed = capsys.readouterr().out
-    assert f"Qabf  {written['mean']['Qabf']:10.4f}{written['standard_error']['Qabf']:10.4f}" in printed
-    assert "left out of --vis, not in all three folders: 1 (extra)" in printed
+    assert f"{written['mean']['Qabf']:.4f} ± {written['standard_error']['Qabf']:.4f}" in printed
+    assert "fused: left out of vis, not in all three folders: 1 (extra)" in printed
+    assert "mean rank" not in printed, "one method has no rank"
+
+
+def test_methods_are_ranked_with_each_other_and_with_published_ones(folders: dict[str, Path], tmp_path: Path) -> None:
+    gray = tmp_path / "gray"
+    gray.mkdir()
+    for path in folders["fused"].iterdir():
+        cv2.imwrite(str(gray / path.name), np.full((48, 64), 128, np.uint8))
+    two = compare(ir=folders["ir"], vis=folders["vis"], fused={"mean": folders["fused"], "gray": gray})
+    assert two["methods"]["mean"] == evaluate(**folders)
+    assert two["mean_rank"]["mean"] < two["mean_rank"]["gray"]
+    assert "mean rank" in format_table(two)
+    many = compare(ir=folders["ir"], vis=folders["vis"], fused={"mean": folders["fused"]}, published="tno")
+    assert len(many["mean_rank"]) == 14
+    assert sum(many["mean_rank"].values()) == pytest.approx(14 * 15 / 2)
+    with pytest.raises(ConfigError, match="no published values for 'kaist'"):
+        compare(ir=folders["ir"], vis=folders["vis"], fused={"mean": folders["fused"]}, published="kaist")
+
+
+def test_ranks_turn_round_where_less_is_better() -> None:
+    rows = {"a": [1.0, 0.1], "b": [2.0, 0.2], "c": [2.0, 0.3]}
+    assert mean_ranks(rows, metrics=["EN", "Nabf"]) == {"a": 2.0, "b": 1.75, "c": 2.25}
+    assert mean_ranks(rows) == {"a": 3.0, "b": 1.75, "c": 1.25}
+
+
+def test_names_are_as_short_as_tells_them_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "out", tmp_path / "b" / "out"]
+    assert list(names_of(paths)) == ["a/out", "b/out"]
+    assert list(names_of(paths[:1])) == ["out"]
+    with pytest.raises(ConfigError, match="given twice"):
+        names_of([paths[0], paths[0]])
+
+
+def test_videos_are_matched_in_time(tmp_path: Path) -> None:
+    """The fused video lacks every other frame; each of its frames is measured with the sources of its own moment."""
+    frames = [scene(index) for index in range(6)]
+    lossless: dict[str, str] = {"codec": "ffv1", "pix_fmt": "gray"}
+    write_clip(tmp_path / "vi.mkv", frames, **lossless)
+    write_clip(tmp_path / "ir.mkv", frames, **lossless)
+    write_clip(tmp_path / "fused.mkv", frames[::2], stamps=[0, 2, 4], **lossless)
+    result = evaluate(ir=tmp_path / "ir.mkv", vis=tmp_path / "vi.mkv", fused=tmp_path / "fused.mkv")
+    assert list(result["images"]) == ["000000", "000001", "000002"]
+    assert all(row["CC"] == pytest.approx(1.0) for row in result["images"].values()), "three times the same picture"
+    assert result["images"]["000000"]["warp"] is None
+    assert result["mean"]["warp"] == pytest.approx(np.mean([result["images"][f"00000{i}"]["warp"] for i in (1, 2)]))
+    every = evaluate(ir=tmp_path / "ir.mkv", vis=tmp_path / "vi.mkv", fused=tmp_path / "fused.mkv", every=2)
+    assert list(every["images"]) == ["000000", "000002"]
+
+
+def test_a_folder_with_a_video_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "fused.mkv").touch()
+    with pytest.raises(ConfigError, match="expected three folders of images or three videos"):
+        evaluate(**{**folders, "fused": tmp_path / "fused.mkv"})
 
 
 def test_infinite_psnr_and_single_images_stay_valid_json(folders: dict[str, Path]) -> None:
@@ -78,12 +130,12 @@ def test_infinite_psnr_and_single_images_stay_valid_json(folders: dict[str, Path
     json.dumps(result, allow_nan=False)
 
 
-def test_sizes_must_be_equal(folders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_must_be_equal(folders: dict[str, Path]) -> None:
     cv2.imwrite(str(folders["fused"] / "b.png"), scene(0)[:46])
-    assert main(arguments(folders)) == 2
-    message = capsys.readouterr().err
-    assert "b.png" in message
-    assert "images differ in shape: fused (46, 64), visible (48, 64), thermal (48, 64)" in message
+    with pytest.raises(
+        ConfigError, match=r"cannot measure b of .*differ in shape: fused \(46, 64\), visible \(48, 64\)"
+    ):
+        evaluate(**folders)
 
 
 def test_16_bit_images_are_refused(folders: dict[str, Path]) -> None:
@@ -113,12 +165,13 @@ def test_folders_without_a_common_name(folders: dict[str, Path]) -> None:
 
 
 def test_a_missing_folder(folders: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read the folder .*nowhere: No such file"):
+    with pytest.raises(ConfigError, match=r"there is no .*nowhere; expected a folder of images or a video"):
         evaluate(**{**folders, "fused": tmp_path / "nowhere"})
 
 
-def test_a_missing_folder_for_the_json_is_found_before_measuring(
-    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*arguments(folders), "--json", str(tmp_path / "no" / "q.json")]) == 2
-    assert "make it first" in capsys.readouterr().err
+def test_a_missing_folder_for_the_json_is_found_before_measuring(folders: dict[str, Path], tmp_path: Path) -> None:
+    target = tmp_path / "no" / "q.json"
+    with pytest.raises(ConfigError, match="make it first"):
+        command(
+            ir=folders["ir"], vis=folders["vis"], fused=[folders["fused"]], json_file=target, every=1, published=None
+        )

@@ -13,21 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import timing
-from benchmarks.visibility import (
-    COCO,
-    LABELS,
-    STRIDES,
-    Detector,
-    Label,
-    LabelSet,
-    decode,
-    letterbox,
-    main,
-    measure,
-    methods,
-    read_labels,
-    table,
-)
+from benchmarks.detector import COCO, STRIDES, Detector, decode, letterbox
+from benchmarks.visibility import BLIND, LABELS, Label, LabelSet, main, measure, methods, read_labels, table
 from rtfusion.errors import ConfigError
 from tests import onnx_models
 from tests.capture.clips import write_clip
@@ -163,10 +150,10 @@ YARD = LabelSet(
 
 
 def test_a_target_that_only_one_band_shows(stills: Path) -> None:
-    shown = methods(fusers=["maximum", "overlay"], model=None, enhance=[])
+    shown = methods(fusers=["maximum", "overlay"], models={})
     rows = measure(data=stills, detector=bright_spot, methods=shown, sets=[YARD])
-    by_case = {row["case"]: row for row in rows}
-    assert [row["case"] for row in rows] == ["visible", "thermal", "maximum", "overlay"]
+    by_case = {row["case"]: row for row in rows if row["class"] == "person"}
+    assert list(by_case) == ["visible", "thermal", "maximum", "overlay"]
     for case, recall in {"visible": 0.0, "thermal": 1.0, "maximum": 1.0}.items():
         assert by_case[case]["recall"] == by_case[case]["f1"] == by_case[case]["average_precision"] == recall
     assert by_case["visible"]["contrast"] == 0.0
@@ -177,10 +164,11 @@ def test_a_target_that_only_one_band_shows(stills: Path) -> None:
 
 def test_several_sets_get_a_row_over_all_and_a_table(stills: Path) -> None:
     again = dataclasses.replace(YARD, name="again")
-    shown = methods(fusers=["maximum"], model=None, enhance=[])
+    shown = methods(fusers=["maximum"], models={})
     rows = measure(data=stills, detector=bright_spot, methods=shown, sets=[YARD, again])
-    assert [row["set"] for row in rows if row["case"] == "maximum"] == ["yard", "again", "all"]
-    assert rows[-1]["boxes"] == 2
+    of_persons = [row for row in rows if row["class"] == "person"]
+    assert [row["set"] for row in of_persons if row["case"] == "maximum"] == ["yard", "again", "all"]
+    assert of_persons[-1]["boxes"] == 2
     data = timing.result("visibility", settings={"least_score": 0.4}, rows=rows)
     lines = table(data).splitlines()
     assert lines[0] == "person: F1 at score 0.4 by set, and over all (boxes: yard 1, again 1, all 2)"
@@ -217,32 +205,44 @@ def test_a_video_is_fused_whole_and_in_order(tmp_path: Path) -> None:
 def test_labeled_frames_that_are_not_there_are_named(stills: Path) -> None:
     more = dataclasses.replace(YARD, frames={**YARD.frames, "gone": ()})
     with pytest.raises(ConfigError, match=r"yard lacks the labeled frames \['gone'\]"):
-        measure(data=stills, detector=bright_spot, methods=methods(fusers=[], model=None, enhance=[]), sets=[more])
+        measure(data=stills, detector=bright_spot, methods=methods(fusers=[], models={}), sets=[more])
 
 
 def test_images_of_another_size_than_their_labels_are_refused(stills: Path) -> None:
     other = dataclasses.replace(YARD, size_px=(640, 480))
     with pytest.raises(ConfigError, match=r"frame a is not \(640, 480\)"):
-        measure(data=stills, detector=bright_spot, methods=methods(fusers=[], model=None, enhance=[]), sets=[other])
+        measure(data=stills, detector=bright_spot, methods=methods(fusers=[], models={}), sets=[other])
 
 
 def test_the_dial_of_a_learned_fuser_makes_a_case_of_every_value(stills: Path, tmp_path: Path) -> None:
     model = onnx_models.write(tmp_path / "dial.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
-    assert list(methods(fusers=[], model=model, enhance=[])) == ["visible", "thermal", "learned"]
-    shown = methods(fusers=[], model=model, enhance=[0.0, 0.25, 1.0])
-    rows = {row["case"]: row for row in measure(data=stills, detector=bright_spot, methods=shown, sets=[YARD])}
+    assert list(methods(fusers=[], models={"dial": model}, enhance=[])) == ["visible", "thermal", "dial"]
+    shown = methods(fusers=[], models={"dial": model}, enhance=[0.0, 0.25, 1.0])
+    rows = measure(data=stills, detector=bright_spot, methods=shown, sets=[YARD])
+    rows = {row["case"]: row for row in rows if row["class"] == "person"}
     found = {case: rows[case]["recall"] for case in list(rows)[2:]}
-    assert found == {"learned, enhance 0": 0.0, "learned, enhance 0.25": 0.0, "learned, enhance 1": 1.0}
-    assert rows["learned, enhance 0.25"]["contrast"] == pytest.approx(50, abs=1), "a quarter of the thermal step"
+    assert found == {"dial, enhance 0": 0.0, "dial, enhance 0.25": 0.0, "dial, enhance 1": 1.0}
+    assert rows["dial, enhance 0.25"]["contrast"] == pytest.approx(50, abs=1), "a quarter of the thermal step"
 
 
-def test_a_missing_detector_and_a_dial_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_kept_where_the_visible_camera_is_blind(stills: Path) -> None:
+    shown = methods(fusers=["average", "maximum"], models={})
+    rows = measure(data=stills, detector=bright_spot, methods=shown, sets=[YARD])
+    kept = {row["case"]: row["kept"] for row in rows if row["class"] == BLIND}
+    assert kept["visible"] == 0.0
+    assert kept["thermal"] == 1.0
+    assert kept["average"] == pytest.approx(0.5, abs=0.01)
+    assert kept["maximum"] == pytest.approx(0.95, abs=0.01), "190 of 200 gray levels"
+    (blind,) = {row["blind"] for row in rows if row["class"] == BLIND}
+    assert 0.05 < blind < 0.5, "around the target of the one frame of two that has it"
+    data = timing.result("visibility", settings={"least_score": 0.4}, rows=rows)
+    assert table(data).splitlines()[-1] == "| maximum | 0.95 |"
+
+
+def test_a_missing_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--data", str(tmp_path), "--detector", str(tmp_path / "none.onnx")]
     assert main(common) == 2
     assert "there is no such file; expected a YOLOX model" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([*common, "--enhance", "0.5"])
-    assert "add --model" in capsys.readouterr().err
 
 
 @pytest.mark.shared
@@ -254,10 +254,14 @@ def test_two_real_frames_from_end_to_end(shared_data: Path) -> None:
         for labels in read_labels(LABELS)
         if labels.name in wanted
     ]
-    shown = methods(fusers=["pyramid"], model=None, enhance=[])
+    shown = methods(fusers=["pyramid"], models={})
     rows = measure(data=shared_data, detector=detector, methods=shown, sets=sets)
     recall = {(row["case"], row["set"]): row["recall"] for row in rows if row["class"] == "person"}
     assert recall["thermal", "smoke"] == 1.0, "both men in the smoke are plain in the thermal image"
     assert recall["visible", "smoke"] == 0.0, "and hidden in the visible one"
     assert recall["visible", "msrs-day"] == 1.0
-    assert all(row["frames"] == (2 if row["set"] == "all" else 1) for row in rows)
+    counted = [row for row in rows if row["class"] != BLIND]
+    assert all(row["frames"] == (2 if row["set"] == "all" else 1) for row in counted)
+    kept = {(row["case"], row["set"]): row["kept"] for row in rows if row["class"] == BLIND}
+    assert kept["thermal", "smoke"] == 1.0
+    assert kept["visible", "smoke"] < 0.05 < 0.5 < kept["pyramid", "smoke"]

@@ -1,0 +1,87 @@
+"""What the suites compare: the classical fusers, and the learned one with every shipped model at several values of its dial."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtfusion.errors import ConfigError
+from rtfusion.fusion import Luminance, Overlay, open_method
+from rtfusion.models import file_name, read_spec, shipped, shipped_names, shipping
+
+CLASSICAL = ("average", "maximum", "pyramid")
+WITHOUT_MODEL = (*CLASSICAL, "overlay")
+ENHANCE = (0.0, 0.5, 1.0)
+"""Dial values that the suites show, for models that have the dial."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """One way of fusing, as the suites name it."""
+
+    name: str
+    fuser: str
+    model: Path | None = None
+    enhance: float | None = None
+
+    def open(self, *, still: bool, engine: str = "auto", threads: int | None = None) -> Luminance | Overlay:
+        """The method itself; ``still`` for unrelated images."""
+        return open_method(
+            self.fuser, still=still, model=self.model, enhance=self.enhance, engine=engine, threads=threads
+        )
+
+    def open_luminance(self, *, still: bool) -> Luminance:
+        """The same, for suites that need the fused luminance.
+
+        Raises:
+            ConfigError: it paints.
+        """
+        method = self.open(still=still)
+        if isinstance(method, Overlay):
+            raise ConfigError(f"{self.name} paints in a palette; only fusers of luminance can be measured here")
+        return method
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The same as settings of a run."""
+        values = {"fuser": self.fuser, "model": self.model, "enhance": self.enhance}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name to file, in 32 bits, of every model that comes with the package, in the order of their names."""
+    return {name: shipped(name) for name in shipped_names() if _is_whole(name)}
+
+
+def _is_whole(name: str) -> bool:
+    """Whether it is there in 32 bits, not only in a smaller precision."""
+    return (shipping.FOLDER / file_name(name, precision="f32")).is_file()
+
+
+def select(
+    *,
+    fusers: Sequence[str] = CLASSICAL,
+    models: Mapping[str, Path] | None = None,
+    enhance: Iterable[float] | None = None,
+) -> list[Method]:
+    """The classical ones by name, then every model (default: the shipped ones).
+
+    ``enhance`` None takes `ENHANCE`; an empty one the model's own default. A model without the dial stands once.
+
+    Raises:
+        ConfigError: no fuser of that name works without a model.
+        ModelError: a file is no model.
+    """
+    unknown = [name for name in fusers if name not in WITHOUT_MODEL]
+    if unknown:
+        raise ConfigError(f"no fuser {unknown[0]!r} without a model; there are {', '.join(WITHOUT_MODEL)}")
+    models = shipped_models() if models is None else models
+    values = ENHANCE if enhance is None else tuple(enhance)
+    found = [Method(name=name, fuser=name) for name in fusers]
+    for name, path in models.items():
+        has_dial = "enhance" in read_spec(path).scalars
+        for value in values if has_dial and values else (None,):
+            label = name if value is None else f"{name}, enhance {value:g}"
+            found.append(Method(name=label, fuser="learned", model=path, enhance=value))
+    return found

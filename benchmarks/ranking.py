@@ -1,0 +1,24 @@
+"""Mean ranks over many metrics: no single one tells which picture a person would choose, and a mean cannot be bought with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+LOWER_IS_BETTER = frozenset({"Nabf", "halo", "warp"})
+
+
+def mean_ranks(rows: Mapping[str, Sequence[float]], *, metrics: Sequence[str] = ()) -> dict[str, float]:
+    """Mean rank of every row over its columns, 1 is best; equal values share the mean of their places.
+
+    ``metrics`` names the columns; those of `LOWER_IS_BETTER` are ranked the other way. Without names higher is better.
+    """
+    values = np.array([list(row) for row in rows.values()], np.float64)
+    for column, name in enumerate(metrics):
+        if name in LOWER_IS_BETTER:
+            values[:, column] = -values[:, column]
+    better = (values[None] > values[:, None]).sum(axis=1)
+    equal = (values[None] == values[:, None]).sum(axis=1)
+    places = 1 + better + (equal - 1) / 2
+    return dict(zip(rows, places.mean(axis=1).tolist(), strict=True))

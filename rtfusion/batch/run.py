@@ -1,0 +1,146 @@
+"""The whole batch: what is left to do, handed out, retried when a worker dies, counted."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from rtfusion.batch.archive import Recording
+from rtfusion.batch.work import DONE, STAGING, Job, is_done, make_job
+from rtfusion.errors import ConfigError
+
+ATTEMPTS = 3
+"""Times that a recording is begun when workers die over it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of one job: ``record`` when it is done, else ``error`` and its exit code."""
+
+    job: Job
+    record: Mapping[str, Any] | None = None
+    error: str = ""
+    exit_code: int = 0
+    attempts: int = 1
+
+
+class Workers(Protocol):
+    """Something that does jobs side by side."""
+
+    def __call__(self, jobs: Sequence[Job], *, stop: threading.Event) -> Iterator[Outcome]:
+        """Every job's outcome as it comes; ends early, with nothing left running, once ``stop`` is set."""
+        ...
+
+
+@dataclass(kw_only=True, slots=True)
+class Summary:
+    """What a batch did."""
+
+    recordings: int
+    already_done: int = 0
+    fused: int = 0
+    frames: int = 0
+    restarts: int = 0
+    """Times a worker died and its recording was begun again."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Recording to what was wrong with it."""
+    exit_code: int = 0
+
+
+def run(
+    recordings: Sequence[Recording],
+    *,
+    out: Path,
+    settings: Mapping[str, Any],
+    workers: Workers,
+    stop: threading.Event,
+    overwrite: bool = False,
+    say: Callable[[str], None],
+) -> Summary:
+    """Fuse every recording that is not done yet.
+
+    A recording that cannot be fused is told of and left out; the others go on.
+
+    Raises:
+        ConfigError: another batch writes there, something else is in the way, or a setting is wrong. Nothing was begun.
+    """
+    jobs = [make_job(recording, out=out, settings=settings) for recording in recordings]
+    summary = Summary(recordings=len(jobs))
+    with _alone_in(out):
+        if overwrite:
+            _remove_stale(jobs)
+        left = [job for job in jobs if not is_done(job)]
+        summary.already_done = len(jobs) - len(left)
+        try:
+            for outcome in workers(left, stop=stop):
+                _count(outcome, summary)
+                done = summary.already_done + summary.fused + len(summary.failed)
+                say(f"[{done}/{len(jobs)}] {outcome.job.name}: {_told(outcome)}")
+        finally:
+            _clear(out)
+    return summary
+
+
+def _count(outcome: Outcome, summary: Summary) -> None:
+    summary.restarts += outcome.attempts - 1
+    if outcome.record is None:
+        summary.failed[outcome.job.name] = outcome.error
+        summary.exit_code = summary.exit_code or outcome.exit_code
+        return
+    summary.fused += 1
+    summary.frames += outcome.record["fused"]
+
+
+def _told(outcome: Outcome) -> str:
+    if outcome.record is None:
+        return f"failed: {outcome.error}"
+    again = f", begun {outcome.attempts} times" if outcome.attempts > 1 else ""
+    return f"{outcome.record['fused']} frames{again}"
+
+
+def _remove_stale(jobs: Sequence[Job]) -> None:
+    """Results of other settings or damaged ones; what is not of a batch stays and is an error."""
+    for job in jobs:
+        with suppress(ConfigError):
+            if is_done(job) or not job.folder.exists():
+                continue
+        if (job.folder / DONE).is_file():
+            shutil.rmtree(job.folder)
+
+
+def _clear(out: Path) -> None:
+    """Remove what is unfinished. Moved away first, at one stroke: a worker that outlived its batch can publish no half."""
+    with suppress(FileNotFoundError):
+        (out / STAGING).rename(out / f"{STAGING}-{uuid.uuid4().hex}")
+    for left in out.glob(f"{STAGING}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """The output folder for this batch alone; what an earlier one left unfinished is removed.
+
+    The lock is on the folder itself and goes with the process, however it ends.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {out}: {error.strerror}; name another one with --out") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another batch is writing to {out}; wait for it, or choose another --out") from None
+        _clear(out)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,204 @@
+"""One recording, fused whole or not at all. Also a program: a job as JSON on stdin, what was done as JSON on stdout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rtfusion import __version__
+from rtfusion.batch.archive import Recording
+from rtfusion.errors import ConfigError, FusionError, SinkError
+
+SCHEMA = 1
+STAGING = ".rtfusion-batch"
+"""Folder of the output in which recordings are fused; removed when a batch is over."""
+DONE = "done.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A recording, where it goes, and how it is fused; plain values, so that it can travel."""
+
+    name: str
+    visible: str
+    thermal: str
+    out: str
+    """Folder of the whole batch."""
+    settings: Mapping[str, Any]
+    fingerprint: str
+    """Of everything that decides the result: inputs, settings, model, calibration, version."""
+    cores: tuple[int, ...] | None = None
+    """Those that the work may use; None: as it is."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the result appears."""
+        return Path(self.out) / self.name
+
+
+def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) -> Job:
+    """The job of a recording; ``settings`` are those of a run, without sources and outputs.
+
+    Raises:
+        ConfigError: a model or calibration that the settings name cannot be read.
+    """
+    parts: list[Any] = [SCHEMA, __version__, dict(settings), recording.contents()]
+    for name in ("model", "calibration"):
+        if settings.get(name) is not None:
+            parts.append(_checksum(Path(settings[name])))
+    return Job(
+        name=recording.name,
+        visible=str(recording.visible),
+        thermal=str(recording.thermal),
+        out=str(out),
+        settings=dict(settings),
+        fingerprint=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def is_done(job: Job) -> bool:
+    """Whether the result is there, whole and of this job.
+
+    Raises:
+        ConfigError: something is there that is not: another recording's, of other settings, damaged, or none of ours.
+    """
+    if not job.folder.exists():
+        return False
+    try:
+        record = json.loads((job.folder / DONE).read_text(encoding="utf-8"))
+        sizes = {name: entry["bytes"] for name, entry in record["outputs"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{job.folder} was not made by rtfusion batch ({DONE} cannot be read); choose another --out"
+        ) from None
+    if record.get("fingerprint") != job.fingerprint:
+        raise ConfigError(
+            f"{job.folder} was fused from other recordings, or by other settings, or by another version of rtfusion; "
+            "choose another --out, or fuse it anew with --overwrite"
+        )
+    missing = [name for name, size in sizes.items() if _size(job.folder / name) != size]
+    if missing:
+        raise ConfigError(f"{job.folder} is damaged: {missing[0]} is not as it was written; fuse anew with --overwrite")
+    return True
+
+
+def fuse(job: Job) -> dict[str, Any]:
+    """Fuse a recording, unless it is done; gives its record (what `DONE` holds), and whether it was made now.
+
+    Raises:
+        FusionError: the recording cannot be fused. Nothing of it stays.
+    """
+    if is_done(job):
+        return _outcome(job, made=False)
+    staging = Path(job.out) / STAGING / uuid.uuid4().hex
+    try:
+        staging.mkdir(parents=True)
+        record = _fuse_into(staging, job)
+        _write_durably(staging / DONE, json.dumps(record, indent=1, sort_keys=True) + "\n")
+        made = _publish(staging, job.folder)
+    except OSError as error:
+        if isinstance(error, FusionError):
+            raise
+        raise SinkError(f"{job.folder}: {error.strerror}; make room, or write elsewhere") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return _outcome(job, made=made)
+
+
+def _fuse_into(staging: Path, job: Job) -> dict[str, Any]:
+    from rtfusion.config import Settings
+    from rtfusion.pipeline import build
+
+    is_video = Path(job.visible).is_file()
+    sink = str(staging / "fused.mp4") if is_video else f"images:{staging / 'fused'}"
+    values = {**job.settings, "vis": job.visible, "ir": job.thermal, "sink": (sink,)}
+    pipeline = build(Settings.model_validate(values, strict=False))
+    pipeline.run()
+    snapshot = pipeline.telemetry.snapshot()
+    if not snapshot["fused"]:
+        raise ConfigError(f"{job.name}: no frame was fused: {'; '.join(snapshot['notes']) or 'both are empty'}")
+    files = sorted(path for path in staging.rglob("*") if path.is_file())
+    return {
+        "schema": SCHEMA,
+        "recording": job.name,
+        "fingerprint": job.fingerprint,
+        "version": __version__,
+        "settings": dict(job.settings),
+        **{name: snapshot[name] for name in ("frames_read", "pairs", "fused", "notes")},
+        "drops": {name: dict(snapshot["drops"].get(name, {})) for name in ("visible", "thermal", "pairs")},
+        "outputs": {
+            path.relative_to(staging).as_posix(): {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+            for path in files
+        },
+    }
+
+
+def _publish(staging: Path, folder: Path) -> bool:
+    """Give the finished folder its name; False when another attempt was first, and this one is not needed."""
+    for path in staging.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staging.rename(folder)
+    except OSError:
+        if (folder / DONE).is_file():
+            return False
+        raise
+    return True
+
+
+def _outcome(job: Job, *, made: bool) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((job.folder / DONE).read_text(encoding="utf-8"))
+    return {**record, "made": made}
+
+
+def _write_durably(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def main() -> int:
+    """Do the job on stdin; the exit code is that of a run, and a message on stderr says what is wrong."""
+    job = Job(**json.load(sys.stdin))
+    if job.cores is not None:
+        os.sched_setaffinity(0, job.cores)
+    try:
+        outcome = fuse(job)
+    except FusionError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    sys.stdout.write(json.dumps(outcome) + "\n")
+    return 0
+
+
+def as_json(job: Job) -> str:
+    """What `main` reads."""
+    return json.dumps(asdict(job))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

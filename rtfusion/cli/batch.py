@@ -1,0 +1,118 @@
+"""``rtfusion batch``: fuse an archive of recordings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rtfusion.cli.options import ConfigFile, Debug, takes_settings_but
+
+if TYPE_CHECKING:
+    from rtfusion.batch.run import Summary, Workers
+
+HELP = """Fuse every recording of an archive; go on where an earlier batch was interrupted.
+
+A recording is a folder that holds a visible and a thermal video, or two
+folders of images, named vi and ir (vis, visible, thermal). Its result appears
+under the same name in --out when it is whole: fused.mp4 or fused/, and
+done.json, which tells of what was read, paired and dropped.
+
+  rtfusion batch archive/ --out fused/ --jobs 4
+  rtfusion batch archive/ --out fused/ --fuser learned --model small
+  rtfusion batch /net/archive --out /net/fused --ray auto
+
+Give it the settings of [bold]run[/bold] that say how to pair, register and fuse."""
+
+OWN = ("ir", "vis", "sink", "stats_json", "pace", "loop", "max_frames", "overwrite")
+"""Settings of a run that a batch decides itself."""
+
+
+@takes_settings_but(*OWN)
+def batch(
+    flags: Mapping[str, object],
+    *,
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="Folder of the recordings.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results.", rich_help_panel="Batch")],
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", metavar="N", min=1, rich_help_panel="Batch", help="Recordings at a time: the cores."),
+    ] = None,
+    vis_name: Annotated[
+        list[str] | None,
+        typer.Option("--vis-name", metavar="NAME", rich_help_panel="Batch", help="Name of visible ones (repeatable)."),
+    ] = None,
+    ir_name: Annotated[
+        list[str] | None,
+        typer.Option("--ir-name", metavar="NAME", rich_help_panel="Batch", help="Name of thermal ones (repeatable)."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="ADDRESS", rich_help_panel="Batch", help="On a Ray cluster: auto, local, HOST:PORT."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", metavar="", rich_help_panel="Batch", help="Fuse anew what has other settings."),
+    ] = False,
+    config: ConfigFile = None,
+    debug: Debug = False,
+) -> None:
+    """Find the recordings, fuse what is not done, say what was done."""
+    from rtfusion.batch import find_recordings, run
+    from rtfusion.batch.archive import THERMAL_NAMES, VISIBLE_NAMES
+    from rtfusion.cli.console import say
+    from rtfusion.cli.stopping import Stopping
+    from rtfusion.config import load
+
+    settings = _plain(load(flags, file=config, environ=os.environ).settings.model_dump(mode="json"))
+    archive, out = archive.resolve(), out.resolve()
+    recordings = find_recordings(
+        archive, visible=vis_name or VISIBLE_NAMES, thermal=ir_name or THERMAL_NAMES, leave_out=out
+    )
+    workers = _workers(jobs or len(os.sched_getaffinity(0)), ray=ray)
+    started_s = time.monotonic()
+    with Stopping() as stopping:
+        summary = run(
+            recordings, out=out, settings=settings, workers=workers, stop=stopping.event, overwrite=overwrite, say=say
+        )
+    _tell(summary, elapsed_s=time.monotonic() - started_s)
+    sys.exit(stopping.exit_code or summary.exit_code)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job carries: all settings but those that a batch decides itself, files by their whole path."""
+    kept = {name: value for name, value in settings.items() if name not in OWN and value is not None}
+    for name in ("calibration", "model"):
+        if name in kept and Path(kept[name]).exists():
+            kept[name] = str(Path(kept[name]).resolve())
+    return kept
+
+
+def _workers(count: int, *, ray: str | None) -> Workers:
+    if ray is not None:
+        from rtfusion.batch.on_ray import RayWorkers
+
+        return RayWorkers(address=ray, count=count)
+    from rtfusion.batch.processes import Processes
+
+    return Processes(count)
+
+
+def _tell(summary: Summary, *, elapsed_s: float) -> None:
+    from rtfusion.cli.console import show
+
+    rows = [
+        f"{summary.recordings} recordings: {summary.already_done} were done, {summary.fused} fused now "
+        f"({summary.frames} frames in {elapsed_s:.1f} s), {len(summary.failed)} failed"
+    ]
+    if summary.restarts:
+        rows.append(f"{summary.restarts} times a worker was killed and its recording begun again")
+    rows += [f"failed: {name}: {error}" for name, error in summary.failed.items()]
+    show(*rows)

@@ -1,0 +1,49 @@
+"""``rtfusion evaluate``: how good fused images or videos are, whoever made them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rtfusion.cli.options import Debug
+
+HELP = """Measure fused images or videos of any method, side by side.
+
+Folders are matched by file name, videos in time. Every value is the mean over
+all images, with its standard error; the mean rank is over all metrics.
+
+  rtfusion evaluate --ir ir/ --vis vi/ --fused mine/ --fused theirs/
+  rtfusion evaluate --ir ir.mp4 --vis vi.mp4 --fused fused.mp4 --every 10
+
+Color is judged by its luminance alone. Higher is better but for Nabf and warp
+(flicker of videos). EN, SD, SF and AG rise with noise as well."""
+
+
+def evaluate(
+    *,
+    ir: Annotated[Path, typer.Option("--ir", metavar="DIR", help="Thermal images, or a video.")],
+    vis: Annotated[Path, typer.Option("--vis", metavar="DIR", help="Visible images, or a video.")],
+    fused: Annotated[list[Path], typer.Option("--fused", metavar="DIR", help="Fused ones of a method (repeatable).")],
+    every: Annotated[int, typer.Option("--every", metavar="N", min=1, help="Of videos, every n-th frame only.")] = 1,
+    published: Annotated[
+        str | None, typer.Option("--published", metavar="SET", help="Rank published methods too: tno.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all values, per image too.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure, print the table, write the values."""
+    from benchmarks import quality
+    from rtfusion.cli.console import show_text
+    from rtfusion.cli.stats import check_writable
+
+    if json_file is not None:
+        check_writable(json_file)
+    result = quality.compare(ir=ir, vis=vis, fused=quality.names_of(fused), every=every, published=published)
+    show_text(quality.format_table(result) + "\n")
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rtfusion.batch import find_recordings
+from rtfusion.errors import ConfigError
+from tests.batch.archives import STILLS, VIDEOS, make_archive
+
+
+def test_videos_and_folders_are_found_by_name_and_sorted(tmp_path: Path) -> None:
+    root = make_archive(tmp_path, frames=2)
+    found = find_recordings(root)
+    assert [recording.name for recording in found] == sorted([*VIDEOS, STILLS])
+    by_name = {recording.name: recording for recording in found}
+    assert by_name["yard"].visible == root / "yard" / "vi.mp4"
+    assert by_name["yard"].is_video
+    assert by_name[STILLS].thermal == root / STILLS / "thermal"
+    assert not by_name[STILLS].is_video
+
+
+def test_a_recording_is_known_by_its_files(tmp_path: Path) -> None:
+    root = make_archive(tmp_path, frames=2)
+    stills = next(recording for recording in find_recordings(root) if recording.name == STILLS)
+    contents = stills.contents()
+    assert [name for name, _, _ in contents] == [
+        f"{band}/{stem}.png" for band in ("visible", "thermal") for stem in "abc"
+    ]
+    (root / STILLS / "vis" / "b.png").write_bytes(b"changed")
+    assert stills.contents() != contents
+
+
+def test_the_folder_itself_other_names_and_what_is_left_out(tmp_path: Path) -> None:
+    root = make_archive(tmp_path / "archive", frames=2)
+    assert [recording.name for recording in find_recordings(root / "yard")] == ["yard"]
+    (root / "yard" / "vi.mp4").rename(root / "yard" / "rgb.mp4")
+    assert [recording.name for recording in find_recordings(root, visible=["rgb"])] == ["yard"]
+    names = [recording.name for recording in find_recordings(root, leave_out=root / "drive")]
+    assert names == [STILLS]
+    (root / ".trash").mkdir()
+    (root / "drive").rename(root / ".trash" / "drive")
+    assert [recording.name for recording in find_recordings(root)] == [STILLS]
+
+
+def test_nothing_or_two_of_one_band_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no recording in .*--vis-name"):
+        find_recordings(tmp_path)
+    with pytest.raises(ConfigError, match="is no folder"):
+        find_recordings(tmp_path / "nowhere")
+    root = make_archive(tmp_path / "archive", frames=2)
+    (root / "yard" / "visible.mkv").touch()
+    with pytest.raises(ConfigError, match=r"yard holds vi\.mp4 and visible\.mkv"):
+        find_recordings(root)

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rtfusion.batch import Job, Summary, find_recordings, run
+from rtfusion.batch.processes import Processes, shares_of
+from rtfusion.batch.run import Outcome
+from rtfusion.batch.work import DONE, STAGING, fuse, is_done, make_job
+from rtfusion.errors import ConfigError
+from tests.batch.archives import STILLS, VIDEOS, make_archive, tree
+
+WAIT_S = 100.0
+
+
+def batch(archive: Path, out: Path, *, jobs: int = 2, stop: threading.Event | None = None, **more: object) -> Summary:
+    values: dict[str, object] = {"settings": {"fuser": "pyramid"}, "workers": Processes(jobs), "say": lambda text: None}
+    return run(find_recordings(archive), out=out, stop=stop or threading.Event(), **{**values, **more})  # type: ignore[arg-type]
+
+
+def in_this_process(begun: list[str]) -> Callable[..., Iterator[Outcome]]:
+    """Workers that note what they begin."""
+
+    def workers(jobs: Sequence[Job], *, stop: threading.Event) -> Iterator[Outcome]:
+        for job in jobs:
+            begun.append(job.name)
+            yield Outcome(job=job, record=fuse(job))
+
+    return workers
+
+
+def wait_for(happens: Callable[[], bool]) -> None:
+    ticks = threading.Event()
+    for _ in range(int(WAIT_S / 0.005)):
+        if happens():
+            return
+        ticks.wait(0.005)
+    pytest.fail("it did not happen")
+
+
+def test_everything_is_fused_once_and_a_second_batch_has_nothing_to_do(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=5)
+    begun: list[str] = []
+    summary = batch(archive, tmp_path / "out", workers=in_this_process(begun))
+    assert sorted(begun) == sorted([*VIDEOS, STILLS])
+    assert (summary.fused, summary.frames, summary.failed) == (4, 3 * 5 + 3, {})
+    made = tree(tmp_path / "out")
+    assert "drive/night/fused.mp4" in made
+    assert [f"{STILLS}/fused/{stem}.png" in made for stem in "abc"] == [True] * 3
+    assert STAGING not in made
+    again: list[str] = []
+    summary = batch(archive, tmp_path / "out", workers=in_this_process(again))
+    assert (again, summary.already_done, summary.fused) == ([], 4, 0)
+    assert tree(tmp_path / "out") == made
+
+
+def test_what_is_done_tells_what_became_of_every_frame(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=5)
+    (archive / STILLS / "vis" / "b.png").unlink()
+    batch(archive, tmp_path / "out", workers=in_this_process([]))
+    record = json.loads((tmp_path / "out" / STILLS / DONE).read_text())
+    assert record["frames_read"] == {"visible": 2, "thermal": 3}
+    assert (record["pairs"], record["fused"], sum(record["drops"]["thermal"].values())) == (2, 2, 1)
+    assert sorted(record["outputs"]) == ["fused/a.png", "fused/c.png"]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_killed_worker_changes_nothing(tmp_path: Path, jobs: int) -> None:
+    archive = make_archive(tmp_path / "archive", frames=60, size_px=(160, 120))
+    batch(archive, tmp_path / "undisturbed", jobs=2)
+    summaries: list[Summary] = []
+    thread = threading.Thread(target=lambda: summaries.append(batch(archive, tmp_path / "out", jobs=jobs)))
+    thread.start()
+    wait_for(lambda: any((tmp_path / "out").glob(f"{STAGING}/*/fused.mp4")))
+    os.kill(worker_pids()[0], signal.SIGKILL)
+    thread.join(WAIT_S)
+    (summary,) = summaries
+    assert (summary.fused, summary.failed) == (4, {})
+    assert summary.restarts == 1
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def worker_pids() -> list[int]:
+    return [child.pid for child in psutil.Process().children() if "rtfusion.batch.work" in child.cmdline()]
+
+
+def test_a_stopped_batch_leaves_whole_results_only_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=40, size_px=(160, 120))
+    stop = threading.Event()
+    first = batch(archive, tmp_path / "out", jobs=1, stop=stop, say=lambda text: stop.set())
+    assert first.fused == 1
+    assert worker_pids() == []
+    done = tree(tmp_path / "out")
+    assert len([name for name in done if name.endswith(DONE)]) == 1
+    assert STAGING not in done
+    second = batch(archive, tmp_path / "out", jobs=2)
+    assert (second.already_done, second.fused) == (1, 3)
+
+
+def test_a_broken_recording_is_told_of_and_the_others_go_on(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=5)
+    (archive / "yard" / "ir.mp4").write_bytes(b"no video")
+    summary = batch(archive, tmp_path / "out")
+    assert (summary.fused, list(summary.failed), summary.exit_code, summary.restarts) == (3, ["yard"], 3, 0)
+    assert "ir.mp4" in summary.failed["yard"]
+    assert not (tmp_path / "out" / "yard").exists()
+
+
+def test_a_worker_that_dies_every_time_is_given_up(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=60, size_px=(160, 120))
+    for name in ("drive", STILLS):
+        (archive / name).rename(tmp_path / name)
+    over = threading.Event()
+
+    def kill_all() -> None:
+        while not over.wait(0.01):
+            for pid in worker_pids():
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    summary = batch(archive, tmp_path / "out")
+    over.set()
+    killer.join(WAIT_S)
+    assert "its process was killed 3 times" in summary.failed["yard"]
+    assert (summary.exit_code, summary.restarts) == (5, 2)
+    assert tree(tmp_path / "out") == {}
+
+
+def test_other_settings_are_refused_before_anything_is_done_and_overwritten_on_request(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=5)
+    batch(archive, tmp_path / "out", workers=in_this_process([]))
+    made = tree(tmp_path / "out")
+    begun: list[str] = []
+    with pytest.raises(ConfigError, match="by other settings"):
+        batch(archive, tmp_path / "out", workers=in_this_process(begun), settings={"fuser": "average"})
+    assert (begun, tree(tmp_path / "out")) == ([], made)
+    batch(archive, tmp_path / "out", workers=in_this_process(begun), settings={"fuser": "average"}, overwrite=True)
+    assert len(begun) == 4
+    assert tree(tmp_path / "out") != made
+
+
+def test_damage_and_strangers_are_found(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=5)
+    batch(archive, tmp_path / "out", workers=in_this_process([]))
+    (tmp_path / "out" / "yard" / "fused.mp4").write_bytes(b"cut off")
+    with pytest.raises(ConfigError, match=r"is damaged: fused\.mp4"):
+        batch(archive, tmp_path / "out")
+    (tmp_path / "out" / "yard" / DONE).unlink()
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="was not made by rtfusion batch"):
+            batch(archive, tmp_path / "out", overwrite=overwrite)
+    assert (tmp_path / "out" / "yard" / "fused.mp4").read_bytes() == b"cut off", "nothing of others is removed"
+
+
+def test_two_batches_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=5)
+
+    def second(text: str) -> None:
+        with pytest.raises(ConfigError, match="another batch is writing"):
+            batch(archive, tmp_path / "out")
+
+    assert batch(archive, tmp_path / "out", workers=in_this_process([]), say=second).fused == 4
+
+
+def test_the_second_of_two_attempts_finds_it_done(tmp_path: Path) -> None:
+    recording = find_recordings(make_archive(tmp_path / "archive", frames=5))[0]
+    job = make_job(recording, out=tmp_path / "out", settings={"fuser": "average"})
+    assert fuse(job)["made"]
+    before = tree(tmp_path / "out" / job.name)
+    assert is_done(job)
+    assert not fuse(job)["made"]
+    assert tree(tmp_path / "out" / job.name) == before
+
+
+def test_cores_are_shared_out() -> None:
+    assert shares_of([0, 1, 2, 3], count=2) == [(0, 2), (1, 3)]
+    assert shares_of([0, 1, 2], count=3) == [(0,), (1,), (2,)]
+    assert shares_of([0, 1], count=3) == [None, None, None]
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_real_archive_with_a_killed_worker(shared_data: Path, tmp_path: Path) -> None:
+    recordings = [found for part in ("eval", "video") for found in find_recordings(shared_data / part)]
+
+    def fuse_all(out: Path) -> Summary:
+        workers = Processes(2)
+        return run(
+            recordings,
+            out=out,
+            settings={"fuser": "pyramid"},
+            workers=workers,
+            stop=threading.Event(),
+            say=lambda text: None,
+        )
+
+    fuse_all(tmp_path / "undisturbed")
+    summaries: list[Summary] = []
+    thread = threading.Thread(target=lambda: summaries.append(fuse_all(tmp_path / "out")))
+    thread.start()
+    wait_for(lambda: any((tmp_path / "out").glob(f"{STAGING}/*/fused/*.png")))
+    os.kill(worker_pids()[0], signal.SIGKILL)
+    thread.join(600)
+    assert (summaries[0].fused, summaries[0].restarts) == (len(recordings), 1)
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
