@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_core import PydanticCustomError
 
 from rtfusion.errors import ConfigError
+from rtfusion.models.shipping import is_name, shipped_names
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,9 +25,16 @@ else:
 PREFIX = "RTFUSION_"
 FILE_NAME = "rtfusion.toml"
 NOT_SETTINGS = frozenset(
-    {"RTFUSION_CONFIG", "RTFUSION_SHARED", "RTFUSION_REQUIRE_CUDA", "RTFUSION_REQUIRE_SHARED", "RTFUSION_BIN"}
+    {
+        "RTFUSION_CONFIG",
+        "RTFUSION_WEB_TOKEN",
+        "RTFUSION_SHARED",
+        "RTFUSION_REQUIRE_CUDA",
+        "RTFUSION_REQUIRE_SHARED",
+        "RTFUSION_BIN",
+    }
 )
-"""Variables of this prefix that choose the file or belong to tests and scripts."""
+"""Variables of this prefix that choose the file, hold the token of the browser view, or belong to tests and scripts."""
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -46,7 +54,8 @@ class Settings(BaseModel):
     )
 
     ir: str | None = None
-    """Thermal camera or recording: a video file, a folder of images, /dev/videoN or synthetic:"""
+    """Thermal camera or recording: a video file, a folder of images, /dev/videoN, usb:VID:PID, rtsp://, http://, udp:// or
+    synthetic:"""
     vis: str | None = None
     """Visible camera or recording, of the same kinds."""
     loop: Count = 1
@@ -60,15 +69,26 @@ class Settings(BaseModel):
     """Distance of the scene in meters, where the calibration knows the pose of the cameras."""
     grid: Literal["visible", "thermal"] = "visible"
     """Camera whose pixels the fused image has."""
+    refine: bool = False
+    """Follow slow drift of the registration while running, within bounds."""
 
     fuser: Literal["average", "maximum", "pyramid", "overlay", "learned"] = "pyramid"
     """How the two images become one."""
     model: Path | None = None
-    """Model file of the learned fuser."""
+    """Model of the learned fuser: small or large, as they come with rtfusion, or an ONNX file."""
     enhance: Fraction | None = None
     """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
-    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
-    """What runs the model."""
+    engine: Literal[
+        "auto",
+        "openvino",
+        "onnxruntime",
+        "onnxruntime:cuda",
+        "onnxruntime:tensorrt",
+        "pytorch",
+        "pytorch:cuda",
+        "tensorrt",
+    ] = "auto"
+    """What runs the model. With tensorrt and pytorch:cuda, all of the fusing is done on the GPU."""
     threads: Count | None = None
     """Threads of the engine. Without it, the engine decides."""
     palette: Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"] = "inferno"
@@ -77,12 +97,18 @@ class Settings(BaseModel):
     """The overlay begins at this level of the thermal image, 0 to 1."""
     opacity: Fraction = 0.7
     """Opacity of the overlay where it is hottest, 0 to 1."""
-    gain: Literal["percentile", "fixed"] = "percentile"
-    """How 16-bit thermal counts become gray levels, following the scene or between fixed ends."""
+    gain: Literal["percentile", "plateau", "fixed"] = "percentile"
+    """How 16-bit thermal counts become gray levels: following the scene, with equalized contrast, or between fixed ends."""
     gain_low: float | None = None
     """Counts shown black with gain fixed."""
     gain_high: float | None = None
     """Counts shown white with gain fixed."""
+    polarity: Literal["white-hot", "black-hot"] = "white-hot"
+    """Whether warm is bright or dark."""
+    units: Literal["celsius", "fahrenheit", "kelvin", "counts"] | None = None
+    """Measure and draw the middle, the coldest and the warmest point. Temperatures need a radiometric camera."""
+    on_loss: Literal["passthrough", "hold", "stop"] = "passthrough"
+    """While one camera is lost, show the other one alone, fuse with the last frame of the lost one, or end the run."""
 
     pair: Literal["once", "hold"] = "once"
     """Each frame used once, or the nearest thermal frame held for every visible one."""
@@ -92,7 +118,7 @@ class Settings(BaseModel):
     """Known delay of the thermal stamps. Without it, that of the calibration, else 0."""
 
     sink: tuple[str, ...] = ()
-    """Output: a video file, images:DIR, zmq:tcp://127.0.0.1:5555, window: or null: (repeatable)."""
+    """Output: a video file, images:DIR, zmq:tcp://127.0.0.1:5555, web://127.0.0.1:8080, window: or null: (repeatable)."""
     overwrite: bool = False
     """Replace outputs that exist."""
     max_frames: Count | None = None
@@ -104,9 +130,15 @@ class Settings(BaseModel):
     def _check_together(self) -> Settings:
         if self.fuser == "learned" and self.model is None:
             raise _conflict(
-                "fuser learned needs a model file, and none ships with rtfusion yet; name one with --model, "
-                "or choose average, maximum, pyramid or overlay",
+                f"fuser learned needs a model: name a file with --model, or one that comes with rtfusion (there is: "
+                f"{_shipped_names()}), or choose average, maximum, pyramid or overlay",
                 "fuser",
+            )
+        if self.model is not None and is_name(self.model) and str(self.model) not in shipped_names():
+            raise _conflict(
+                f"no model named {self.model} comes with rtfusion (there is: {_shipped_names()}); a file is named with "
+                "its ending, as in model.onnx",
+                "model",
             )
         if self.enhance is not None and self.fuser != "learned":
             raise _conflict(
@@ -114,6 +146,12 @@ class Settings(BaseModel):
             )
         if self.distance_m is not None and self.calibration is None:
             raise _conflict("distance_m needs a calibration to apply to; name one with --calibration", "distance_m")
+        if self.polarity == "black-hot" and self.fuser == "overlay":
+            raise _conflict(
+                "polarity is for fusers without colors, and the fuser is overlay; use palette black-hot",
+                "polarity",
+                "fuser",
+            )
         if self.gain == "fixed":
             self._check_fixed_gain()
         elif "gain" not in self.model_fields_set and (self.gain_low is not None or self.gain_high is not None):
@@ -206,6 +244,8 @@ def _relative_to(folder: Path, name: str, value: object) -> object:
         return tuple(_relative_uri(folder, item) if isinstance(item, str) else item for item in value)
     if name in ("ir", "vis") and isinstance(value, str):
         return _relative_uri(folder, value)
+    if name == "model" and isinstance(value, str) and is_name(Path(value)):
+        return Path(value)
     if name in ("calibration", "model", "stats_json") and isinstance(value, str):
         return folder / Path(value).expanduser()
     return value
@@ -291,6 +331,10 @@ def _shown(value: object) -> str:
 def _suggestion(wrong: str, known: Iterable[str], *, form: Callable[[str], str] = str) -> str:
     close = difflib.get_close_matches(wrong, list(known), n=1)
     return f"; did you mean {form(close[0])}?" if close else ""
+
+
+def _shipped_names() -> str:
+    return ", ".join(shipped_names()) or "none in this version"
 
 
 def _conflict(message: str, *names: str) -> PydanticCustomError:

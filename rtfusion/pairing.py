@@ -119,6 +119,8 @@ class Pairer:
     def finished(self) -> bool:
         """True when no further pair can come."""
         over = any(band in self._ended and not self._waiting[band] for band in Band)
+        if self._live and len(self._ended) == len(Band):
+            over = True  # what still waits found no partner when it came
         if self._hold and Band.VISIBLE not in self._ended and self._held is not None:
             over = False
         return over and not self._ready
@@ -156,9 +158,12 @@ class Pairer:
             pair = self._ready.popleft()
         if self.finished:
             self._drop_rest()
-        numbered = FramePair(visible=pair.visible, thermal=pair.thermal, sequence=self.pairs)
+        return FramePair(visible=pair.visible, thermal=pair.thermal, sequence=self.count())
+
+    def count(self) -> int:
+        """The number of the next pair; for pairs that are made elsewhere, while a camera is lost."""
         self.pairs += 1
-        return numbered
+        return self.pairs - 1
 
     def explain(self) -> str:
         """One sentence on where both streams are, for the case that nothing pairs."""

@@ -11,15 +11,22 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rtfusion.capture import open_pair, source_path
 from rtfusion.capture.base import Source
 from rtfusion.capture.thread import CaptureThread
+from rtfusion.capture.watchdog import watched_sources
 from rtfusion.clock import NS_PER_MS
 from rtfusion.config import Settings
+from rtfusion.engines import NETWORKS
 from rtfusion.errors import ConfigError, EndOfStream
-from rtfusion.fusion import Fuser, open_method
+from rtfusion.fusion import Control, Fuser, open_method
 from rtfusion.fusion.host import HostFuser
+from rtfusion.fusion.marks import MarkedFuser
+from rtfusion.loss import LossPolicy
 from rtfusion.mailbox import Mailbox, Policy, wait_any
 from rtfusion.pairing import Pairer
 from rtfusion.registration import Calibration
@@ -27,13 +34,19 @@ from rtfusion.sinks import open_sinks
 from rtfusion.sinks.base import Sink, SinkContext
 from rtfusion.sinks.thread import SinkThread
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
+from rtfusion.thermal import TIME_CONSTANT_S, GainControl
 from rtfusion.types import Band, Frame, FramePair
 
+if TYPE_CHECKING:
+    from rtfusion.capture.session import SessionPairer
+    from rtfusion.cuda.fuser import CudaFuser
+
 TICK_S = 0.1
-FINISH_S = 10.0
-"""Longest wait for an output to be finished after the last frame; after an interrupt it is `INTERRUPTED_FINISH_S`."""
-INTERRUPTED_FINISH_S = 2.0
+FINISH_S = 10.0, 2.0
+"""Longest wait for the outputs to write what waits and to be finished, and, where that was too short, without what waits."""
+INTERRUPTED_FINISH_S = 1.5, 0.5
+"""The same after a request to stop: two seconds in all."""
+CAPTURE_FINISH_S = 0.5
 LIVE_CAPACITY = 8
 RECORDED_CAPACITY = 4
 UNPAIRED_WARNING_S = 2.0
@@ -47,12 +60,13 @@ class Pipeline:
         *,
         visible: Source,
         thermal: Source,
-        pairer: Pairer,
+        pairer: Pairer | SessionPairer,
         fuser: Fuser,
         sinks: list[Sink],
         telemetry: Telemetry,
         thermal_delay_ns: int = 0,
         max_frames: int | None = None,
+        on_loss: str = "passthrough",
     ) -> None:
         self.telemetry = telemetry
         self._pairer = pairer
@@ -61,6 +75,7 @@ class Pipeline:
         self._max_frames = max_frames
         self._live = visible.info.live or thermal.info.live
         self._sources: Mapping[Band, Source] = {Band.VISIBLE: visible, Band.THERMAL: thermal}
+        self._loss = LossPolicy(on_loss, self._sources)
         self._stop = threading.Event()
         self._on_tick: Callable[[], None] | None = None
         self._ticked_s = self._paired_s = time.monotonic()
@@ -101,7 +116,7 @@ class Pipeline:
             pairs = self._live_pairs() if self._live else self._recorded_pairs()
             for pair in pairs:
                 self.telemetry.paired(pair, thermal_delay_ns=self._thermal_delay_ns)
-                fused = self._fuser(pair)
+                fused = replace(self._fuser(pair), pair=pair)
                 self.telemetry.fused_one()
                 for sink in self._sinks:
                     while not sink.put(fused, timeout_s=TICK_S) and self._goes_on():
@@ -109,6 +124,25 @@ class Pipeline:
                 if self._max_frames is not None and self.telemetry.fused >= self._max_frames:
                     break
         self._raise_sink_error()
+
+    @property
+    def control(self) -> Control:
+        """What may be changed while it runs: dials of the model, the model, the calibration. Any thread may ask."""
+        return self._fuser
+
+    def change(
+        self,
+        *,
+        calibration: Calibration | None = None,
+        model: Path | None = None,
+        palette: str | None = None,
+        **scalars: float,
+    ) -> None:
+        """Use these from the next frame on, without losing one; see `rtfusion.fusion.base.Control`.
+
+        The delay between the streams stays the one that the run began with.
+        """
+        self._fuser.change(calibration=calibration, model=model, palette=palette, **scalars)
 
     # -- pairs ------------------------------------------------------------------------------------------------------
 
@@ -127,21 +161,35 @@ class Pipeline:
                 yield pair
 
     def _live_pairs(self) -> Iterator[FramePair]:
-        """The newest pair, as soon as there is one."""
+        """The newest pair, as soon as there is one; while a camera is lost, each frame of the other one."""
         visible, thermal = self._mailboxes[Band.VISIBLE], self._mailboxes[Band.THERMAL]
         while self._goes_on() and not self._pairer.finished:
             wait_any(visible, thermal, timeout_s=TICK_S)
+            self._loss.look()
+            alone: FramePair | None = None
             for band, mailbox in self._mailboxes.items():
                 try:
                     while (frame := mailbox.get(timeout_s=0.0)) is not None:
-                        self._pairer.push(frame)
+                        alone = self._take_live(frame, alone)
                 except EndOfStream:
                     self._pairer.end(band)
-            if (pair := self._pairer.take()) is not None:
+            if alone is not None:
+                alone = replace(alone, sequence=self._pairer.count())
+            if (pair := alone or self._pairer.take()) is not None:
                 self._paired_s = time.monotonic()
                 yield pair
-            elif time.monotonic() - self._paired_s > UNPAIRED_WARNING_S:
+            elif time.monotonic() - self._paired_s > UNPAIRED_WARNING_S and not self._loss.any_lost:
                 self.telemetry.note(f"no pair for {UNPAIRED_WARNING_S:.0f} s: {self._pairer.explain()}")
+
+    def _take_live(self, frame: Frame, before: FramePair | None) -> FramePair | None:
+        """Hand a frame to the pairing or, while the other camera is lost, make a pair of it alone; the newest of these."""
+        alone = self._loss.alone(frame)
+        if alone is None:
+            self._pairer.push(frame)
+            return before
+        if before is not None:
+            self._pairer.drops[frame.band]["superseded"] += 1
+        return alone
 
     def _goes_on(self) -> bool:
         """False when the run was asked to stop; raises what broke a sink; ticks."""
@@ -167,25 +215,36 @@ class Pipeline:
     def _end(self) -> None:
         """Stop every thread and finish every output; on the way out of `run`, whatever the reason."""
         for capture in self._captures:
-            if not capture.stop(timeout_s=INTERRUPTED_FINISH_S):
-                self.telemetry.note("a source did not close in time and was left behind")
+            capture.close()
         for sink in self._sinks:
             sink.finish()
-        allowed_s = INTERRUPTED_FINISH_S if self._stop.is_set() else FINISH_S
-        for sink in self._sinks:
-            if not sink.join(timeout_s=allowed_s):
-                sink.discard()
-                if not sink.join(timeout_s=INTERRUPTED_FINISH_S):
-                    self.telemetry.note(f"{sink.uri} did not finish in time and was left behind")
+        self._finish_sinks(*(INTERRUPTED_FINISH_S if self._stop.is_set() else FINISH_S))
+        for capture in self._captures:
+            if not capture.join(timeout_s=CAPTURE_FINISH_S):
+                self.telemetry.note("a source did not close in time and was left behind")
         self._fuser.close()
         if not self._live and self.telemetry.pairs == 0:
             self.telemetry.note(f"no pair was made: {self._pairer.explain()}")
         self._update()
         self.telemetry.end()
 
+    def _finish_sinks(self, wait_s: float, grace_s: float) -> None:
+        """Wait for the outputs; those that are late lose what waits, and get some more time to end their files."""
+        end_s = time.monotonic() + wait_s
+        late = [sink for sink in self._sinks if not sink.join(timeout_s=max(0.0, end_s - time.monotonic()))]
+        for sink in late:
+            sink.discard()
+        end_s = time.monotonic() + grace_s
+        for sink in late:
+            if not sink.join(timeout_s=max(0.0, end_s - time.monotonic())):
+                self.telemetry.note(f"{sink.uri} did not finish in time and was left behind")
+
     def _update(self) -> None:
         """Bring the counters of all threads together."""
         self.telemetry.engine = self._fuser.engine
+        for band, watched in watched_sources(self._sources).items():
+            self.telemetry.faults[band] = dict(watched.faults)
+            self.telemetry.lost[band] = None if watched.loss is None else str(watched.loss)
         for source in self._sources.values():
             for note in source.notes:
                 self.telemetry.note(note)
@@ -197,7 +256,7 @@ class Pipeline:
             }
             for band, source in self._sources.items()
         }
-        drops["sinks"] = {sink.uri: {"slow": sink.dropped} for sink in self._sinks if sink.dropped}
+        drops["sinks"] = {sink.uri: sink.drops for sink in self._sinks if sink.drops}
         self.telemetry.drops = drops
 
 
@@ -214,45 +273,73 @@ def build(settings: Settings) -> Pipeline:
     calibration = None if settings.calibration is None else Calibration.load(settings.calibration)
     if calibration is not None and settings.distance_m is not None:
         calibration = calibration.at_distance(settings.distance_m)
-    gain = GainControl(mode=settings.gain, low_counts=settings.gain_low, high_counts=settings.gain_high)
     telemetry = Telemetry()
     with ExitStack() as opened:
         visible, thermal = open_pair(visible=settings.vis, thermal=settings.ir, loop=settings.loop, pace=settings.pace)
         opened.callback(visible.close)
         opened.callback(thermal.close)
-        method = open_method(
-            settings.fuser,
-            still=not visible.info.continuous,
-            palette=settings.palette,
-            threshold=settings.threshold,
-            opacity=settings.opacity,
-            model=settings.model,
-            enhance=settings.enhance,
-            engine=settings.engine,
-            threads=settings.threads,
+        gain = GainControl(
+            mode=settings.gain,
+            low_counts=settings.gain_low,
+            high_counts=settings.gain_high,
+            black_hot=settings.polarity == "black-hot",
+            time_constant_s=TIME_CONSTANT_S if thermal.info.continuous else 0.0,
         )
-        fuser = HostFuser(
-            name=settings.fuser,
-            method=method,
-            gain=gain,
-            calibration=calibration,
-            grid=settings.grid,
-            telemetry=telemetry,
+        fuser = open_fuser(
+            settings, gain=gain, calibration=calibration, telemetry=telemetry, still=not visible.info.continuous
         )
         opened.callback(fuser.close)
         fuser.prepare(visible_size_px=_size_px(visible), thermal_size_px=_size_px(thermal))
+        marked = MarkedFuser(fuser, units=settings.units, grid=settings.grid)
         pipeline = Pipeline(
             visible=visible,
             thermal=thermal,
             pairer=_pairer(settings, visible=visible, thermal=thermal, calibration=calibration),
-            fuser=fuser,
-            sinks=_open_sinks(settings, visible=visible, thermal=thermal, telemetry=telemetry),
+            fuser=marked,
+            sinks=_open_sinks(settings, visible=visible, thermal=thermal, telemetry=telemetry, control=marked),
             telemetry=telemetry,
             thermal_delay_ns=_delay_ns(settings, calibration),
             max_frames=settings.max_frames,
+            on_loss=settings.on_loss,
         )
         opened.pop_all()
     return pipeline
+
+
+def open_fuser(
+    settings: Settings, *, gain: GainControl, calibration: Calibration | None, telemetry: Telemetry, still: bool
+) -> HostFuser | CudaFuser:
+    """The fuser of the device that the engine is on."""
+    if settings.fuser == "learned" and settings.engine in NETWORKS:
+        from rtfusion.cuda.fuser import open_cuda_fuser
+
+        return open_cuda_fuser(settings, gain=gain, calibration=calibration, telemetry=telemetry, still=still)
+    method = open_method(
+        settings.fuser,
+        still=still,
+        palette=settings.palette,
+        threshold=settings.threshold,
+        opacity=settings.opacity,
+        model=settings.model,
+        enhance=settings.enhance,
+        engine=settings.engine,
+        threads=settings.threads,
+    )
+    return HostFuser(
+        name=settings.fuser,
+        method=method,
+        gain=gain,
+        calibration=calibration,
+        grid=settings.grid,
+        telemetry=telemetry,
+        refine=settings.refine,
+    )
+
+
+def _stream(source: Source) -> dict[str, Any]:
+    info = source.info
+    return {"uri": info.uri, "size": f"{info.width_px}x{info.height_px}", "pixel_format": info.pixel_format.value,
+            "rate_hz": info.rate_hz, "continuous": info.continuous}  # fmt: skip
 
 
 def _size_px(source: Source) -> tuple[int, int]:
@@ -265,7 +352,14 @@ def _delay_ns(settings: Settings, calibration: Calibration | None) -> int:
     return 0 if calibration is None else calibration.thermal_delay_ns
 
 
-def _pairer(settings: Settings, *, visible: Source, thermal: Source, calibration: Calibration | None) -> Pairer:
+def _pairer(
+    settings: Settings, *, visible: Source, thermal: Source, calibration: Calibration | None
+) -> Pairer | SessionPairer:
+    if thermal.info.uri.startswith("session:"):
+        from rtfusion.capture.session import SessionPairer, SessionSource
+
+        if isinstance(thermal, SessionSource) and isinstance(visible, SessionSource):
+            return SessionPairer(thermal.session)
     return Pairer(
         live=visible.info.live or thermal.info.live,
         rate_hz={Band.VISIBLE: visible.info.rate_hz, Band.THERMAL: thermal.info.rate_hz},
@@ -275,7 +369,9 @@ def _pairer(settings: Settings, *, visible: Source, thermal: Source, calibration
     )
 
 
-def _open_sinks(settings: Settings, *, visible: Source, thermal: Source, telemetry: Telemetry) -> list[Sink]:
+def _open_sinks(
+    settings: Settings, *, visible: Source, thermal: Source, telemetry: Telemetry, control: Control
+) -> list[Sink]:
     rates_hz = [visible.info.rate_hz] if settings.pair == "hold" else [visible.info.rate_hz, thermal.info.rate_hz]
     context = SinkContext(
         rate_hz=min(rates_hz),
@@ -283,6 +379,12 @@ def _open_sinks(settings: Settings, *, visible: Source, thermal: Source, telemet
         session=uuid.uuid4().hex,
         overwrite=settings.overwrite,
         drops=telemetry.drops_by_cause,
+        control=control,
+        snapshot=telemetry.snapshot,
+        sizes_px={Band.VISIBLE: _size_px(visible), Band.THERMAL: _size_px(thermal)},
+        note=telemetry.note,
+        settings=settings.model_dump(mode="json"),
+        streams={Band.VISIBLE: _stream(visible), Band.THERMAL: _stream(thermal)},
     )
     inputs = [path for uri in (settings.vis, settings.ir) if uri is not None and (path := source_path(uri)) is not None]
     return open_sinks(settings.sink, context=context, inputs=inputs)

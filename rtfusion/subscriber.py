@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -15,9 +16,11 @@ import zmq
 
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import CaptureTimeout, ConfigError, WireError
+from rtfusion.keys import KeyPair, load_pair, load_public, make_pair
 from rtfusion.mailbox import Closed, Mailbox, Policy
-from rtfusion.types import Image8
-from rtfusion.wire import BGR8, TOPIC, Header, Message, decode
+from rtfusion.ring import Lapped, RingReader
+from rtfusion.types import Degraded, FusedFrame, Image8
+from rtfusion.wire import BGR8, SHM, TOPIC, Header, Message, decode
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +65,25 @@ class ReceivedFrame:
         """Another value than before: the publisher was started again."""
         return self.header.session
 
+    def as_fused(self) -> FusedFrame:
+        """As a sink takes it, to be shown, written or published again; its stamps stay, the single images are not there."""
+        header = self.header
+        return FusedFrame(
+            image=self.image,
+            visible=self.image,
+            thermal=self.image[:, :, 1],
+            timestamp_ns=header.timestamp_ns,
+            thermal_timestamp_ns=header.thermal_timestamp_ns,
+            received_ns=header.received_ns,
+            sequence=header.sequence,
+            fuser=header.fuser,
+            model_id=header.model_id,
+            calibration_id=header.calibration_id,
+            thermal_state=header.thermal_state,
+            name=header.name,
+            degraded=next((state for state in Degraded if state.value == header.degraded), None),
+        )
+
     def __repr__(self) -> str:
         return (
             f"ReceivedFrame(#{self.sequence} {self.header.width_px}x{self.header.height_px} "
@@ -76,10 +98,16 @@ class Subscription:
     no longer referenced.
     """
 
-    def __init__(self, url: str, *, topic: str, timeout_s: float | None, newest: bool) -> None:
+    def __init__(
+        self, url: str, *, topic: str, timeout_s: float | None, newest: bool, locks: _Locks | None = None
+    ) -> None:
         self.url = url
         self.restarts = 0
         """How often the publisher was seen to start again."""
+        self.lapped = 0
+        """Frames that were overwritten in shared memory before they were read."""
+        self._locks = locks
+        self._ring = RingReader()
         self._topic = topic
         self._timeout_s = timeout_s
         self._session: str | None = None
@@ -91,7 +119,7 @@ class Subscription:
             else Mailbox(capacity=EVERY_FRAME_CAPACITY, policy=Policy.BLOCK)
         )
         # The thread holds the receiver, not this object, which could not be collected otherwise.
-        self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox)
+        self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox, locks=locks)
         self._close = weakref.finalize(self, self._receiver.stop)
         self._thread = threading.Thread(target=self._receiver.run, name=f"subscription-{url}", daemon=True)
         self._thread.start()
@@ -120,7 +148,9 @@ class Subscription:
                     f"no frame from {self.url} (topic {self._topic!r}) within {self._timeout_s:g} s{self._hint()}"
                 )
             try:
-                return self._received(arrival, image=_decoded_image(arrival.message))
+                return self._received(arrival, image=_decoded_image(arrival.message, self._ring))
+            except Lapped:
+                self.lapped += 1
             except WireError as error:
                 self._bad_images += 1
                 _log.warning("%s: a message was skipped: %s", self.url, error)
@@ -159,10 +189,21 @@ class Subscription:
     def _hint(self) -> str:
         if self.bad_messages:
             return f"; {self.bad_messages} messages were not of the wire format: does another program publish there?"
-        return f"; is a run publishing there (--sink zmq:{self.url})?"
+        if self.lapped:
+            return f"; {self.lapped} frames were gone from shared memory: is the publisher on this machine, and alive?"
+        allowed = "" if self._locks is None else ", with that server key, and is this public key on its list"
+        return f"; is a run publishing there (--sink zmq:{self.url}){allowed}?"
 
 
-def subscribe(url: str, *, topic: str = TOPIC, timeout_s: float | None = None, newest: bool = True) -> Subscription:
+def subscribe(
+    url: str,
+    *,
+    topic: str = TOPIC,
+    timeout_s: float | None = None,
+    newest: bool = True,
+    server_key: str | Path | None = None,
+    keys: str | Path | None = None,
+) -> Subscription:
     """Receive the frames that a run publishes with ``--sink zmq:...``.
 
     Args:
@@ -172,16 +213,35 @@ def subscribe(url: str, *, topic: str = TOPIC, timeout_s: float | None = None, n
         newest: yield the newest frame there is and skip older ones, so that a slow reader is never behind. False
             yields every frame that arrives; a reader slower than the stream is then behind by some frames, and the
             publisher drops what is too much.
+        server_key: the publisher's public key, or its ``.pub`` file, where it publishes with keys.
+        keys: this side's key file, made with ``rtfusion keys``. Without one a pair is made up, which only a publisher
+            with ``clients=any`` lets in.
 
     Returns:
         An iterator of `ReceivedFrame`, also a context manager.
 
     Raises:
-        ConfigError: the URL is not one that can be connected to.
+        ConfigError: the URL is not one that can be connected to, or a key cannot be used.
     """
     if not re.fullmatch(r"tcp://.+:[0-9]+|ipc://.+", url):
         raise ConfigError(f"{url!r} is not an address; expected for example tcp://127.0.0.1:5555")
-    return Subscription(url, topic=topic, timeout_s=timeout_s, newest=newest)
+    locks = _locks(server_key=server_key, keys=keys)
+    return Subscription(url, topic=topic, timeout_s=timeout_s, newest=newest, locks=locks)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Locks:
+    server_key: str
+    pair: KeyPair
+
+
+def _locks(*, server_key: str | Path | None, keys: str | Path | None) -> _Locks | None:
+    if server_key is None:
+        if keys is not None:
+            raise ConfigError("keys without the publisher's key encrypt nothing; give server_key too, its .pub file")
+        return None
+    pair = make_pair() if keys is None else load_pair(Path(keys))
+    return _Locks(server_key=load_public(server_key), pair=pair)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -194,14 +254,14 @@ class _Arrival:
 class _Receiver:
     """The thread's side: takes messages off the socket until it is told to stop."""
 
-    def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival]) -> None:
+    def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival], locks: _Locks | None) -> None:
         self.bad_messages = 0
         self._url = url
         self._topic = topic
         self._mailbox = mailbox
         self._stop = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = _connected(self._context, url, topic=topic)
+        self._socket = _connected(self._context, url, topic=topic, locks=locks)
 
     def stop(self) -> None:
         """Wake both sides for good."""
@@ -237,7 +297,9 @@ class _Receiver:
         self._mailbox.put(_Arrival(message=message, monotonic_ns=monotonic_ns, unix_ns=unix_ns))
 
 
-def _connected(context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str) -> zmq.Socket[bytes]:
+def _connected(
+    context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str, locks: _Locks | None
+) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.SUB)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -248,6 +310,10 @@ def _connected(context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str)
         socket.setsockopt(option, KEEPALIVE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
     socket.setsockopt_string(zmq.SUBSCRIBE, topic)
+    if locks is not None:
+        socket.setsockopt_string(zmq.CURVE_SERVERKEY, locks.server_key)
+        socket.setsockopt_string(zmq.CURVE_PUBLICKEY, locks.pair.public)
+        socket.setsockopt_string(zmq.CURVE_SECRETKEY, locks.pair.secret)
     try:
         socket.connect(url)
     except zmq.ZMQError as error:
@@ -259,9 +325,11 @@ def _connected(context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str)
     return socket
 
 
-def _decoded_image(message: Message) -> Image8:
+def _decoded_image(message: Message, ring: RingReader) -> Image8:
     """(H, W, 3) BGR in memory of its own."""
     header = message.header
+    if header.encoding == SHM:
+        return ring.read(message.payload, width_px=header.width_px, height_px=header.height_px)
     pixels = np.frombuffer(message.payload, np.uint8)
     if header.encoding == BGR8:
         return pixels.reshape(header.height_px, header.width_px, 3).copy()

@@ -95,8 +95,16 @@ class Telemetry:
         self.written: Counter[str] = Counter()
         self.drops: dict[str, Mapping[Any, Any]] = {}
         self.sources: dict[Band, StreamInfo] = {}
+        self.faults: dict[Band, Mapping[str, int]] = {}
+        """What happened to watched cameras, by cause."""
+        self.lost: dict[Band, str | None] = {}
+        """Why a watched camera is lost now; None while it delivers."""
+        self.degraded: Counter[str] = Counter()
+        """Frames fused while a camera was lost, by what stood in for it."""
         self.fuser = ""
         self.engine: str | None = None
+        self.refinement: Mapping[str, Any] | None = None
+        """State of the online refinement (`rtfusion.registration.refine.Refiner.state`), where it is on."""
         self.notes: list[str] = []
 
     def stage(self, name: str) -> Histogram:
@@ -111,6 +119,9 @@ class Telemetry:
     def paired(self, pair: FramePair, *, thermal_delay_ns: int) -> None:
         """A pair was made; the skew that counts is what is left after the known delay."""
         self.pairs += 1
+        if pair.degraded is not None:
+            self.degraded[pair.degraded.value] += 1
+            return
         self._skew.record(abs(pair.skew_ns - thermal_delay_ns))
 
     def fused_one(self) -> None:
@@ -169,9 +180,10 @@ class Telemetry:
             "live": any(info.live for info in self.sources.values()),
             "fuser": self.fuser,
             "engine": self.engine,
-            "sources": {band.value: _source(info) for band, info in self.sources.items()},
+            "sources": {band.value: self._source(band, info) for band, info in self.sources.items()},
             "frames_read": {band.value: self.frames_read[band] for band in Band},
             "pairs": self.pairs,
+            "degraded": dict(self.degraded),
             "fused": self.fused,
             "fps": self.fps,
             "fps_recent": self._recent_fps(),
@@ -180,23 +192,25 @@ class Telemetry:
             "stages_ms": {name: histogram.summary_ms() for name, histogram in list(self._stages.items())},
             "age_ms": {uri: histogram.summary_ms() for uri, histogram in list(self._ages.items())},
             "written": dict(self.written),
+            "refinement": None if self.refinement is None else dict(self.refinement),
             "notes": list(self.notes),
+        }
+
+    def _source(self, band: Band, info: StreamInfo) -> dict[str, Any]:
+        return {
+            "uri": info.uri,
+            "size": f"{info.width_px}x{info.height_px}",
+            "pixel_format": info.pixel_format.value,
+            "rate_hz": info.rate_hz,
+            "live": info.live,
+            "description": info.description,
+            "frame_count": info.frame_count,
+            "lost": self.lost.get(band),
+            "faults": dict(self.faults.get(band, {})),
         }
 
 
 def _plain(causes: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         str(k): _plain(v) if isinstance(v, Mapping) else v for k, v in causes.items() if isinstance(v, Mapping) or v
-    }
-
-
-def _source(info: StreamInfo) -> dict[str, Any]:
-    return {
-        "uri": info.uri,
-        "size": f"{info.width_px}x{info.height_px}",
-        "pixel_format": info.pixel_format.value,
-        "rate_hz": info.rate_hz,
-        "live": info.live,
-        "description": info.description,
-        "frame_count": info.frame_count,
     }

@@ -61,6 +61,10 @@ class Frame:
     """CLOCK_MONOTONIC when the driver or file handed it over, before any conversion."""
     name: str | None = None
     """Stem of the file it came from, where it came from a folder."""
+    kelvin_per_count: float | None = None
+    """Temperature of a count, for radiometric thermal cameras: kelvin = counts x this. None: counts mean no temperature."""
+    shutter: bool = False
+    """The thermal camera calibrates itself behind its closed shutter, and this is the last image from before."""
 
     def __post_init__(self) -> None:
         expected_ndim = 3 if self.pixel_format is PixelFormat.BGR8 else 2
@@ -100,6 +104,29 @@ class Frame:
         )
 
 
+class Degraded(str, enum.Enum):
+    """What a fused frame is made of while one camera is lost."""
+
+    NO_VISIBLE = "no-visible"
+    """The thermal picture alone."""
+    NO_THERMAL = "no-thermal"
+    """The visible picture alone."""
+    HELD_VISIBLE = "held-visible"
+    """Fused with the last visible frame there was."""
+    HELD_THERMAL = "held-thermal"
+    """Fused with the last thermal frame there was."""
+
+    @property
+    def lost(self) -> Band:
+        """The camera that is lost."""
+        return Band.VISIBLE if self in (Degraded.NO_VISIBLE, Degraded.HELD_VISIBLE) else Band.THERMAL
+
+    @property
+    def held(self) -> bool:
+        """True when the lost camera's last frame stands in for it."""
+        return self in (Degraded.HELD_VISIBLE, Degraded.HELD_THERMAL)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class FramePair:
     """A visible and a thermal frame of one moment."""
@@ -108,6 +135,8 @@ class FramePair:
     thermal: Frame
     sequence: int
     """Counts pairs from 0."""
+    degraded: Degraded | None = None
+    """One of the two cameras is lost, and what stands in for it."""
 
     def __post_init__(self) -> None:
         if self.visible.band is not Band.VISIBLE or self.thermal.band is not Band.THERMAL:
@@ -115,13 +144,15 @@ class FramePair:
 
     @property
     def timestamp_ns(self) -> int:
-        """The stamp of the visible frame: it is the reference."""
+        """The stamp of the visible frame: it is the reference. While the visible camera is lost, that of the thermal one."""
+        if self.degraded is not None and self.degraded.lost is Band.VISIBLE:
+            return self.thermal.timestamp_ns
         return self.visible.timestamp_ns
 
     @property
     def skew_ns(self) -> int:
-        """Thermal stamp minus visible stamp, signed, known delay included."""
-        return self.thermal.timestamp_ns - self.visible.timestamp_ns
+        """Thermal stamp minus `timestamp_ns`, signed, known delay included."""
+        return self.thermal.timestamp_ns - self.timestamp_ns
 
     @property
     def received_ns(self) -> int:
@@ -151,9 +182,14 @@ class FusedFrame:
     model_id: str | None = None
     calibration_id: str | None = None
     thermal_state: Mapping[str, Any] = field(default_factory=dict)
-    """Gain control: ``gain`` (its mode), ``low_counts`` and ``high_counts``; empty where the camera toned the picture itself."""
+    """Gain control: ``gain`` (its mode), ``low_counts`` and ``high_counts``; empty where the camera toned the picture itself.
+    ``shutter`` is true while the thermal image is held; with units also ``spot``, ``min`` and ``max``."""
     name: str | None = None
     """Stem of the visible file, where it came from a folder."""
+    degraded: Degraded | None = None
+    """One of the two cameras is lost, and what stands in for it."""
+    pair: FramePair | None = None
+    """The frames it was made of, as the cameras gave them: for recording them."""
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:

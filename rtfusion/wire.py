@@ -14,6 +14,7 @@ import msgpack
 import numpy as np
 
 from rtfusion.errors import WireError
+from rtfusion.ring import Place
 from rtfusion.types import FusedFrame
 
 SCHEMA = 1
@@ -21,7 +22,9 @@ TOPIC = "rtfusion"
 BGR8 = "bgr8"
 """Raw pixels: row after row from the top, blue green red, one byte each, nothing between rows."""
 JPEG = "jpeg"
-ENCODINGS = (BGR8, JPEG)
+SHM = "shm"
+"""The payload says where in shared memory the raw pixels are (`rtfusion.ring`)."""
+ENCODINGS = (BGR8, JPEG, SHM)
 
 MAX_HEADER_BYTES = 65_536
 MAX_SIDE_PX = 65_535
@@ -55,12 +58,15 @@ class Header:
     width_px: int
     height_px: int
     encoding: str
-    """``bgr8`` or ``jpeg``."""
+    """``bgr8``, ``jpeg`` or ``shm``."""
     fuser: str
     model_id: str | None
     calibration_id: str | None
     thermal_state: Mapping[str, Scalar]
-    """Gain control: ``gain``, ``low_counts``, ``high_counts``; empty for an 8-bit thermal camera."""
+    """Gain control: ``gain``, ``low_counts``, ``high_counts``; ``shutter`` while the thermal image is held; with units ``units``,
+    ``spot``, ``min`` and ``max``. Empty for an 8-bit thermal camera."""
+    degraded: str | None
+    """Nil while both cameras deliver; else ``no-visible``, ``no-thermal``, ``held-visible`` or ``held-thermal``."""
     name: str | None
     """Stem of the visible image file, where it came from a folder."""
     drops: Mapping[str, int]
@@ -110,6 +116,7 @@ def encode_header(
         model_id=frame.model_id,
         calibration_id=frame.calibration_id,
         thermal_state=dict(frame.thermal_state),
+        degraded=None if frame.degraded is None else frame.degraded.value,
         name=frame.name,
         drops=dict(drops),
     )
@@ -176,6 +183,9 @@ def _check_payload(header: Header, payload: memoryview) -> None:
                 f"the payload has {len(payload)} bytes; expected {expected} for {header.width_px}x{header.height_px} bgr8"
             )
         return
+    if header.encoding == SHM:
+        Place.parse(payload)
+        return
     size_px = _jpeg_size_px(payload)
     if size_px != (header.width_px, header.height_px):
         found = "not a JPEG image" if size_px is None else f"a JPEG image of {size_px[0]}x{size_px[1]}"
@@ -235,7 +245,7 @@ _RULES = (
     (("width_px", "height_px"), _is_side, f"1 to {MAX_SIDE_PX}"),
     (("encoding",), lambda v: v in ENCODINGS, f"one of {', '.join(ENCODINGS)}"),
     (("fuser",), _is_text, "text"),
-    (("model_id", "calibration_id", "name"), lambda v: v is None or _is_text(v), "text or nil"),
+    (("model_id", "calibration_id", "name", "degraded"), lambda v: v is None or _is_text(v), "text or nil"),
     (
         ("thermal_state",),
         lambda v: isinstance(v, dict) and all(_is_text(k) and _is_scalar(x) for k, x in v.items()),

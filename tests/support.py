@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.errors import CaptureTimeout, EndOfStream
+from rtfusion.registration import Calibration
 from rtfusion.types import Band, Frame, FusedFrame, PixelFormat
 
 MS = 1_000_000
@@ -107,6 +109,29 @@ class CollectingSink:
 
     def close(self, *, aborted: bool) -> None:
         self.closed.append(aborted)
+
+
+class RecordingControl:
+    """A control that uses what it is told to."""
+
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        self.calibration = calibration
+        self.scalars: Mapping[str, float] = {}
+        self.palette: str | None = None
+        self.changes = 0
+
+    def change(
+        self,
+        *,
+        calibration: Calibration | None = None,
+        model: Path | None = None,
+        palette: str | None = None,
+        **scalars: float,
+    ) -> None:
+        self.calibration = calibration
+        self.palette = palette or self.palette
+        self.scalars = {**self.scalars, **scalars}
+        self.changes += 1
 
 
 def stream(band: Band, stamps_ms: Iterable[float]) -> list[Frame]:

@@ -74,9 +74,10 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_every_flag_in_the_readme_exists() -> None:
     helps = ""
-    for command in ("run", "view", "demo"):
+    calibrate = [["calibrate", name] for name in ("board", "scene", "delay", "check")]
+    for command in (["run"], ["view"], ["demo"], ["replay"], ["record"], *calibrate):
         helps += subprocess.run(
-            [sys.executable, "-m", "rtfusion", command, "--help"], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "rtfusion", *command, "--help"], capture_output=True, text=True, check=True
         ).stdout
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--help"}
     assert shown

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.errors import WireError
-from rtfusion.types import FusedFrame
+from rtfusion.types import Degraded, FusedFrame
 from rtfusion.wire import BGR8, JPEG, MAX_HEADER_BYTES, Header, decode, encode_header
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "wire-format.md"
@@ -37,6 +37,7 @@ def frames(draw: st.DrawFn) -> FusedFrame:
         model_id=draw(st.none() | TEXT),
         calibration_id=draw(st.none() | TEXT),
         thermal_state=draw(st.dictionaries(TEXT, SCALARS, max_size=4)),
+        degraded=draw(st.none() | st.sampled_from(Degraded)),
         name=draw(st.none() | TEXT),
     )
 
@@ -87,6 +88,7 @@ def test_round_trip(frame, drops, live, published_ns, unix_ns):
         model_id=frame.model_id,
         calibration_id=frame.calibration_id,
         thermal_state=frame.thermal_state,
+        degraded=None if frame.degraded is None else frame.degraded.value,
         name=frame.name,
         drops=drops,
     )

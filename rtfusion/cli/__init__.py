@@ -30,7 +30,7 @@ def _fail(message: str, exit_code: int) -> None:
 
     if _debugging():
         traceback.print_exc()
-    say(message)
+    say(message, level="error")
     sys.exit(exit_code)
 
 

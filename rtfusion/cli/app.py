@@ -7,7 +7,33 @@ from typing import Annotated
 import typer
 
 from rtfusion import __version__
-from rtfusion.cli import config, demo, devices, engines, run, version, view
+from rtfusion.cli import (
+    batch,
+    bench,
+    build,
+    calibrate_board,
+    calibrate_check,
+    calibrate_delay,
+    calibrate_files,
+    calibrate_scene,
+    config,
+    demo,
+    devices,
+    distill,
+    doctor,
+    engines,
+    evaluate,
+    evaluate_model,
+    export,
+    keys,
+    record,
+    replay,
+    report_run,
+    run,
+    train,
+    version,
+    view,
+)
 from rtfusion.cli.options import EXIT_CODES, SettingsCommand
 
 app = typer.Typer(
@@ -21,14 +47,39 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+train_app = typer.Typer(help=train.HELP, no_args_is_help=True)
+app.add_typer(train_app, name="train")
+calibrate_app = typer.Typer(help="Make two cameras agree, in space and in time.", no_args_is_help=True)
+app.add_typer(calibrate_app, name="calibrate")
 
 app.command(cls=SettingsCommand, help=run.HELP, epilog=EXIT_CODES)(run.run)
+app.command(cls=SettingsCommand, help=record.HELP, epilog=EXIT_CODES)(record.record)
+app.command(cls=SettingsCommand, help=replay.HELP, epilog=EXIT_CODES)(replay.replay)
 app.command(help=demo.HELP)(demo.demo)
 app.command(help=view.HELP)(view.view)
+app.command(help=keys.HELP)(keys.keys)
+app.command(cls=SettingsCommand, help=batch.HELP, epilog=EXIT_CODES)(batch.batch)
+app.command(help=report_run.HELP)(report_run.report)
+app.command(help=bench.HELP)(bench.bench)
+app.command(help=evaluate.HELP)(evaluate.evaluate)
 app.command()(devices.devices)
 app.command()(engines.engines)
+app.command(help=build.HELP)(build.build)
+app.command(help=doctor.HELP)(doctor.doctor)
+app.command(help=distill.HELP)(distill.distill)
+app.command(help=export.HELP)(export.export)
 app.command()(version.version)
 config_app.command("show", cls=SettingsCommand, help=config.HELP)(config.show)
+train_app.command(help=train.TEACHER_HELP)(train.teacher)
+train_app.command(help=train.STUDENT_HELP)(train.student)
+train_app.command(help=train.CACHE_HELP)(train.cache)
+train_app.command("evaluate", help=evaluate_model.HELP)(evaluate_model.evaluate_model)
+calibrate_app.command("board", help=calibrate_board.HELP)(calibrate_board.board)
+calibrate_app.command("scene", help=calibrate_scene.HELP)(calibrate_scene.scene)
+calibrate_app.command("delay", help=calibrate_delay.HELP)(calibrate_delay.delay)
+calibrate_app.command("check", help=calibrate_check.HELP)(calibrate_check.check)
+calibrate_app.command("export", help=calibrate_files.EXPORT_HELP)(calibrate_files.export_calibration)
+calibrate_app.command("import", help=calibrate_files.IMPORT_HELP)(calibrate_files.import_calibration)
 
 
 def _print_version(asked: bool) -> None:

@@ -45,9 +45,17 @@ def show(
 
 
 def settings_with_origins(loaded: Loaded) -> dict[str, dict[str, Any]]:
-    """By setting, as JSON-able values: ``value`` and ``origin``."""
+    """By setting, as JSON-able values: ``value``, addresses without their passwords, and ``origin``."""
     values = loaded.settings.model_dump(mode="json")
-    return {name: {"value": value, "origin": loaded.origins[name]} for name, value in values.items()}
+    return {name: {"value": _shown(name, value), "origin": loaded.origins[name]} for name, value in values.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    from rtfusion.capture.uri import without_credentials
+
+    if name in ("ir", "vis") and value is not None:
+        return without_credentials(value)
+    return [without_credentials(uri) for uri in value] if name == "sink" else value
 
 
 def _table(loaded: Loaded) -> Table:

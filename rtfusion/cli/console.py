@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import json
 import logging
 import os
 import sys
@@ -36,10 +38,14 @@ def show_text(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def say(message: str) -> None:
-    """One line on stderr."""
+def say(message: str, *, level: str = "info") -> None:
+    """One line on stderr: for a person, or with --log-json one JSON object."""
+    line = f"rtfusion: {message}"
+    if "--log-json" in sys.argv:
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "level": level, "message": message}, ensure_ascii=False)
     with contextlib.suppress(BrokenPipeError):  # nobody listens any more, which is no reason to stop
-        sys.stderr.write(f"rtfusion: {message}\n")
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
 
@@ -52,7 +58,7 @@ def log_to_stderr(*, verbose: bool) -> None:
 
 class _Say(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        say(record.getMessage(), level=record.levelname.lower())
 
 
 def table(*headers: str, numbers_from: int | None = None) -> Table:

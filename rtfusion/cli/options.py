@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -18,7 +18,7 @@ EXIT_CODES = (
 PANELS = {
     "Input": ("ir", "vis", "loop", "pace"),
     "Pairing": ("pair", "tolerance_ms", "thermal_delay_ms"),
-    "Registration": ("calibration", "distance_m", "grid"),
+    "Registration": ("calibration", "distance_m", "grid", "refine"),
     "Fusion": (
         "fuser",
         "palette",
@@ -27,29 +27,35 @@ PANELS = {
         "gain",
         "gain_low",
         "gain_high",
+        "polarity",
+        "units",
         "model",
         "enhance",
         "engine",
         "threads",
     ),
     "Output": ("sink", "overwrite", "stats_json"),
-    "Run": ("max_frames",),
+    "Run": ("on_loss", "max_frames"),
 }
-SWITCHES = ("pace", "overwrite")
+SWITCHES = ("pace", "refine", "overwrite")
 METAVARS = {
     "pace": "",
+    "refine": "",
     "overwrite": "",
     "pair": "NAME",
     "grid": "NAME",
     "fuser": "NAME",
     "palette": "NAME",
     "gain": "NAME",
+    "polarity": "NAME",
+    "units": "NAME",
+    "on_loss": "NAME",
     "engine": "NAME",
     "ir": "SRC",
     "vis": "SRC",
     "sink": "URI",
     "calibration": "FILE",
-    "model": "FILE",
+    "model": "NAME|FILE",
     "stats_json": "FILE",
     "loop": "N",
     "threads": "N",
@@ -77,6 +83,10 @@ Debug = Annotated[
     bool,
     typer.Option("--debug", metavar="", help="Show the traceback when something goes wrong."),
 ]
+LogJson = Annotated[
+    bool,
+    typer.Option("--log-json", metavar="", rich_help_panel="Run", help="Messages as JSON, one object a line."),
+]
 
 
 class SettingsCommand(TyperCommand):
@@ -92,26 +102,43 @@ class SettingsCommand(TyperCommand):
             if field is None:
                 continue
             parameter.help = field.description
-            if get_origin(field.annotation) is Literal:
-                parameter.help = f"{str(field.description).rstrip('.')}: {', '.join(get_args(field.annotation))}."
+            choices = _choices(field.annotation)
+            if choices:
+                parameter.help = f"{str(field.description).rstrip('.')}: {', '.join(choices)}."
             if field.default not in (None, False, ()):
                 parameter.default, parameter.show_default = field.default, True
         super().format_help(ctx, formatter)
 
 
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The values of a Literal, or of a Literal that may be None."""
+    return next((get_args(a) for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal), ())
+
+
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command every setting as a flag; those that were given arrive as its first argument, by field name."""
+    return _with_flags(command, names=[name for names in PANELS.values() for name in names])
+
+
+def takes_settings_but(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same without some settings, for a command that decides these itself."""
+    names = [name for names in PANELS.values() for name in names if name not in left_out]
+    return functools.partial(_with_flags, names=names)
+
+
+def _with_flags(command: Callable[..., None], *, names: Collection[str]) -> Callable[..., None]:
     own = list(inspect.signature(command).parameters.values())[1:]
     hints = get_type_hints(command, include_extras=True)
 
     @functools.wraps(command)
     def with_flags(**values: Any) -> None:
-        flags = {name: values.pop(name) for names in PANELS.values() for name in names}
-        flags["sink"] = tuple(flags["sink"] or ()) or None
+        flags = {name: values.pop(name) for name in names}
+        if "sink" in flags:
+            flags["sink"] = tuple(flags["sink"] or ()) or None
         command({name: value for name, value in flags.items() if value is not None}, **values)
 
     with_flags.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [_parameter(name, panel) for panel, names in PANELS.items() for name in names]
+        [_parameter(name, panel) for panel, panel_names in PANELS.items() for name in panel_names if name in names]
         + [parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY) for parameter in own]
     )
     return with_flags

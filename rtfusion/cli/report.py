@@ -22,6 +22,8 @@ def report(snapshot: Snapshot) -> RenderableType:
         parts.append(_stages(snapshot))
     if snapshot["written"]:
         parts.append(_outputs(snapshot))
+    if snapshot.get("refinement"):
+        parts.append(Text(_refinement(snapshot["refinement"])))
     parts += [Text(f"note: {note}") for note in snapshot["notes"]]
     return Group(*(line for part in parts for line in ("", part)))
 
@@ -47,6 +49,8 @@ def _sources(snapshot: Snapshot) -> Table:
     rows.add_row("stream", *(_stream(info) if info else "-" for _, info in streams))
     rows.add_row("frames read", *(str(snapshot["frames_read"].get(band, 0)) for band, _ in streams))
     rows.add_row("dropped", *(_causes(snapshot["drops"].get(band, {})) for band, _ in streams))
+    if any(info and info.get("faults") for _, info in streams):
+        rows.add_row("faults", *(_causes(info["faults"]) if info else "-" for _, info in streams))
     return rows
 
 
@@ -81,6 +85,16 @@ def _outputs(snapshot: Snapshot) -> Table:
         drops = _causes(snapshot["drops"].get("sinks", {}).get(uri, {}))
         rows.add_row(escape(uri), str(written), drops, *(_ms(age.get(key)) for key in ("p50", "p95", "p99")))
     return rows
+
+
+def _refinement(state: Mapping[str, Any]) -> str:
+    """Where the online refinement has moved the registration."""
+    x, y = state["shift_px"]
+    why = f" ({state['reason']})" if state["reason"] else ""
+    return (
+        f"registration refined by {x:+.1f}, {y:+.1f} px, {state['turn_deg']:+.2f} degrees, scale {state['scale']:.4f}; "
+        f"{state['state']}{why}; {state['trusted']} of {state['measured']} measurements could be trusted"
+    )
 
 
 def _ms(value: float | None) -> str:

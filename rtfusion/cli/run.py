@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from rtfusion.cli.options import ConfigFile, Debug, takes_settings
+from rtfusion.cli.options import ConfigFile, Debug, LogJson, takes_settings
 
 HELP = """Fuse a thermal and a visible source and send the result to any number of outputs.
 
@@ -27,7 +27,9 @@ Ctrl-C finishes the outputs and prints the table."""
 
 
 @takes_settings
-def run(flags: Mapping[str, object], *, config: ConfigFile = None, debug: Debug = False) -> None:
+def run(
+    flags: Mapping[str, object], *, config: ConfigFile = None, log_json: LogJson = False, debug: Debug = False
+) -> None:
     """Load the settings and run until the recordings are over or a signal comes."""
     from rtfusion.cli.job import run_job
     from rtfusion.config import load

@@ -1,11 +1,15 @@
-"""Outputs by URI or bare path: video files, folders of images, ZeroMQ, a window, nothing.
+"""Outputs by URI or bare path: video files, folders of images, ZeroMQ, a browser, a window, nothing.
 
 ::
 
     out.mp4 (.mkv .mov .avi)                            a video file
     video:PATH?codec=h264|ffv1&crf=18&preset=veryfast   the same, with settings
     images:DIR?format=png|jpg&quality=95                one image per frame
-    zmq:tcp://127.0.0.1:5555?encoding=raw|jpeg&quality=90&topic=rtfusion&hwm=2
+    zmq:tcp://127.0.0.1:5555?encoding=raw|jpeg|shm&quality=90&topic=rtfusion&hwm=2
+                                                        also keys=FILE.key&clients=FOLDER (encrypted), insecure=true
+    record:DIR?segment_s=60&reserve_mb=1024&fused=true  raw frames of both cameras, to be replayed (`rtfusion.session`)
+    compare:DIR                                         compares with a recorded session, bit for bit
+    web://127.0.0.1:8080?record=DIR&quality=80          a page for browsers; also token=TOKEN (or RTFUSION_WEB_TOKEN), name=NAME
     window:                                             a window on this desktop
     null:                                               counts frames
 """
@@ -19,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from rtfusion.capture.uri import without_credentials
 from rtfusion.errors import ConfigError
 from rtfusion.sinks.base import Sink, SinkContext, StopRequested
 
@@ -30,7 +35,7 @@ X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):(.*)", re.DOTALL)
 
 
-def open_sink(uri: str, *, context: SinkContext) -> Sink:
+def open_sink(uri: str, *, context: SinkContext) -> Sink:  # noqa: PLR0911 - one for each kind
     """Open one output and make sure that it can be written.
 
     Raises:
@@ -38,7 +43,7 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:
             target exists and ``context.overwrite`` is not set, the address is in use, there is no display.
     """
     scheme, target, query = _split(uri)
-    options = _parse_query(query, scheme=scheme, uri=uri)
+    options = _parse_query(query, scheme=scheme, uri=without_credentials(uri))
     if scheme in ("window", "null") and target:
         raise ConfigError(f"{uri}: {scheme}: takes nothing after the colon, got {target!r}; write {scheme}:")
     if scheme not in ("window", "null") and not target:
@@ -56,10 +61,22 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:
         from rtfusion.sinks.zmq import ZmqSink
 
         return ZmqSink(target, uri=uri, context=context, **options)
+    if scheme == "web":
+        from rtfusion.sinks.web import WebSink
+
+        return WebSink(target, uri=uri, context=context, **options)
     if scheme == "window":
         from rtfusion.sinks.window import WindowSink
 
-        return WindowSink(uri=uri)
+        return WindowSink(uri=uri, context=context)
+    if scheme == "record":
+        from rtfusion.sinks.record import RecordSink
+
+        return RecordSink(Path(target).expanduser(), uri=uri, context=context, **options)
+    if scheme == "compare":
+        from rtfusion.sinks.compare import CompareSink
+
+        return CompareSink(Path(target).expanduser(), uri=uri, context=context)
     from rtfusion.sinks.null import NullSink
 
     return NullSink(uri=uri)
@@ -90,7 +107,7 @@ def _check_places(uris: Iterable[str], inputs: Iterable[Path]) -> None:
         scheme, target, _ = _split(uri)
         place = Path(target).expanduser().resolve() if scheme in ("video", "images") else f"{scheme}:{target}"
         if place in taken and scheme != "null":
-            raise ConfigError(f"sink {uri}: {taken[place]}; give every output a place of its own")
+            raise ConfigError(f"sink {without_credentials(uri)}: {taken[place]}; give every output a place of its own")
         taken[place] = "it is named twice"
 
 
@@ -135,7 +152,7 @@ def _parse_query(query: str, *, scheme: str, uri: str) -> dict[str, Any]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     except ValueError:
-        raise ConfigError(f"{uri}: {query!r} is not of the form name=value&name=value") from None
+        raise ConfigError(f"{uri}: what follows the question mark is not of the form name=value&name=value") from None
     for name, text in pairs:
         if name not in known:
             expected = f"expected one of {', '.join(known)}" if known else f"{scheme}: has none"
@@ -186,12 +203,17 @@ _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
     "video": {"codec": _one_of("h264", "ffv1"), "crf": _whole_number(0, 51), "preset": _one_of(*X264_PRESETS)},
     "images": {"format": _one_of("png", "jpg"), "quality": _whole_number(1, 100)},
     "zmq": {
-        "encoding": _one_of("raw", "jpeg"),
+        "encoding": _one_of("raw", "jpeg", "shm"),
         "quality": _whole_number(1, 100),
         "topic": _topic,
         "hwm": _whole_number(1, 1000),
+        "keys": str,
+        "clients": str,
         "insecure": _boolean,
     },
+    "record": {"segment_s": _whole_number(1, 86_400), "reserve_mb": _whole_number(1, 10**9 - 1), "fused": _boolean},
+    "compare": {},
+    "web": {"token": str, "name": str, "record": str, "quality": _whole_number(1, 100)},
     "window": {},
     "null": {},
 }
@@ -199,6 +221,9 @@ _EXAMPLES = {
     "video": "video:out.mp4",
     "images": "images:frames",
     "zmq": "zmq:tcp://127.0.0.1:5555",
+    "record": "record:recordings",
+    "compare": "compare:recordings/2026-11-21T05-45-12Z-5f0c9e",
+    "web": "web://127.0.0.1:8080",
     "window": "window:",
     "null": "null:",
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from rtfusion.types import FusedFrame
+from rtfusion.types import Band, FusedFrame
+
+if TYPE_CHECKING:
+    from rtfusion.fusion.base import Control
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +24,18 @@ class SinkContext:
     overwrite: bool = False
     drops: Callable[[], Mapping[str, int]] | None = None
     """Frames lost so far in the run before the sinks, by cause, for sinks that tell their readers; called per frame."""
+    control: Control | None = None
+    """What a person may change from a sink while the run goes on: a slider, a key."""
+    snapshot: Callable[[], Mapping[str, Any]] | None = None
+    """Everything that is measured of the run (`rtfusion.telemetry.Telemetry.snapshot`); any thread may ask."""
+    sizes_px: Mapping[Band, tuple[int, int]] = field(default_factory=dict)
+    """(width, height) of the streams."""
+    note: Callable[[str], None] | None = None
+    """Keeps a sentence for the person who reads the table at the end."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of the run, JSON-able, for sinks that keep them."""
+    streams: Mapping[Band, Mapping[str, Any]] = field(default_factory=dict)
+    """What is known of both streams, JSON-able."""
 
 
 class Sink(Protocol):
@@ -47,6 +62,24 @@ class Sink(Protocol):
             SinkError: the output could not be finished.
         """
         ...
+
+
+@runtime_checkable
+class CountsDrops(Protocol):
+    """A sink that loses frames on purpose and counts them."""
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """Frames lost so far, by cause."""
+        ...
+
+
+@runtime_checkable
+class NeedsAll(Protocol):
+    """A sink that is to get every frame: more of them may wait for it."""
+
+    capacity_frames: int
+    """How many."""
 
 
 class StopRequested(Exception):  # noqa: N818 - a wish, not a failure

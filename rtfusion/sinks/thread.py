@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import EndOfStream
 from rtfusion.mailbox import Closed, Mailbox, Policy
-from rtfusion.sinks.base import Sink, StopRequested
+from rtfusion.sinks.base import CountsDrops, NeedsAll, Sink, StopRequested
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import FusedFrame
 
@@ -31,8 +31,9 @@ class SinkThread:
         self._telemetry = telemetry
         self._stop = stop
         self._clock = clock
+        live_capacity = sink.capacity_frames if isinstance(sink, NeedsAll) else LIVE_CAPACITY
         self._mailbox: Mailbox[FusedFrame] = Mailbox(
-            capacity=LIVE_CAPACITY if live else RECORDED_CAPACITY, policy=Policy.LATEST if live else Policy.BLOCK
+            capacity=live_capacity if live else RECORDED_CAPACITY, policy=Policy.LATEST if live else Policy.BLOCK
         )
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.uri}", daemon=True)
         self.error: BaseException | None = None
@@ -46,6 +47,12 @@ class SinkThread:
     def dropped(self) -> int:
         """Frames lost because the sink was slower than the live stream."""
         return self._mailbox.dropped
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """All frames lost at this sink, by cause; zeros are left out."""
+        own = self._sink.drops if isinstance(self._sink, CountsDrops) else {}
+        return {cause: count for cause, count in {"slow": self.dropped, **own}.items() if count}
 
     def start(self) -> None:
         """Begin to write."""

@@ -5,7 +5,8 @@ end it when the display goes away, and hang when a second thread opens a window 
 a recording. `rtfusion.sinks.window` is the other end.
 
 Pictures come as `HEADER`, then the rows of the fused, visible and thermal image; events go back as lines: ``ready``
-(for the next picture), ``quit``, ``saved PATH``, ``failed REASON`` (a snapshot), ``error REASON`` (no window).
+(for the next picture), ``quit``, ``saved PATH``, ``failed REASON`` (a snapshot), ``error REASON`` (no window), and in a run
+``key NAME`` for every key that has no meaning here.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ HEADER = struct.Struct("<IIBB")
 LARGEST_PX = (1280, 800)
 IDLE_S = 0.02
 QUIT_KEYS = ("q", "\x1b")
+NAMED_KEYS = {
+    **dict(zip((0xFF51, 0xFF52, 0xFF53, 0xFF54), ("left", "up", "right", "down"), strict=True)),  # X11
+    **dict(zip((0xF702, 0xF700, 0xF703, 0xF701), ("left", "up", "right", "down"), strict=True)),  # macOS
+    **dict(zip((0x250000, 0x260000, 0x270000, 0x280000), ("left", "up", "right", "down"), strict=True)),  # Windows
+}
+"""Keys without a character, by the codes of the systems."""
 
 
 class View(enum.Enum):
@@ -49,6 +56,8 @@ class Action(enum.Enum):
 
     NONE = "none"
     QUIT = "quit"
+    FORWARD = "forward"
+    """The key is for the run."""
     SNAPSHOT = "snapshot"
 
 
@@ -84,7 +93,8 @@ class Pictures:
 class Screen:
     """What is shown: the newest pictures in the chosen view, or the held ones while paused. Knows no window."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, nudges: bool = False) -> None:
+        self._nudges = nudges
         self.view = View.FUSED
         self.paused = False
         self._newest: Pictures | None = None
@@ -99,7 +109,8 @@ class Screen:
     def title(self) -> str:
         """Says the view, and what the keys do."""
         state = f"{self.view.value}, paused" if self.paused else self.view.value
-        return f"{state}  |  f view   space pause   s snapshot   q quit"
+        nudge = "arrows + - [ ] nudge   w save   r reset   " if self._nudges else ""
+        return f"{state}  |  f view   space pause   s snapshot   {nudge}q quit"
 
     def take(self, pictures: Pictures) -> None:
         """New pictures came."""
@@ -120,10 +131,17 @@ class Screen:
             self.paused = not self.paused
             if not self.paused:
                 self._shown = self._newest
-        if key == "f" and self._shown is not None:
+        elif key == "f" and self._shown is not None:
             views = self._shown.views
             self.view = views[(views.index(self.view) + 1) % len(views)]
+        elif self._nudges:
+            return Action.FORWARD
         return Action.NONE
+
+
+def key_name(code: int) -> str:
+    """The character of a key, or its name in `NAMED_KEYS`; empty for others, such as Shift alone."""
+    return NAMED_KEYS.get(code, chr(code) if 0 < code < 0x80 else "")
 
 
 def window_size_px(picture_px: tuple[int, int], *, largest_px: tuple[int, int] = LARGEST_PX) -> tuple[int, int]:
@@ -175,23 +193,23 @@ def receive(connection: socket.socket) -> Pictures | None:
 
 
 def main() -> None:
-    """The body of the process: the socket is its standard input, the window's name its only argument."""
+    """The body of the process: the socket is its standard input, the window's name its argument, and ``nudges`` in a run."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # Qt aborts where there is no display: that is no crash to keep
     connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other end went away: nobody to tell
         if not cv2.currentUIFramework():
             _say(connection, "error this OpenCV has no windows; replace opencv-python-headless by opencv-python")
             return
-        _Window(connection, name=sys.argv[1]).run()
+        _Window(connection, name=sys.argv[1], nudges="nudges" in sys.argv[2:]).run()
 
 
 class _Window:
     """The thin part that touches OpenCV's windows."""
 
-    def __init__(self, connection: socket.socket, *, name: str) -> None:
+    def __init__(self, connection: socket.socket, *, name: str, nudges: bool) -> None:
         self._connection = connection
         self._name = name
-        self._screen = Screen()
+        self._screen = Screen(nudges=nudges)
         self._shown: tuple[str, tuple[int, ...]] | None = None
         cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         cv2.waitKey(1)
@@ -216,11 +234,13 @@ class _Window:
 
     def _answer_keys(self) -> bool:
         """False when the user quits, by key or by closing the window."""
-        key = cv2.waitKey(1)
+        key = key_name(cv2.waitKeyEx(1))
         action = Action.NONE
-        if key != -1:
-            action = self._screen.press(chr(key & 0xFF))
+        if key:
+            action = self._screen.press(key)
             self._show()
+        if action is Action.FORWARD:
+            _say(self._connection, f"key {key}")
         if action is Action.SNAPSHOT:
             self._save()
         return action is not Action.QUIT and self._is_open()

@@ -1,7 +1,7 @@
 """A window on this desktop, for a run (`WindowSink`) and for a published stream (`view_stream`).
 
-Keys: q or Esc quit, space pause, f fused / side by side / thermal / visible, s snapshot. The window lives in a process
-of its own; `rtfusion.sinks.viewer` says why.
+Keys: q or Esc quit, space pause, f fused / side by side / thermal / visible, s snapshot; in a run also those of
+`rtfusion.sinks.nudge`. The window lives in a process of its own; `rtfusion.sinks.viewer` says why.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
-from rtfusion.sinks.base import StopRequested
+from rtfusion.sinks.base import SinkContext, StopRequested
+from rtfusion.sinks.nudge import Nudger
 from rtfusion.sinks.viewer import Pictures, encode
 from rtfusion.types import FusedFrame
 
@@ -37,9 +40,12 @@ _ELSEWHERE = "Write a file instead (--sink out.mp4), or publish (--sink zmq:tcp:
 class WindowSink:
     """Shows the newest frame. Frames that come while one is being drawn are passed over: a window keeps no record."""
 
-    def __init__(self, *, uri: str = "window:") -> None:
+    def __init__(self, *, uri: str = "window:", context: SinkContext | None = None) -> None:
         self.uri = uri
-        self._viewer = Viewer(name="rtfusion")
+        self._nudger: Nudger | None = None
+        if context is not None and context.control is not None and context.sizes_px:
+            self._nudger = Nudger(context.control, sizes_px=context.sizes_px)
+        self._viewer = Viewer(name="rtfusion", on_key=None if self._nudger is None else self._nudger.press)
 
     def write(self, frame: FusedFrame) -> None:
         """Show one frame.
@@ -49,23 +55,33 @@ class WindowSink:
             SinkError: the window is gone, with its display, or does not answer.
         """
         self._viewer.show(Pictures(fused=frame.image, visible=frame.visible, thermal=frame.thermal))
+        if self._nudger is not None:
+            self._nudger.apply()
 
     def close(self, *, aborted: bool) -> None:
         """Close the window; may be called twice."""
         self._viewer.close()
 
 
-def view_stream(url: str, *, stop: threading.Event, timeout_s: float | None = None) -> None:
+def view_stream(
+    url: str,
+    *,
+    stop: threading.Event,
+    timeout_s: float | None = None,
+    server_key: str | None = None,
+    keys: Path | None = None,
+) -> None:
     """Show what a run publishes at ``url`` until ``stop`` is set or the user quits.
 
     Raises:
-        ConfigError: there is no display, or ``url`` is not an address.
+        ConfigError: there is no display, ``url`` is not an address, or a key cannot be used.
         CaptureTimeout: no frame came for ``timeout_s``.
         SinkError: the window is gone, with its display.
     """
     from rtfusion.subscriber import subscribe
 
-    with contextlib.suppress(StopRequested), subscribe(url, timeout_s=TICK_S) as frames, Viewer(name=url) as viewer:
+    frames = subscribe(url, timeout_s=TICK_S, server_key=server_key, keys=keys)
+    with contextlib.suppress(StopRequested), frames, Viewer(name=url) as viewer:
         last_s = time.monotonic()
         while not stop.is_set():
             try:
@@ -82,21 +98,22 @@ def view_stream(url: str, *, stop: threading.Event, timeout_s: float | None = No
 class Viewer:
     """A window in a process of its own."""
 
-    def __init__(self, *, name: str) -> None:
-        """Open it.
+    def __init__(self, *, name: str, on_key: Callable[[str], None] | None = None) -> None:
+        """Open it; ``on_key`` gets the keys that the window does not answer itself.
 
         Raises:
             ConfigError: there is no display that can be opened, or OpenCV was built without windows.
         """
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError(f"no window can be opened: there is no display, DISPLAY is not set. {_ELSEWHERE}")
+        self._on_key = on_key
         self._ready = self._quit = False
         self._unread = b""
         self._connection, remote = socket.socketpair()
         self._connection.settimeout(ANSWER_S)
         with tempfile.TemporaryFile() as messages:
             with remote:
-                self._process = _start(name, connection=remote, messages=messages)
+                self._process = _start(name, nudges=on_key is not None, connection=remote, messages=messages)
             try:
                 self._wait_until_ready()
             except SinkError as error:
@@ -180,6 +197,9 @@ class Viewer:
             self._ready = True
         elif event == "quit":
             self._quit = True
+        elif event == "key":
+            if self._on_key is not None:
+                self._on_key(text)
         elif event == "saved":
             _log.info("snapshot: %s", text)
         elif event == "failed":
@@ -195,9 +215,9 @@ class Viewer:
         return SinkError(f"the window is gone: {status}; was its display closed?")
 
 
-def _start(name: str, *, connection: socket.socket, messages: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(name: str, *, nudges: bool, connection: socket.socket, messages: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - this very Python
-        [sys.executable, "-m", "rtfusion.sinks.viewer", name],
+        [sys.executable, "-m", "rtfusion.sinks.viewer", name, *(["nudges"] if nudges else [])],
         stdin=connection.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=messages,

@@ -41,3 +41,10 @@ def test_debug_shows_the_traceback(cli: Cli) -> None:
     assert result.returncode == 2
     assert "Traceback" in result.stderr
     assert result.stderr.endswith("rtfusion: loop is '0' (flag --loop); it should be greater than or equal to 1\n")
+
+
+def test_passwords_are_not_shown(cli: Cli) -> None:
+    secret = ("--ir", "rtsp://me:s3cret@camera/1", "--vis", "http://camera/a?token=s3cret")
+    for result in (cli("config", "show", *secret), cli("config", "show", "--json", *secret)):
+        assert "s3cret" not in result.stdout + result.stderr
+        assert "rtsp://***@camera/1" in result.stdout

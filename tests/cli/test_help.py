@@ -32,10 +32,17 @@ def test_every_setting_is_a_flag_and_every_flag_a_setting() -> None:
         (["demo"], ["--scene", "--seconds", "--out"]),
         (["view"], ["URL", "zmq:tcp://127.0.0.1:5555"]),
         (["devices"], ["cameras"]),
+        (["keys"], ["NAME.key", "NAME.pub", "--server-key"]),
+        (["record"], ["--out", "--segment-s", "--reserve-mb", "--log-json", "--fuser"]),
+        (["replay"], ["DIR", "--check", "--pace", "--sink"]),
         (["engines"], ["model"]),
         (["config"], ["show"]),
         (["config", "show"], ["--json", "--fuser", "--config"]),
         (["version"], ["versions"]),
+        (["bench"], ["--quick", "--engine", "--against", "rtfusion bench --quick"]),
+        (["evaluate"], ["--ir", "--vis", "--fused", "--published", "standard error"]),
+        (["batch"], ["ARCHIVE", "--out", "--jobs", "--ray", "--fuser", "--calibration", "Exit codes"]),
+        (["report"], ["FILE", "--out", "--pictures"]),
     ],
 )
 def test_help(cli: Cli, command: list[str], words: list[str]) -> None:

@@ -298,3 +298,13 @@ def test_on_a_terminal_a_bar_is_shown_and_the_cursor_comes_back(tmp_path: Path, 
     assert b"/15" in shown
     assert b"frames/s" in shown
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
+
+
+def test_a_camera_of_the_network_that_is_not_there(cli: Cli, tmp_path: Path, free_port: int) -> None:
+    address = f"http://me:s3cret@127.0.0.1:{free_port}/camera.mjpg"
+    result = cli("run", "--debug", "--ir", "synthetic:?live=true", "--vis", address, "--stats-json", "stats.json")
+    assert result.returncode == 3
+    assert f"http://***@127.0.0.1:{free_port}/camera.mjpg: " in result.stderr
+    stats = (tmp_path / "stats.json").read_text()
+    assert "s3cret" not in result.stdout + result.stderr + stats
+    assert "***@" in stats

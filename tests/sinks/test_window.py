@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 
 from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
-from rtfusion.sinks import StopRequested, open_sink
+from rtfusion.registration import Calibration
+from rtfusion.sinks import SinkContext, StopRequested, open_sink
 from rtfusion.sinks.window import view_stream
+from rtfusion.types import Band
+from tests.support import RecordingControl
 
 PATIENCE_S = 30.0
 
@@ -84,6 +87,27 @@ def test_keys_reach_the_run(display, tmp_path, monkeypatch, make_context, make_f
             sink.write(frame)
     finally:
         sink.close(aborted=False)
+        sink.close(aborted=False)
+
+
+@needs_windows
+def test_keys_nudge_the_registration(display, tmp_path, monkeypatch, make_frame):
+    monkeypatch.chdir(tmp_path)
+    control = RecordingControl()
+    context = SinkContext(
+        rate_hz=30.0, live=False, session="run", control=control,
+        sizes_px={Band.VISIBLE: (320, 240), Band.THERMAL: (320, 240)},
+    )  # fmt: skip
+    sink = open_sink("window:", context=context)
+    frame = make_frame(0, size_px=(320, 240))
+    try:
+        write_until(sink, frame, lambda: "nudge" in title())
+        write_until(sink, frame, lambda: control.calibration is not None, key="Right")
+        assert control.calibration is not None
+        assert control.calibration.homography_px[0, 2] >= 1.0
+        write_until(sink, frame, lambda: list(tmp_path.glob("calibration-*.json")), key="w")
+        assert Calibration.load(next(tmp_path.iterdir())) == control.calibration
+    finally:
         sink.close(aborted=False)
 
 

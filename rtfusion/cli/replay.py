@@ -1,0 +1,57 @@
+"""``rtfusion replay``: fuse a recorded session again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rtfusion.cli.options import Debug, LogJson, takes_settings_but
+
+HELP = """Fuse a recorded session again: with the settings it was recorded with, or with others.
+
+As fast as possible into a video, and at its own speed into a window:
+  rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --sink again.mp4
+  rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --pace --sink window:
+Whether every fused frame is bit for bit what it was:
+  rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --check"""
+
+
+@takes_settings_but("ir", "vis", "loop", "pair", "tolerance_ms", "on_loss")
+def replay(
+    flags: Mapping[str, object],
+    *,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The session's folder.", show_default=False)],
+    check: Annotated[
+        bool, typer.Option("--check", metavar="", rich_help_panel="Output", help="Fail unless all frames are the same.")
+    ] = False,
+    log_json: LogJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run on the session; flags win over what was recorded, files and variables of settings do not count."""
+    from rtfusion.cli.job import run_job
+    from rtfusion.config import load
+    from rtfusion.session import HOW_TO_FUSE, load_session
+
+    session = load_session(folder)
+    recorded = {name: session.settings[name] for name in HOW_TO_FUSE if session.settings.get(name) is not None}
+    source = f"session:{session.folder}"
+    merged: dict[str, object] = {
+        **{name: value if isinstance(value, bool) else str(value) for name, value in recorded.items()},
+        "calibration": session.calibration,
+        **flags,
+        "ir": source,
+        "vis": source,
+    }
+    if check:
+        merged["sink"] = (*_sinks(flags), f"compare:{session.folder}")
+    sys.exit(run_job(load(merged, file=Path(os.devnull), environ={})))
+
+
+def _sinks(flags: Mapping[str, object]) -> tuple[str, ...]:
+    sinks = flags.get("sink", ())
+    return tuple(str(sink) for sink in sinks) if isinstance(sinks, tuple) else ()

@@ -1,0 +1,212 @@
+"""Frames in shared memory, for subscribers on the publisher's machine: a ring of slots in a file of /dev/shm.
+
+A slot is a ticket (8 bytes, little endian), 56 unused bytes, and the pixels. The writer clears a ticket one frame before it
+writes the pixels, and sets it after: a reader that finds the ticket it was told of, before and after it copied the
+pixels, has them whole; one that does not was lapped. The writer never waits for a reader.
+
+The file is locked (flock) for as long as its writer lives. What a killed writer left behind is not locked, and the next
+writer removes it. (A plain file and not `multiprocessing.shared_memory`, whose readers remove what they read when they
+end, and whose keeper is one more process.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import re
+import struct
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from rtfusion.errors import ConfigError, SinkError, WireError
+from rtfusion.types import Image8
+
+FOLDER = Path("/dev/shm")  # noqa: S108 - shared memory is what is wanted
+PREFIX = "rtfusion-ring-"
+SLOTS = 8
+SLOT_HEAD_BYTES = 64
+MAX_PLACE_BYTES = 256
+
+_NAME = re.compile(rf"{PREFIX}[0-9a-f]{{32}}")
+_TICKET = struct.Struct("<Q")
+
+
+class Lapped(Exception):  # noqa: N818 - a state, not a failure
+    """The writer was faster: what was announced is overwritten."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a frame lies; what a message with the encoding ``shm`` has as its payload, as a MessagePack map."""
+
+    name: str
+    """Of the file in /dev/shm."""
+    offset_bytes: int
+    """Of the slot; the pixels begin 64 bytes later."""
+    ticket: int
+    """1 or more; another number in the slot means that the frame is gone."""
+
+    @classmethod
+    def parse(cls, payload: memoryview) -> Place:
+        """Check and decode a payload.
+
+        Raises:
+            WireError: it names no place.
+        """
+        if len(payload) > MAX_PLACE_BYTES:
+            raise WireError(f"the payload has {len(payload)} bytes; expected at most {MAX_PLACE_BYTES} for shm")
+        try:
+            values = msgpack.unpackb(payload, raw=False, strict_map_key=True)
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise WireError(f"the payload is not msgpack: {str(error) or type(error).__name__}") from None
+        if not isinstance(values, dict):
+            raise WireError(f"the payload is a msgpack {type(values).__name__}; expected a map")
+        name, offset, ticket = (values.get(key) for key in ("name", "offset_bytes", "ticket"))
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise WireError("the payload's name is not that of a ring")
+        if type(offset) is not int or offset < 0 or type(ticket) is not int or ticket < 1:
+            raise WireError("the payload's offset_bytes and ticket are not whole numbers of 0 and 1 or more")
+        return cls(name=name, offset_bytes=offset, ticket=ticket)
+
+
+class RingWriter:
+    """The publisher's side. A ring is made for the size of the first frame, and another one when the size changes."""
+
+    def __init__(self, *, folder: Path = FOLDER) -> None:
+        """Remove what killed writers left behind.
+
+        Raises:
+            ConfigError: this system has no such shared memory.
+        """
+        if not folder.is_dir():
+            raise ConfigError(f"there is no {folder} for shared memory on this system; publish with encoding=raw")
+        self._folder = folder
+        self._path: Path | None = None
+        self._file = -1
+        self._memory: Any = None
+        self._slot_bytes = 0
+        self._tickets = 0
+        sweep(folder)
+
+    def put(self, image: Image8) -> bytes:
+        """Write one (H, W, 3) image, and return the payload that says where it lies.
+
+        Raises:
+            SinkError: there is no room for a ring.
+        """
+        slot_bytes = -(-(SLOT_HEAD_BYTES + image.nbytes) // SLOT_HEAD_BYTES) * SLOT_HEAD_BYTES
+        if slot_bytes != self._slot_bytes:
+            self._open(slot_bytes)
+        assert self._path is not None  # noqa: S101 - opened above
+        self._tickets += 1
+        offset = self._tickets % SLOTS * slot_bytes
+        self._stamp(offset, 0)
+        start = offset + SLOT_HEAD_BYTES
+        np.copyto(self._memory[start : start + image.nbytes].reshape(image.shape), image)
+        self._stamp((self._tickets + 1) % SLOTS * slot_bytes, 0)
+        self._stamp(offset, self._tickets)
+        packed: bytes = msgpack.packb({"name": self._path.name, "offset_bytes": offset, "ticket": self._tickets})
+        return packed
+
+    def close(self) -> None:
+        """Remove the ring; readers keep what they hold. May be called twice."""
+        self._memory = None
+        self._slot_bytes = 0
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._file)
+            self._path = None
+
+    def _stamp(self, offset: int, ticket: int) -> None:
+        _TICKET.pack_into(self._memory, offset, ticket)
+
+    def _open(self, slot_bytes: int) -> None:
+        self.close()
+        name = f"{PREFIX}{uuid.uuid4().hex}"
+        hidden = self._folder / f".{name}"
+        file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(file, 0, SLOTS * slot_bytes)  # a hole that cannot be filled later would end the process
+            self._memory = np.frombuffer(mmap.mmap(file, SLOTS * slot_bytes), np.uint8)
+        except OSError as error:
+            hidden.unlink()
+            os.close(file)
+            full = error.errno in (errno.ENOSPC, errno.ENOMEM)
+            hint = "make room there, or publish with encoding=raw" if full else "publish with encoding=raw"
+            raise SinkError(
+                f"no ring of {SLOTS * slot_bytes / 1e6:.0f} MB in {self._folder}: {error.strerror}; {hint}"
+            ) from None
+        self._path = self._folder / name
+        hidden.rename(self._path)  # seen only now that it is locked
+        self._file, self._slot_bytes = file, slot_bytes
+
+
+class RingReader:
+    """A subscriber's side: keeps the ring of the last message open."""
+
+    def __init__(self, *, folder: Path = FOLDER) -> None:
+        self._folder = folder
+        self._name: str | None = None
+        self._memory: Any = None
+
+    def read(self, payload: memoryview, *, width_px: int, height_px: int) -> Image8:
+        """(H, W, 3) BGR in memory of its own.
+
+        Raises:
+            Lapped: the writer was faster, or has ended.
+            WireError: the payload names no place with such a frame.
+        """
+        place = Place.parse(payload)
+        if place.name != self._name:
+            self._memory, self._name = _mapped(self._folder / place.name), place.name
+        start, count = place.offset_bytes + SLOT_HEAD_BYTES, width_px * height_px * 3
+        if start + count > len(self._memory):
+            raise WireError(f"the payload's slot at {place.offset_bytes} ends beyond its ring")
+        self._check_ticket(place)
+        image: Image8 = self._memory[start : start + count].reshape(height_px, width_px, 3).copy()
+        self._check_ticket(place)
+        return image
+
+    def _check_ticket(self, place: Place) -> None:
+        (ticket,) = _TICKET.unpack_from(self._memory, place.offset_bytes)
+        if ticket != place.ticket:
+            raise Lapped(f"slot {place.offset_bytes} has ticket {ticket}, not {place.ticket}")
+
+
+def sweep(folder: Path = FOLDER) -> int:
+    """Remove the rings whose writers are gone; how many there were."""
+    removed = 0
+    for path in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # of another user, or removed by another sweeper just now
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                removed += 1
+            finally:
+                os.close(file)
+    return removed
+
+
+def _mapped(path: Path) -> Any:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise Lapped(f"{path} is gone with its writer, or is of another machine") from None
+    except OSError as error:
+        raise WireError(f"the ring {path} cannot be opened: {error.strerror}") from None
+    try:
+        return np.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ), np.uint8)
+    except (OSError, ValueError) as error:
+        raise WireError(f"the ring {path} cannot be read: {error}") from None
+    finally:
+        os.close(file)

@@ -1,0 +1,227 @@
+"""A recorded session: a folder of raw frames of both cameras, with what is needed to fuse them again to the same pixels.
+
+::
+
+    session.json            schema, session, settings of the run, both streams; written once, at the start
+    calibration.json        the calibration of the run, where there was one
+    000000-visible.mkv      frames of one segment, lossless (FFV1), in the order of their indices
+    000000-thermal.mkv      the same, 16-bit counts as they came
+    000000-fused.mkv        what was made of them, to look at
+    000000.jsonl            one line for each pair; the last one says that the segment is finished
+    000001-visible.mkv ...
+
+A line names the frames of a pair by their indices in the segment (a held frame serves several pairs and is stored once) and
+says all that is known of them. Lines are written after the frames they name, but a muxer keeps the last frame or two: in a
+segment without its last line, pairs whose frames are not there are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rtfusion.errors import CaptureError
+from rtfusion.types import Band, Degraded, Frame
+
+SCHEMA = 1
+SESSION_FILE = "session.json"
+CALIBRATION_FILE = "calibration.json"
+HOW_TO_FUSE = (
+    "fuser", "model", "enhance", "engine", "threads", "palette", "threshold", "opacity", "gain", "gain_low", "gain_high",
+    "polarity", "units", "grid", "distance_m", "refine",
+)  # fmt: skip
+"""The settings of a run that a replay takes over."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameRecord:
+    """One frame of a pair, without its pixels."""
+
+    index: int
+    """Where it is in the video of its segment."""
+    timestamp_ns: int
+    sequence: int
+    received_ns: int
+    name: str | None
+    kelvin_per_count: float | None
+    shutter: bool
+
+    @classmethod
+    def of(cls, frame: Frame, *, index: int) -> FrameRecord:
+        """What is known of a frame."""
+        return cls(index=index, **{name: getattr(frame, name) for name in _OF_FRAME})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairRecord:
+    """One line of a segment."""
+
+    sequence: int
+    degraded: str | None
+    visible: FrameRecord
+    thermal: FrameRecord
+    fused_crc32: int
+    """Of the fused BGR image, row by row."""
+
+    def of(self, band: Band) -> FrameRecord:
+        """The record of the frame of a band."""
+        return self.visible if band is Band.VISIBLE else self.thermal
+
+    def line(self) -> str:
+        """As it is written."""
+        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
+
+    @classmethod
+    def parse(cls, values: Any) -> PairRecord:
+        """Check one decoded line.
+
+        Raises:
+            ValueError: it is no pair.
+        """
+        visible, thermal = (_frame_record(values[band.value]) for band in Band)
+        if values["degraded"] is not None:
+            Degraded(values["degraded"])
+        for name in ("sequence", "fused_crc32"):
+            if type(values[name]) is not int or values[name] < 0:
+                raise ValueError(f"{name} is {values[name]!r}")
+        return cls(
+            sequence=values["sequence"],
+            degraded=values["degraded"],
+            visible=visible,
+            thermal=thermal,
+            fused_crc32=values["fused_crc32"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """One segment as it can be played: whole pairs alone."""
+
+    number: int
+    pairs: tuple[PairRecord, ...]
+
+    def frames(self, band: Band) -> tuple[FrameRecord, ...]:
+        """The frames of a band in order, each once."""
+        return tuple({pair.of(band).index: pair.of(band) for pair in self.pairs}.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """A session's folder, checked."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+    streams: Mapping[Band, Mapping[str, Any]]
+    """By band: uri, size, pixel_format, rate_hz and continuous."""
+
+    @property
+    def calibration(self) -> Path | None:
+        """Its calibration file, where there is one."""
+        path = self.folder / CALIBRATION_FILE
+        return path if path.is_file() else None
+
+    def segment_numbers(self) -> list[int]:
+        """In order."""
+        return sorted(int(path.stem) for path in self.folder.glob("*.jsonl") if path.stem.isdigit())
+
+    def segment(self, number: int, *, stored: Callable[[Path], int]) -> Segment:
+        """Read one segment; ``stored`` counts the whole frames of a video, and is asked where a segment was cut off.
+
+        Raises:
+            CaptureError: its lines are not those of a segment.
+        """
+        path = self.folder / f"{number:06}.jsonl"
+        pairs, finished = _read_lines(path)
+        if not finished and pairs:
+            there = {band: stored(video_path(self.folder, number, band.value)) for band in Band}
+            pairs = [pair for pair in pairs if all(pair.of(band).index < there[band] for band in Band)]
+        return Segment(number=number, pairs=tuple(pairs))
+
+
+def load_session(folder: Path) -> Session:
+    """Open a session's folder, or a folder with one session in it.
+
+    Raises:
+        CaptureError: there is no session, several, or one that this version cannot read.
+    """
+    if not (folder / SESSION_FILE).is_file():
+        inside = sorted(path.parent for path in folder.glob(f"*/{SESSION_FILE}"))
+        if len(inside) != 1:
+            what = f"{len(inside)} sessions, name one: {', '.join(path.name for path in inside[-5:])}" if inside else ""
+            raise CaptureError(f"{folder}: {what or 'no recorded session (no session.json); record one first'}")
+        folder = inside[0]
+    try:
+        values = json.loads((folder / SESSION_FILE).read_text(encoding="utf-8"))
+        schema = values["schema"]
+        if schema != SCHEMA:
+            raise CaptureError(f"{folder}: the session has schema {schema!r}; this rtfusion reads {SCHEMA}")
+        streams = {band: _stream(values["streams"][band.value]) for band in Band}
+        return Session(folder=folder, settings=dict(values["settings"]), streams=streams)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CaptureError):
+            raise
+        raise CaptureError(f"{folder / SESSION_FILE}: not the description of a session: {error!r}") from None
+
+
+def _stream(values: Any) -> dict[str, Any]:
+    stream = dict(values)
+    uri, rate_hz, continuous = (stream[name] for name in ("uri", "rate_hz", "continuous"))
+    if not (
+        isinstance(uri, str) and isinstance(continuous, bool) and isinstance(rate_hz, (int, float)) and rate_hz > 0
+    ):
+        raise ValueError(f"uri, rate_hz and continuous are {uri!r}, {rate_hz!r} and {continuous!r}")
+    return stream
+
+
+def video_path(folder: Path, number: int, what: str) -> Path:
+    """The video of a segment: of a band, or ``fused``."""
+    return folder / f"{number:06}-{what}.mkv"
+
+
+def finish_line() -> str:
+    """The last line of a segment that was not cut off."""
+    return '{"finished":true}\n'
+
+
+def iterate(session: Session, *, stored: Callable[[Path], int]) -> Iterator[Segment]:
+    """All segments in order, each read when it is asked for."""
+    for number in session.segment_numbers():
+        yield session.segment(number, stored=stored)
+
+
+def _read_lines(path: Path) -> tuple[list[PairRecord], bool]:
+    pairs: list[PairRecord] = []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):  # cut off while it was written
+            break
+        try:
+            values = json.loads(line)
+            if values == {"finished": True}:
+                return pairs, True
+            pairs.append(PairRecord.parse(values))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise CaptureError(f"{path}, line {number}: not a pair of a session: {error!r}") from None
+    return pairs, False
+
+
+def _frame_record(values: Any) -> FrameRecord:
+    record = FrameRecord(**values)
+    for name in ("index", "timestamp_ns", "sequence", "received_ns"):
+        number = getattr(record, name)
+        if type(number) is not int or (name in ("index", "sequence") and number < 0):
+            raise ValueError(f"{name} is {number!r}")
+    if not isinstance(record.shutter, bool):
+        raise ValueError(f"shutter is {record.shutter!r}")  # noqa: TRY004 - a value of the file
+    if record.kelvin_per_count is not None and type(record.kelvin_per_count) is not float:
+        raise ValueError(f"kelvin_per_count is {record.kelvin_per_count!r}")
+    return record
+
+
+_OF_FRAME = tuple(field.name for field in fields(FrameRecord) if field.name != "index")

@@ -1,0 +1,84 @@
+"""Lossless video (FFV1 in Matroska) of raw frames, one cluster each, so that a kill costs the last frame at most."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from rtfusion.errors import SinkError
+from rtfusion.types import Frame, PixelFormat
+
+_FORMATS = {PixelFormat.GRAY8: "gray", PixelFormat.GRAY16: "gray16le", PixelFormat.BGR8: "bgr0"}
+_MUXER = {"cluster_size_limit": "1", "flush_packets": "1"}
+
+
+class LosslessVideo:
+    """Frames of one size and format, in order. Their times are kept elsewhere: here each is one period after the last."""
+
+    def __init__(self, path: Path, *, like: Frame, rate_hz: float) -> None:
+        """Begin the file.
+
+        Raises:
+            SinkError: it cannot be written.
+        """
+        self._path = path
+        self._kind = like.size_px, like.pixel_format
+        self.count = 0
+        """Frames so far."""
+        rate = max(Fraction(rate_hz).limit_denominator(1001), Fraction(1, 1001))
+        try:
+            self._container = av.open(path, "w", format="matroska", container_options=_MUXER)
+            options = {"g": "1", "slices": "4", "slicecrc": "1"}
+            stream = self._container.add_stream("ffv1", rate=rate, options=options)
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"{path}: cannot be written: {error}") from error
+        assert isinstance(stream, av.VideoStream)  # noqa: S101 - the codec is video
+        stream.width, stream.height = like.size_px
+        stream.pix_fmt = _FORMATS[like.pixel_format]
+        stream.codec_context.thread_type = "SLICE"  # threads over frames would hold frames back
+        stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
+        stream.codec_context.time_base = 1 / rate
+        self._stream = stream
+
+    def fits(self, frame: Frame) -> bool:
+        """Whether a frame has the size and format of the file."""
+        return self._kind == (frame.size_px, frame.pixel_format)
+
+    def write(self, frame: Frame) -> int:
+        """Add one frame; its index in the file.
+
+        Raises:
+            SinkError: it cannot be written.
+        """
+        packed = "bgr24" if frame.pixel_format is PixelFormat.BGR8 else _FORMATS[frame.pixel_format]
+        image: Any = np.ascontiguousarray(frame.image)
+        picture = av.VideoFrame.from_ndarray(image, format=packed)
+        if frame.pixel_format is PixelFormat.BGR8:
+            picture = picture.reformat(format="bgr0")
+        picture.pts = self.count
+        picture.time_base = self._stream.codec_context.time_base
+        try:
+            for packet in self._stream.encode(picture):
+                self._container.mux(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"{self._path}: writing failed after {self.count} frames: {error}") from error
+        self.count += 1
+        return self.count - 1
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            SinkError: it could not be finished; it plays all the same.
+        """
+        try:
+            for packet in self._stream.encode(None):
+                self._container.mux(packet)
+            self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"{self._path}: could not be finished: {error}") from error
