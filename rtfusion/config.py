@@ -72,10 +72,12 @@ class Settings(BaseModel):
     refine: bool = False
     """Follow slow drift of the registration while running, within bounds."""
 
-    fuser: Literal["average", "maximum", "pyramid", "overlay", "learned"] = "pyramid"
+    fuser: Literal["average", "maximum", "pyramid", "overlay", "learned"] = "learned"
     """How the two images become one."""
-    model: Path | None = None
-    """Model of the learned fuser: small or large, as they come with rtfusion, or an ONNX file."""
+    model: Path = Path("small")
+    """Model of the learned fuser: one that comes with rtfusion, by its name, or an ONNX file."""
+    precision: Literal["auto", "f32", "f16", "int8"] = "auto"
+    """Of the numbers in a model that comes with rtfusion: int8 for OpenVINO, f32 for other engines, or as named."""
     enhance: Fraction | None = None
     """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
     engine: Literal[
@@ -128,13 +130,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
-        if self.fuser == "learned" and self.model is None:
-            raise _conflict(
-                f"fuser learned needs a model: name a file with --model, or one that comes with rtfusion (there is: "
-                f"{_shipped_names()}), or choose average, maximum, pyramid or overlay",
-                "fuser",
-            )
-        if self.model is not None and is_name(self.model) and str(self.model) not in shipped_names():
+        if self.fuser == "learned" and is_name(self.model) and str(self.model) not in shipped_names():
             raise _conflict(
                 f"no model named {self.model} comes with rtfusion (there is: {_shipped_names()}); a file is named with "
                 "its ending, as in model.onnx",

@@ -321,6 +321,7 @@ def open_fuser(
         threshold=settings.threshold,
         opacity=settings.opacity,
         model=settings.model,
+        precision=settings.precision,
         enhance=settings.enhance,
         engine=settings.engine,
         threads=settings.threads,

@@ -218,8 +218,8 @@ def test_a_wrong_flag(flags: dict[str, object], message: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"fuser": "learned"}, "fuser learned needs a model"),
-        ({"enhance": "0.5"}, "enhance is a dial of the learned fuser, and the fuser is pyramid"),
+        ({"model": "huge"}, "no model named huge"),
+        ({"fuser": "pyramid", "enhance": "0.5"}, "enhance is a dial of the learned fuser, and the fuser is pyramid"),
         ({"distance_m": "3"}, "distance_m needs a calibration"),
         ({"gain": "fixed", "gain_low": "1"}, "gain fixed needs both ends"),
         ({"gain": "fixed", "gain_low": "2", "gain_high": "2"}, "gain_low is 2 and gain_high 2"),

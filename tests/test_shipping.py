@@ -71,8 +71,15 @@ def test_a_run_takes_a_model_by_its_name() -> None:
 def test_an_unknown_name_lists_the_known_ones_at_once() -> None:
     with pytest.raises(ConfigError, match=r"no model named big comes with rtfusion \(there is: large, small\)"):
         load({"fuser": "learned", "model": "big"}, file=None, environ=NOWHERE)
-    with pytest.raises(ConfigError, match=r"fuser learned needs a model.*\(there is: large, small\)"):
-        load({"fuser": "learned"}, file=None, environ=NOWHERE)
+
+
+def test_without_a_word_the_small_one_is_run_in_the_precision_for_its_engine(folder: Path) -> None:
+    settings = load({}, file=None, environ=NOWHERE).settings
+    assert (settings.fuser, settings.model, settings.precision) == ("learned", Path("small"), "auto")
+    (folder / "student-small-int8.onnx").unlink()
+    with pytest.raises(ConfigError, match="no model 'small' in int8"):
+        open_method("learned", still=True, model=settings.model, engine="openvino")
+    open_method("learned", still=True, model=settings.model, engine="onnxruntime").close()
 
 
 @pytest.mark.usefixtures("folder")

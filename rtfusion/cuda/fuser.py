@@ -17,7 +17,7 @@ from rtfusion.engines import DeviceNetwork, open_network, resolve
 from rtfusion.errors import ConfigError, EngineError
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S, SCENE_MEANS, check_scalars, dials
-from rtfusion.models import ModelSpec, read_spec
+from rtfusion.models import ModelSpec, find_model, read_spec
 from rtfusion.registration import Calibration, register
 from rtfusion.telemetry import Telemetry
 from rtfusion.thermal import GainControl, SlowShare
@@ -313,8 +313,6 @@ def open_cuda_fuser(
         ModelError: the model cannot be used.
     """
     engine = resolve(settings.engine)
-    if settings.model is None:
-        raise ConfigError("the learned fuser needs a model file: add --model FILE.onnx")
     if settings.grid != "visible" or settings.refine:
         word = "refine" if settings.refine else f"grid {settings.grid}"
         raise ConfigError(f"{word} is for engines of the CPU, and the engine is {engine}; choose --engine openvino")
@@ -323,7 +321,7 @@ def open_cuda_fuser(
         return CudaFuser(
             device=device,
             open_network=lambda model, size_px: open_network(engine, model=model, size_px=size_px, device=device),
-            model=settings.model,
+            model=find_model(settings.model, precision="f32" if settings.precision == "auto" else settings.precision),
             gain=gain,
             calibration=calibration,
             telemetry=telemetry,

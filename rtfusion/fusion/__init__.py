@@ -21,13 +21,15 @@ def open_method(
     threshold: float = 0.6,
     opacity: float = 0.7,
     model: Path | None = None,
+    precision: str = "auto",
     enhance: float | None = None,
     engine: str = "auto",
     threads: int | None = None,
 ) -> Luminance | Overlay:
     """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
 
-    ``model`` is a file, or the name of a model that comes with the package.
+    ``model`` is a file, or the name of a model that comes with the package; of that, ``precision`` auto is INT8 for OpenVINO and
+    float32 for other engines.
 
     Raises:
         ConfigError: no fuser of that name, or `learned` without a model or with one that is not there.
@@ -39,11 +41,15 @@ def open_method(
     if name == "learned":
         if model is None:
             raise ConfigError("the learned fuser needs a model: add --model small, large or FILE.onnx")
+        from rtfusion.engines import resolve
         from rtfusion.fusion.learned import LearnedLuminance
         from rtfusion.models import find_model
 
         scalars = {} if enhance is None else {"enhance": enhance}
-        return LearnedLuminance(model=find_model(model), engine=engine, threads=threads, scalars=scalars, still=still)
+        if precision == "auto":
+            precision = "int8" if resolve(engine) == "openvino" else "f32"
+        file = find_model(model, precision=precision)
+        return LearnedLuminance(model=file, engine=engine, threads=threads, scalars=scalars, still=still)
     if name == "pyramid":
         return classical.Pyramid(still=still)
     if name in {"average", "maximum"}:

@@ -51,6 +51,8 @@ def is_name(model: Path) -> bool:
 def find_model(model: Path, *, precision: str = "f32") -> Path:
     """The file of a model that is named or given as a path; whether there is a file is for its reader to say.
 
+    ``precision`` is of a named one; a path says it itself.
+
     Raises:
         ConfigError: it is a name, and no model of that name and precision comes with the package.
     """

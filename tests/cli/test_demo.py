@@ -30,7 +30,7 @@ def test_it_leaves_a_video_a_sheet_a_calibration_and_statistics(cli: Cli, tmp_pa
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in out.iterdir()) == sorted([*OWN_FILES, "mine.txt"])
     assert all(f"deep/demo/{name}" in result.stdout for name in OWN_FILES)
-    assert "with pyramid" in result.stdout, "neither settings file nor environment changes the demo"
+    assert "with learned" in result.stdout, "neither settings file nor environment changes the demo"
     stats = json.loads((out / "stats.json").read_text())
     with av.open(str(out / "fused.mp4")) as container:
         frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]

@@ -28,7 +28,7 @@ def test_every_setting_is_a_flag_and_every_flag_a_setting() -> None:
         ([], ["run", "demo", "view", "devices", "engines", "config", "version", "Exit codes"]),
         (["run"], ["--sink", "Exit codes", "rtfusion run --ir thermal.mp4 --vis visible.mp4 --sink fused.mp4"]),
         (["run"], [f"--{name.replace('_', '-')}" for name in Settings.model_fields]),
-        (["run"], ["average, maximum, pyramid, overlay, learned", "default: pyramid", *PANELS]),
+        (["run"], ["average, maximum, pyramid, overlay, learned", "default: learned", *PANELS]),
         (["demo"], ["--scene", "--seconds", "--out"]),
         (["view"], ["URL", "zmq:tcp://127.0.0.1:5555"]),
         (["devices"], ["cameras"]),

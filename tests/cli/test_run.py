@@ -114,7 +114,7 @@ BAD = {
     "one source twice": (["--ir", "vi", "--vis", "vi"], 2, "same source"),
     "no images in common": (["--ir", "ir", "--vis", "other"], 2, "ir"),
     "unknown fuser": (["--fuser", "piramid"], 2, "did you mean pyramid?"),
-    "no model": (["--fuser", "learned"], 2, "--model"),
+    "unknown model": (["--model", "huge"], 2, "no model named huge"),
     "missing model": (["--fuser", "learned", "--model", "nowhere.onnx"], 4, "nowhere.onnx"),
     "bad number": (["--loop", "none"], 2, "loop is 'none' (flag --loop); it should be a whole number"),
     "missing calibration": (["--calibration", "nowhere.json"], 2, "nowhere.json"),

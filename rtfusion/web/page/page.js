@@ -1,0 +1,281 @@
+"use strict";
+
+const STATE_MS = 500;
+const RETRY_MS = 1000;
+const DIAL_MS = 100;
+const SLOW_MS = 8000; // an answer that takes longer is given up
+
+const at = (id) => document.getElementById(id);
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const upright = matchMedia("(max-width: 760px) and (orientation: portrait)");
+
+let view = "fused";
+let told = "";
+
+function wanted() {
+  if (view !== "all") return view;
+  return upright.matches ? "stacked" : "side-by-side";
+}
+
+async function ask(path, options = {}) {
+  const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(SLOW_MS) });
+  if (answer.ok) return answer;
+  throw new Error((await answer.text()).trim() || `the run answers ${answer.status}`);
+}
+
+async function post(path, wish) {
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wish) };
+  return (await ask(path, options)).json();
+}
+
+// -- the picture: ask for the next one when this one is drawn, so that nothing can pile up ---------------------------
+
+async function watch() {
+  let after = "", shown = "", url = "";
+  for (;;) {
+    if (document.hidden) {
+      await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+      continue;
+    }
+    const asked = wanted();
+    try {
+      const answer = await ask(`/picture?view=${asked}${asked === shown ? `&after=${after}` : ""}`);
+      if (answer.status === 204) continue;
+      const next = URL.createObjectURL(await answer.blob());
+      at("picture").src = next;
+      await at("picture").decode().catch(() => {});
+      if (url) URL.revokeObjectURL(url);
+      url = next;
+      after = answer.headers.get("X-Sequence");
+      shown = asked;
+      at("picture").dataset.view = shown;
+      at("picture").hidden = false;
+    } catch {
+      await pause(RETRY_MS);
+    }
+  }
+}
+
+// -- the state -------------------------------------------------------------------------------------------------------
+
+async function follow() {
+  for (;;) {
+    try {
+      show(await (await ask("/state")).json());
+    } catch {
+      banner("no answer: the run has ended, or the connection is lost", true);
+    }
+    await pause(document.hidden ? RETRY_MS : STATE_MS);
+  }
+}
+
+function show(state) {
+  const run = state.run;
+  showFigures(state);
+  showBanner(state);
+  showDials(state.scalars);
+  showPalette(state);
+  showRecord(state.record);
+  if (!run.sources) return;
+  at("fuser").textContent = [run.fuser, run.engine].filter(Boolean).join(" · ");
+  at("sources").replaceChildren(...Object.entries(run.sources).map(([band, source]) => {
+    const item = document.createElement("li");
+    item.className = source.lost ? "source lost" : "source";
+    item.textContent = source.lost ? `${band} lost` : band;
+    item.title = source.lost || source.description || source.uri;
+    return item;
+  }));
+  showDetails(state);
+}
+
+function number(value, digits, unit) {
+  const node = document.createDocumentFragment();
+  node.append(value === null || value === undefined ? "–" : value.toFixed(digits));
+  if (unit) {
+    const small = document.createElement("small");
+    small.textContent = ` ${unit}`;
+    node.append(small);
+  }
+  return node;
+}
+
+function showFigures(state) {
+  const run = state.run;
+  at("fps").replaceChildren(number(run.fps_recent, 1));
+  at("latency").replaceChildren(number(state.age_ms?.p50, 0, "ms"));
+  at("latency").title = state.age_ms ? `95 % below ${state.age_ms.p95.toFixed(0)} ms` : "";
+  at("skew").replaceChildren(number(run.skew_ms?.p50, 1, "ms"));
+  at("drops").replaceChildren(number(drops(run).reduce((sum, [, count]) => sum + count, 0), 0));
+}
+
+function drops(run) {
+  const flat = (causes, path) => Object.entries(causes || {}).flatMap(([name, value]) =>
+    typeof value === "number" ? [[`${path} ${name}`.replaceAll("_", " "), value]] : flat(value, `${path} ${name}`));
+  return flat(run.drops, "").map(([name, count]) => [name.trim(), count]).filter(([, count]) => count > 0);
+}
+
+function showBanner(state) {
+  const frame = state.frame;
+  if (!frame) return banner("waiting for the first frame");
+  if (state.silent_s > 2) return banner(`no frame for ${state.silent_s.toFixed(0)} s`, true);
+  const degraded = { "no-visible": "thermal picture alone", "no-thermal": "visible picture alone",
+    "held-visible": "last visible frame held", "held-thermal": "last thermal frame held" }[frame.degraded];
+  if (degraded) return banner(`a camera is lost: ${degraded}`, true);
+  if (frame.thermal.shutter) return banner("thermal camera calibrates itself");
+  banner("");
+}
+
+function banner(text, bad = false) {
+  at("banner").hidden = !text;
+  at("banner").textContent = text;
+  at("banner").classList.toggle("bad", bad);
+}
+
+function showDetails(state) {
+  const run = state.run, rows = [];
+  for (const [band, source] of Object.entries(run.sources)) {
+    const rate = source.rate_hz ? `, ${source.rate_hz.toFixed(1)} Hz` : "";
+    rows.push([band, `${source.size} ${source.pixel_format}${rate}`]);
+    if (source.lost) rows.push([`${band} lost`, source.lost]);
+    for (const [cause, count] of Object.entries(source.faults)) rows.push([`${band} ${cause}`, count]);
+  }
+  rows.push(["fused", run.fused]);
+  for (const [name, count] of drops(run)) rows.push([`dropped: ${name}`, count]);
+  if (state.age_ms) rows.push(["latency, 95 %", `${state.age_ms.p95.toFixed(1)} ms`]);
+  if (run.skew_ms.count) rows.push(["skew, 95 %", `${run.skew_ms.p95.toFixed(1)} ms`]);
+  for (const name of ["spot", "min", "max"]) {
+    const value = state.frame?.thermal[name];
+    if (value !== undefined) rows.push([name, `${value} ${state.frame.thermal.units}`]);
+  }
+  at("details").tBodies[0].replaceChildren(...rows.map(([name, value]) => {
+    const row = document.createElement("tr"), head = document.createElement("th"), cell = document.createElement("td");
+    head.textContent = name;
+    cell.textContent = value;
+    row.append(head, cell);
+    return row;
+  }));
+  at("notes").replaceChildren(...run.notes.map((note) => {
+    const item = document.createElement("li");
+    item.textContent = note;
+    return item;
+  }));
+}
+
+// -- what a person may change ----------------------------------------------------------------------------------------
+
+function say(text, bad = false) {
+  told = text;
+  at("message").hidden = !text;
+  at("message").textContent = text;
+  at("message").classList.toggle("bad", bad);
+}
+
+function showDials(scalars) {
+  const names = Object.keys(scalars);
+  if (at("dials").dataset.names !== names.join()) {
+    at("dials").dataset.names = names.join();
+    at("dials").replaceChildren(...names.map(dial));
+  }
+  for (const name of names) {
+    const slider = at(`dial-${name}`);
+    if (slider.dataset.held) continue; // a finger is on it
+    slider.value = scalars[name];
+    slider.nextElementSibling.value = scalars[name].toFixed(2);
+  }
+}
+
+function dial(name) {
+  const label = document.createElement("label"), title = document.createElement("span");
+  const slider = document.createElement("input"), value = document.createElement("output");
+  label.className = "field";
+  title.textContent = name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+  Object.assign(slider, { type: "range", id: `dial-${name}`, min: 0, max: 1, step: 0.01 });
+  label.append(title, slider, value);
+  let sending = false;
+  slider.addEventListener("input", async () => {
+    value.value = Number(slider.value).toFixed(2);
+    slider.dataset.held = "yes";
+    if (sending) return; // the loop below takes the newest value
+    sending = true;
+    for (let sent = null; sent !== slider.value;) {
+      sent = slider.value;
+      try {
+        await post("/control", { [name]: Number(sent) });
+        say("");
+      } catch (error) {
+        say(error.message, true);
+      }
+      await pause(DIAL_MS);
+    }
+    sending = false;
+    delete slider.dataset.held;
+  });
+  return label;
+}
+
+function showPalette(state) {
+  const select = at("palette");
+  if (select.options.length === 0) select.replaceChildren(...state.palettes.map((name) => new Option(name, name)));
+  if (document.activeElement !== select) select.value = state.palette;
+}
+
+function showRecord(record) {
+  const on = Boolean(record && record.on);
+  at("record").setAttribute("aria-pressed", on);
+  at("record").textContent = on ? "Stop" : "Record";
+  at("recording").hidden = !on;
+  if (on) at("recording").textContent = `REC ${clock(record.elapsed_s)}`;
+  if (record && record.error && record.error !== told) say(record.error, true);
+}
+
+function clock(seconds) {
+  const whole = Math.floor(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+at("views").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  view = button.dataset.view;
+  for (const other of at("views").children) other.setAttribute("aria-pressed", other === button);
+});
+
+at("palette").addEventListener("change", async () => {
+  try {
+    showPalette(await post("/control", { palette: at("palette").value }));
+    say("");
+  } catch (error) {
+    say(error.message, true);
+  }
+  at("palette").blur();
+});
+
+at("snapshot").addEventListener("click", async () => {
+  try {
+    const answer = await ask(`/snapshot?view=${wanted()}`);
+    const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))[1];
+    const url = URL.createObjectURL(await answer.blob());
+    const link = Object.assign(document.createElement("a"), { href: url, download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), RETRY_MS);
+    say(`saved ${name}`);
+  } catch (error) {
+    say(error.message, true);
+  }
+});
+
+at("record").addEventListener("click", async () => {
+  const on = at("record").getAttribute("aria-pressed") !== "true";
+  at("record").disabled = true;
+  try {
+    const record = await post("/record", { on });
+    showRecord(record);
+    if (!record.error) say(on ? `recording ${record.file}` : `recorded ${record.file}: ${record.frames} frames`);
+  } catch (error) {
+    say(error.message, true);
+  }
+  at("record").disabled = false;
+});
+
+watch();
+follow();
