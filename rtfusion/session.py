@@ -30,8 +30,8 @@ SCHEMA = 1
 SESSION_FILE = "session.json"
 CALIBRATION_FILE = "calibration.json"
 HOW_TO_FUSE = (
-    "fuser", "model", "enhance", "engine", "threads", "palette", "threshold", "opacity", "gain", "gain_low", "gain_high",
-    "polarity", "units", "grid", "distance_m", "refine",
+    "fuser", "model", "precision", "enhance", "engine", "threads", "palette", "threshold", "opacity",
+    "gain", "gain_low", "gain_high", "polarity", "units", "grid", "distance_m", "refine",
 )  # fmt: skip
 """The settings of a run that a replay takes over."""
 

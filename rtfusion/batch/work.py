@@ -16,6 +16,7 @@ from typing import Any
 from rtfusion import __version__
 from rtfusion.batch.archive import Recording
 from rtfusion.errors import ConfigError, FusionError, SinkError
+from rtfusion.fusion import model_file
 
 SCHEMA = 1
 STAGING = ".rtfusion-batch"
@@ -51,9 +52,11 @@ def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) ->
         ConfigError: a model or calibration that the settings name cannot be read.
     """
     parts: list[Any] = [SCHEMA, __version__, dict(settings), recording.contents()]
-    for name in ("model", "calibration"):
-        if settings.get(name) is not None:
-            parts.append(_checksum(Path(settings[name])))
+    if settings.get("model") is not None:
+        chosen = {name: settings[name] for name in ("precision", "engine") if name in settings}
+        parts.append(_checksum(model_file(Path(settings["model"]), **chosen)))
+    if settings.get("calibration") is not None:
+        parts.append(_checksum(Path(settings["calibration"])))
     return Job(
         name=recording.name,
         visible=str(recording.visible),

@@ -89,6 +89,8 @@ def batch(
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a job carries: all settings but those that a batch decides itself, files by their whole path."""
     kept = {name: value for name, value in settings.items() if name not in OWN and value is not None}
+    if kept["fuser"] != "learned":
+        del kept["model"], kept["precision"]
     for name in ("calibration", "model"):
         if name in kept and Path(kept[name]).exists():
             kept[name] = str(Path(kept[name]).resolve())

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
-from rtfusion.engines.base import Shape, Tensor, check_inputs, check_interface, describe, image_shape
-from rtfusion.errors import ConfigError, EngineError, ModelError
-from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT
+# Importing OpenVINO starts a thread that reports the import to its makers. rtfusion reports nothing to anybody: without that
+# package, OpenVINO does without it, by its own fallback.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
+
+from rtfusion.engines.base import Shape, Tensor, check_inputs, check_interface, describe, image_shape  # noqa: E402
+from rtfusion.errors import ConfigError, EngineError, ModelError  # noqa: E402
+from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT  # noqa: E402
 
 CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 NOT_TELLING = ("Exception from", "Check '", "While validating", "FrontEnd API failed")

@@ -41,17 +41,28 @@ def open_method(
     if name == "learned":
         if model is None:
             raise ConfigError("the learned fuser needs a model: add --model small, large or FILE.onnx")
-        from rtfusion.engines import resolve
         from rtfusion.fusion.learned import LearnedLuminance
-        from rtfusion.models import find_model
 
         scalars = {} if enhance is None else {"enhance": enhance}
-        if precision == "auto":
-            precision = "int8" if resolve(engine) == "openvino" else "f32"
-        file = find_model(model, precision=precision)
+        file = model_file(model, precision=precision, engine=engine)
         return LearnedLuminance(model=file, engine=engine, threads=threads, scalars=scalars, still=still)
     if name == "pyramid":
         return classical.Pyramid(still=still)
     if name in {"average", "maximum"}:
         return classical.Average() if name == "average" else classical.Maximum()
     raise ConfigError(f"no fuser {name!r}; there are {', '.join(FUSERS)}")
+
+
+def model_file(model: Path, *, precision: str = "auto", engine: str = "auto") -> Path:
+    """The file of a model that is named or given as a path, in the precision for this engine.
+
+    Raises:
+        ConfigError: no model of that name and precision comes with the package.
+        EngineUnavailable: the engine is not installed.
+    """
+    from rtfusion.engines import resolve
+    from rtfusion.models import find_model
+
+    if precision == "auto":
+        precision = "int8" if resolve(engine) == "openvino" else "f32"
+    return find_model(model, precision=precision)
