@@ -204,7 +204,7 @@ def _is_camera(path: Path) -> bool:
     """A video device, by its number where it exists and by its name where it is unplugged."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # the latter for a name that no file can have
         return str(path).startswith(("/dev/video", "/dev/v4l/"))
     return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == _V4L2_MAJOR
 

@@ -167,3 +167,8 @@ def test_links_lead_to_one_place(folder: Path) -> None:
     assert not same_place(parse_source("synthetic:"), parse_source("synthetic:"))
     assert same_place(parse_source("http://camera/1"), parse_source("http://camera/1"))
     assert not same_place(parse_source("http://camera/1"), parse_source("http://camera/2"))
+
+
+def test_a_name_that_no_file_can_have_is_not_found() -> None:
+    with pytest.raises(CaptureError, match="no such file"):
+        parse_source("a\0b")
