@@ -67,7 +67,7 @@ class LearnedLuminance:
         self._fused_y: Image8 = np.empty((0, 0), np.uint8)
         self.model_id = self._spec.id
         self.engine_description: str | None = None
-        """What runs the network; None until the first frame."""
+        """What runs which model file, whose name says the precision of its numbers; None until the first frame."""
 
     def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
         """Fuse one pair of (H, W) uint8; the result is of the same size and stays valid until the next call.
@@ -154,7 +154,7 @@ class LearnedLuminance:
         self.close()
         height, width = (length + -length % self._spec.stride for length in shape)
         self._engine = open_engine(self._engine_name, model=self._model, size_px=(width, height), threads=self._threads)
-        self.engine_description = self._engine.description
+        self.engine_description = f"{self._engine.description}, {self._model.name}"
         self._inputs = {name: np.zeros((1, 1, height, width), np.float32) for name in self._spec.inputs}
         self._inputs.update(self._scalars)
         self._fused_y = np.empty(shape, np.uint8)
