@@ -53,7 +53,7 @@ class Weights:
     seam: float = 4.0
     outside: float = 5.0
     clipped: float = 30.0
-    steadiness: float = 18.0
+    steadiness: float = 36.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class TrainingConfig:
     schedule: Schedule = field(default_factory=Schedule)
     enhance_default: float = 0.5
     variation: Variation = field(default_factory=Variation)
-    degraded_share: float = 0.25
+    degraded_share: float = 0.35
     """Share of the training pairs that the student sees degraded."""
     clip_share: float = 0.4
     """Share of the training pairs that are two consecutive frames."""

@@ -1,6 +1,7 @@
 """What cameras and weather do to a pair of images, for the student to learn from.
 
-Some of it the student shall undo or ignore (noise, stripes, a small misregistration): it is compared with the clean pair.
+Some of it the student shall undo or ignore (noise, stripes, compression, a small misregistration): it is compared with the clean
+pair.
 Some of it is a scene like any other (low light, haze, a lost band): it is compared with what it was given.
 
 Images are (H, W) float32 in [0, 1] and so are the results; all randomness comes from the generator.
@@ -70,6 +71,21 @@ def _coarse_levels(random: Random, visible: Plane, thermal: Plane) -> tuple[Plan
     return visible, np.asarray(np.round(thermal * levels) / levels, np.float32)
 
 
+def _compressed(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
+    """Blocks of a network camera: the visible band, and the thermal one half of the time, through JPEG."""
+    visible = _through_jpeg(visible, quality=int(random.integers(12, 60)))
+    if random.random() < 0.5:
+        thermal = _through_jpeg(thermal, quality=int(random.integers(25, 80)))
+    return visible, thermal
+
+
+def _through_jpeg(image: Plane, *, quality: int) -> Plane:
+    levels = np.round(_unit(image) * 255).astype(np.uint8)
+    encoded = cv2.imencode(".jpg", levels, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
+    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.float32)
+    return decoded / np.float32(255)
+
+
 def _blur(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
     sigma_px = random.uniform(0.5, 2.0)
     return np.asarray(cv2.GaussianBlur(visible, (0, 0), sigma_px), np.float32), thermal
@@ -109,7 +125,16 @@ def _no_thermal(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, 
 
 Change = Callable[[Random, Plane, Plane], tuple[Plane, Plane]]
 
-IGNORED: tuple[Change, ...] = (_noise, _noise, _stripes, _misregistration, _coarse_levels)
+IGNORED: tuple[Change, ...] = (
+    _noise,
+    _noise,
+    _stripes,
+    _misregistration,
+    _coarse_levels,
+    _compressed,
+    _compressed,
+    _compressed,
+)
 GIVEN: tuple[Change, ...] = (
     _blur,
     _low_light,

@@ -29,6 +29,7 @@ from trainer.pairs import Pair, Teachers, load_pairs
 from trainer.progress import Progress
 from trainer.student import Student
 from trainer.teachers.cache import CachedPictures
+from trainer.widen import widen
 from trainer.workers import ALONE, Workers, join
 
 CHECKPOINT = "checkpoint.pt"
@@ -123,17 +124,14 @@ class Run:
         )
 
     def start_from(self, path: Path) -> None:
-        """Begin with the averaged weights of another run.
+        """Begin with the averaged weights of another run; those of a smaller student are widened.
 
         Raises:
-            ConfigError: it cannot be read, or its student is of another size.
+            ConfigError: it cannot be read, or its student is larger in some respect.
         """
-        state = self.workers.from_first(lambda: checkpoint.load(path))
-        network = network_of(state)
-        if network != self.config.network:
-            raise ConfigError(f"{path} is of the network {network}; this run's is {self.config.network}")
-        self.student.load_state_dict(state.average)
-        self.average.load_state_dict(state.average)
+        weights = self.workers.from_first(lambda: widen(load_average(path), self.config.network).state_dict())
+        self.student.load_state_dict(weights)
+        self.average.load_state_dict(weights)
 
     def resume(self, path: Path) -> None:
         """Go on from ``path``, which only the first process has to see.
@@ -242,7 +240,7 @@ def train_student(
         with_features: False leaves that out.
         steps: instead of the preset's.
         seed: instead of the preset's.
-        init: a checkpoint to take the first weights from.
+        init: a checkpoint to begin with; a smaller student is widened (`trainer.widen`).
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: one of `trainer.mixed.PRECISIONS`.
         threads: of PyTorch on the CPU.

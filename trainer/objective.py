@@ -20,14 +20,17 @@ from trainer.losses import fidelity
 from trainer.teachers.faithful import outside_loss
 
 FULL_GAIN_AT = 0.5
-GRADIENT_GAIN = 0.75
+GRADIENT_GAIN = 0.9
 """Gradients are wanted 1 + GRADIENT_GAIN times as large as the longer of the sources' at `FULL_GAIN_AT` ..."""
 ENHANCED_GAIN = 0.15
 BLIND_GAIN = 0.6
 """... and ENHANCED_GAIN + BLIND_GAIN times blindness larger still at 1."""
 GRADIENT_NOISE = 3 * fidelity.GRAY_LEVEL
-"""Gradients well below this, per px, are wanted as they are: noise is not to grow."""
-CONTRAST = (0.82, 1.04)
+"""Gradients well below this, per px, are not to grow ..."""
+GRADIENT_FLOOR = 1.5 * fidelity.GRAY_LEVEL
+QUIET_GAIN = 0.4
+"""... and those well below this are wanted QUIET_GAIN times as large as they are: noise, and the blocks of compressed video."""
+CONTRAST = (0.86, 1.08)
 """The standard deviation wanted at 0 and at 1, in units of the root of the sources' summed variances."""
 TRUST_AT_FULL = 0.4
 """What fidelity counts at e = 1."""
@@ -80,14 +83,16 @@ def beyond(dial: Tensor) -> Tensor:
 def wanted_gain(dial: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
     """How many times as large as the longer of the sources' the gradients shall be, (N, 1, H, W); dial (N, 1, 1, 1).
 
-    1 + G g^2 / (g^2 + noise^2), with g the length of that gradient and G what the dial asks for.
+    1 + G g^2 / (g^2 + noise^2) - (1 - QUIET_GAIN) floor^2 / (g^2 + floor^2), with g the length of that gradient and G what the
+    dial asks for.
     """
     power = torch.stack([torch.stack(fidelity.gradients(band)).square().sum(dim=0) for band in (visible, thermal)])
-    strongest = power.amax(dim=0)
-    share = functional.pad(strongest / (strongest + GRADIENT_NOISE**2), (1, 1, 1, 1), mode="replicate")
+    strongest = functional.pad(power.amax(dim=0), (1, 1, 1, 1), mode="replicate")
+    share = strongest / (strongest + GRADIENT_NOISE**2)
+    quiet = GRADIENT_FLOOR**2 / (strongest + GRADIENT_FLOOR**2)
     gain = GRADIENT_GAIN * (dial / FULL_GAIN_AT).clamp(max=1)
     gain = gain + beyond(dial) * (ENHANCED_GAIN + BLIND_GAIN * blindness(visible=visible, thermal=thermal))
-    return 1 + gain * share
+    return 1 + gain * share - (1 - QUIET_GAIN) * quiet
 
 
 def blindness(*, visible: Tensor, thermal: Tensor) -> Tensor:

@@ -18,6 +18,10 @@ Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Training pair
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="For the checkpoint; where it holds one, training goes on.")
 ]
+Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="A preset, or a TOML file.")]
+Init = Annotated[
+    Path | None, typer.Option("--init", metavar="FILE", help="Checkpoint to begin with; a smaller student is widened.")
+]
 Steps = Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of the preset's.")]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed, instead of the preset's.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.")]
