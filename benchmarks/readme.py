@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bench, comparison, fusers, networks, scale, speed, stability, visibility
+from benchmarks import bench, comparison, enhanced, fusers, networks, scale, speed, stability, visibility
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
@@ -25,6 +25,7 @@ TABLES: Mapping[str, tuple[Path, Table]] = {
     "ranks": (RESULTS / "fusers.json", comparison.ranks_table),
     "losses": (RESULTS / "fusers.json", comparison.losses),
     "stability": (RESULTS / "stability.json", stability.table),
+    "enhanced": (RESULTS / "enhanced.json", enhanced.table),
     "bench": (RESULTS / "bench.json", bench.table),
     "scale": (RESULTS / "scale.json", scale.table),
     "networks": (RESULTS / "networks.json", networks.table),
@@ -39,6 +40,7 @@ PAGES = {
         "losses",
         *(f"fusers-{name}" for name in fusers.SETS),
         "stability",
+        "enhanced",
         "networks",
         "printed",
     ),

@@ -110,7 +110,7 @@ def _moving(
     before: dict[str, Image8] = {}
     bands = ("visible", "thermal")
     pair: tuple[Image8, Image8] | None = None
-    for visible, thermal, timestamp_ns in _frames(clip, count=frames):
+    for visible, thermal, timestamp_ns in clip_frames(clip, count=frames):
         # Copies: a method may hand out the same buffer again.
         fused = {case: fuse(visible, thermal, timestamp_ns).copy() for case, fuse in fuses.items()}
         if before:
@@ -197,7 +197,7 @@ def _apart(flow: Flow, other: Flow) -> float:
     return float(np.hypot(difference[..., 0], difference[..., 1]).mean())
 
 
-def _frames(clip: Path, *, count: int) -> Iterator[tuple[Image8, Image8, int]]:
+def clip_frames(clip: Path, *, count: int) -> Iterator[tuple[Image8, Image8, int]]:
     """Luminance of both bands and the visible stamp, of the first ``count`` frames."""
     visible, thermal = open_pair(visible=str(clip / "vi.mp4"), thermal=str(clip / "ir.mp4"))
     try:
