@@ -8,12 +8,10 @@ from pathlib import Path
 
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import Luminance, Overlay, open_method
-from rtfusion.models import file_name, read_spec, shipped, shipped_names, shipping
+from rtfusion.models import PRECISIONS, ScalarInput, file_name, find_model, read_spec, shipped_names, shipping
 
 CLASSICAL = ("average", "maximum", "pyramid")
 WITHOUT_MODEL = (*CLASSICAL, "overlay")
-ENHANCE = (0.0, 0.5, 1.0)
-"""Dial values that the suites show, for models that have the dial."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,13 +48,13 @@ class Method:
 
 
 def shipped_models() -> dict[str, Path]:
-    """Name to file, in 32 bits, of every model that comes with the package, in the order of their names."""
-    return {name: shipped(name) for name in shipped_names() if _is_whole(name)}
+    """The models that come with the package, by name and as ``--model`` takes it: in the precision that a run takes by itself."""
+    return {name: Path(name) for name in shipped_names() if _is_whole(name)}
 
 
 def _is_whole(name: str) -> bool:
-    """Whether it is there in 32 bits, not only in a smaller precision."""
-    return (shipping.FOLDER / file_name(name, precision="f32")).is_file()
+    """Whether it is there in every precision."""
+    return all((shipping.FOLDER / file_name(name, precision=precision)).is_file() for precision in PRECISIONS)
 
 
 def select(
@@ -67,7 +65,8 @@ def select(
 ) -> list[Method]:
     """The classical ones by name, then every model (default: the shipped ones).
 
-    ``enhance`` None takes `ENHANCE`; an empty one the model's own default. A model without the dial stands once.
+    ``enhance`` None takes both ends of the dial and the model's own default; an empty one that default alone. A model without the
+    dial stands once.
 
     Raises:
         ConfigError: no fuser of that name works without a model.
@@ -77,11 +76,18 @@ def select(
     if unknown:
         raise ConfigError(f"no fuser {unknown[0]!r} without a model; there are {', '.join(WITHOUT_MODEL)}")
     models = shipped_models() if models is None else models
-    values = ENHANCE if enhance is None else tuple(enhance)
+    values = None if enhance is None else tuple(enhance)
     found = [Method(name=name, fuser=name) for name in fusers]
     for name, path in models.items():
-        has_dial = "enhance" in read_spec(path).scalars
-        for value in values if has_dial and values else (None,):
+        dial = read_spec(find_model(path)).scalars.get("enhance")
+        for value in _shown(dial, values):
             label = name if value is None else f"{name}, enhance {value:g}"
             found.append(Method(name=label, fuser="learned", model=path, enhance=value))
     return found
+
+
+def _shown(dial: ScalarInput | None, values: tuple[float, ...] | None) -> tuple[float | None, ...]:
+    """Where the dial stands in turn; None: not touched."""
+    if dial is None or values == ():
+        return (None,)
+    return (0.0, dial.default, 1.0) if values is None else values

@@ -6,8 +6,9 @@
 
 Weights do not matter for the time, so those of LD-Lite and of the plain network are as they are initialized. The plain one is
 five 3 x 3 convolutions of 32 channels at full resolution, what a first try at a fusion network looks like. All see a frame of
-noise in [0, 1]; a round runs every network once in every engine, and ratios are taken within a round. The networks alone: no
-decoding, no registration, no color (`rtfusion bench` measures those).
+noise in [0, 1]; a round runs every network once in every engine, and ratios are taken within a round, to the student as a run
+uses it: its INT8 file in OpenVINO. The networks alone: no decoding, no registration, no color (`rtfusion bench` measures
+those).
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ import numpy as np
 
 from benchmarks import timing
 from benchmarks.conditions import Conditions
-from benchmarks.methods import shipped_models
 from rtfusion.engines import open_engine
+from rtfusion.models import shipped
 from rtfusion.models.spec import IMAGE_INPUTS
 
 STUDENT = "small"
+BASELINE = f"{STUDENT} INT8, OpenVINO"
 SCALARS = ("enhance", "visible_mean", "thermal_mean")
 """Inputs of the student beside the images."""
 PLAIN_WIDTH, PLAIN_LAYERS = 32, 5
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, and write the result file where one is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__.splitlines()[0])
     parser.add_argument("--size", nargs="+", default=["640x480", "1280x1024"], metavar="WxH", help="multiples of 8")
-    parser.add_argument("--rounds", type=int, default=30, metavar="N", help="runs of each, taken in turn")
+    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="runs of each, taken in turn")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE", help="result file to write")
     options = parser.parse_args(arguments)
@@ -58,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rounds": options.rounds,
         "warm_up": WARM_UP,
         "threads": options.threads,
-        "student": "shipped" if STUDENT in shipped_models() else "not trained: none ships",
         "parameters": {name: count for name, (_, _, count) in networks.items()},
     }
     data = timing.result("networks", settings=settings, rows=rows, conditions=conditions)
@@ -77,6 +78,9 @@ def _measure(networks: Mapping[str, Any], *, size: str, rounds: int, threads: in
         engine = open_engine("openvino", model=path, size_px=(width, height), threads=threads)
         engines.append(engine)
         runs[f"{name}, OpenVINO"] = _engine(engine, _inputs(name, size_px=(width, height)))
+    quantized = shipped(STUDENT, precision="int8")
+    engines.append(open_engine("openvino", model=quantized, size_px=(width, height), threads=threads))
+    runs[BASELINE] = _engine(engines[-1], _inputs(STUDENT, size_px=(width, height)))
     measured = timing.in_turns(
         {name: lambda run=run: _timed_ms(run) for name, run in runs.items()},  # type: ignore[misc]
         rounds=rounds,
@@ -84,20 +88,16 @@ def _measure(networks: Mapping[str, Any], *, size: str, rounds: int, threads: in
     )
     for engine in engines:
         engine.close()
-    rows = []
-    for name, times_ms in measured.items():
-        runtime = name.rpartition(", ")[2]
-        baseline = measured[f"{STUDENT}, {runtime}"]
-        rows.append(
-            {
-                "case": name,
-                "size": size,
-                "ms": timing.distribution(times_ms),
-                **timing.ratios(times_ms, baseline),
-                "baseline": f"{STUDENT}, {runtime}",
-            }
-        )
-    return rows
+    return [
+        {
+            "case": name,
+            "size": size,
+            "ms": timing.distribution(times_ms),
+            **timing.ratios(times_ms, measured[BASELINE]),
+            "baseline": BASELINE,
+        }
+        for name, times_ms in measured.items()
+    ]
 
 
 def _timed_ms(run: Run) -> float:
@@ -112,7 +112,6 @@ def _networks(folder: Path) -> dict[str, tuple[Any, Path, int]]:
     from torch import nn
 
     from trainer.config import load_config
-    from trainer.export import to_onnx
     from trainer.student import Student
     from trainer.teachers.ldlite import LdLite
 
@@ -144,10 +143,7 @@ def _networks(folder: Path) -> dict[str, tuple[Any, Path, int]]:
 
     torch.manual_seed(0)
     student = Student(load_config(STUDENT).network).eval()
-    student_file = shipped_models().get(STUDENT, folder / "student.onnx")
-    if not student_file.exists():
-        student_file.write_bytes(to_onnx(student).SerializeToString())
-    found: dict[str, tuple[Any, Path, int]] = {STUDENT: (student, student_file, _count(student))}
+    found: dict[str, tuple[Any, Path, int]] = {STUDENT: (student, shipped(STUDENT), _count(student))}
     for name, module in (("LD-Lite", Positional(LdLite()).eval()), ("plain, 5 layers", Plain().eval())):
         path = folder / f"{len(found)}.onnx"
         _export(module, path)
@@ -204,13 +200,13 @@ def _engine(engine: Any, inputs: Mapping[str, Any]) -> Run:
 
 
 def table(data: Mapping[str, Any]) -> str:
-    """Times and ratios as Markdown: how many times as long as the student in the same engine."""
+    """Times and ratios as Markdown: how many times as long as the student's INT8 file in OpenVINO."""
     settings = data["settings"]
     counts = ", ".join(f"{name} {count:,}" for name, count in settings["parameters"].items())
-    head = ["size", "network, engine", "ms p50", "p90", "p99", f"times {STUDENT}", "least to most"]
+    head = ["size", "network, engine", "ms p50", "p90", "p99", f"times {STUDENT} INT8", "least to most"]
     lines = [
         f"{settings['threads']} threads of {data['machine']['processor']}, {settings['rounds']} rounds; "
-        f"student {settings['student']}; parameters: {counts}",
+        f"parameters: {counts}",
         "",
         f"| {' | '.join(head)} |",
         "|" + "---|" * len(head),

@@ -25,9 +25,12 @@ from rtfusion.errors import ConfigError, ModelError
 from rtfusion.models import PRECISIONS, file_name
 from rtfusion.models.spec import ModelSpec, ScalarInput, graph_checksum, read_spec
 from trainer import checkpoint
+from trainer.config import Variation
 from trainer.distill import load_average, network_of
+from trainer.inference import Inference
 from trainer.pairs import Pair, load_pairs
 from trainer.student import STRIDE_PX, Student
+from trainer.variation import vary
 
 OPSET = 17
 TOLERANCES = {"f32": 2e-3, "f16": 1e-2, "int8": 2e-2}
@@ -52,6 +55,7 @@ def export_all(
     data: Path | None = None,
     trained_on: Sequence[str] = (NOT_STATED,),
     license_id: str = NOT_STATED,
+    enhance: float | None = None,
 ) -> dict[Path, float]:
     """Write ``student-NAME[-PRECISION].onnx`` into ``folder`` for each precision; gives the differences to PyTorch.
 
@@ -62,6 +66,7 @@ def export_all(
         data: training pairs SET/vi and SET/ir, to calibrate INT8 on.
         trained_on: the data sets, each with its terms, for the contract.
         license_id: of the weights, for the contract.
+        enhance: where the dial stands unless turned; as in the training if None.
 
     Raises:
         ConfigError: the checkpoint or the data cannot be read, or INT8 is asked for without data or without nncf.
@@ -77,7 +82,13 @@ def export_all(
     for precision in precisions:
         target = folder / file_name(name, precision=precision)
         differences[target] = export(
-            source, target, precision=precision, pairs=pairs, trained_on=trained_on, license_id=license_id
+            source,
+            target,
+            precision=precision,
+            pairs=pairs,
+            trained_on=trained_on,
+            license_id=license_id,
+            enhance=enhance,
         )
     return differences
 
@@ -91,6 +102,7 @@ def export(
     scores: Mapping[str, Mapping[str, float]] | None = None,
     trained_on: Sequence[str] = (NOT_STATED,),
     license_id: str = NOT_STATED,
+    enhance: float | None = None,
 ) -> float:
     """Write the averaged student of the checkpoint ``source`` to ``target``; gives the mean difference to PyTorch.
 
@@ -102,6 +114,7 @@ def export(
         scores: set to metric to value, for the contract.
         trained_on: the data sets, each with its terms, for the contract.
         license_id: of the weights, for the contract.
+        enhance: where the dial stands unless turned; as in the training if None.
 
     Raises:
         ConfigError: no such precision, the checkpoint cannot be read, or INT8 is asked for without pairs.
@@ -112,7 +125,7 @@ def export(
     if precision == "int8" and not pairs:
         raise ConfigError("INT8 is calibrated on images: pass --data with the training pairs")
     student, state = load_average(source), checkpoint.load(source)
-    dial = float(state.config["enhance_default"])
+    dial = float(state.config["enhance_default"]) if enhance is None else enhance
     defaults = {"enhance": dial, **DEFAULT_MEANS}
     model = to_onnx(student)
     if precision == "f16":
@@ -159,8 +172,8 @@ def stamp_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
 
 
 def to_onnx(student: Student) -> onnx.ModelProto:
-    """The graph in float32, height and width dynamic, clipped to [0, 1]."""
-    wrapped = _Clipped(student).eval()
+    """The graph in float32, height and width dynamic, clipped to [0, 1], as `trainer.inference` has it."""
+    inference = Inference(student).eval()
     image, scalar = torch.rand(1, 1, 64, 64), torch.full((1, 1, 1, 1), 0.5)
     names = ["visible_y", "thermal", "enhance", "visible_mean", "thermal_mean"]
     free = {name: {2: "height", 3: "width"} for name in ("visible_y", "thermal", "fused_y")}
@@ -168,7 +181,7 @@ def to_onnx(student: Student) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but gives the plain graph wanted here
         torch.onnx.export(
-            wrapped,
+            inference,
             (image, image, scalar, scalar, scalar),
             stream,  # type: ignore[arg-type]  # a stream is taken, though not declared
             input_names=names,
@@ -180,15 +193,6 @@ def to_onnx(student: Student) -> onnx.ModelProto:
     model = onnx.load_model_from_string(stream.getvalue())
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-class _Clipped(torch.nn.Module):
-    def __init__(self, student: Student) -> None:
-        super().__init__()
-        self.student = student
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.student(*inputs).clamp(0, 1)
 
 
 def parity(path: Path, student: Student) -> float:
@@ -240,7 +244,9 @@ def _quantized(model: onnx.ModelProto, pairs: Sequence[Pair], *, enhance: float)
 
     step = max(1, len(pairs) // CALIBRATION_PAIRS)
     dials = (0.0, enhance, 1.0)
-    chosen = pairs[::step]
+    random = np.random.default_rng(0)
+    # as in training: the few scenes of a training set do not show all brightnesses and contrasts that there are
+    chosen = [vary(random, pair, pair, Variation())[0] for pair in pairs[::step]]
     dataset = nncf.Dataset([_calibration_inputs(pair, dials[index % 3]) for index, pair in enumerate(chosen)])
     fixed = [node.name for node in model.graph.node if not any(part in node.name for part in QUANTIZED)]
     if len(fixed) == len(model.graph.node):

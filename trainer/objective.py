@@ -20,17 +20,17 @@ from trainer.losses import fidelity
 from trainer.teachers.faithful import outside_loss
 
 FULL_GAIN_AT = 0.5
-GRADIENT_GAIN = 0.9
+GRADIENT_GAIN = 1.15
 """Gradients are wanted 1 + GRADIENT_GAIN times as large as the longer of the sources' at `FULL_GAIN_AT` ..."""
 ENHANCED_GAIN = 0.15
 BLIND_GAIN = 0.6
 """... and ENHANCED_GAIN + BLIND_GAIN times blindness larger still at 1."""
 GRADIENT_NOISE = 3 * fidelity.GRAY_LEVEL
 """Gradients well below this, per px, are not to grow ..."""
-GRADIENT_FLOOR = 1.5 * fidelity.GRAY_LEVEL
-QUIET_GAIN = 0.4
+GRADIENT_FLOOR = 2.0 * fidelity.GRAY_LEVEL
+QUIET_GAIN = 0.3
 """... and those well below this are wanted QUIET_GAIN times as large as they are: noise, and the blocks of compressed video."""
-CONTRAST = (0.86, 1.08)
+CONTRAST = (0.89, 1.11)
 """The standard deviation wanted at 0 and at 1, in units of the root of the sources' summed variances."""
 TRUST_AT_FULL = 0.4
 """What fidelity counts at e = 1."""

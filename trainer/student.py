@@ -41,8 +41,8 @@ _PIXELS = BLOCK_PX**2
 _SCALARS = 3
 _ACTIVITIES = 8
 """Of each band: the block's mean |d0|, |d1|, |d2| and the base's distance from the scene's mean, ..."""
-_DETAIL_SCALE = 8.0
-_BASE_SCALE = 2.0
+DETAIL_SCALE = 8.0
+BASE_SCALE = 2.0
 """... times these, up to 1, so that they are of the size of the blocks' values."""
 
 
@@ -170,8 +170,8 @@ class Layers(nn.Module):
 
     def activity(self, fine_v: Tensor, fine_t: Tensor, coarse: Tensor, distance: Tensor) -> Tensor:
         """How much goes on in both bands: (N, 8, H / 4, W / 4) in [0, 1], of details' magnitudes and the base's distance."""
-        fine = (functional.conv2d(strength, _DETAIL_SCALE * self.mean) for strength in (fine_v, fine_t))
-        return torch.cat((*fine, _DETAIL_SCALE * coarse, _BASE_SCALE * distance), dim=1).clamp(max=1)
+        fine = (functional.conv2d(strength, DETAIL_SCALE * self.mean) for strength in (fine_v, fine_t))
+        return torch.cat((*fine, DETAIL_SCALE * coarse, BASE_SCALE * distance), dim=1).clamp(max=1)
 
     def compare(self, strength: Tensor) -> Tensor:
         """By how much each band's coarse details exceed the other's, (N, 4, H / 4, W / 4)."""
@@ -183,10 +183,10 @@ class Layers(nn.Module):
 
     def interpolate(self, means: Tensor) -> Tensor:
         """(N, 1, H / 4, W / 4) block means to blocks, bilinear; the border is continued by its own value."""
-        return functional.conv2d(_extend(means, 1), self.rise)
+        return functional.conv2d(extend(means, 1), self.rise)
 
     def _blurred(self, means: Tensor, *, dilation: int) -> Tensor:
-        return functional.conv2d(_extend(means, 2 * dilation), self.blur, dilation=dilation, groups=2)
+        return functional.conv2d(extend(means, 2 * dilation), self.blur, dilation=dilation, groups=2)
 
 
 def macs_per_pixel(network: Network) -> float:
@@ -226,5 +226,6 @@ def _interpolation() -> Tensor:
     return torch.from_numpy(kernel.reshape(_PIXELS, 1, 3, 3)).float()
 
 
-def _extend(image: Tensor, margin: int) -> Tensor:
+def extend(image: Tensor, margin: int) -> Tensor:
+    """The image with a margin on all sides, by repeating the edge."""
     return functional.pad(image, (margin, margin, margin, margin), mode="replicate")

@@ -36,6 +36,12 @@ def export(
     trained_on: Annotated[
         list[str], typer.Option("--trained-on", metavar="SET", help="A data set with its terms (repeatable).")
     ],
+    enhance: Annotated[
+        float | None,
+        typer.Option(
+            "--enhance", metavar="0..1", min=0, max=1, help="Where the dial stands unless turned. Default: as trained."
+        ),
+    ] = None,
     license_id: Annotated[str, typer.Option("--license", metavar="ID", help="Of the weights, such as Apache-2.0.")],
     debug: Debug = False,
 ) -> None:
@@ -45,7 +51,13 @@ def export(
     from trainer.export import export_all
 
     differences = export_all(
-        checkpoint, out, precisions=precision or ["f32"], data=data, trained_on=trained_on, license_id=license_id
+        checkpoint,
+        out,
+        precisions=precision or ["f32"],
+        data=data,
+        trained_on=trained_on,
+        license_id=license_id,
+        enhance=enhance,
     )
     rows = table("file", "kB", "mean difference to PyTorch", numbers_from=1)
     for path, difference in differences.items():

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from benchmarks import bench, schema, timing
-from benchmarks.methods import CLASSICAL, ENHANCE, select, shipped_models
+from benchmarks.methods import CLASSICAL, select, shipped_models
 from benchmarks.speed_case import BOUND_BY, bound_by, run_case
 from rtfusion.cli.bench import bench as command
 from rtfusion.errors import ConfigError
-from rtfusion.models import file_name, shipping
+from rtfusion.models import PRECISIONS, file_name, shipping
 from tests import onnx_models
 
+DIALS = (0.0, onnx_models.ENHANCE.default, 1.0)
 DEFAULTS = {
     "quick": False, "size": None, "fuser": None, "model": None, "engine": None, "ir": None, "vis": None, "rounds": 1,
     "rate_hz": 30, "json_file": None, "against": None, "plot": None,
@@ -50,7 +51,7 @@ def test_the_methods_are_the_classical_fusers_and_every_model_at_values_of_its_d
     dial = onnx_models.write(tmp_path / "dial.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
     plain = onnx_models.write(tmp_path / "plain.onnx", onnx_models.average())
     names = [method.name for method in select(models={"dial": dial, "plain": plain})]
-    assert names == [*CLASSICAL, *(f"dial, enhance {value:g}" for value in ENHANCE), "plain"]
+    assert names == [*CLASSICAL, *(f"dial, enhance {value:g}" for value in DIALS), "plain"]
     assert [method.name for method in select(fusers=[], models={"dial": dial}, enhance=())] == ["dial"]
     settings = select(fusers=[], models={"dial": dial}, enhance=[0.25])[0].settings
     assert settings == {"fuser": "learned", "model": dial, "enhance": 0.25}
@@ -61,9 +62,10 @@ def test_models_that_ship_are_picked_up_by_themselves(tmp_path: Path, monkeypatc
     assert [method.name for method in select()] == list(CLASSICAL)
     scalars = {"enhance": onnx_models.ENHANCE}
     for name in ("small", "large"):
-        onnx_models.write(tmp_path / file_name(name, precision="f32"), onnx_models.dial(), scalars=scalars)
+        for precision in PRECISIONS:
+            onnx_models.write(tmp_path / file_name(name, precision=precision), onnx_models.dial(), scalars=scalars)
     onnx_models.write(tmp_path / file_name("tiny", precision="int8"), onnx_models.dial(), scalars=scalars)
-    names = [f"{name}, enhance {value:g}" for name in ("large", "small") for value in ENHANCE]
+    names = [f"{name}, enhance {value:g}" for name in ("large", "small") for value in DIALS]
     assert [method.name for method in select()] == [*CLASSICAL, *names]
     (method,) = select(fusers=[], models={"small": shipped_models()["small"]}, enhance=[1.0])
     fused = method.open_luminance(still=True)(

@@ -36,6 +36,11 @@ def test_the_file_carries_its_contract_and_gives_what_pytorch_gives(trained, tmp
     assert spec.scores == {"tno": {"Qabf": 0.5}}
 
 
+def test_the_dial_stands_where_it_is_told_to(trained, tmp_path):
+    (path,) = export.export_all(trained, tmp_path, precisions=["f32"], enhance=0.7)
+    assert read_spec(path).scalars["enhance"].default == 0.7
+
+
 def test_float16_is_half_the_size(trained, tmp_path):
     export.export(trained, tmp_path / "a.onnx")
     export.export(trained, tmp_path / "b.onnx", precision="f16")

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
+
+from rtfusion.engines import open_engine  # noqa: E402
+from rtfusion.engines.onnx_module import OPERATORS  # noqa: E402
+from trainer.config import Network  # noqa: E402
+from trainer.export import to_onnx  # noqa: E402
+from trainer.inference import Inference  # noqa: E402
+from trainer.student import Student  # noqa: E402
+
+NETWORKS = {"small": Network(), "large": Network(name="large", width=64, depth=1, context=48)}
+SIZES_PX = ((64, 48), (120, 104))
+
+
+def trained(network):
+    """A student whose heads, sides and offsets all say something."""
+    torch.manual_seed(0)
+    student = Student(network)
+    with torch.no_grad():
+        for head in student.heads():
+            head.weight.mul_(20)
+            head.bias.normal_(std=0.2)
+        student.slope.add_(torch.tensor([0.3, -0.2, 0.5]))
+    return student.eval()
+
+
+def pictures(size_px, *, dial):
+    width, height = size_px
+    coarse = torch.rand(2, 1, height // 8, width // 8)
+    scene = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
+    scene = (scene + 0.05 * torch.randn(scene.shape)).clamp(0, 1)
+    scalars = {"enhance": dial, "visible_mean": 0.35, "thermal_mean": 0.6}
+    tensors = {name: torch.full((1, 1, 1, 1), value) for name, value in scalars.items()}
+    return {"visible_y": scene[:1].contiguous(), "thermal": scene[1:].contiguous(), **tensors}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dial", [0.0, 0.5, 1.0])
+def test_it_is_the_student_up_to_rounding(name, dial):
+    student = trained(NETWORKS[name])
+    inference = Inference(student).double()
+    student = student.double()
+    for size_px in SIZES_PX:
+        inputs = {key: tensor.double() for key, tensor in pictures(size_px, dial=dial).items()}
+        with torch.no_grad():
+            raw, fused = student(**inputs), inference(**inputs)
+        assert fused.shape == raw.shape
+        assert (raw < 0).any(), "the clipping at 0 has something to do"
+        torch.testing.assert_close(fused, raw.clamp(0, 1), rtol=0, atol=1e-6)
+
+
+def test_one_band_that_is_flat_and_both_at_their_ends():
+    student = trained(Network())
+    inference = Inference(student)
+    inputs = pictures((64, 48), dial=0.5)
+    for visible, thermal in ((0.0, 0.0), (1.0, 1.0), (1.0, 0.0)):
+        inputs |= {"visible_y": torch.full((1, 1, 48, 64), visible), "thermal": torch.full((1, 1, 48, 64), thermal)}
+        with torch.no_grad():
+            torch.testing.assert_close(inference(**inputs), student(**inputs).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "pytorch"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_engine_computes_its_graph(name, engine, tmp_path):
+    if engine != "pytorch":
+        pytest.importorskip(engine)
+    student = trained(NETWORKS[name])
+    model = to_onnx(student)
+    assert {node.op_type for node in model.graph.node} <= OPERATORS.keys()
+    assert model.opset_import[0].version == 17
+    onnx.save(model, tmp_path / "model.onnx")
+    for size_px in SIZES_PX:
+        inputs = pictures(size_px, dial=0.5)
+        with torch.no_grad():
+            expected = student(**inputs).clamp(0, 1)
+        opened = open_engine(engine, model=tmp_path / "model.onnx", size_px=size_px, threads=1)
+        fused = opened.run(inputs={key: tensor.numpy() for key, tensor in inputs.items()})
+        torch.testing.assert_close(torch.from_numpy(fused), expected, rtol=0, atol=1e-5)
+        opened.close()
