@@ -38,7 +38,7 @@ PEAK_PERIODS = 2.5
 BLOCK_S = 0.5
 """Of motion: what is nearer in time errs together."""
 LEAST_CORRELATION = 0.1
-BAND_PERIODS = 0.05
+BAND_PERIODS = 0.1
 """Part of the uncertainty that more of the same motion does not lower: the bands see the same thing differently."""
 LARGEST_UNCERTAINTY_PERIODS = 0.35
 RIVAL = 0.8

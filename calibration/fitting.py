@@ -1,4 +1,8 @@
-"""A transform from votes of which many are wrong: consensus first, then least squares with falling weights."""
+"""A transform from votes of which many are wrong: consensus first, then least squares with falling weights.
+
+How free the transform may be is not chosen but weighed (`fit_average`): what is near and what is far in a scene looks like
+stretch, shear and perspective between the cameras, and only what holds all over the picture is believed.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,7 @@ _RAYLEIGH_MEDIAN = 1.18
 class Model(enum.IntEnum):
     """How free the transform is; the value is its number of parameters."""
 
+    SIMILARITY = 4
     AFFINE = 6
     HOMOGRAPHY = 8
 
@@ -88,23 +93,49 @@ def fit(votes: Votes, *, model: Model, tolerance_px: float, start: Matrix | None
     )
 
 
-def fit_best(votes: Votes, *, tolerance_px: float, independent: float) -> Fit:
-    """Affine, or a homography where the votes pay for it by the Bayesian information criterion.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Average:
+    """The mean of several fits to the same votes."""
 
-    ``independent`` is the share of the votes that are independent of one another: patches that overlap are not. One or two
-    pairs stay affine: there, the depth of the scene looks like perspective between the cameras.
+    visible_from_thermal_px: Matrix
+    fits: tuple[Fit, ...]
+    shares: Weights
+    """(fits,) of the mean, in sum 1."""
+    residuals_px: Weights
+    """(N,) distance of every vote from the mean, in visible pixels."""
+
+    @property
+    def best(self) -> Fit:
+        """The one with the largest share."""
+        return self.fits[int(self.shares.argmax())]
+
+
+def fit_average(votes: Votes, *, tolerance_px: float, regions: npt.NDArray[np.int64]) -> Average:
+    """Similarity, affine transform and, from three pairs on, homography, each by Akaike's weight.
+
+    ``regions``, (N,), says which part of the picture a vote is from. What errs together counts once: a region is one
+    observation, however many votes it holds. With one or two pairs the depth of the scene looks like perspective.
     """
     affine = fit(votes, model=Model.AFFINE, tolerance_px=tolerance_px)
-    if len(np.unique(votes.pair)) < LEAST_PAIRS_FOR_HOMOGRAPHY:
-        return affine
-    near = affine.residuals_px < tolerance_px
-    count = max(2.0, 2.0 * independent * float(near.sum()))
-
-    def cost(candidate: Fit) -> float:
-        squares = np.square(np.minimum(candidate.residuals_px[near], tolerance_px))
-        return count * float(np.log(squares.mean() + 1e-6)) + candidate.model * float(np.log(count))
-
-    return min(affine, fit(votes, model=Model.HOMOGRAPHY, tolerance_px=tolerance_px), key=cost)
+    start = affine.visible_from_thermal_px
+    fits = [fit(votes, model=Model.SIMILARITY, tolerance_px=tolerance_px, start=start), affine]
+    if len(np.unique(votes.pair)) >= LEAST_PAIRS_FOR_HOMOGRAPHY:
+        fits.append(fit(votes, model=Model.HOMOGRAPHY, tolerance_px=tolerance_px, start=start))
+    near = fits[-1].residuals_px < tolerance_px
+    observations = 2 * len(np.unique(regions[near]))
+    squares = [np.square(np.minimum(one.residuals_px[near], tolerance_px)).mean() for one in fits]
+    costs = np.array(
+        [observations * np.log(square + 1e-6) + 2 * one.model for square, one in zip(squares, fits, strict=True)]
+    )
+    shares = np.exp((costs.min() - costs) / 2)
+    shares /= shares.sum()
+    mean: Matrix = np.einsum("i,ijk->jk", shares, [one.visible_from_thermal_px for one in fits])
+    return Average(
+        visible_from_thermal_px=mean,
+        fits=tuple(fits),
+        shares=shares,
+        residuals_px=np.linalg.norm(transformed(mean, votes.thermal_px) - votes.visible_px, axis=1),
+    )
 
 
 def transformed(transform: Matrix, points: Points) -> Points:
@@ -142,11 +173,17 @@ def _consensus(source: Points, target: Points, weights: Weights, tolerance_px: f
 def _least_squares(source: Points, target: Points, weights: Weights, model: Model) -> Matrix:
     (x, y), (u, v) = source.T, target.T
     zero, one = np.zeros_like(x), np.ones_like(x)
-    rows = [x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]
+    if model is Model.SIMILARITY:
+        rows = [x, -y, one, zero], [y, x, zero, one]
+    else:
+        rows = [x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]
     if model is Model.HOMOGRAPHY:
         rows = [*rows[0], -u * x, -u * y], [*rows[1], -v * x, -v * y]
     root = np.sqrt(np.concatenate([weights, weights]))
     system = np.concatenate([np.column_stack(row) for row in rows]) * root[:, None]
     found = np.linalg.lstsq(system, np.concatenate([u, v]) * root, rcond=None)[0]
+    if model is Model.SIMILARITY:
+        cos, sin, right, down = found
+        return np.array([[cos, -sin, right], [sin, cos, down], [0.0, 0.0, 1.0]])
     bottom = found[6:] if model is Model.HOMOGRAPHY else (0.0, 0.0)
     return np.array([found[:3], found[3:6], [*bottom, 1.0]])

@@ -13,7 +13,7 @@ from calibration.fitting import LEAST_VOTES, Model, Votes, fit, transformed
 from calibration.search import GrayPair, shrunk, size_px
 from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.structure import match_patch, patch_centers, structure_map
+from rtfusion.registration.structure import Points, match_patch, patch_centers, structure_map
 from rtfusion.types import Image8
 
 TOLERANCE_PX = 3.0
@@ -40,20 +40,20 @@ SMALLEST_PATCH_PX, LARGEST_PATCH_PX = 28, 48
 STEPS_PER_PATCH = 3
 INDEPENDENT = 1.0 / STEPS_PER_PATCH**2
 """Share of the votes that do not overlap one another."""
-TOLERANCE_PX = 3.0
-"""At the resolution of a level: votes farther off than this do not agree."""
 COARSE = (Level(side_px=200, radius_px=12), Level(side_px=320, radius_px=8))
 FINE = (Level(side_px=640, radius_px=8), Level(side_px=640, radius_px=5))
 
 
-def follow(pairs: Sequence[GrayPair], start: Matrix, levels: Sequence[Level]) -> tuple[Matrix, Votes]:
+def follow(
+    pairs: Sequence[GrayPair], start: Matrix, levels: Sequence[Level], *, shifts_px: Points | None = None
+) -> tuple[Matrix, Votes]:
     """Vote at each level, starting from the transform of the level before; the last transform and the last votes.
 
-    Stops early where fewer than `LEAST_VOTES` patches are found.
+    Stops early where fewer than `LEAST_VOTES` patches are found. ``shifts_px`` as in `vote`.
     """
     transform = start
     for level in levels:
-        votes = vote(pairs, transform, level)
+        votes = vote(pairs, transform, level, shifts_px=shifts_px)
         if len(votes) < LEAST_VOTES:
             break
         tolerance_px = TOLERANCE_PX * level.scale(pairs[0])
@@ -61,9 +61,20 @@ def follow(pairs: Sequence[GrayPair], start: Matrix, levels: Sequence[Level]) ->
     return transform, votes
 
 
-def vote(pairs: Sequence[GrayPair], start: Matrix, level: Level) -> Votes:
-    """The votes of all patches of all pairs."""
-    tables = [_vote(pair, start, level) for pair in pairs]
+def vote(pairs: Sequence[GrayPair], start: Matrix, level: Level, *, shifts_px: Points | None = None) -> Votes:
+    """The votes of all patches of all pairs.
+
+    ``shifts_px``, (pairs, 2), is by how much each pair is known to be off by itself: it is looked for there, and its votes
+    are as they would be without.
+    """
+    if shifts_px is None:
+        shifts_px = np.zeros((len(pairs), 2))
+    tables = []
+    for pair, (x, y) in zip(pairs, shifts_px, strict=True):
+        moved = np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+        table = _vote(pair, moved @ start, level)
+        table[:, :2] -= x, y
+        tables.append(table)
     table = np.concatenate(tables)
     return Votes(
         visible_px=table[:, :2],

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from calibration.fitting import LEAST_VOTES, Fit, Model, Votes, fit, fit_best, transformed
+from calibration.fitting import LEAST_VOTES, Average, Model, Votes, fit, fit_average, transformed
 from calibration.matching import COARSE, FINE, INDEPENDENT, TOLERANCE_PX, Level, follow, vote
 from calibration.search import GrayPair, apart, corners_px, search, size_px
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration, Quality
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.structure import equalized
+from rtfusion.registration.structure import Points, equalized
 from rtfusion.types import FramePair
 
 SEARCHED_PAIRS = 6
@@ -31,16 +32,23 @@ LEAST_SURPRISE = 3.0
 """Decimal digits: as many votes must agree as would by chance once in a thousand scenes."""
 RIVAL = 0.6
 """Share of the votes of the best place that another place may have."""
-LARGEST_UNCERTAINTY_PX = 3.0
-LARGEST_UNCERTAINTY = 0.005
-"""Of the width of the visible picture, at the worst corner; the larger of the two counts."""
-LARGEST_DISAGREEMENT = 0.02
-"""Of the width of the visible picture, between pairs: beyond, the cameras moved, or the frames are not of one moment."""
+LARGEST_UNCERTAINTY_PX = 4.0
+LARGEST_UNCERTAINTY = 0.006
+"""Of the width of the visible picture, at the worst corner; the larger of the two counts. Over the picture it is about half."""
+LARGEST_SHIFT = 0.02
+"""Of the width of the visible picture: pairs farther from the middle one are left out."""
+LEAST_PAIRS_FOR_OUTLIERS = 3
+"""Of two that differ, neither is the odd one."""
 APART = Level(side_px=320, radius_px=12)
 """Where a single pair is asked: 24 pixels of 640 to every side."""
+BAND_PX = 0.5
+"""At the finest level, in the middle, twice that in the corners: the part of the uncertainty that more votes do not lower,
+since the bands see the edges of one thing differently."""
+REGIONS = 3
+"""A 3 x 3 grid: what lies in one cell is at similar distances, and errs together, in all pairs of one scene."""
+LEAST_REGIONS, LEAST_IN_REGION = 5, 3
+"""The greater part of the picture has to agree: cells of the grid, and votes in each."""
 _DRAWS = 40
-_CELLS = 4
-"""Votes are drawn again by cells of a 4 x 4 grid: neighbors err together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -50,6 +58,8 @@ class SceneEstimate:
     visible_from_thermal_px: Matrix
     model: Model
     pairs: int
+    """Those that it rests on."""
+    given: int
     votes: int
     agreed: int
     """Votes within `AGREED_PX` of the estimate."""
@@ -60,14 +70,17 @@ class SceneEstimate:
     center_uncertainty_px: float
     """The same in the middle."""
     disagreement_px: float
-    """Standard deviation, between pairs, of where a pair alone would put its picture; 0 for one pair."""
+    """Standard deviation, between these pairs, of where a pair alone would put its picture; 0 for one pair."""
+    outliers: tuple[int, ...]
+    """Pairs, by their place in the sequence, that would put it somewhere else; they were left out."""
 
     def sentence(self) -> str:
         """The verdict for a person."""
         return (
-            f"{self.model.name.lower()} from {self.agreed} of {self.votes} patches in {self.pairs} "
-            f"{'pair' if self.pairs == 1 else 'pairs'}: certain to {self.center_uncertainty_px:.1f} px in the middle and "
+            f"{self.model.name.lower()} from {self.agreed} of {self.votes} patches in {self.pairs} of {self.given} "
+            f"{'pair' if self.given == 1 else 'pairs'}: certain to {self.center_uncertainty_px:.1f} px in the middle and "
             f"{self.uncertainty_px:.1f} px in the corners; the pairs differ by {self.disagreement_px:.1f} px"
+            + (f", {len(self.outliers)} more by too much: left out" if self.outliers else "")
         )
 
     def calibration(
@@ -83,6 +96,17 @@ class SceneEstimate:
         ).model_copy(update={"quality": Quality(rms_px=self.residual_px, views=self.pairs)})
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _OwnPlaces:
+    """By how much each pair is off by itself."""
+
+    pairs: tuple[int, ...]
+    """Those that are used, by their place in the sequence."""
+    shifts_px: Points
+    """(pairs, 2), in the mean 0; all 0 where the cameras are one rigid rig."""
+    outliers: tuple[int, ...]
+
+
 def gray_pair(pair: FramePair) -> GrayPair:
     """What the estimate needs of a pair."""
     return GrayPair(visible=equalized(pair.visible.image), thermal=equalized(pair.thermal.image))
@@ -96,44 +120,56 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     """
     if not pairs:
         raise CalibrationError("no pair of pictures came; check that both sources play and overlap in time")
-    transform = _place(pairs)
-    _, votes = follow(pairs, transform, FINE)
+    given, transform = len(pairs), _place(pairs)
+    own = _own_places(pairs, transform)
+    pairs = [pairs[index] for index in own.pairs]
+    _, votes = follow(pairs, transform, FINE, shifts_px=own.shifts_px)
     level = FINE[-1]
     scale = level.scale(pairs[0])
     if len(votes) < max(LEAST_AGREED, LEAST_VOTES):
         raise _refusal(f"only {len(votes)} patches have structure that both bands show")
-    best = fit_best(votes, tolerance_px=TOLERANCE_PX * scale, independent=INDEPENDENT)
+    thermal_px = size_px(pairs[0].thermal)
+    regions = _regions(votes, thermal_px)
+    best = fit_average(votes, tolerance_px=TOLERANCE_PX * scale, regions=regions)
     agreed = int((best.residuals_px < AGREED_PX * scale).sum())
     surprise = _surprise(agreed, len(votes), level)
     if agreed < LEAST_AGREED or surprise < LEAST_SURPRISE:
         raise _refusal(
             f"{agreed} of {len(votes)} patches agree, and chance alone would give {len(votes) * level.chance(AGREED_PX):.0f}"
         )
-    center_px, corner_px = _uncertainty(pairs, votes, best, tolerance_px=TOLERANCE_PX * scale)
-    width = size_px(pairs[0].visible)[0]
-    limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width)
-    if corner_px > limit_px:
-        raise _refusal(
-            f"the patches that agree leave the corners uncertain by {corner_px:.1f} px (at most "
-            f"{limit_px:.1f} px are accepted): they cover too little of the picture"
-        )
-    disagreement_px = _disagreement(pairs, best.visible_from_thermal_px)
-    if disagreement_px > LARGEST_DISAGREEMENT * width:
-        raise _refusal(
-            f"the pairs differ from one another by {disagreement_px:.1f} px: the cameras moved, or the frames are not of "
-            "one moment (rtfusion calibrate delay)"
-        )
-    return SceneEstimate(
+    seen = int((np.bincount(regions[best.residuals_px < AGREED_PX * scale]) >= LEAST_IN_REGION).sum())
+    if seen < LEAST_REGIONS:
+        raise _refusal(f"the patches that agree lie in {seen} ninths of the picture only")
+    disagreement_px = _disagreement(votes, best, own, tolerance_px=AGREED_PX * scale)
+    center_px, corner_px = (
+        math.hypot(value_px, disagreement_px / math.sqrt(len(pairs)))
+        for value_px in _uncertainty(votes, best, regions, thermal_px=thermal_px, scale=scale)
+    )
+    estimate = SceneEstimate(
         visible_from_thermal_px=best.visible_from_thermal_px,
-        model=best.model,
+        model=best.best.model,
         pairs=len(pairs),
+        given=given,
         votes=len(votes),
         agreed=agreed,
-        residual_px=best.spread_px,
+        residual_px=best.best.spread_px,
         uncertainty_px=corner_px,
         center_uncertainty_px=center_px,
         disagreement_px=disagreement_px,
+        outliers=own.outliers,
     )
+    _check(estimate, width_px=size_px(pairs[0].visible)[0])
+    return estimate
+
+
+def _check(estimate: SceneEstimate, *, width_px: int) -> None:
+    """Refuse what the scene leaves open."""
+    limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width_px)
+    if estimate.uncertainty_px > limit_px:
+        raise _refusal(
+            f"the patches that agree leave the corners uncertain by {estimate.uncertainty_px:.1f} px (at most "
+            f"{limit_px:.1f} px are accepted): they cover too little of the picture, or lie at too many distances"
+        )
 
 
 def _place(pairs: Sequence[GrayPair]) -> Matrix:
@@ -185,16 +221,24 @@ def _surprise(agreed: int, votes: int, level: Level) -> float:
     return -(largest + math.log(sum(math.exp(term - largest) for term in log_terms))) / math.log(10)
 
 
-def _uncertainty(pairs: Sequence[GrayPair], votes: Votes, best: Fit, *, tolerance_px: float) -> tuple[float, float]:
-    """(middle, worst corner) of the thermal picture: how far they move when other votes had been drawn."""
-    thermal_px = size_px(pairs[0].thermal)
+def _regions(votes: Votes, thermal_px: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """(N,) which cell of the thermal picture each vote is from."""
+    cells = np.clip(votes.thermal_px / np.array(thermal_px) * REGIONS, 0, REGIONS - 1).astype(np.int64)
+    return np.asarray(cells[:, 1] * REGIONS + cells[:, 0])
+
+
+def _uncertainty(
+    votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, thermal_px: tuple[int, int], scale: float
+) -> tuple[float, float]:
+    """(middle, worst corner) of the thermal picture: how far they move when other regions and other models are drawn."""
     points = np.vstack([corners_px(thermal_px), (np.array([thermal_px]) - 1) / 2])
-    cells = np.minimum(votes.thermal_px / np.array(thermal_px) * _CELLS, _CELLS - 1).astype(int)
-    groups = np.unique(votes.pair * _CELLS**2 + cells[:, 1] * _CELLS + cells[:, 0], return_inverse=True)[1]
+    groups = np.unique(regions, return_inverse=True)[1]
+    count = int(groups.max()) + 1
     rng = np.random.default_rng(0)
-    draws = []
+    gaps = []
     for _ in range(_DRAWS):
-        counts = np.bincount(rng.integers(0, groups.max() + 1, groups.max() + 1), minlength=groups.max() + 1)[groups]
+        counts = np.bincount(rng.integers(0, count, count), minlength=count)[groups]
+        one = best.fits[int(rng.choice(len(best.fits), p=best.shares))]
         kept = counts > 0
         if kept.sum() < LEAST_VOTES:
             continue
@@ -204,20 +248,24 @@ def _uncertainty(pairs: Sequence[GrayPair], votes: Votes, best: Fit, *, toleranc
             weights=votes.weights[kept] * counts[kept],
             pair=votes.pair[kept],
         )
-        again = fit(drawn, model=best.model, tolerance_px=tolerance_px, start=best.visible_from_thermal_px)
-        draws.append(transformed(again.visible_from_thermal_px, points))
-    if len(draws) < _DRAWS / 2:
+        again = fit(drawn, model=one.model, tolerance_px=TOLERANCE_PX * scale, start=one.visible_from_thermal_px)
+        gaps.append(
+            transformed(again.visible_from_thermal_px, points) - transformed(best.visible_from_thermal_px, points)
+        )
+    if count < 2 or len(gaps) < _DRAWS / 2:
         return math.inf, math.inf
-    spread = np.sqrt(np.square(np.std(draws, axis=0)).sum(axis=1))
-    return float(spread[-1]), float(spread[:-1].max())
+    variance = np.square(gaps).sum(axis=2).mean(axis=0) * count / (count - 1)
+    least_px = BAND_PX * scale * np.array([2.0, 2.0, 2.0, 2.0, 1.0])
+    spread_px = np.sqrt(variance + np.square(least_px))
+    return float(spread_px[-1]), float(spread_px[:-1].max())
 
 
-def _disagreement(pairs: Sequence[GrayPair], transform: Matrix) -> float:
-    """Standard deviation, between the pairs that tell, of the shift that a pair alone would add."""
+def _shifts(pairs: Sequence[GrayPair], transform: Matrix) -> dict[int, Points]:
+    """The (x, y) shift that a pair alone would add, of the pairs that tell."""
     votes = vote(pairs, transform, APART)
     offsets_px = votes.visible_px - transformed(transform, votes.thermal_px)
     tolerance_px = AGREED_PX * APART.scale(pairs[0])
-    shifts = []
+    shifts = {}
     for index in range(len(pairs)):
         own = offsets_px[votes.pair == index]
         if len(own) < LEAST_VOTES:
@@ -225,5 +273,42 @@ def _disagreement(pairs: Sequence[GrayPair], transform: Matrix) -> float:
         near = np.linalg.norm(own[:, None] - own, axis=2) < tolerance_px
         agreeing = near[int(near.sum(axis=1).argmax())]
         if _surprise(int(agreeing.sum()), len(own), APART) > LEAST_SURPRISE:
-            shifts.append(own[agreeing].mean(axis=0))
-    return float(np.sqrt(np.square(np.std(shifts, axis=0)).sum())) if len(shifts) > 1 else 0.0
+            shifts[index] = own[agreeing].mean(axis=0)
+    return shifts
+
+
+def _own_places(pairs: Sequence[GrayPair], transform: Matrix) -> _OwnPlaces:
+    """Ask every pair alone: cameras that move, and do not expose at one moment, see each pair at another place."""
+    shifts = _shifts(pairs, transform)
+    if len(shifts) < LEAST_PAIRS_FOR_OUTLIERS:
+        return _OwnPlaces(pairs=tuple(range(len(pairs))), shifts_px=np.zeros((len(pairs), 2)), outliers=())
+    values = np.array(list(shifts.values()))
+    width = size_px(pairs[0].visible)[0]
+    far = np.linalg.norm(values - np.median(values, axis=0), axis=1) > LARGEST_SHIFT * width
+    if 2 * int(far.sum()) >= len(shifts):
+        raise _refusal(
+            f"the pairs differ from one another by {_spread_px(values):.1f} px: the cameras moved, or the frames are not of "
+            "one moment (rtfusion calibrate delay)"
+        )
+    indexes, kept = np.array(list(shifts)), values[~far]
+    is_rigid = _spread_px(kept) < AGREED_PX * FINE[-1].scale(pairs[0])
+    return _OwnPlaces(
+        pairs=tuple(indexes[~far].tolist()),
+        shifts_px=np.zeros_like(kept) if is_rigid else kept - kept.mean(axis=0),
+        outliers=tuple(indexes[far].tolist()),
+    )
+
+
+def _disagreement(votes: Votes, best: Average, own: _OwnPlaces, *, tolerance_px: float) -> float:
+    """Standard deviation between the pairs of where each alone would put its picture."""
+    offsets_px = votes.visible_px - transformed(best.visible_from_thermal_px, votes.thermal_px)
+    shifts = [
+        own.shifts_px[index] + np.median(agreeing, axis=0)
+        for index in range(len(own.pairs))
+        if len(agreeing := offsets_px[(votes.pair == index) & (best.residuals_px < tolerance_px)]) >= LEAST_VOTES
+    ]
+    return _spread_px(np.array(shifts)) if len(shifts) > 1 else 0.0
+
+
+def _spread_px(points: Points) -> float:
+    return float(np.sqrt(np.square(np.std(points, axis=0)).sum()))

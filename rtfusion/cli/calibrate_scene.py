@@ -24,7 +24,7 @@ It holds at the distance of what was seen. Where the scene does not determine
 it, nothing is written, the reason is told, and the exit code is 2."""
 
 LIVE_PAIRS = 150
-PAIRS = 12
+PAIRS = 20
 
 
 def scene(
@@ -57,7 +57,9 @@ def scene(
         thermal_delay_ns=round(thermal_delay_ms * NS_PER_MS),
     )
     calibration.save(out)
-    show_text(f"{estimate.sentence()}\ncalibration: {out}\n")
+    names = [pairs[index].visible.name or f"pair {index + 1}" for index in estimate.outliers]
+    left_out = f"left out, of another moment or place of the cameras: {', '.join(names)}\n" if names else ""
+    show_text(f"{estimate.sentence()}\n{left_out}calibration: {out}\n")
 
 
 def _look(*, ir: str, vis: str, thermal_delay_ms: float) -> list[FramePair]:

@@ -16,10 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rtfusion.errors import CalibrationError
 
 Matrix = npt.NDArray[np.float64]
-Row3 = tuple[float, float, float]
+Bounded = Annotated[float, Field(ge=-1e9, le=1e9)]
+"""Beyond this nothing of a camera lies, and its products overflow."""
+Row3 = tuple[Bounded, Bounded, Bounded]
 Rows3x3 = tuple[Row3, Row3, Row3]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(gt=0, le=1 << 16)]
 SCHEMA: Literal[1] = 1
 SAME_ASPECT = 0.01
 """Relative difference of width/height up to which a stream counts as a scaled version of the calibrated one."""
@@ -32,11 +35,11 @@ class _Strict(BaseModel):
 class CameraModel(_Strict):
     """One camera: the size it was calibrated at and, where known, its lens."""
 
-    width_px: Annotated[int, Field(gt=0)]
-    height_px: Annotated[int, Field(gt=0)]
+    width_px: Side
+    height_px: Side
     intrinsics: Rows3x3 | None = None
     """Camera matrix in pixels, pixel centers at integer coordinates."""
-    distortion: tuple[float, ...] | None = None
+    distortion: tuple[Bounded, ...] | None = None
     """OpenCV's coefficients k1 k2 p1 p2 [k3 [k4 k5 k6]]; needs the intrinsics."""
     name: str = ""
 
@@ -47,8 +50,12 @@ class CameraModel(_Strict):
                 raise ValueError("distortion is given without intrinsics")
             if len(self.distortion) not in (4, 5, 8):
                 raise ValueError(f"distortion has {len(self.distortion)} coefficients; expected 4, 5 or 8")
-        if self.intrinsics is not None and (self.intrinsics[0][0] <= 0 or self.intrinsics[1][1] <= 0):
-            raise ValueError("focal lengths must be above 0")
+        if self.intrinsics is not None:
+            (f_x, _, _), (shear, f_y, _), last = self.intrinsics
+            if f_x <= 0 or f_y <= 0:
+                raise ValueError("focal lengths must be above 0")
+            if shear != 0 or last != (0, 0, 1):
+                raise ValueError("the intrinsics are no camera matrix; expected rows fx s cx, 0 fy cy, 0 0 1")
         return self
 
     @property

@@ -125,9 +125,16 @@ class Registration:
             inside = np.clip(depth_px / FEATHER_PX, 0.0, 1.0).astype(np.float32)
             self.weights = inside, np.float32(1.0) - inside
 
-    def moved(self, grid_from_grid: Matrix, *, grid: str) -> Registration:
-        """The same after a small motion of the picture that is moved onto the ``grid``; see `Warp.moved`."""
+    def moved(self, grid_from_grid: Matrix, *, grid: str, seen: Registration | None = None) -> Registration:
+        """The same after a small motion of the picture that is moved onto the ``grid``; see `Warp.moved`.
+
+        ``seen`` lends its valid area, which is most of the cost, where the picture has hardly moved since.
+        """
         warp = (self.thermal if grid == "visible" else self.visible).moved(grid_from_grid)
+        if seen is not None:
+            result = copy.copy(seen)
+            result.visible, result.thermal = (self.visible, warp) if grid == "visible" else (warp, self.thermal)
+            return result
         return Registration(
             size_px=self.size_px,
             visible=self.visible if grid == "visible" else warp,

@@ -33,23 +33,30 @@ from rtfusion.types import Image8
 
 SIDE_PX = 320
 """Longer side of the pictures that are compared."""
-PATCH_PX, RADIUS_PX, STEP_PX = 36, 8, 34
-PATCHES_PER_FRAME = 8
+STRIDE = 2
+"""The structure maps are smooth: every second row and column of them is enough to match by, and a quarter of the work."""
+PATCH_PX, RADIUS_PX, STEP_PX = 18, 4, 17
+"""At `SIDE_PX` / `STRIDE`."""
+PATCHES_PER_FRAME = 12
 LEAST_PATCHES, LEAST_AGREED, LEAST_SHARE = 12, 10, 0.4
 AGREED_PX = 1.5
 """At `SIDE_PX`: patches nearer to the measured similarity than this agree with it."""
-PAUSE_S = 0.4
+PAUSE_S = 0.5
 """Between two measurements while all is well."""
 NEEDED = 3
 """Measurements that must agree before anything moves."""
 CONSISTENT_PX, BEGIN_PX, REST_PX = 1.5, 1.5, 0.05
 """Between those measurements; from where on the correction moves, and up to where. Mean over the picture, in grid pixels."""
+SETTLED_PX = 0.3
+"""After it has moved, and has measured again from near by: from where on it goes the rest of the way."""
 LARGEST_SHIFT, LARGEST_TURN_DEG, LARGEST_SCALE = 0.05, 3.0, 0.05
 """Bounds of the correction; the shift is a share of the width of the grid."""
-SPEED_PX, SPEED = 7.0, 0.011
-"""Fastest motion per second, in grid pixels and in widths of the grid, whichever is more: a fifth of a pixel per frame."""
+SPEED_PX, SPEED = 8.0, 0.0125
+"""Fastest motion per second, in grid pixels and in widths of the grid, whichever is more: a quarter of a pixel per frame."""
 EASE_S = 0.25
 SMALLEST_STEP_PX = 0.15
+SEEN_PX = 1.0
+"""While it moves: how far the picture may go before its valid area is made anew."""
 _MAX_STEP_S = 0.1
 
 
@@ -104,13 +111,16 @@ class Refiner:
     def _reset(self) -> None:
         self._correction = _Similarity()
         self._in_use = self._correction
+        self._seen: tuple[_Similarity, Registration] | None = None
         self._target: _Similarity | None = None
+        self._is_settling = False
         self._recent: deque[_Similarity] = deque(maxlen=NEEDED)
         self._work: Generator[None, None, _Similarity | None] | None = None
         self._next_ns = 0
         self._moved_ns: int | None = None
         self._reason = ""
         self._is_bounded = False
+        self._off_px: float | None = None
         self._measured = self._trusted = 0
 
     @property
@@ -118,7 +128,8 @@ class Refiner:
         """What it does and how far it has moved the picture that is not on its own grid, as JSON-able values.
 
         ``state`` is ``watching``, ``moving``, ``frozen`` (the scene cannot tell; ``reason`` says why) or ``bounded`` (the
-        registration is farther off than may be corrected: calibrate again).
+        registration is farther off than may be corrected: calibrate again). ``off_px`` is how far the latest three measurements
+        together say that it is off; what is less than `BEGIN_PX` is left alone.
         """
         moved = self._correction.inverse()
         state = "watching"
@@ -134,6 +145,7 @@ class Refiner:
             "shift_px": [round(moved.shift_px.real, 3), round(moved.shift_px.imag, 3)],
             "turn_deg": round(moved.turn_deg, 4),
             "scale": round(moved.scale, 5),
+            "off_px": None if self._off_px is None else round(self._off_px, 3),
             "measured": self._measured,
             "trusted": self._trusted,
         }
@@ -171,12 +183,13 @@ class Refiner:
         small_still, small_moved = _small(still), _small(moved)
         if valid is not None:
             valid = cast(Image8, cv2.resize(valid, _size_px(small_still), interpolation=cv2.INTER_NEAREST))
-        reference = structure_map(small_still)
+            valid = valid[::STRIDE, ::STRIDE]
+        reference = np.ascontiguousarray(structure_map(small_still)[::STRIDE, ::STRIDE])
         yield
-        other = structure_map(small_moved)
+        other = np.ascontiguousarray(structure_map(small_moved)[::STRIDE, ::STRIDE])
         yield
         sizes = {"patch_px": PATCH_PX, "radius_px": RADIUS_PX}
-        centers = patch_centers(_size_px(small_still), step_px=STEP_PX, valid=valid, **sizes)
+        centers = patch_centers(_size_px(reference), step_px=STEP_PX, valid=valid, **sizes)
         matches: list[Match] = []
         for index, center_px in enumerate(centers):
             match = match_patch(center_px, reference=reference, moved=other, **sizes)
@@ -204,9 +217,13 @@ class Refiner:
         middle = _median(self._recent)
         agreed = len(self._recent) == NEEDED and max(self._apart(one, middle) for one in self._recent) < CONSISTENT_PX
         off_px = self._apart(middle, self._correction)
-        if agreed and (self._target is not None or off_px > BEGIN_PX):
-            self._target = self._bounded(middle)
-        is_calm = self._target is None and self._apart(asked, self._correction) < BEGIN_PX
+        self._off_px = off_px if agreed else None
+        if agreed and off_px > (SETTLED_PX if self._is_settling else BEGIN_PX):
+            self._target, self._is_settling = self._bounded(middle), off_px > BEGIN_PX
+            self._recent.clear()
+        elif agreed:
+            self._is_settling = False
+        is_calm = not self._is_settling and self._apart(asked, self._correction) < BEGIN_PX
         self._next_ns = now_ns + round(PAUSE_S * NS_PER_S) if is_calm or self._is_bounded else now_ns
 
     def _apart(self, first: _Similarity, second: _Similarity) -> float:
@@ -240,7 +257,12 @@ class Refiner:
     def _use(self) -> None:
         assert self._base is not None  # noqa: S101
         self._in_use = self._correction
-        self._used = self._base.moved(self._correction.matrix(self._base.size_px), grid=self._grid)
+        seen = None
+        if self._seen is not None and self._target is not None and self._apart(self._seen[0], self._in_use) < SEEN_PX:
+            seen = self._seen[1]
+        self._used = self._base.moved(self._correction.matrix(self._base.size_px), grid=self._grid, seen=seen)
+        if seen is None:
+            self._seen = self._in_use, self._used
 
     def _bounded(self, wanted: _Similarity) -> _Similarity:
         assert self._base is not None  # noqa: S101
@@ -268,12 +290,15 @@ def _size_px(image: Image8 | StructureMap) -> tuple[int, int]:
 
 
 def _agree(matches: list[Match], size_px: tuple[int, int]) -> _Similarity | str:
-    """The similarity that most patches agree on, from one picture to the other, about the middle; or why there is none."""
+    """The similarity that most patches agree on, from one picture to the other, about the middle; or why there is none.
+
+    ``size_px`` is that of the pictures, of whose maps the patches see every `STRIDE`-th pixel.
+    """
     if len(matches) < LEAST_PATCHES:
         return f"too little structure that both bands show: {len(matches)} patches"
     middle = (np.array(size_px) - 1) / 2
-    points = np.array([match.center_px for match in matches]) - middle
-    offsets = np.array([match.offset_px for match in matches])
+    points = STRIDE * np.array([match.center_px for match in matches]) - middle
+    offsets = STRIDE * np.array([match.offset_px for match in matches])
     z, d = points[:, 0] + 1j * points[:, 1], offsets[:, 0] + 1j * offsets[:, 1]
     # the mode of the offsets to begin with, then least squares with falling weights (Tukey)
     near = np.abs(d[:, None] - d) < 2.0 * AGREED_PX

@@ -58,11 +58,12 @@ def structure_map(gray: Image8) -> StructureMap:
     x = cv2.Scharr(smooth, cv2.CV_32F, 1, 0, scale=1 / 32)
     y = cv2.Scharr(smooth, cv2.CV_32F, 0, 1, scale=1 / 32)
     half = np.float32(np.sqrt(0.5))
-    edges = np.abs(cv2.merge([x, half * (x + y), y, half * (x - y)]))
-    pooled = cv2.GaussianBlur(edges, (0, 0), _POOL_SIGMA_PX)
+    edges = cv2.merge([np.abs(x), half * cv2.absdiff(x, -y), np.abs(y), half * cv2.absdiff(x, y)])
+    pooled: Any = cv2.GaussianBlur(edges, (0, 0), _POOL_SIGMA_PX)
     length = np.sqrt(np.einsum("ijk,ijk->ij", pooled, pooled))
     floor = np.float32(max(_FLOOR * float(length.mean()), _LEAST_GRADIENT))
-    return cast(StructureMap, pooled / (length + floor)[..., None])
+    pooled /= (length + floor)[..., None]
+    return cast(StructureMap, pooled)
 
 
 def patch_centers(
@@ -89,7 +90,7 @@ def match_patch(
     (x, y), half, reach = center_px, patch_px // 2, patch_px // 2 + radius_px
     patch = reference[y - half : y + half + 1, x - half : x + half + 1]
     window = moved[y - reach : y + reach + 1, x - reach : x + reach + 1]
-    if patch.std() < _LEAST_CONTRAST or window.std() < _LEAST_CONTRAST / 2:
+    if _contrast(patch) < _LEAST_CONTRAST or _contrast(window) < _LEAST_CONTRAST / 2:
         return None
     scores = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
     _, best, _, (column, row) = cv2.minMaxLoc(scores)
@@ -97,6 +98,12 @@ def match_patch(
         return None
     dx, dy = _vertex(scores[row, column - 1 : column + 2]), _vertex(scores[row - 1 : row + 2, column])
     return Match(center_px=center_px, offset_px=(column - radius_px + dx, row - radius_px + dy), likeness=best)
+
+
+def _contrast(part: StructureMap) -> float:
+    """Standard deviation of all values."""
+    means, deviations = cv2.meanStdDev(part)
+    return float(np.sqrt(np.square(deviations).mean() + means.var()))
 
 
 def _vertex(values: Any) -> float:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.fitting import Model, Votes, fit, fit_best, transformed
+from calibration.fitting import Average, Model, Votes, fit, fit_average, transformed
 
 AFFINE = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [0.0, 0.0, 1.0]])
 HOMOGRAPHY = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [9e-5, -7e-5, 1.0]])
@@ -34,15 +34,36 @@ def test_wrong_votes_do_not_move_the_transform(seed: int, wrong: float) -> None:
     assert found.spread_px == pytest.approx(0.5, abs=0.25)
 
 
-def test_a_homography_needs_perspective_and_several_pairs() -> None:
-    flat = votes_of(AFFINE, wrong=0.2, noise_px=0.5, seed=1, pairs=5)
-    assert fit_best(flat, tolerance_px=3.0, independent=0.2).model is Model.AFFINE
-    steep = votes_of(HOMOGRAPHY, wrong=0.2, noise_px=0.5, seed=1, pairs=5)
-    best = fit_best(steep, tolerance_px=3.0, independent=0.2)
-    assert best.model is Model.HOMOGRAPHY
-    assert error_px(best.visible_from_thermal_px, HOMOGRAPHY) < 0.5
-    one = votes_of(HOMOGRAPHY, wrong=0.2, noise_px=0.5, seed=1)
-    assert fit_best(one, tolerance_px=3.0, independent=0.2).model is Model.AFFINE
+def average(votes: Votes) -> Average:
+    """Over a 3 x 3 grid of regions."""
+    cells = (votes.thermal_px / (640, 480) * 3).astype(np.int64)
+    return fit_average(votes, tolerance_px=3.0, regions=cells[:, 1] * 3 + cells[:, 0])
+
+
+def test_how_free_the_transform_is_follows_from_the_votes() -> None:
+    square = np.array([[1.1, 0.03, 20.0], [-0.03, 1.1, -15.0], [0.0, 0.0, 1.0]])
+    for truth, model in ((square, Model.SIMILARITY), (AFFINE, Model.AFFINE), (HOMOGRAPHY, Model.HOMOGRAPHY)):
+        found = average(votes_of(truth, wrong=0.2, noise_px=0.5, seed=1, pairs=5))
+        assert found.best.model is model
+        assert found.shares.sum() == pytest.approx(1.0)
+        assert error_px(found.visible_from_thermal_px, truth) < 0.5
+
+
+def test_one_pair_tells_no_perspective() -> None:
+    found = average(votes_of(HOMOGRAPHY, wrong=0.2, noise_px=0.5, seed=1))
+    assert [one.model for one in found.fits] == [Model.SIMILARITY, Model.AFFINE]
+
+
+def test_depth_in_a_few_regions_does_not_stretch_the_picture() -> None:
+    """A near object in one corner moves by parallax: however many votes it holds, it is one region of nine."""
+    votes = votes_of(np.eye(3), wrong=0.1, noise_px=0.3, seed=2)
+    near = (votes.thermal_px > (420, 320)).all(axis=1)
+    votes.visible_px[near, 0] += 1.5
+    found = average(votes)
+    assert found.best.model is Model.SIMILARITY
+    assert error_px(found.visible_from_thermal_px, np.eye(3)) < error_px(
+        found.fits[1].visible_from_thermal_px, np.eye(3)
+    )
 
 
 def test_the_draw_is_always_the_same() -> None:

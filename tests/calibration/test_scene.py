@@ -27,7 +27,8 @@ def test_one_pair_tells_where_the_thermal_picture_lies() -> None:
     truth = similarity(shift_px=(23.4, -17.7), turn_deg=4.0, scale=1.12)
     estimate = estimate_scene([gray_pair(1, truth)])
     assert error_px(estimate, truth) < 0.5
-    assert estimate.uncertainty_px < 1.0
+    assert 0.5 < estimate.center_uncertainty_px < 0.8
+    assert estimate.uncertainty_px < 1.6
     assert (estimate.pairs, estimate.disagreement_px) == (1, 0.0)
 
 
@@ -78,6 +79,29 @@ def test_a_camera_that_moves_between_the_pairs_is_noticed() -> None:
         assert "differ" in str(refusal) or "does not determine" in str(refusal)
     else:
         assert estimate.disagreement_px > 3.0
+        assert estimate.center_uncertainty_px > 1.5, "what the pairs differ by is part of it"
+
+
+def test_the_pair_that_is_of_another_moment_is_named() -> None:
+    usual, odd = similarity(shift_px=(4.0, 0.0)), similarity(shift_px=(14.0, 3.0))
+    pairs = [gray_pair(seed, odd if seed == 2 else usual) for seed in range(4)]
+    estimate = estimate_scene(pairs)
+    assert estimate.outliers == (2,)
+    assert error_px(estimate, usual) < 0.5
+
+
+@pytest.mark.slow
+def test_the_stated_uncertainty_covers_the_error() -> None:
+    """On made-up pairs of known truth."""
+    ratios = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        truth = similarity(
+            shift_px=tuple(rng.uniform(-20, 20, 2)), turn_deg=rng.uniform(-4, 4), scale=rng.uniform(0.9, 1.1)
+        )
+        estimate = estimate_scene([gray_pair(seed, truth)])
+        ratios.append(error_px(estimate, truth) / estimate.uncertainty_px)
+    assert np.sqrt(np.mean(np.square(ratios))) < 1.0
 
 
 @pytest.mark.shared

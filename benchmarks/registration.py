@@ -1,0 +1,377 @@
+"""How well cameras are registered: without a target, with a board, in time, and while running.
+
+::
+
+    python -m benchmarks.registration --data DIR [--suite NAME ...] [--json FILE]
+
+``DIR`` holds ``calibration/``, ``train/`` and ``video/``. The suites:
+
+- landmarks: single real pairs, displaced, against landmarks that were set by hand in both pictures
+- deformed: single pairs with a known deformation, against it, beside what the best homography of all leaves
+- rig: pairs of one rig without truth, alone and together
+- registered: sets that were registered by their authors, against the identity; in clips, and single pairs
+- boards: views of chessboards
+- delay: generated traffic with a known delay
+- refine: a recording whose thermal picture is knocked, and is not; error, motion and cost
+
+Sets registered by hand are off by pixels themselves. A witness that the estimate knows nothing of (`benchmarks.witness`) is
+asked from the truth and from the estimate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import timing
+from benchmarks.conditions import Conditions
+from benchmarks.witness import witness_px
+from calibration.delay import measure_delay
+from calibration.fitting import transformed
+from calibration.scene import SceneEstimate, estimate_scene
+from calibration.search import GrayPair, size_px
+from rtfusion.capture import open_pair
+from rtfusion.clock import NS_PER_MS, NS_PER_S
+from rtfusion.errors import CalibrationError, ConfigError, EndOfStream, FusionError
+from rtfusion.fusion.color import luminance
+from rtfusion.registration import Calibration, register
+from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.refine import Refiner
+from rtfusion.registration.structure import equalized
+from rtfusion.types import Band, Image8
+
+KNOCK_PX = (5.2, 3.0)
+KNOCK_CLIPS = {"m3svd_0113_1714": 90, "m3svd_0111_1716": 50}
+"""Clips, and the frame of the knock."""
+DELAYS_MS = (10.0, 20.0, 30.0, 40.0)
+CLIP_PAIRS = 4
+SINGLE_STEP = 5
+READ_TIMEOUT_S = 10.0
+
+Row = dict[str, Any]
+Points = npt.NDArray[np.float64]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, and write the result file where one is asked for; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.registration", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--suite", nargs="+", default=list(SUITES), choices=list(SUITES), metavar="NAME")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="result file to write")
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    conditions, rows = Conditions(), []
+    try:
+        for suite in options.suite:
+            for row in SUITES[suite](options.data):
+                rows.append({"case": f"{suite}/{row.pop('name')}", **row})
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    except FusionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    data = timing.result("registration", settings={"suites": options.suite}, rows=rows, conditions=conditions)
+    print(table(data))
+    if options.json is not None:
+        timing.save(data, options.json)
+    return 0
+
+
+# -- without a target -----------------------------------------------------------------------------------------------------
+
+
+def landmarks(data: Path) -> Iterator[Row]:
+    """Median distance between the landmarks of the visible picture and where the estimate puts those of the thermal one."""
+    folder = data / "calibration" / "misaligned_affine_gt"
+    for name, truth in sorted(json.loads(_text(folder / "gt.json")).items()):
+        pair = _pair(folder, f"{name}.png")
+        thermal_px, visible_px = (np.array(truth[key], dtype=np.float64) for key in ("landmarks_ir", "landmarks_vi"))
+
+        def error_px(found: Matrix, here: Points = thermal_px, there: Points = visible_px) -> float:
+            return _median_px(found, here, there)
+
+        yield _estimated(name, [pair], error_px, truth=np.array(truth["T"]).T)
+
+
+def deformed(data: Path) -> Iterator[Row]:
+    """Median residual of the known deformation."""
+    folder = data / "calibration" / "warped_roadscene_gt"
+    for path in sorted((folder / "flow").iterdir()):
+        flow_px = np.load(path)["flow_px"].astype(np.float64)
+        height, width = flow_px.shape[:2]
+        warped_px = np.stack(np.meshgrid(np.arange(0, width, 8.0), np.arange(0, height, 8.0)), axis=2).reshape(-1, 2)
+        columns, rows = warped_px.astype(int).T
+        straight_px = warped_px + flow_px[rows, columns]
+        seen = ((straight_px >= 0) & (straight_px < (width, height))).all(axis=1)
+        warped_px, straight_px = warped_px[seen], straight_px[seen]
+        best = np.asarray(cv2.findHomography(warped_px, straight_px, 0)[0], dtype=np.float64)
+
+        def error_px(found: Matrix, here: Points = warped_px, there: Points = straight_px) -> float:
+            return _median_px(found, here, there)
+
+        row = _estimated(path.stem, [_pair(folder, f"{path.stem}.png", thermal="ir_warp")], error_px, truth=best)
+        yield {**row, "best_homography_px": error_px(best)}
+
+
+def rig(data: Path) -> Iterator[Row]:
+    """Where each pair alone, and all together, put the middle of the thermal picture, and at which scale."""
+    folder = data / "calibration" / "misaligned_uav"
+    names = sorted(path.name for path in (folder / "vi").iterdir())
+    pairs = [_pair(folder, name) for name in names]
+    rows = [_placed(Path(name).stem, [pair]) for name, pair in zip(names, pairs, strict=True)]
+    yield from rows
+    accepted = [row for row in rows if row["accepted"]]
+    spread = {key: float(np.std([row[key] for row in accepted])) for key in ("x_px", "y_px", "scale", "turn_deg")}
+    yield {"name": "spread", "accepted": len(accepted), "pairs": len(rows), **spread}
+    yield _placed("all", pairs)
+
+
+def registered(data: Path) -> Iterator[Row]:
+    """Median distance from the identity over the picture."""
+    folder = data / "train" / "m3svd"
+    clips: dict[str, list[str]] = {}
+    for path in sorted((folder / "vi").iterdir()):
+        clips.setdefault(path.stem.rpartition("_")[0], []).append(path.name)
+    for clip, names in clips.items():
+        chosen = np.unique(np.linspace(0, len(names) - 1, CLIP_PAIRS).astype(int))
+        pairs = [_pair(folder, names[index]) for index in chosen]
+        yield {"set": "m3svd", **_estimated(clip, pairs, _off_identity_px(pairs[0]), truth=np.eye(3))}
+    folder = data / "train" / "roadscene"
+    for path in sorted((folder / "vi").iterdir())[::SINGLE_STEP]:
+        pair = _pair(folder, path.name)
+        yield {"set": "roadscene", **_estimated(path.stem, [pair], _off_identity_px(pair), truth=np.eye(3))}
+
+
+def _estimated(name: str, pairs: Sequence[GrayPair], error_px: Callable[[Matrix], float], *, truth: Matrix) -> Row:
+    try:
+        estimate = estimate_scene(pairs)
+    except CalibrationError as refusal:
+        return {"name": name, "accepted": False, "reason": _reason(refusal)}
+    found = estimate.visible_from_thermal_px
+    return {
+        "name": name,
+        "error_px": error_px(found),
+        **_told(estimate),
+        "witness_from_truth_px": witness_px(pairs[0], truth),
+        "witness_from_estimate_px": witness_px(pairs[0], found),
+    }
+
+
+def _placed(name: str, pairs: Sequence[GrayPair]) -> Row:
+    try:
+        estimate = estimate_scene(pairs)
+    except CalibrationError as refusal:
+        return {"name": name, "accepted": False, "reason": _reason(refusal)}
+    found = estimate.visible_from_thermal_px
+    (x, y), (right_x, right_y) = transformed(
+        found, (np.array(size_px(pairs[0].thermal)) - 1) / 2 + np.array([(0.0, 0.0), (1.0, 0.0)])
+    )
+    step = complex(right_x - x, right_y - y)
+    place = {"x_px": float(x), "y_px": float(y), "scale": abs(step), "turn_deg": float(np.degrees(np.angle(step)))}
+    return {"name": name, **place, **_told(estimate), "pairs": estimate.pairs, "outliers": len(estimate.outliers)}
+
+
+def _told(estimate: SceneEstimate) -> Row:
+    return {
+        "accepted": True,
+        "model": estimate.model.name.lower(),
+        "middle_px": estimate.center_uncertainty_px,
+        "corner_px": estimate.uncertainty_px,
+        "disagreement_px": estimate.disagreement_px,
+    }
+
+
+def _reason(refusal: CalibrationError) -> str:
+    return str(refusal).partition(": ")[2].partition(". Show")[0]
+
+
+def _off_identity_px(pair: GrayPair) -> Callable[[Matrix], float]:
+    width, height = size_px(pair.visible)
+    grid_px = np.stack(np.meshgrid(np.linspace(0, width - 1, 21), np.linspace(0, height - 1, 16)), axis=2).reshape(
+        -1, 2
+    )
+    return lambda found: _median_px(found, grid_px, grid_px)
+
+
+def _median_px(found: Matrix, thermal_px: Points, visible_px: Points) -> float:
+    return float(np.median(np.linalg.norm(transformed(found, thermal_px) - visible_px, axis=1)))
+
+
+def _pair(folder: Path, name: str, *, thermal: str = "ir") -> GrayPair:
+    images = [cv2.imread(str(folder / band / name), cv2.IMREAD_UNCHANGED) for band in ("vi", thermal)]
+    if any(image is None for image in images):
+        raise ConfigError(f"{folder}: {name} is not there, or no image, in vi/ or {thermal}/")
+    visible, warm = (equalized(cast(Image8, image)) for image in images)
+    return GrayPair(visible=visible, thermal=warm)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+
+
+# -- boards, delay, refinement --------------------------------------------------------------------------------------------
+
+
+def boards(data: Path) -> Iterator[Row]:
+    """Views in which each camera's board was found, and the errors of what was solved."""
+    from calibration.board import Board
+    from calibration.collect import Collector
+    from calibration.run import run_over
+    from calibration.solve import solve
+
+    for name, corners in (("checkerboard_heated_board", "6x4"), ("checkerboard_vimslab", "9x6")):
+        folder = data / "calibration" / name
+        board = Board.parse(f"chessboard:{corners}", spacing_mm=30.0)
+        collector = Collector(board, still=True)
+        run_over(visible=str(folder / "vi"), thermal=str(folder / "ir"), look=lambda c=collector, **_: c)
+        solution = solve(
+            collector.views,
+            board=board,
+            visible_size_px=collector.sizes_px[Band.VISIBLE],
+            thermal_size_px=collector.sizes_px[Band.THERMAL],
+        )
+        quality = solution.calibration.quality
+        yield {
+            "name": name.partition("_")[2],
+            "looked": collector.looks,
+            "visible": sum(view.visible is not None for view in collector.views),
+            "thermal": sum(view.thermal is not None for view in collector.views),
+            "views": len(solution.used),
+            "rms_px": quality.rms_px if quality else None,
+            "epipolar_px": quality.epipolar_px if quality else None,
+        }
+
+
+def delay(data: Path) -> Iterator[Row]:
+    """Generated traffic, five seconds of it."""
+    del data
+    for seed, true_ms in enumerate(DELAYS_MS):
+        uri = f"synthetic:?delay_ms={true_ms:g}&frames=150&seed={seed + 1}"
+        visible, thermal = open_pair(visible=uri, thermal=uri)
+        try:
+            found = measure_delay(
+                visible=visible, thermal=thermal, calibration=None, seconds=5.0, stop=threading.Event()
+            )
+        except CalibrationError as refusal:
+            yield {"name": f"{true_ms:g} ms", "accepted": False, "reason": _reason(refusal)}
+            continue
+        finally:
+            visible.close()
+            thermal.close()
+        yield {
+            "name": f"{true_ms:g} ms",
+            "accepted": True,
+            "error_ms": found.delay_ns / NS_PER_MS - true_ms,
+            "told_ms": found.uncertainty_ns / NS_PER_MS,
+        }
+
+
+def refine(data: Path) -> Iterator[Row]:
+    """A clip that is registered, with a knock of 6 pixels and without one."""
+    for clip, frame in KNOCK_CLIPS.items():
+        frames = list(_frames(data / "video" / clip))
+        for name, knock_px in (("knocked", KNOCK_PX), ("left alone", (0.0, 0.0))):
+            yield {"name": f"{clip}, {name}", **_refined(frames, knock_px=knock_px, at=frame)}
+
+
+def _refined(frames: Sequence[tuple[Image8, Image8, int]], *, knock_px: tuple[float, float], at: int) -> Row:
+    height, width = frames[0][0].shape[:2]
+    identity = Calibration.from_homography(
+        visible_from_thermal_px=np.eye(3), visible_size_px=(width, height), thermal_size_px=(width, height)
+    )
+    base = register(visible_size_px=(width, height), thermal_size_px=(width, height), calibration=identity)
+    refiner = Refiner(grid="visible")
+    knocked = np.array([[1.0, 0.0, knock_px[0]], [0.0, 1.0, knock_px[1]]])
+    moved_px, busy_ns = [], []
+    for index, (visible, warm, timestamp_ns) in enumerate(frames):
+        thermal = warm
+        if index >= at and knock_px != (0.0, 0.0):
+            thermal = cast(Image8, cv2.warpAffine(warm, knocked, (width, height), borderMode=cv2.BORDER_REPLICATE))
+        started_ns = time.thread_time_ns()
+        registration = refiner.registration(base, timestamp_ns=timestamp_ns)
+        spent_ns = time.thread_time_ns() - started_ns
+        registered_thermal = cast(Image8, registration.thermal(thermal))
+        started_ns = time.thread_time_ns()
+        refiner.look(visible=visible, thermal=registered_thermal, timestamp_ns=timestamp_ns)
+        busy_ns.append(spent_ns + time.thread_time_ns() - started_ns)
+        moved_px.append(refiner.state["shift_px"])
+    shifts_px, stamps_ns = np.array(moved_px), np.array([frame[2] for frame in frames])
+    off_px = np.linalg.norm(shifts_px + knock_px, axis=1)
+    after_s = (stamps_ns - stamps_ns[at]) / NS_PER_S
+    period_ns = float(np.median(np.diff(stamps_ns)))
+    following = (after_s > 0) & (after_s <= 3.0)
+    return {
+        "frames": len(frames),
+        "seconds_after": float(after_s[-1]),
+        "left_px_after_3_s": float(off_px[after_s <= 3.0][-1]),
+        "left_px_at_end": float(off_px[-1]),
+        "measured_off_px": refiner.state["off_px"],
+        "largest_step_px": float(np.linalg.norm(np.diff(shifts_px, axis=0), axis=1).max()),
+        "moved_px_before": float(np.linalg.norm(shifts_px[:at], axis=1).max()),
+        "budget_share_at_rest": float(np.mean(busy_ns[:at]) / period_ns),
+        "budget_share_following": float(np.mean(np.array(busy_ns)[following]) / period_ns),
+    }
+
+
+def _frames(clip: Path) -> Iterator[tuple[Image8, Image8, int]]:
+    visible, thermal = open_pair(visible=str(clip / "vi.mp4"), thermal=str(clip / "ir.mp4"))
+    try:
+        while True:
+            v, t = (source.read(timeout_s=READ_TIMEOUT_S) for source in (visible, thermal))
+            yield luminance(v.image.astype(np.uint8, copy=False)), t.image.astype(np.uint8, copy=False), v.timestamp_ns
+    except EndOfStream:
+        return
+    finally:
+        visible.close()
+        thermal.close()
+
+
+SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+    "landmarks": landmarks,
+    "deformed": deformed,
+    "rig": rig,
+    "registered": registered,
+    "boards": boards,
+    "delay": delay,
+    "refine": refine,
+}
+
+# -- the table ------------------------------------------------------------------------------------------------------------
+
+
+def table(data: Mapping[str, Any]) -> str:
+    """Markdown: a line for every case, all figures of a suite in one table."""
+    parts: list[str] = []
+    for suite in dict.fromkeys(row["case"].partition("/")[0] for row in data["rows"]):
+        rows = [row for row in data["rows"] if row["case"].startswith(f"{suite}/")]
+        keys = list(dict.fromkeys(key for row in rows for key in row if key not in ("case", "ratio", "ratios")))
+        parts += [f"| {suite} | {' | '.join(key.replace('_', ' ') for key in keys)} |", "|" + "---|" * (len(keys) + 1)]
+        for row in rows:
+            cells = [_cell(row.get(key)) for key in keys]
+            parts.append(f"| {row['case'].partition('/')[2]} | {' | '.join(cells)} |")
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The suite of the registration: its witness, the knock, and the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import registration, schema, timing
+from benchmarks.witness import witness_px
+from calibration.search import GrayPair
+from rtfusion.clock import NS_PER_S
+from rtfusion.errors import ConfigError
+from tests.calibration.pictures import gray_pair, scene, similarity, view
+
+
+def test_the_witness_tells_by_how_much_a_registration_is_off() -> None:
+    truth = similarity(shift_px=(3.0, -2.0), turn_deg=1.0)
+    made = gray_pair(1, truth)
+    pair = GrayPair(visible=made.visible, thermal=(255 - made.visible))  # gray levels in common, of the other polarity
+    assert witness_px(pair, np.eye(3)) == pytest.approx(0.0, abs=0.2)
+    assert witness_px(pair, similarity(shift_px=(3.0, 0.0))) == pytest.approx(3.0, abs=0.3)
+    assert witness_px(pair, similarity(shift_px=(9.0, 0.0))) is None
+
+
+def test_a_knock_is_measured_as_it_was_made() -> None:
+    canvas = scene(1, shapes=140)
+    frames = [(view(canvas, None), view(canvas, np.eye(3)), round(index / 25 * NS_PER_S)) for index in range(150)]
+    knocked, alone = (registration._refined(frames, knock_px=knock, at=50) for knock in ((5.2, 3.0), (0.0, 0.0)))
+    assert knocked["left_px_after_3_s"] < 0.3
+    assert knocked["largest_step_px"] < 0.4
+    assert alone["left_px_at_end"] == alone["moved_px_before"] == 0.0
+    assert alone["budget_share_at_rest"] > 0.0
+
+
+def test_the_table_has_a_line_for_every_case() -> None:
+    rows = [
+        {"case": "delay/10 ms", "accepted": True, "error_ms": 1.25},
+        {"case": "rig/8", "accepted": False, "reason": "no"},
+    ]
+    data = timing.result("registration", settings={}, rows=rows)
+    schema.check(data, name="made")
+    assert "| 10 ms | yes | 1.25 |" in registration.table(data)
+    assert "| 8 | no | no |" in registration.table(data)
+
+
+def test_data_that_is_not_there_is_said(tmp_path: registration.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert registration.main(["--data", str(tmp_path), "--suite", "landmarks"]) == ConfigError.exit_code
+    assert "cannot read" in capsys.readouterr().err
