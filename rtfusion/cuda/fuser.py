@@ -198,7 +198,8 @@ class CudaFuser:
         with self._changing:
             path, spec, chosen = self._model_path, self._spec, self._chosen
             if model is not None:
-                path, spec = model, read_spec(model)
+                path = find_model(model)
+                spec = read_spec(path)
                 chosen = {name: value for name, value in chosen.items() if name in spec.scalars}
             check_scalars(spec, scalars, model=path, followed=SCENE_MEANS)
             running = self._next or self._setup

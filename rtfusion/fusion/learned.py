@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rtfusion.engines import Engine, Tensor, open_engine, resolve
 from rtfusion.errors import ConfigError
+from rtfusion.fusion import model_file
 from rtfusion.models import ModelSpec, read_spec
 from rtfusion.thermal import SlowValue
 from rtfusion.types import Image8
@@ -123,9 +124,12 @@ class LearnedLuminance:
     def successor(self, *, model: Path, scalars: Mapping[str, float]) -> LearnedLuminance:
         """Another model in place of this one, its engine open: same engine, threads, memory, and dials where it has them.
 
+        A model that ships may be named; it comes in the precision for the engine.
+
         Raises:
             ModelError, EngineError, ConfigError: as on construction. This one is as it was.
         """
+        model = model_file(model, engine=self._engine_name)
         spec = read_spec(model)
         kept = {
             name: value

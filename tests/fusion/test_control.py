@@ -13,6 +13,7 @@ from rtfusion.errors import CalibrationError, ConfigError, ModelError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.host import HostFuser
+from rtfusion.models import PRECISIONS, file_name, shipping
 from rtfusion.pairing import Pairer
 from rtfusion.pipeline import Pipeline
 from rtfusion.registration import Calibration
@@ -73,6 +74,18 @@ def level(fuse: HostFuser) -> int:
     image = fuse(pair()).image
     assert (image == image[0, 0, 0]).all()
     return int(image[0, 0, 0])
+
+
+def test_a_model_that_ships_is_named(fuse: HostFuser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "FOLDER", tmp_path)
+    for precision in PRECISIONS:
+        thermal_only(tmp_path / file_name("other", precision=precision))
+    assert level(fuse) != THERMAL
+    fuse.change(model=Path("other"))
+    assert level(fuse) == THERMAL
+    with pytest.raises(ConfigError, match="no model 'another'"):
+        fuse.change(model=Path("another"))
+    assert level(fuse) == THERMAL
 
 
 def test_a_dial_turns_between_two_frames(fuse: HostFuser) -> None:
