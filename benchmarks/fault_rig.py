@@ -6,16 +6,18 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks.cameras import FakeCamera, FakeKernel, MjpegServer
+from benchmarks.fault_disk import Disk, Recording, is_of_band
 from rtfusion.capture.network import open_network
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import open_v4l2
@@ -34,12 +36,24 @@ from rtfusion.types import Band, FusedFrame
 
 RATE_HZ = 30.0
 VISIBLE_SIZE_PX = 640, 480
-RATE_NOTICED_S = 10.0
+SLOW_HZ = 10.0
+NOTICED_S = 2.0
+RATE_NOTICED_S = 6.5
+"""Two windows of two seconds in a row have to agree, after the one in which the rate changed."""
 SUBSCRIBER = """
-import sys, rtfusion
+import pathlib, sys, rtfusion
 for frame in rtfusion.subscribe(sys.argv[1]):
-    pass
+    pathlib.Path(sys.argv[2]).write_text(str(frame.sequence))
 """
+
+LEAST_RECORDED = 30
+RECORDED_IN_S = 20.0
+POLL_S = 0.02
+_NEVER = threading.Event()
+
+
+def _nothing() -> None:
+    """What most faults need at their end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +65,14 @@ class Fault:
     stop: Callable[[], None]
     noticed: Callable[[], bool]
     """Asked until it is true; what it compares with is fixed when the fault is made."""
-    limit_s: float
+    limit_s: float = NOTICED_S
+    """In so much time it has to be noticed."""
     hold_s: float = 0.0
     """How much longer it lasts once it was noticed."""
+    recovered: Callable[[], bool] = lambda: True
+    """Asked until it is true, besides that whole frames go on."""
+    end: Callable[[], None] = _nothing
+    """Called once it was got over."""
 
 
 class Checker:
@@ -70,10 +89,8 @@ class Checker:
     def write(self, frame: FusedFrame) -> None:
         """Count one frame. The visible camera's left half is the bright one, the thermal camera's upper half the warm one."""
         lost = None if frame.degraded is None else frame.degraded.lost
-        if lost is not Band.VISIBLE and not _is_brighter(frame.visible, axis=1):
-            self.swapped += 1
-        if lost is not Band.THERMAL and not _is_brighter(frame.thermal, axis=0):
-            self.swapped += 1
+        shown = {Band.VISIBLE: frame.visible, Band.THERMAL: frame.thermal}
+        self.swapped += sum(not is_of_band(image, band) for band, image in shown.items() if band is not lost)
         self.held += bool(frame.thermal_state.get("shutter"))
         if frame.degraded is None:
             self.whole += 1
@@ -84,16 +101,10 @@ class Checker:
         """Nothing to finish."""
 
 
-def _is_brighter(image: Any, *, axis: int) -> bool:
-    """Whether the first half along an axis is."""
-    first, second = np.array_split(image[::8, ::8], 2, axis=axis)
-    return float(first.mean()) > float(second.mean())
-
-
 class Rig:
     """Both cameras, the run they feed, and the faults that can be put in."""
 
-    def __init__(self, *, folder: Path) -> None:
+    def __init__(self, *, folder: Path, disk: Path | None = None) -> None:
         self._noise = np.random.default_rng(0).integers(0, 8, (64, *VISIBLE_SIZE_PX[::-1], 3), dtype=np.uint8)
         self.visible_size_px = VISIBLE_SIZE_PX
         self.repeats = 1
@@ -109,8 +120,14 @@ class Rig:
             Band.THERMAL: WatchedSource(lambda: open_v4l2(thermal_uri, band=Band.THERMAL, kernel=kernel)),
         }
         self.checker = Checker()
-        self.address = f"ipc://{folder / 'fused'}"
-        self.pipeline = self._pipeline(folder)
+        self.disk = None if disk is None else Disk(disk)
+        self.video = folder / "fused.mkv"
+        self._address = f"ipc://{folder / 'fused'}"
+        self._received = folder / "received"
+        self._telemetry = Telemetry()
+        self._context = self._make_context()
+        self.recording = Recording(self._context)
+        self.pipeline = self._pipeline()
         self._subscriber = self._subscribe()
 
     def close(self) -> None:
@@ -119,25 +136,37 @@ class Rig:
         self._subscriber.wait()
         self.visible.close()
 
-    def _pipeline(self, folder: Path) -> Pipeline:
-        telemetry = Telemetry()
+    def _make_context(self) -> SinkContext:
+        streams = {
+            band: {"uri": source.info.uri, "rate_hz": RATE_HZ, "continuous": True}
+            for band, source in self.sources.items()
+        }
+        return SinkContext(
+            rate_hz=RATE_HZ,
+            live=True,
+            session="faults",
+            drops=self._telemetry.drops_by_cause,
+            note=self._telemetry.note,
+            streams=streams,
+        )
+
+    def _pipeline(self) -> Pipeline:
         host = HostFuser(
             name="pyramid",
             method=open_method("pyramid", still=False),
             gain=GainControl(),
             calibration=None,
             grid="visible",
-            telemetry=telemetry,
+            telemetry=self._telemetry,
         )
-        context = SinkContext(rate_hz=RATE_HZ, live=True, session="faults", drops=telemetry.drops_by_cause)
-        sinks = open_sinks([f"zmq:{self.address}", str(folder / "fused.mkv")], context=context, inputs=[])
+        sinks = open_sinks([f"zmq:{self._address}", str(self.video)], context=self._context, inputs=[])
         return Pipeline(
             visible=self.sources[Band.VISIBLE],
             thermal=self.sources[Band.THERMAL],
             pairer=Pairer(live=True, rate_hz=dict.fromkeys(Band, RATE_HZ)),
             fuser=MarkedFuser(host),
-            sinks=[*sinks, self.checker],
-            telemetry=telemetry,
+            sinks=[*sinks, self.recording, self.checker],
+            telemetry=self._telemetry,
             on_loss="passthrough",
         )
 
@@ -188,14 +217,15 @@ class Rig:
 
     def _camera_fault(self, band: Band, cause: str, start: Callable[[], None], stop: Callable[[], None]) -> Fault:
         source, before = self.sources[band], self.sources[band].faults[cause]
-        limit_s = RATE_NOTICED_S if cause == "rate" else source.limit_s + 1.0
+        back = before + 2 if cause == "rate" else before  # the old rate is another one again, and noticed too
         return Fault(
             name=f"{band.value} {cause}",
             start=start,
             stop=stop,
             noticed=lambda: source.faults[cause] > before,
-            limit_s=limit_s,
+            limit_s=RATE_NOTICED_S if cause == "rate" else NOTICED_S,
             hold_s=0.5,
+            recovered=lambda: source.faults[cause] >= back,
         )
 
     def _resize(self) -> None:
@@ -216,7 +246,6 @@ class Rig:
             start=lambda: set_repeats(3),
             stop=lambda: set_repeats(1),
             noticed=lambda: source.drops["duplicate"] > before + 5,
-            limit_s=2.0,
             hold_s=1.0,
         )
 
@@ -231,38 +260,88 @@ class Rig:
             start=lambda: set_shutter(True),
             stop=lambda: set_shutter(False),
             noticed=lambda: self.checker.held > before,
-            limit_s=2.0,
             hold_s=1.0,
         )
 
     def _subscriber_hangs(self) -> Fault:
-        process, before = self._subscriber, self.checker.whole
-        return Fault(
-            name="subscriber hangs",
+        process = self._subscriber
+        return self._subscriber_fault(
+            "subscriber hangs",
             start=lambda: process.send_signal(signal.SIGSTOP),
             stop=lambda: process.send_signal(signal.SIGCONT),
-            noticed=lambda: self.checker.whole > before + 10,  # nobody else notices: frames go on
-            limit_s=5.0,
             hold_s=3.0,
         )
 
     def _subscriber_killed(self) -> Fault:
-        before = self.checker.whole
-
         def again() -> None:
             self._subscriber.wait()
             self._subscriber = self._subscribe()
 
+        return self._subscriber_fault("subscriber killed", start=self._subscriber.kill, stop=again, hold_s=0.0)
+
+    def _subscriber_fault(
+        self, name: str, *, start: Callable[[], None], stop: Callable[[], None], hold_s: float
+    ) -> Fault:
+        """Nothing in the run notices it: what is to be seen is that frames go on, and that they arrive again afterwards."""
+        before, received = self.checker.whole, [0]
+
+        def stopped() -> None:
+            received[0] = self._received_ns()
+            stop()
+
         return Fault(
-            name="subscriber killed",
-            start=self._subscriber.kill,
-            stop=again,
+            name=name,
+            start=start,
+            stop=stopped,
             noticed=lambda: self.checker.whole > before + 10,
-            limit_s=5.0,
+            hold_s=hold_s,
+            recovered=lambda: self._received_ns() > received[0],
         )
 
+    def _received_ns(self) -> int:
+        """When the subscriber had its last frame."""
+        return self._received.stat().st_mtime_ns if self._received.exists() else 0
+
     def _subscribe(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", SUBSCRIBER, self.address])  # noqa: S603 - our own words
+        words = [sys.executable, "-c", SUBSCRIBER, self._address, str(self._received)]
+        return subprocess.Popen(words)  # noqa: S603 - our own words
+
+    def disk_full(self) -> Fault:
+        """The disk of a recording gets full: recording stops, fusing does not; with room again it goes on."""
+        disk, recording, lines = self.disk, self.recording, [0]
+        assert disk is not None  # noqa: S101 - the caller asked
+
+        def start() -> None:
+            recording.begin(disk.folder)
+            wait(lambda: recording.lines > LEAST_RECORDED, limit_s=RECORDED_IN_S)
+            disk.fill()
+
+        def stop() -> None:
+            lines[0] = recording.lines
+            disk.empty()
+
+        return Fault(
+            name="disk full",
+            start=start,
+            stop=stop,
+            noticed=lambda: recording.drops.get("disk_full", 0) > 0,
+            hold_s=2.0,
+            recovered=lambda: recording.lines > lines[0] + LEAST_RECORDED,
+            end=recording.end,
+        )
+
+
+def wait(condition: Callable[[], bool], *, limit_s: float, stop: threading.Event = _NEVER) -> float | None:
+    """Seconds until something is so; None when it was not in time."""
+    started_s = time.monotonic()
+    while not stop.is_set():
+        passed_s = time.monotonic() - started_s
+        if condition():
+            return round(passed_s, 3)
+        if passed_s > limit_s:
+            return None
+        stop.wait(POLL_S)
+    return None
 
 
 Switches = dict[str, tuple[Callable[[], None], Callable[[], None]]]
@@ -277,7 +356,7 @@ def _thermal_switches(camera: FakeCamera) -> Switches:
         "silent": (put("silent", True), put("silent", False)),
         "frozen": (put("frozen", True), put("frozen", False)),
         "corrupt": (put("broken", True), put("broken", False)),
-        "rate": (put("rate_hz", 15.0), put("rate_hz", None)),
+        "rate": (put("rate_hz", SLOW_HZ), put("rate_hz", None)),
     }
 
 
@@ -290,5 +369,5 @@ def _visible_switches(server: MjpegServer) -> Switches:
         "silent": (put("silent", True), put("silent", False)),
         "frozen": (put("frozen", True), put("frozen", False)),
         "corrupt": (put("damage", lambda data: data[: len(data) // 3]), put("damage", None)),
-        "rate": (put("rate_hz", 15.0), put("rate_hz", RATE_HZ)),
+        "rate": (put("rate_hz", SLOW_HZ), put("rate_hz", RATE_HZ)),
     }

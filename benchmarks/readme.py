@@ -8,7 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bench, comparison, enhanced, fusers, networks, scale, speed, stability, visibility
+from benchmarks import (
+    bench,
+    comparison,
+    enhanced,
+    faults,
+    fusers,
+    latency,
+    networks,
+    scale,
+    speed,
+    stability,
+    visibility,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
@@ -29,6 +41,8 @@ TABLES: Mapping[str, tuple[Path, Table]] = {
     "bench": (RESULTS / "bench.json", bench.table),
     "scale": (RESULTS / "scale.json", scale.table),
     "networks": (RESULTS / "networks.json", networks.table),
+    "faults": (RESULTS / "faults.json", faults.table),
+    "latency": (RESULTS / "latency.json", latency.table),
     "printed": (PRINTED, comparison.printed_table),
 }
 """Marker to the file it is made from and how."""
@@ -45,6 +59,7 @@ PAGES = {
         "printed",
     ),
     "docs/benchmarks.md": ("bench", "scale"),
+    "docs/service.md": ("latency", "faults"),
 }
 PLOTS: Mapping[str, Callable[[dict[str, Any]], dict[str, str]]] = {
     "bench": lambda data: {"bench-stages": bench.draw(data)},

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from rtfusion.errors import ConfigError
 from rtfusion.models.shipping import is_name, shipped_names
+from rtfusion.paths import expanded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -210,7 +211,7 @@ def _find_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
     named = file or (Path(environ["RTFUSION_CONFIG"]) if environ.get("RTFUSION_CONFIG") else None)
     if named is not None:
         return named
-    home = Path(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")) / ".config").expanduser()
+    home = expanded(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")) / ".config")
     return next((path for path in (Path(FILE_NAME), home / "rtfusion" / "config.toml") if path.is_file()), None)
 
 
@@ -230,7 +231,7 @@ def _read_toml(path: Path) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the settings file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, a number too long, nested too deep
         raise ConfigError(f"the settings file {path} is not valid TOML: {error}") from error
 
 
@@ -243,7 +244,7 @@ def _relative_to(folder: Path, name: str, value: object) -> object:
     if name == "model" and isinstance(value, str) and is_name(Path(value)):
         return Path(value)
     if name in ("calibration", "model", "stats_json") and isinstance(value, str):
-        return folder / Path(value).expanduser()
+        return folder / expanded(value)
     return value
 
 
@@ -254,7 +255,7 @@ def _relative_uri(folder: Path, uri: str) -> str:
     path = uri.removeprefix(scheme)
     if scheme not in ("", "file:", "video:", "images:") or path.startswith("/") or not path:
         return uri
-    return f"{scheme}{folder / Path(path).expanduser()}"
+    return f"{scheme}{folder / expanded(path)}"
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
@@ -334,7 +335,9 @@ def _shipped_names() -> str:
 
 
 def _conflict(message: str, *names: str) -> PydanticCustomError:
-    return PydanticCustomError("conflict", "{message}", {"message": message, "names": names})
+    # The name of a file need not be UTF-8, and pydantic takes no other text.
+    shown = message.encode(errors="backslashreplace").decode()
+    return PydanticCustomError("conflict", "{message}", {"message": shown, "names": names})
 
 
 def _conflict_sentence(error: ValidationError, origins: Mapping[str, str]) -> str:

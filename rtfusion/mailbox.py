@@ -72,7 +72,7 @@ class Mailbox(Generic[T]):
     def fail(self, error: BaseException) -> None:
         """Say that the writer broke; the reader drains what is left, then gets ``error``."""
         with self._condition:
-            self._error = error
+            self._error = None if self._closed else error
             self._finished = True
             self._condition.notify_all()
 
@@ -81,6 +81,8 @@ class Mailbox(Generic[T]):
         with self._condition:
             self._closed = True
             self._items.clear()
+            # Its traceback holds the writer, who may hold this mailbox: only a garbage collection would free them.
+            self._error = None
             self._condition.notify_all()
 
     def get(self, *, timeout_s: float | None = None) -> T | None:

@@ -28,6 +28,7 @@ from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.marks import MarkedFuser
 from rtfusion.loss import LossPolicy
 from rtfusion.mailbox import Mailbox, Policy, wait_any
+from rtfusion.memory import return_freed_memory
 from rtfusion.pairing import Pairer
 from rtfusion.registration import Calibration
 from rtfusion.sinks import open_sinks
@@ -50,6 +51,7 @@ CAPTURE_FINISH_S = 0.5
 LIVE_CAPACITY = 8
 RECORDED_CAPACITY = 4
 UNPAIRED_WARNING_S = 2.0
+RETURN_MEMORY_S = 60.0
 
 
 class Pipeline:
@@ -78,7 +80,7 @@ class Pipeline:
         self._loss = LossPolicy(on_loss, self._sources)
         self._stop = threading.Event()
         self._on_tick: Callable[[], None] | None = None
-        self._ticked_s = self._paired_s = time.monotonic()
+        self._ticked_s = self._paired_s = self._returned_s = time.monotonic()
         arrival = threading.Condition()
         self._mailboxes: Mapping[Band, Mailbox[Frame]] = {
             band: Mailbox(
@@ -198,6 +200,9 @@ class Pipeline:
         if now_s - self._ticked_s >= TICK_S:
             self._ticked_s = now_s
             self._update()
+            if now_s - self._returned_s >= RETURN_MEMORY_S:
+                self._returned_s = now_s
+                return_freed_memory()
             if self._on_tick is not None:
                 self._on_tick()
         return not self._stop.is_set()

@@ -133,6 +133,8 @@ def test_frames_and_stamps_come_back_as_they_were(tmp_path):
             assert one.pixel_format is other.pixel_format
 
 
+HELD_BACK_FRAMES = 12
+"""By the encoder of the fused video: a third of a second, a few frames for its threads, and the one being written."""
 KILLED = """
 import sys
 from rtfusion.config import Settings
@@ -144,7 +146,7 @@ build(Settings(ir=sys.argv[1], vis=sys.argv[1], sink=(f"record:{sys.argv[2]}?res
 def test_a_killed_recording_plays(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen([sys.executable, "-c", KILLED, CAMERAS, str(tmp_path)], env=environment) as run:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 120
         while not any(path.read_bytes().count(b"\n") >= 20 for path in tmp_path.glob("*/000000.jsonl")):
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
@@ -157,7 +159,7 @@ def test_a_killed_recording_plays(tmp_path):
     replay = build(Settings(ir=source, vis=source, sink=(f"compare:{tmp_path}",)))
     replay.run()
     assert replay.telemetry.fused == len(segment.pairs)
-    assert count_frames(video_path(session.folder, 0, "fused")) > 0
+    assert lines - count_frames(video_path(session.folder, 0, "fused")) <= HELD_BACK_FRAMES
 
 
 def test_a_full_disk_stops_the_recording_and_not_the_run(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ class BufferDecoder:
         self._counts = None
         if profile is not None and profile.make_decoder is not None:
             self._counts = profile.make_decoder(profile.image_size_px(mode.size_px))
-        self._unpack = self._unpackers().get(mode.fourcc, self._packed)
+        self._jpeg = JpegDecoder()
 
     def __call__(self, data: bytes) -> Picture:
         """Decode one buffer.
@@ -62,12 +62,8 @@ class BufferDecoder:
                 shutter=decoded.shutter,
                 repeated=decoded.repeated,
             )
-        image, pixel_format = self._unpack(data)
+        image, pixel_format = _UNPACKERS.get(self._mode.fourcc, BufferDecoder._packed)(self, data)
         return Picture(image=image, pixel_format=pixel_format)
-
-    def _unpackers(self) -> dict[str, Callable[[bytes], tuple[Image, PixelFormat]]]:
-        jpeg = JpegDecoder()
-        return {"GREY": self._gray, "Y16": self._counted, "MJPG": lambda data: self._convert(jpeg(data))}
 
     def _gray(self, data: bytes) -> tuple[Image, PixelFormat]:
         gray = as_gray(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes)
@@ -76,6 +72,9 @@ class BufferDecoder:
     def _counted(self, data: bytes) -> tuple[Image, PixelFormat]:
         words = as_words(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes)
         return to_band(np.array(words, np.uint16), band=self._band)
+
+    def _compressed(self, data: bytes) -> tuple[Image, PixelFormat]:
+        return self._convert(self._jpeg(data))
 
     def _packed(self, data: bytes) -> tuple[Image, PixelFormat]:
         """YUYV, UYVY and NV12."""
@@ -90,6 +89,14 @@ class BufferDecoder:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
         frame.color_range = ColorRange.JPEG if self._mode.full_range else ColorRange.MPEG
         return self._convert(frame)
+
+
+_UNPACKERS: dict[str, Callable[[BufferDecoder, bytes], tuple[Image, PixelFormat]]] = {
+    "GREY": BufferDecoder._gray,  # noqa: SLF001 - its own, here and below
+    "Y16": BufferDecoder._counted,  # noqa: SLF001
+    "MJPG": BufferDecoder._compressed,  # noqa: SLF001
+}
+"""Not methods bound to a decoder: one that holds itself is freed by a garbage collection alone."""
 
 
 class JpegDecoder:

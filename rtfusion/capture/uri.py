@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from rtfusion.errors import CaptureError, ConfigError
+from rtfusion.paths import expanded
 
 SCHEMES = ("file", "video", "images", "v4l2", "usb", "synthetic", "session")
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
@@ -59,7 +60,7 @@ class SourceUri:
     @property
     def path(self) -> Path:
         """The target as a path, ``~`` expanded."""
-        return Path(self.target).expanduser()
+        return expanded(self.target)
 
 
 def parse_source(text: str) -> SourceUri:
@@ -80,7 +81,7 @@ def parse_source(text: str) -> SourceUri:
         if not target:
             raise ConfigError(f"{shown!r} names nothing to open; expected a path, for example {scheme or 'video'}:PATH")
     if scheme is None or scheme in _PATH_SCHEMES:
-        scheme = _kind_of(Path(target).expanduser(), shown)
+        scheme = _kind_of(expanded(target), shown)
     if scheme == "usb":
         scheme, target = "v4l2", f"usb:{target}"
     return SourceUri(scheme=scheme, target=target, text=shown, query=_parse_query(query, shown))
@@ -185,7 +186,7 @@ def _split_query(rest: str) -> tuple[str, str]:
 
 def _exists(path: str | Path) -> bool:
     """`Path.exists`, but False for a name that the file system cannot hold."""
-    return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111
+    return os.path.exists(expanded(path))  # noqa: PTH110
 
 
 def _kind_of(path: Path, shown: str) -> str:

@@ -4,7 +4,7 @@
 cause        noticed when                                                                then
 ============ =========================================================================== ===================================
 unplugged    the device or the connection is gone                                        opened again
-silent       no frame for `limit_s`: two periods, and at least 2 s                       opened again
+silent       no frame for `limit_s`: two periods, and at least 1.7 s                     opened again
 corrupt      nothing but damaged frames for as long                                      opened again
 frozen       the same picture for as long                                                opened again
 size         frames of another size; of the same aspect they are scaled to the first one  opened again where the aspect differs
@@ -22,7 +22,7 @@ from __future__ import annotations
 import random
 import threading
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
@@ -34,7 +34,8 @@ from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
 from rtfusion.types import Band, Frame, Image, PixelFormat
 
-LEAST_LIMIT_S = 2.0
+LEAST_LIMIT_S = 1.7
+"""So that it is known within 2 s, with the time that it takes to be heard of on a busy machine."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 SAME_ASPECT = 0.02
 RATE_STEP = 1 / 3
@@ -177,7 +178,7 @@ class WatchedSource:
         fitted = self._fitted(frame)
         if fitted is None:
             return None
-        if self._rate.changed(frame.timestamp_ns):
+        if self._rate.changed(frame.timestamp_ns, sequence=frame.sequence):
             self.faults["rate"] += 1
         self.loss = None
         self._attempts = 0
@@ -299,7 +300,10 @@ def _checksum(image: Image) -> int:
 
 
 class RateWatch:
-    """The rate that a camera really has, and whether it changed: when two windows in a row agree that it did."""
+    """The rate that a camera really has, and whether it changed: when two windows in a row agree that it did.
+
+    Frames that are missing in its numbers count: they were lost here or on the way, and the camera made them all the same.
+    """
 
     WINDOW_NS = 2 * NS_PER_S
     LEAST_FRAMES = 6
@@ -312,18 +316,18 @@ class RateWatch:
         """Of the last window."""
         self._usual_ns: float | None = None
         self._suspected_ns: float | None = None
-        self._stamps_ns: deque[int] = deque()
+        self._began: tuple[int, int] | None = None
+        """Stamp and number of the first frame of the present window."""
 
-    def changed(self, timestamp_ns: int) -> bool:
-        """Take the stamp of the next frame; True at the end of the window that confirms another rate."""
-        stamps = self._stamps_ns
-        stamps.append(timestamp_ns)
-        span_ns = timestamp_ns - stamps[0]
-        if span_ns < self.WINDOW_NS or len(stamps) <= self.LEAST_FRAMES:
+    def changed(self, timestamp_ns: int, *, sequence: int) -> bool:
+        """Take the stamp and the number of the next frame; True at the end of the window that confirms another rate."""
+        if self._began is None:
+            self._began = timestamp_ns, sequence
+        span_ns, periods = timestamp_ns - self._began[0], sequence - self._began[1]
+        if span_ns < self.WINDOW_NS or periods < self.LEAST_FRAMES:
             return False
-        period_ns = span_ns / (len(stamps) - 1)
-        stamps.clear()
-        stamps.append(timestamp_ns)
+        period_ns = span_ns / periods
+        self._began = timestamp_ns, sequence
         self.period_ns = period_ns
         if self._usual_ns is None:
             self._usual_ns = period_ns
@@ -339,8 +343,7 @@ class RateWatch:
 
     def restart(self) -> None:
         """What comes next does not follow on what came before."""
-        self._stamps_ns.clear()
-        self._suspected_ns = None
+        self._began = self._suspected_ns = None
 
 
 def _alike(first_ns: float, second_ns: float) -> bool:

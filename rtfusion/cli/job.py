@@ -15,6 +15,7 @@ from rtfusion.cli.stats import check_writable, write_stats
 from rtfusion.cli.stopping import Stopping
 from rtfusion.config import Loaded
 from rtfusion.errors import EXIT_BUG, FusionError
+from rtfusion.memory import use_few_pools
 
 if TYPE_CHECKING:
     from rtfusion.telemetry import Telemetry
@@ -40,6 +41,7 @@ def run_job(loaded: Loaded) -> int:
     Raises:
         FusionError: the run failed. What there is to tell of it has been printed and written all the same.
     """
+    use_few_pools()
     if not loaded.settings.sink:
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"sink": (_default_sink(),)}))
     settings = loaded.settings

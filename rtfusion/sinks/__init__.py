@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl
 
 from rtfusion.capture.uri import without_credentials
 from rtfusion.errors import ConfigError
+from rtfusion.paths import expanded
 from rtfusion.sinks.base import Sink, SinkContext, StopRequested
 
 __all__ = ["Sink", "SinkContext", "StopRequested", "open_sink", "open_sinks"]
@@ -56,7 +57,7 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:  # noqa: PLR0911 - one
     if scheme == "images":
         from rtfusion.sinks.images import ImagesSink
 
-        return ImagesSink(Path(target).expanduser(), uri=uri, context=context, **options)
+        return ImagesSink(expanded(target), uri=uri, context=context, **options)
     if scheme == "zmq":
         from rtfusion.sinks.zmq import ZmqSink
 
@@ -72,11 +73,11 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:  # noqa: PLR0911 - one
     if scheme == "record":
         from rtfusion.sinks.record import RecordSink
 
-        return RecordSink(Path(target).expanduser(), uri=uri, context=context, **options)
+        return RecordSink(expanded(target), uri=uri, context=context, **options)
     if scheme == "compare":
         from rtfusion.sinks.compare import CompareSink
 
-        return CompareSink(Path(target).expanduser(), uri=uri, context=context)
+        return CompareSink(expanded(target), uri=uri, context=context)
     from rtfusion.sinks.null import NullSink
 
     return NullSink(uri=uri)
@@ -105,7 +106,7 @@ def _check_places(uris: Iterable[str], inputs: Iterable[Path]) -> None:
     taken: dict[Path | str, str] = {path.resolve(): "it is an input of this run" for path in inputs}
     for uri in uris:
         scheme, target, _ = _split(uri)
-        place = Path(target).expanduser().resolve() if scheme in ("video", "images") else f"{scheme}:{target}"
+        place = expanded(target).resolve() if scheme in ("video", "images") else f"{scheme}:{target}"
         if place in taken and scheme != "null":
             raise ConfigError(f"sink {without_credentials(uri)}: {taken[place]}; give every output a place of its own")
         taken[place] = "it is named twice"
@@ -133,7 +134,7 @@ def _split(uri: str) -> tuple[str, str, str]:
 
 
 def _video_path(target: str, *, uri: str) -> Path:
-    path = Path(target).expanduser()
+    path = expanded(target)
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return path

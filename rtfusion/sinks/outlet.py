@@ -18,6 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from rtfusion.errors import ConfigError
 from rtfusion.keys import KeyPair, load_allowed, load_pair
+from rtfusion.paths import expanded
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Locks:
             ConfigError: one of them cannot be used.
         """
         self.pair: KeyPair = load_pair(keys)
-        allowed = None if clients == ANYBODY else load_allowed(Path(clients).expanduser())
+        allowed = None if clients == ANYBODY else load_allowed(expanded(clients))
         self.allowed: frozenset[bytes] | None = None
         """Public keys in their 32 bytes; None: whoever has the publisher's public key."""
         if allowed is not None:
@@ -217,4 +218,4 @@ def check_locks(*, keys: str | None, clients: str | None, uri: str) -> Locks | N
             f"{uri}: keys needs clients too: clients=FOLDER with the .pub files of those who may watch, or clients="
             f"{ANYBODY} for everybody who has the publisher's public key"
         )
-    return Locks(keys=Path(keys).expanduser(), clients=clients)
+    return Locks(keys=expanded(keys), clients=clients)

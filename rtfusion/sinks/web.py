@@ -24,6 +24,7 @@ from rtfusion.capture.uri import without_credentials
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import ConfigError, FusionError
 from rtfusion.fusion.color import PALETTES
+from rtfusion.paths import expanded
 from rtfusion.sinks.base import SinkContext
 from rtfusion.types import FusedFrame
 from rtfusion.web.gallery import Gallery, View
@@ -80,7 +81,7 @@ class WebSink:
         control = context.control
         palette = None if control is None else control.palette
         self._run = context
-        self._recorder = None if record is None else Recorder(Path(record).expanduser(), context=context, uri=self.uri)
+        self._recorder = None if record is None else Recorder(expanded(record), context=context, uri=self.uri)
         self._gallery = Gallery(palette=palette or "white-hot", quality=quality)
         self._ages_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
         self._written_s = time.monotonic()

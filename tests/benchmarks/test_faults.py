@@ -2,28 +2,104 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.faults import run
+from benchmarks import faults
+from benchmarks.fault_disk import check_session, check_video, small_disk
+from benchmarks.fault_life import Log, Plan, live, read_log
 from rtfusion.capture import watchdog
 from rtfusion.clock import NS_PER_MS
 
+KINDS = ("unplugged", "silent", "corrupt", "frozen", "size")
 
-def test_every_fault_is_noticed_and_got_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "LEAST_LIMIT_S", 0.4)
     monkeypatch.setattr(watchdog, "FIRST_PAUSE_S", 0.05)
     monkeypatch.setattr(watchdog, "LONGEST_PAUSE_S", 0.4)
     monkeypatch.setattr(watchdog.RateWatch, "WINDOW_NS", 500 * NS_PER_MS)
+
+
+@pytest.mark.usefixtures("short_limits")
+def test_every_fault_is_noticed_and_got_over(tmp_path: Path) -> None:
     # another rate takes seconds to be sure of, and a rate that a busy machine can follow: tests/capture/test_watchdog.py
-    figures = run(minutes=0, least=4, without=("rate",), seed=2, folder=tmp_path, pause_s=0.05, patience=5)
-    assert figures["missed"] == []
-    assert figures["faults"] == 4
-    assert figures["swapped"] == 0
-    assert figures["threads_left"] == []
-    assert figures["recording"]["frames"] > 50
-    kinds = figures["by_kind"]
-    for band, faults in figures["counted"].items():
-        for cause in ("unplugged", "silent", "corrupt", "frozen", "size"):
-            assert faults.get(cause, 0) >= kinds.get(f"{band} {cause}", {"noticed": 0})["noticed"]
+    with small_disk(tmp_path / "disk") as disk:
+        plan = Plan(minutes=0, least=5, without=("rate",), seed=2, pause_s=0.05)
+        live(plan, folder=tmp_path, log=Log(tmp_path / "log"), disk=disk)
+        lines = read_log(tmp_path / "log")
+        if disk is not None:
+            session = check_session(next(disk.glob("*/session.json")).parent)
+            assert session["plays"]
+            assert session["segments"] == 2
+    played = [line for line in lines if line["kind"] == "fault"]
+    assert len(played) == 5
+    assert ("disk full" in {fault["name"] for fault in played}) == (disk is not None)
+    assert [fault for fault in played if fault["noticed_s"] is None or fault["recovered_s"] is None] == []
+    *_, state, ended = lines
+    assert (state["kind"], ended["kind"]) == ("state", "ended")
+    assert state["swapped"] == 0
+    assert ended["threads_left"] == []
+    assert check_video(tmp_path / "fused.mkv", written=state["written"])["plays"]
+    for band, counted in state["counted"].items():
+        for cause in KINDS:
+            assert counted.get(cause, 0) >= sum(fault["name"] == f"{band} {cause}" for fault in played)
+
+
+def test_a_life_that_is_killed_leaves_what_was_recorded(tmp_path: Path) -> None:
+    words = ["--minutes", "0", "--seed", "1", "--folder", tmp_path, "--log", tmp_path / "log", "--killed"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.fault_life", *words], env=environment, start_new_session=True
+    ) as life:
+        life.wait(120)
+        os.killpg(life.pid, signal.SIGKILL)
+    assert life.returncode == -signal.SIGKILL
+    lines = read_log(tmp_path / "log")
+    assert [line["kind"] for line in lines if line["kind"] != "state"] == ["started", "killed"]
+    (session,) = (tmp_path / "killed").iterdir()
+    assert check_session(session)["plays"]
+    assert check_video(tmp_path / "fused.mkv", written=lines[-2]["written"])["plays"]
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    spread = {"median": 1.0, "min": 1.0, "max": 1.0}
+    fault = {
+        "of": "fault", "count": 2, "limit_s": 2.0, "noticed": 2, "in_time": 2, "noticed_s": spread,
+        "recovered": 2, "recovered_s": spread,
+    }  # fmt: skip
+    total = {**fault, "case": "all", "of": "run", "swapped": 0, "ended": True, "threads_left": []}
+    memory = {"case": "memory", "of": "run", "start_mb": 200.0, "warm_mb": 240.0, "end_mb": 250.0}
+    files = [{"file": "a", "plays": True}]
+    rows = [{**fault, "case": "visible frozen"}, total, memory, {"case": "recordings", "of": "run", "files": files}]
+    return {"rows": [{**row, **changes.get(row["case"], {})} for row in rows]}
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "message"),
+    [
+        ("all", {"noticed": 1, "in_time": 1}, "1 faults were never noticed"),
+        ("all", {"in_time": 1}, "1 faults were noticed late"),
+        ("all", {"recovered": 0}, "2 faults were not got over"),
+        ("all", {"swapped": 3}, "3 pictures changed places"),
+        ("all", {"ended": False}, "the run did not end"),
+        ("all", {"threads_left": ["sink-x"]}, "threads are left: ['sink-x']"),
+        ("memory", {"end_mb": 300.0}, "memory grew from 240.0 to 300.0 MB"),
+        ("recordings", {"files": [{"file": "b", "plays": False}]}, "b does not play"),
+    ],
+)
+def test_what_is_wrong_is_said(case: str, changes: dict[str, Any], message: str) -> None:
+    (said,) = faults.failures(result(**{case: changes}))
+    assert said == message
+
+
+def test_the_table_of_a_good_run() -> None:
+    assert faults.failures(result()) == []
+    assert "| visible frozen | 2 | 2 | 1.00 (most 1.00) | 2 | 2 | 1.00 (most 1.00) |" in faults.table(result())

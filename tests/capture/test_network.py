@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -130,6 +132,28 @@ def test_a_lost_network_camera_comes_back(server: MjpegServer) -> None:
         assert source.faults == {"unplugged": 1, "reopened": 1}
     finally:
         source.close()
+
+
+@pytest.mark.parametrize("end", ["the server goes away", "closed"])
+def test_a_stream_that_ended_is_freed_at_once(server: MjpegServer, end: str) -> None:
+    """A camera that comes and goes must not pile up decoders and frames until a full garbage collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        source = open_network(parse_source(server.url), band=Band.VISIBLE)
+        thread = next(thread for thread in threading.enumerate() if thread.name == "network-visible")
+        source.read(timeout_s=5)
+        if end == "the server goes away":
+            server.unplug()
+            with pytest.raises(StreamLost):
+                read_until(source, lambda: False, limit_s=10)
+        source.close()
+        thread.join(30)
+        freed = weakref.ref(source)
+        del source
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_a_backlog_is_passed_over(server: MjpegServer) -> None:

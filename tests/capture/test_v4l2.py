@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import shutil
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from benchmarks.cameras import FakeCamera, FakeKernel
 from rtfusion.capture import v4l2_abi as abi
+from rtfusion.capture.buffers import BufferDecoder
 from rtfusion.capture.modes import FOURCCS, Asked, choose_mode
 from rtfusion.capture.profiles import PROFILES
 from rtfusion.capture.uri import parse_source
@@ -146,6 +149,19 @@ def test_motion_jpeg_is_decoded() -> None:
     assert source.info.description == "MJPG 32x16 25 Hz by V4L2, stamped by the driver at the start of exposure"
     levels = {frame.sequence: float(frame.image.mean()) for frame in (source.read(timeout_s=1) for _ in range(3))}
     assert levels == {number: pytest.approx(20 * number, abs=2) for number in levels}
+
+
+@pytest.mark.parametrize("fourcc", ["GREY", "Y16", "MJPG", "YUYV"])
+def test_a_decoder_is_freed_at_once(fourcc: str) -> None:
+    """Each time that a camera is opened makes one; they must not pile up until a full garbage collection."""
+    decode = BufferDecoder(Mode(fourcc=fourcc, width_px=4, height_px=2), profile=None, band=Band.VISIBLE)
+    freed = weakref.ref(decode)
+    gc.disable()
+    try:
+        del decode
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_a_camera_whose_every_jpeg_breaks_a_rule_is_shown_all_the_same() -> None:

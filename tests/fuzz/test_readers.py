@@ -10,13 +10,14 @@ from typing import Any
 
 import msgpack
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.capture.uri import parse_source, without_credentials
 from rtfusion.config import Settings, load
 from rtfusion.errors import CalibrationError, CaptureError, ConfigError, WireError
-from rtfusion.registration import Calibration
+from rtfusion.registration import Calibration, register
 from rtfusion.types import FusedFrame
 from rtfusion.wire import BGR8, JPEG, decode, encode_header
 from tests.fuzz.fuzzing import damaged, fuzzed
@@ -31,6 +32,9 @@ NESTED = st.recursive(
 JSON = st.recursive(
     PLAIN, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
 )
+
+
+STRANGE_NUMBERS = st.sampled_from([0, -1, 1, 1e-300, 1e300, 2**63, 10**400, float("nan"), float("inf"), -0.0, True])
 
 
 def header(encoding: str = BGR8) -> bytes:
@@ -95,7 +99,9 @@ def load_calibration(data: bytes) -> None:
         path = Path(folder) / "calibration.json"
         path.write_bytes(data)
         with contextlib.suppress(CalibrationError):
-            Calibration.load(path)
+            calibration = Calibration.load(path)
+            for grid in ("visible", "thermal"):
+                register(visible_size_px=(32, 24), thermal_size_px=(16, 12), calibration=calibration, grid=grid)
 
 
 @fuzzed
@@ -110,15 +116,71 @@ def test_calibrations_with_strange_values(changes: dict[str, Any]) -> None:
     load_calibration(json.dumps({**CALIBRATION, **changes}).encode())
 
 
-def load_settings(text: bytes, environ: dict[str, str]) -> None:
+@fuzzed
+@given(path=st.lists(st.integers(0, 50), min_size=1, max_size=4), value=JSON | STRANGE_NUMBERS)
+def test_calibrations_with_one_strange_value_inside(path: list[int], value: Any) -> None:
+    values = json.loads(json.dumps(CALIBRATION))
+    place = values
+    for step in path:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = keys[step % len(keys)]
+        if not isinstance(place[key], (dict, list)) or not place[key]:
+            break
+        place, parent = place[key], place
+    else:
+        place = parent
+    place[key] = value
+    load_calibration(json.dumps(values).encode())
+
+
+def load_settings(text: bytes, environ: dict[str, str], flags: dict[str, object] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rtfusion.toml"
         path.write_bytes(text)
         with contextlib.suppress(ConfigError):
-            load({}, file=path, environ=environ)
+            load(flags or {}, file=path, environ=environ)
 
 
 TOML = b'ir = "a.mp4"\nvis = "b.mp4"\nfuser = "pyramid"\nloop = 2\nthreshold = 0.5\nsink = ["out.mp4", "null:"]\npace = true\n'
+
+
+NASTY = st.sampled_from(
+    [
+        "~",
+        "~/x",
+        "~nobody-is-called-so/x",
+        "a\0b",
+        "\udcff",
+        "-1",
+        "-0.0",
+        "1e999",
+        "nan",
+        "9" * 5000,
+        "[" * 3000,
+        "'",
+        "/",
+    ]
+)
+TEXTS = st.text(max_size=30) | NASTY
+NAMES = sorted(Settings.model_fields)
+
+
+@fuzzed
+@given(st.dictionaries(st.sampled_from(NAMES) | st.just("x"), TEXTS | JSON | st.tuples(TEXTS, TEXTS), max_size=5))
+def test_settings_of_any_flags(flags: dict[str, object]) -> None:
+    load_settings(b"", {}, flags)
+
+
+@fuzzed
+@given(st.dictionaries(st.sampled_from(NAMES), TEXTS | st.lists(TEXTS, max_size=3) | JSON, max_size=5))
+def test_settings_files_with_strange_values(values: dict[str, Any]) -> None:
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    load_settings("\n".join(lines).encode(), {})
+
+
+@pytest.mark.parametrize("text", ["ir = " + "[" * 5000, "loop = " + "9" * 5000, "a." * 5000 + "b = 1"])
+def test_settings_files_that_are_too_much(text: str) -> None:
+    load_settings(text.encode(), {})
 
 
 @fuzzed
@@ -131,7 +193,7 @@ def test_settings_files_of_any_bytes(text: bytes) -> None:
 @given(
     st.dictionaries(
         st.sampled_from([f"RTFUSION_{name.upper()}" for name in Settings.model_fields]) | st.just("RTFUSION_X"),
-        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30),
+        (st.text(st.characters(codec="utf-8"), max_size=30) | NASTY).map(lambda text: text.replace("\0", "")),
         max_size=5,
     )
 )
