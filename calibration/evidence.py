@@ -248,7 +248,9 @@ def _error(evidence: Evidence) -> Finding | None:
         return None
     level = _level(evidence.rms_px / max(1.0, evidence.thermal_pixel_px), good=1.0, bad=2.0)
     epipolar = f", epipolar {evidence.epipolar_px:.2f} px" if evidence.epipolar_px is not None else ""
-    why = f"it misses the points of the board by {evidence.rms_px:.1f} px"
+    of_scene = evidence.calibration.provenance.get("how") == "calibrate scene"
+    what = "what the two pictures share" if of_scene else "the points of the board"
+    why = f"it misses {what} by {evidence.rms_px:.1f} px"
     return Finding(level=level, what="error", value=f"{evidence.rms_px:.2f} px{epipolar}", why=why)
 
 
@@ -261,7 +263,7 @@ def _views(evidence: Evidence) -> Finding:
     if evidence.has_pose:
         why = f"it rests on {evidence.views} views, where {good} or more are needed"
     else:
-        why = f"it rests on {evidence.views} view, so it holds at the place and the distance of the board there"
+        why = f"it rests on {evidence.views} view, so it holds at the place and the distance of what was seen there"
     return Finding(level=level, what="views", value=str(evidence.views), why=why)
 
 

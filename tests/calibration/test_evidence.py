@@ -85,6 +85,19 @@ def test_a_wrong_calibration_misses_the_board() -> None:
     assert "it misses the points of the board" in sentence
 
 
+def test_one_from_a_scene_speaks_of_no_board() -> None:
+    from_scene = rig_known_to(0.4).model_copy(
+        update={
+            "visible_from_thermal": None,
+            "visible_from_thermal_px": np.eye(3).tolist(),
+            "quality": Quality(rms_px=3.0, views=15),
+            "provenance": {"how": "calibrate scene"},
+        }
+    )
+    sentence = judge(gather(from_scene, [], board=None)).sentence
+    assert "it misses what the two pictures share by 3.0 px" in sentence
+
+
 def test_evidence_measures_the_views() -> None:
     evidence = gather(rig_known_to(0.4), GOOD_VIEWS, board=BOARD)
     both = [view for view in GOOD_VIEWS if view.both]
