@@ -28,7 +28,7 @@ def test_two_folders_become_a_calibration(main_here: Main, tmp_path: Path) -> No
     ir = write(tmp_path / "ir", {name: view(canvas, TRUTH) for name, canvas in canvases.items()})
     code, out, _ = main_here("calibrate", "scene", "--ir", ir, "--vis", vis, "--out", "rig.json")
     assert code == 0
-    assert "patches in 2 pairs" in out
+    assert "patches in 2 of 2 pairs" in out
     rig = Calibration.load(tmp_path / "rig.json")
     assert rig.visible.size_px == SIZE_PX
     assert np.abs(rig.homography_px - TRUTH)[:2, 2].max() < 1.5
