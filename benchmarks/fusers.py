@@ -88,8 +88,8 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def table(data: Mapping[str, Any]) -> str:
-    """TNO, the set with published methods, by mean rank; of a model's dial only the middle. Markdown."""
-    rows = [row for row in data["rows"] if ", enhance " not in row["case"] or row["case"].endswith(" 0.5")]
+    """TNO, the set with published methods, by mean rank; of a model's dial not the ends, only its default. Markdown."""
+    rows = [row for row in data["rows"] if not row["case"].endswith((", enhance 0", ", enhance 1"))]
     return set_table({**data, "rows": rows}, "tno", unranked=())
 
 

@@ -132,8 +132,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--size", nargs="+", default=list(SIZES), help="of the synthetic clips")
     parser.add_argument("--frames", type=int, default=300, help="of the synthetic clips, at 640x480")
-    parser.add_argument("--loop", type=int, default=4, help="times each recording is played in one run")
-    parser.add_argument("--rounds", type=int, default=5, help="runs per fuser, taken in turn")
+    parser.add_argument("--loop", type=int, default=2, help="times each recording is played in one run")
+    parser.add_argument("--rounds", type=int, default=3, help="runs per fuser, taken in turn")
     parser.add_argument("--json", type=Path, help="result file to write")
     return parser.parse_args()
 
