@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from benchmarks import timing
 from benchmarks.conditions import Conditions
+from benchmarks.images import read_gray
 from benchmarks.methods import select
 from benchmarks.stability import clip_frames
 from rtfusion.errors import ConfigError, FusionError
@@ -104,7 +105,9 @@ def nights(data: Path) -> list[Pair]:
     if len(found) < NIGHTS:
         raise ConfigError(f"{folder / 'vi'} has {len(found)} night pictures (*N.*); expected {NIGHTS} or more")
     chosen = found[:: len(found) // NIGHTS][:NIGHTS]
-    return [(_gray(path), _gray(next((folder / "ir").glob(f"{path.stem}.*"), folder / "ir"))) for path in chosen]
+    return [
+        (read_gray(path), read_gray(next((folder / "ir").glob(f"{path.stem}.*"), folder / "ir"))) for path in chosen
+    ]
 
 
 def measure(scene: str, pairs: Sequence[Pair], fuses: Mapping[str, Fuse]) -> list[dict[str, Any]]:
@@ -194,13 +197,6 @@ def _deviation(image: Image8) -> npt.NDArray[np.float32]:
 def _mean(values: Iterable[float]) -> float | None:
     finite = [value for value in values if math.isfinite(value)]
     return float(np.mean(finite)) if finite else None
-
-
-def _gray(path: Path) -> Image8:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ConfigError(f"cannot read {path} as an image")
-    return image.astype(np.uint8, copy=False)
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from benchmarks import timing
 from benchmarks.conditions import Conditions
+from benchmarks.images import read_gray
 from benchmarks.methods import Method, select
 from benchmarks.quality import PUBLISHED, SUFFIXES
 from benchmarks.ranking import mean_ranks
@@ -129,14 +129,7 @@ def _pairs(folder: Path) -> Iterator[tuple[Image8, Image8]]:
     if not visible:
         raise ConfigError(f"{folder / 'vi'} holds no images; expected the visible images of the set")
     for path in visible:
-        yield _gray(path), _gray(folder / "ir" / path.name)
-
-
-def _gray(path: Path) -> Image8:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ConfigError(f"{path}: not an image that can be read")
-    return image.astype(np.uint8, copy=False)
+        yield read_gray(path), read_gray(folder / "ir" / path.name)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,41 +61,33 @@ class BufferDecoder:
                 shutter=decoded.shutter,
                 repeated=decoded.repeated,
             )
-        image, pixel_format = _UNPACKERS.get(self._mode.fourcc, BufferDecoder._packed)(self, data)
+        image, pixel_format = self._unpacked(data)
         return Picture(image=image, pixel_format=pixel_format)
 
-    def _gray(self, data: bytes) -> tuple[Image, PixelFormat]:
-        gray = as_gray(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes)
-        return to_band(np.array(gray, np.uint8), band=self._band)
-
-    def _counted(self, data: bytes) -> tuple[Image, PixelFormat]:
-        words = as_words(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes)
-        return to_band(np.array(words, np.uint16), band=self._band)
-
-    def _compressed(self, data: bytes) -> tuple[Image, PixelFormat]:
-        return self._convert(self._jpeg(data))
-
-    def _packed(self, data: bytes) -> tuple[Image, PixelFormat]:
-        """YUYV, UYVY and NV12."""
-        (width, height), stride = self._mode.size_px, self._mode.stride_bytes
-        if self._mode.fourcc == "NV12":
-            planes: Any = as_gray(data, size_px=(width, height * 3 // 2), stride_bytes=stride)
-            return self._converted(planes, "nv12")
-        pixels: Any = as_gray(data, size_px=(2 * width, height), stride_bytes=stride).reshape(height, width, 2)
-        return self._converted(pixels[..., ::-1] if self._mode.fourcc == "UYVY" else pixels, "yuyv422")
+    def _unpacked(self, data: bytes) -> tuple[Image, PixelFormat]:
+        size_px, stride_bytes = self._mode.size_px, self._mode.stride_bytes
+        width, height = size_px
+        match self._mode.fourcc:
+            case "MJPG":
+                return self._convert(self._jpeg(data))
+            case "GREY":
+                gray = as_gray(data, size_px=size_px, stride_bytes=stride_bytes)
+                return to_band(np.array(gray, np.uint8), band=self._band)
+            case "Y16":
+                words = as_words(data, size_px=size_px, stride_bytes=stride_bytes)
+                return to_band(np.array(words, np.uint16), band=self._band)
+            case "NV12":
+                return self._converted(
+                    as_gray(data, size_px=(width, height * 3 // 2), stride_bytes=stride_bytes), "nv12"
+                )
+            case fourcc:  # YUYV, or UYVY: the same pairs of bytes, turned round
+                pairs = as_gray(data, size_px=(2 * width, height), stride_bytes=stride_bytes).reshape(height, width, 2)
+                return self._converted(pairs[..., ::-1] if fourcc == "UYVY" else pairs, "yuyv422")
 
     def _converted(self, pixels: Any, layout: str) -> tuple[Image, PixelFormat]:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout)
         frame.color_range = ColorRange.JPEG if self._mode.full_range else ColorRange.MPEG
         return self._convert(frame)
-
-
-_UNPACKERS: dict[str, Callable[[BufferDecoder, bytes], tuple[Image, PixelFormat]]] = {
-    "GREY": BufferDecoder._gray,  # noqa: SLF001 - its own, here and below
-    "Y16": BufferDecoder._counted,  # noqa: SLF001
-    "MJPG": BufferDecoder._compressed,  # noqa: SLF001
-}
-"""Not methods bound to a decoder: one that holds itself is freed by a garbage collection alone."""
 
 
 class JpegDecoder:
