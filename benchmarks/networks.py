@@ -6,8 +6,8 @@
 
 Weights do not matter for the time, so those of LD-Lite and of the plain network are as they are initialized. The plain one is
 five 3 x 3 convolutions of 32 channels at full resolution, what a first try at a fusion network looks like. All see a frame of
-noise in [0, 1]; a round runs every network once in every engine, and ratios are taken within a round, to the student as a run
-uses it: its INT8 file in OpenVINO. The networks alone: no decoding, no registration, no color (`rtfusion bench` measures
+noise in [0, 1]; a round runs every network once in every engine, and ratios are taken within a round, to the INT8 file of the
+student in OpenVINO; its f16 file computes in f16 where the processor does. The networks alone: no decoding, no registration, no color (`rtfusion bench` measures
 those).
 """
 
@@ -33,6 +33,7 @@ from rtfusion.models.spec import IMAGE_INPUTS
 
 STUDENT = "small"
 BASELINE = f"{STUDENT} INT8, OpenVINO"
+HALF = f"{STUDENT} f16, OpenVINO"
 SCALARS = ("enhance", "visible_mean", "thermal_mean")
 """Inputs of the student beside the images."""
 PLAIN_WIDTH, PLAIN_LAYERS = 32, 5
@@ -78,9 +79,10 @@ def _measure(networks: Mapping[str, Any], *, size: str, rounds: int, threads: in
         engine = open_engine("openvino", model=path, size_px=(width, height), threads=threads)
         engines.append(engine)
         runs[f"{name}, OpenVINO"] = _engine(engine, _inputs(name, size_px=(width, height)))
-    quantized = shipped(STUDENT, precision="int8")
-    engines.append(open_engine("openvino", model=quantized, size_px=(width, height), threads=threads))
-    runs[BASELINE] = _engine(engines[-1], _inputs(STUDENT, size_px=(width, height)))
+    for name, precision in ((BASELINE, "int8"), (HALF, "f16")):
+        path = shipped(STUDENT, precision=precision)
+        engines.append(open_engine("openvino", model=path, size_px=(width, height), threads=threads))
+        runs[name] = _engine(engines[-1], _inputs(STUDENT, size_px=(width, height)))
     measured = timing.in_turns(
         {name: lambda run=run: _timed_ms(run) for name, run in runs.items()},  # type: ignore[misc]
         rounds=rounds,

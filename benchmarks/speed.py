@@ -2,7 +2,7 @@
 
 Two files are decoded as fast as they can be: the figure is capacity, not camera rate. By default they are made from the synthetic
 scene (H.264, 300 frames of 640x480, and fewer of 1280x1024); name your own with --ir and --vis. A model runs in the precision
-that a run takes by itself, and in float32. Every case runs in a process of its own, so that its memory is its own, and the
+that a run takes by itself, in INT8 and in float32. Every case runs in a process of its own, so that its memory is its own, and the
 cases take turns. Beside the rates stands what decoding, network and fuser do alone: `benchmarks.speed_floor`.
 """
 
@@ -55,11 +55,12 @@ def main() -> None:
 
 
 def methods() -> dict[str, dict[str, Any]]:
-    """What is compared, by name, as settings of a run: a model as it runs by itself, and in float32."""
+    """What is compared, by name, as settings of a run: a model as it runs by itself, in INT8 and in float32."""
     found: dict[str, dict[str, Any]] = {name: {"fuser": name} for name in CLASSICAL_AND_OVERLAY}
     for model in shipped_models():
         found[model] = {"fuser": "learned", "model": model}
-        found[f"{model}, float32"] = {**found[model], "precision": "f32"}
+        for name, precision in (("INT8", "int8"), ("float32", "f32")):
+            found[f"{model}, {name}"] = {**found[model], "precision": precision}
     return found
 
 

@@ -78,7 +78,7 @@ class Settings(BaseModel):
     model: Path = Path("small")
     """Model of the learned fuser: one that comes with rtfusion, by its name, or an ONNX file."""
     precision: Literal["auto", "f32", "f16", "int8"] = "auto"
-    """Of the numbers in a model that comes with rtfusion: int8 for OpenVINO, f32 for other engines, or as named."""
+    """Of a model that comes with rtfusion: for OpenVINO f16 where the processor computes in it, else int8; else f32."""
     enhance: Fraction | None = None
     """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
     engine: Literal[

@@ -126,7 +126,7 @@ def parity(examination: Examination) -> Iterator[Finding]:
     spec = read_spec(examination.model)
     inputs = golden_inputs(spec, size_px=PARITY_SIZE_PX)
     is_quantized = b"QuantizeLinear" in examination.model.read_bytes()
-    reference = None
+    reference, is_half = None, False
     for status in sorted(available(), key=lambda status: status.name not in AUTO):
         if not status.available:
             continue
@@ -140,10 +140,11 @@ def parity(examination: Examination) -> Iterator[Finding]:
         description = engine.description
         engine.close()
         if reference is None:
-            reference = result
+            reference, is_half = result, " f16," in description
             yield Finding(name=name, state="good", text=f"{description} is the reference")
             continue
-        arithmetic = "int8" if is_quantized else "f32" if "CPU" in description else "tf32"
+        rounded = "f16" if is_half else "f32" if "CPU" in description else "tf32"
+        arithmetic = "int8" if is_quantized else rounded
         apart = check(result, reference, arithmetic=arithmetic)
         text = f"{description}: {apart.mean:.1e} away on average, {apart.largest:.1e} at most"
         yield Finding(name=name, state="good", text=text, figures=apart._asdict())

@@ -9,7 +9,7 @@ import pytest
 
 from rtfusion.config import load
 from rtfusion.errors import ConfigError
-from rtfusion.fusion import open_method
+from rtfusion.fusion import model_file, open_method
 from rtfusion.models import PRECISIONS, find_model, shipped, shipped_names, shipping
 from tests import onnx_models
 
@@ -18,8 +18,8 @@ NOWHERE = {"XDG_CONFIG_HOME": "/nonexistent"}
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two models: small in two precisions, large in one."""
-    for name in ("student-small.onnx", "student-small-int8.onnx", "student-large-int8.onnx"):
+    """Two models: small in every precision, large in one."""
+    for name in ("student-small.onnx", "student-small-f16.onnx", "student-small-int8.onnx", "student-large-int8.onnx"):
         onnx_models.write(tmp_path / name, onnx_models.affine(visible=1, thermal=0))
     (tmp_path / "other.onnx").write_bytes(b"")
     monkeypatch.setattr(shipping, "FOLDER", tmp_path)
@@ -73,11 +73,18 @@ def test_an_unknown_name_lists_the_known_ones_at_once() -> None:
         load({"fuser": "learned", "model": "big"}, file=None, environ=NOWHERE)
 
 
-def test_without_a_word_the_small_one_is_run_in_the_precision_for_its_engine(folder: Path) -> None:
+@pytest.mark.parametrize(("computes_in_half", "precision"), [(True, "f16"), (False, "int8")])
+def test_without_a_word_the_small_one_is_run_in_the_precision_for_its_engine_and_processor(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, computes_in_half: bool, precision: str
+) -> None:
+    monkeypatch.setattr("rtfusion.engines.openvino.computes_in_half", lambda: computes_in_half)
     settings = load({}, file=None, environ=NOWHERE).settings
     assert (settings.fuser, settings.model, settings.precision) == ("learned", Path("small"), "auto")
-    (folder / "student-small-int8.onnx").unlink()
-    with pytest.raises(ConfigError, match="no model 'small' in int8"):
+    assert model_file(Path("small"), engine="openvino") == folder / f"student-small-{precision}.onnx"
+    assert model_file(Path("small"), engine="onnxruntime") == folder / "student-small.onnx"
+    assert model_file(Path("small"), engine="openvino", precision="f32") == folder / "student-small.onnx"
+    (folder / f"student-small-{precision}.onnx").unlink()
+    with pytest.raises(ConfigError, match=f"no model 'small' in {precision}"):
         open_method("learned", still=True, model=settings.model, engine="openvino")
     open_method("learned", still=True, model=settings.model, engine="onnxruntime").close()
 

@@ -14,6 +14,7 @@ from rtfusion.models.spec import check_onnx
 
 if TYPE_CHECKING:
     from rtfusion.cuda.device import Device
+    from rtfusion.engines.gray import GrayEngine
 
 AUTO = ("openvino", "onnxruntime")
 """What ``auto`` may choose, the preferred first: engines that need no device and no build."""
@@ -43,6 +44,7 @@ __all__ = [
     "Tensor",
     "available",
     "open_engine",
+    "open_gray_engine",
     "open_network",
     "resolve",
 ]
@@ -73,7 +75,7 @@ def resolve(name: str) -> str:
 
 
 def open_engine(
-    name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None, precision: str = "f32"
+    name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None, precision: str = "auto"
 ) -> Engine:
     """Load ``model`` for images of ``size_px`` (width, height), with inputs and output in host memory.
 
@@ -82,8 +84,9 @@ def open_engine(
         model: ONNX file with the inputs and the output of `rtfusion.models.spec`.
         size_px: a multiple of the model's stride; another size needs an engine of its own.
         threads: on the CPU; None for every core this process may use.
-        precision: ``f32``, or ``bf16`` and ``f16`` where engine and processor have them: floating point that the
-            engine computes in. Integer precision is a property of the model file; so is all of it for TensorRT.
+        precision: floating point that the engine computes in: ``f32``, or ``bf16`` and ``f16`` where engine and processor have
+            them; ``auto`` is that of the model's weights where OpenVINO and the processor compute in it, and f32 elsewhere.
+            Integer precision is a property of the model file; so is all of it for TensorRT.
 
     Raises:
         ConfigError: no engine or precision of that name, or not with this engine or processor.
@@ -101,6 +104,7 @@ def open_engine(
             from rtfusion.engines.openvino import OpenVinoEngine
 
             return OpenVinoEngine(model=model, size_px=size_px, threads=threads, precision=precision)
+        precision = "f32" if precision == "auto" else precision
         if kind == "onnxruntime":
             from rtfusion.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -116,6 +120,33 @@ def open_engine(
         raise
     except ImportError as error:
         raise _broken(name, error) from error
+
+
+def open_gray_engine(
+    name: str, *, model: Path, size_px: tuple[int, int], stride: int, threads: int | None = None
+) -> GrayEngine:
+    """Load ``model`` for images of any ``size_px``, as gray levels in host memory, in the precision of its weights.
+
+    They are padded to the model's ``stride``; the rest is as `open_engine` says.
+
+    Raises:
+        As `open_engine`.
+    """
+    name = resolve(name)
+    width, height = (length + -length % stride for length in size_px)
+    padded_px = width, height
+    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    if name == "openvino":
+        check_onnx(model)
+        try:
+            from rtfusion.engines.openvino import OpenVinoGray
+        except ImportError as error:
+            raise _broken(name, error) from error
+        return OpenVinoGray(model=model, size_px=size_px, padded_px=padded_px, threads=threads, precision="auto")
+    from rtfusion.engines.gray import ConvertedEngine
+
+    engine = open_engine(name, model=model, size_px=padded_px, threads=threads)
+    return ConvertedEngine(engine, size_px=size_px, padded_px=padded_px)
 
 
 def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: Device) -> DeviceNetwork:

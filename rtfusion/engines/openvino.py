@@ -8,18 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 # Importing OpenVINO starts a thread that reports the import to its makers. rtfusion reports nothing to anybody: without that
 # package, OpenVINO does without it, by its own fallback.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino  # noqa: E402
+from openvino import opset13 as ops  # noqa: E402
+from openvino import preprocess  # noqa: E402
 
 from rtfusion.engines.base import Shape, Tensor, check_inputs, check_interface, describe, image_shape  # noqa: E402
+from rtfusion.engines.gray import padded  # noqa: E402
 from rtfusion.errors import ConfigError, EngineError, ModelError  # noqa: E402
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT  # noqa: E402
+from rtfusion.types import Image8  # noqa: E402
 
 CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+WHITE = 255.0
 NOT_TELLING = ("Exception from", "Check '", "While validating", "FrontEnd API failed")
 
 
@@ -29,10 +35,75 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, *, model: Path, size_px: tuple[int, int], threads: int, precision: str) -> None:
-        core = openvino.Core()
-        _check_precision(core, precision)
-        network = _read(core, model)
+        network = _read(model)
         self._shapes = _fix_shapes(network, model=model, size_px=size_px)
+        self._output = np.zeros(image_shape(size_px), np.float32)
+        self._request = _Request(network, model=model, threads=threads, precision=precision, output=self._output)
+        self.description = self._request.description
+
+    def run(self, *, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Fuse once; see `Engine`."""
+        self._request.check_open()
+        check_inputs(inputs, shapes=self._shapes)
+        for name, array in inputs.items():
+            self._request.feed(name, array)
+        self._request.infer()
+        return self._output
+
+    def close(self) -> None:
+        """Release the network; may be called twice."""
+        self._request.close()
+
+
+class OpenVinoGray:
+    """The same, as a `rtfusion.engines.gray.GrayEngine`: the network converts gray levels itself, frames go in without a copy."""
+
+    def __init__(
+        self, *, model: Path, size_px: tuple[int, int], padded_px: tuple[int, int], threads: int, precision: str
+    ) -> None:
+        network = _read(model)
+        shapes = _fix_shapes(network, model=model, size_px=padded_px)
+        self._scalars = {
+            name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name not in IMAGE_INPUTS
+        }
+        self._padded = {name: np.zeros(padded_px[::-1], np.uint8) for name in IMAGE_INPUTS}
+        output = np.zeros(image_shape(padded_px), np.uint8)
+        self._fused_y = output[0, 0, : size_px[1], : size_px[0]]
+        network = _in_gray_levels(network)
+        self._request = _Request(network, model=model, threads=threads, precision=precision, output=output)
+        self.description = self._request.description
+
+    def run(self, *, images: Mapping[str, Image8], scalars: Mapping[str, float]) -> Image8:
+        """Fuse once; see `rtfusion.engines.gray.GrayEngine`."""
+        self._request.check_open()
+        if scalars.keys() != self._scalars.keys() or {*images} != {*IMAGE_INPUTS}:
+            given, taken = ", ".join([*images, *scalars]), ", ".join([*IMAGE_INPUTS, *self._scalars])
+            raise EngineError(f"inputs are {given}; the model takes {taken}")
+        for name, image in images.items():
+            if image.shape != self._fused_y.shape or image.dtype != np.uint8:
+                raise EngineError(f"input {name} is {image.shape} {image.dtype}; expected {self._fused_y.shape} uint8")
+            self._request.feed(name, padded(image, into=self._padded[name])[None, None])
+        for name, value in scalars.items():
+            self._scalars[name][...] = value
+            self._request.feed(name, self._scalars[name])
+        self._request.infer()
+        return self._fused_y
+
+    def close(self) -> None:
+        """Release the network; may be called twice."""
+        self._request.close()
+
+
+class _Request:
+    """A compiled network whose inputs and output are arrays of ours."""
+
+    def __init__(
+        self, network: openvino.Model, *, model: Path, threads: int, precision: str, output: npt.NDArray[Any]
+    ) -> None:
+        core = openvino.Core()
+        if precision == "auto":
+            precision = "f16" if computes_in_half() and _is_half(network) else "f32"
+        _check_precision(core, precision)
         # Left to itself OpenVINO takes bf16 where the CPU has it. Pinned threads would fight the decoders for a core.
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -45,33 +116,45 @@ class OpenVinoEngine:
             self._request: Any = compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed to compile {model}: {_reason(error)}") from error
-        self._output = np.zeros(image_shape(size_px), np.float32)
-        self._request.set_tensor(OUTPUT, openvino.Tensor(self._output, shared_memory=True))
-        self._fed: dict[str, Tensor] = {}
+        self._request.set_tensor(OUTPUT, openvino.Tensor(output, shared_memory=True))
+        self._fed: dict[str, npt.NDArray[Any]] = {}
         # It takes no more threads than there are cores.
         threads = compiled.get_property("INFERENCE_NUM_THREADS")
         version = openvino.__version__.split("-")[0]
         self.description = describe("OpenVINO", version, precision=precision, threads=threads)
 
-    def run(self, *, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Fuse once; see `Engine`."""
+    def check_open(self) -> None:
         if self._request is None:
             raise EngineError("the OpenVINO engine is closed; open it anew")
-        check_inputs(inputs, shapes=self._shapes)
-        for name, array in inputs.items():
-            if self._fed.get(name) is not array:
-                self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
-                self._fed[name] = array
+
+    def feed(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Let the network read this array, which is kept until another one comes: OpenVINO does not hold it."""
+        if self._fed.get(name) is not array:
+            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+            self._fed[name] = array
+
+    def infer(self) -> None:
         try:
             self._request.infer(share_outputs=True)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed to run the model: {_reason(error)}") from error
-        return self._output
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
         self._request = None
         self._fed.clear()
+
+
+def computes_in_half() -> bool:
+    """Whether this processor computes in f16 itself: with that, a network is as fast as in INT8, and nearer to float32."""
+    return CAPABILITIES["f16"] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _is_half(network: openvino.Model) -> bool:
+    """Whether it has weights in f16."""
+    return any(
+        node.get_type_name() == "Constant" and node.get_element_type() == openvino.Type.f16
+        for node in network.get_ops()
+    )
 
 
 def _check_precision(core: openvino.Core, precision: str) -> None:
@@ -82,9 +165,25 @@ def _check_precision(core: openvino.Core, precision: str) -> None:
         raise ConfigError(f"this processor does not compute in {precision}; use f32 (OpenVINO names {', '.join(has)})")
 
 
-def _read(core: openvino.Core, model: Path) -> openvino.Model:
+def _in_gray_levels(network: openvino.Model) -> openvino.Model:
+    """The network with images of uint8: the conversions run as part of its own first and last steps."""
+    before = preprocess.PrePostProcessor(network)
+    for name in IMAGE_INPUTS:
+        before.input(name).tensor().set_element_type(openvino.Type.u8)
+        before.input(name).preprocess().convert_element_type(openvino.Type.f32).scale(WHITE)
+    network = before.build()
+    result = network.get_results()[0]
+    levels = ops.multiply(result.input_value(0), ops.constant(np.float32(WHITE)))
+    levels = ops.convert(ops.clamp(ops.round(levels, "half_to_even"), 0.0, WHITE), "u8")
+    levels.output(0).set_names({OUTPUT})
+    network.remove_result(result)
+    network.add_results([ops.result(levels)])
+    return network
+
+
+def _read(model: Path) -> openvino.Model:
     try:
-        network = core.read_model(str(model))
+        network = openvino.Core().read_model(str(model))
     except RuntimeError as error:
         raise ModelError(f"OpenVINO cannot read {model}: {_reason(error)}") from error
     check_interface(

@@ -213,7 +213,7 @@ def _golden(model: Path, size_px: tuple[int, int]) -> Tensor:
     """What a CPU engine gives for the golden input."""
     from rtfusion.engines import open_engine
 
-    engine = open_engine("auto", model=model, size_px=size_px)
+    engine = open_engine("auto", model=model, size_px=size_px, precision="f32")
     try:
         return engine.run(inputs=golden_inputs(read_spec(model), size_px=size_px)).copy()
     finally:

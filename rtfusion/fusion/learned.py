@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
-from rtfusion.engines import Engine, Tensor, open_engine, resolve
+from rtfusion.engines import open_gray_engine, resolve
+from rtfusion.engines.gray import GrayEngine
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import model_file
 from rtfusion.models import ModelSpec, read_spec
@@ -21,11 +20,9 @@ SCENE_MEANS = {"visible_mean": "visible_y", "thermal_mean": "thermal"}
 """Scalars that are kept here, if a model takes them: the mean of an image in [0, 1], with memory."""
 MEAN_TIME_CONSTANT_S = 1.0
 
-_UNIT_FROM_GRAY = (np.arange(256) / 255).astype(np.float32)
-
 
 class LearnedLuminance:
-    """Feeds a network in place: gray levels to [0, 1], padded to its stride by repeating the edge, and back.
+    """Two luminance images to a fused one, by an engine that runs a network.
 
     The engine is opened on the first frame, for its size, and anew when the size changes. Nothing is remembered from one
     frame to the next but the means of the two images, for a model that takes them (`SCENE_MEANS`).
@@ -56,16 +53,14 @@ class LearnedLuminance:
         self._chosen = dict(scalars or {})
         self._model = model
         check_scalars(self._spec, self._chosen, model=model)
-        self._scalars = {name: np.zeros((1, 1, 1, 1), np.float32) for name in self._spec.scalars}
         tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
         followed = (SCENE_MEANS.keys() & self._spec.scalars.keys()) - self._chosen.keys()
         self._means = {name: SlowValue(time_constant_s=tau_s) for name in followed}
         self._still = still
         self._engine_name = resolve(engine)
         self._threads = threads
-        self._engine: Engine | None = None
-        self._inputs: dict[str, Tensor] = {}
-        self._fused_y: Image8 = np.empty((0, 0), np.uint8)
+        self._engine: GrayEngine | None = None
+        self._size_px = 0, 0
         self.model_id = self._spec.id
         self.engine_description: str | None = None
         """What runs which model file, whose name says the precision of its numbers; None until the first frame."""
@@ -79,23 +74,13 @@ class LearnedLuminance:
         """
         if visible_y.shape != thermal.shape:
             raise ValueError(f"visible is {visible_y.shape}, thermal {thermal.shape}; register them to one size first")
-        engine = self._engine
-        if engine is None or visible_y.shape != self._fused_y.shape:
-            engine = self._open(visible_y.shape)
-        for name, value in self.scalars.items():
-            self._scalars[name][...] = value
-        _fill(self._inputs["visible_y"], visible_y)
-        _fill(self._inputs["thermal"], thermal)
+        engine = self._opened((visible_y.shape[1], visible_y.shape[0]))
         images = {"visible_y": visible_y, "thermal": thermal}
+        scalars = self.scalars
         for name, mean in self._means.items():
             present = cv2.mean(images[SCENE_MEANS[name]])[0] / 255
-            self._scalars[name][...] = mean.follow(present, timestamp_ns=timestamp_ns)
-        output = engine.run(inputs=self._inputs)
-        height, width = visible_y.shape
-        unit = output[0, 0, :height, :width]
-        # rounds and saturates at both ends, in one pass
-        cv2.addWeighted(unit, 255.0, unit, 0.0, 0.0, self._fused_y, dtype=cv2.CV_8U)
-        return self._fused_y
+            scalars[name] = mean.follow(present, timestamp_ns=timestamp_ns)
+        return engine.run(images=images, scalars=scalars)
 
     def prepare(self, *, size_px: tuple[int, int]) -> None:
         """Open the engine for images of (width, height) ahead of the first one, which would wait for it.
@@ -104,8 +89,7 @@ class LearnedLuminance:
             ModelError: the network does not take images of this size.
             EngineError: the engine failed.
         """
-        if self._engine is None or self._fused_y.shape != size_px[::-1]:
-            self._open(size_px[::-1])
+        self._opened(size_px)
 
     @property
     def scalars(self) -> dict[str, float]:
@@ -144,8 +128,8 @@ class LearnedLuminance:
             still=self._still,
         )
         new._means.update({name: mean for name, mean in self._means.items() if name in new._means})
-        if self._fused_y.size:
-            new._open(self._fused_y.shape)
+        if self._engine is not None:
+            new.prepare(size_px=self._size_px)
         return new
 
     def close(self) -> None:
@@ -154,24 +138,15 @@ class LearnedLuminance:
             self._engine.close()
             self._engine = None
 
-    def _open(self, shape: tuple[int, ...]) -> Engine:
-        self.close()
-        height, width = (length + -length % self._spec.stride for length in shape)
-        self._engine = open_engine(self._engine_name, model=self._model, size_px=(width, height), threads=self._threads)
-        self.engine_description = f"{self._engine.description}, {self._model.name}"
-        self._inputs = {name: np.zeros((1, 1, height, width), np.float32) for name in self._spec.inputs}
-        self._inputs.update(self._scalars)
-        self._fused_y = np.empty(shape, np.uint8)
+    def _opened(self, size_px: tuple[int, int]) -> GrayEngine:
+        if self._engine is None or size_px != self._size_px:
+            self.close()
+            self._engine = open_gray_engine(
+                self._engine_name, model=self._model, size_px=size_px, stride=self._spec.stride, threads=self._threads
+            )
+            self._size_px = size_px
+            self.engine_description = f"{self._engine.description}, {self._model.name}"
         return self._engine
-
-
-def _fill(tensor: Tensor, image: Image8) -> None:
-    """Gray levels to [0, 1] into the upper left of a (1, 1, H, W) tensor, the rest by repeating the edge."""
-    height, width = image.shape
-    plane: npt.NDArray[np.float32] = tensor[0, 0]
-    cv2.LUT(image, _UNIT_FROM_GRAY, plane[:height, :width])
-    plane[:height, width:] = plane[:height, width - 1 : width]
-    plane[height:] = plane[height - 1]
 
 
 def dials(spec: ModelSpec, chosen: Mapping[str, float], *, followed: Iterable[str]) -> dict[str, float]:
