@@ -35,6 +35,8 @@ class Network:
     """Channels at an eighth."""
     dilations: tuple[int, ...] = (1, 2, 2)
     """Of the convolutions at an eighth; they set how far it sees."""
+    coring: float = 0.0
+    """Gray levels from which on a detail gets the whole of a gain that amplifies; 0: every detail does."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 - the six coarse planes of both bands, d1, d2 and base, stand in one tensor of eight channels, from two depthwise convolutions;
 - everything that is said of a block (four gains, which base, the offset) is one gate for each of these channels::
 
-      fused block = sum_c (a_c u_c / (u_c + t_c exp(e_c)) + h_c) plane_c
+      fused block = sum_c (a_c u_c / (u_c + t_c exp(e_c)) + cored h_c) plane_c
 
   with u = 1, t = 1 and e the negative logit it is a sigmoid; with u and t how far both bases stand out, the weight of a base.
   The planes' seventh channel is 1 and carries the offset, as tanh(x / 4) = 2 sigmoid(x / 2) - 1;
@@ -33,6 +33,7 @@ from trainer.student import (
     SALIENCY_FLOOR,
     Student,
     Trunk,
+    cored,
     extend,
 )
 
@@ -74,6 +75,7 @@ class Inference(nn.Module):
         super().__init__()
         layers = student.layers
         self.slope = float(student.slope.detach()[0].exp())
+        self.coring = student.network.coring
         self.trunk = _Trunk(student.trunk)
         self.fine_visible, self.fine_thermal = student.fine_visible, student.fine_thermal
         self.heads = _heads(student)
@@ -112,7 +114,8 @@ class Inference(nn.Module):
         features = self.trunk(torch.cat((visible, thermal, activity), dim=1), scalars)
 
         preferred = torch.sigmoid(self.slope * (fine_v.abs() - fine_t.abs()))
-        fine = self.fine_visible(features) * fine_v + self.fine_thermal(features) * fine_t
+        gain_v, gain_t = self.fine_visible(features), self.fine_thermal(features)
+        fine = cored(gain_v, fine_v.abs(), self.coring) * fine_v + cored(gain_t, fine_t.abs(), self.coring) * fine_t
         fine = fine + (preferred * (PICK_GAIN * (fine_v - fine_t)) + PICK_GAIN * fine_t)
         gates = self._gates(strength, self.heads(features))
         smooth = (gates * (planes + _ONE)).sum(dim=1, keepdim=True)
@@ -130,7 +133,7 @@ class Inference(nn.Module):
         compared = functional.conv2d(strength, self.compare)
         mine = strength * _BASES + _FLOOR
         other = (compared * _BASES + _FLOOR) * torch.exp(compared * _DETAILS + heads * (_BASES + _ONE))
-        return mine / (mine + other) * _HEIGHT + (heads * _DETAILS - OFFSET_RANGE * _ONE)
+        return mine / (mine + other) * _HEIGHT + (cored(heads * _DETAILS, strength, self.coring) - OFFSET_RANGE * _ONE)
 
 
 class _Trunk(nn.Module):

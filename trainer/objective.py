@@ -20,7 +20,7 @@ from trainer.losses import fidelity
 from trainer.teachers.faithful import outside_loss
 
 FULL_GAIN_AT = 0.5
-GRADIENT_GAIN = 1.15
+GRADIENT_GAIN = 1.22
 """Gradients are wanted 1 + GRADIENT_GAIN times as large as the longer of the sources' at `FULL_GAIN_AT` ..."""
 ENHANCED_GAIN = 0.15
 BLIND_GAIN = 0.6

@@ -11,6 +11,7 @@ adds its judgement g, of every pixel in d0 and of every block in d1 and d2, and 
     fused = b + offset + sum_l (PICK_GAIN p_l + g_l visible) d_l visible + (PICK_GAIN (1 - p_l) + g_l thermal) d_l thermal
     b     = (a_V base_V + a_T base_T) / (a_V + a_T),   a_V = |base_V - mean_V| + s,   a_T = exp(-side) (|base_T - mean_T| + s)
 
+where a judgement that amplifies counts less for details of few gray levels, which noise and compression make too (`cored`).
 The weights of the two bands are free of each other: where both show something, both are shown, the lesser one less. The network
 sees the blocks and how much goes on in each layer of them; the dial ``enhance`` and the means of the scene are inputs too. The
 caller keeps the means, slowly, so that one hot object that enters does not re-tone the picture. Nothing is normalized by the
@@ -85,10 +86,12 @@ class Student(nn.Module):
 
         slope = self.slope.exp()
         preferred = PICK_GAIN * torch.sigmoid(slope[0] * (strength_v - strength_t))
-        fine = (preferred + self.fine_visible(features)) * fine_v
-        fine = fine + (PICK_GAIN - preferred + self.fine_thermal(features)) * fine_t
+        coring = self.network.coring
+        fine = (preferred + cored(self.fine_visible(features), strength_v, coring)) * fine_v
+        fine = fine + (PICK_GAIN - preferred + cored(self.fine_thermal(features), strength_t, coring)) * fine_t
         slopes = torch.stack((slope[1], slope[1], slope[2], slope[2])).reshape(1, 4, 1, 1)
-        gains = PICK_GAIN * torch.sigmoid(slopes * self.layers.compare(strength)) + self.coarse(features)
+        gains = PICK_GAIN * torch.sigmoid(slopes * self.layers.compare(strength))
+        gains = gains + cored(self.coarse(features), strength, coring)
         smooth = self.layers.total(gains * coarse) + _base(base, distance, self.side(features))
         smooth = smooth + OFFSET_RANGE * torch.tanh(self.offset(features) / 4)
         return functional.pixel_shuffle(fine + self.layers.interpolate(smooth), BLOCK_PX)
@@ -224,6 +227,17 @@ def _interpolation() -> Tensor:
         taps[pixel, 2 if offset > 0 else 0] = abs(offset)
     kernel = np.einsum("yj,xi->yxji", taps, taps)
     return torch.from_numpy(kernel.reshape(_PIXELS, 1, 3, 3)).float()
+
+
+def cored(gain: Tensor, strength: Tensor, coring: float) -> Tensor:
+    """The gain of a detail of this strength: what amplifies counts in full from ``coring`` gray levels on, and less below.
+
+    Flat ground far away in a thermal image differs by one or two gray levels, which is as much as noise, the steps of 8 bits and
+    the blocks of a compressed video. What attenuates counts for all details.
+    """
+    if not coring:
+        return gain
+    return torch.minimum(gain, gain * (strength * (255 / coring)).clamp(max=1))
 
 
 def extend(image: Tensor, margin: int) -> Tensor:

@@ -12,7 +12,7 @@ from trainer.export import to_onnx  # noqa: E402
 from trainer.inference import Inference  # noqa: E402
 from trainer.student import Student  # noqa: E402
 
-NETWORKS = {"small": Network(), "large": Network(name="large", width=64, depth=1, context=48)}
+NETWORKS = {"small": Network(coring=3.0), "large": Network(name="large", width=64, depth=1, context=48)}
 SIZES_PX = ((64, 48), (120, 104))
 
 

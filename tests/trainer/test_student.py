@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
 from trainer.config import Network  # noqa: E402
-from trainer.student import BLOCK_PX, REACH_PX, STRIDE_PX, Layers, Student, macs_per_pixel  # noqa: E402
+from trainer.student import BLOCK_PX, REACH_PX, STRIDE_PX, Layers, Student, cored, macs_per_pixel  # noqa: E402
 
 SMALL = Network()
 LARGE = Network(name="large", width=64, depth=1, context=48)
@@ -106,3 +106,27 @@ def test_what_happens_out_of_reach_changes_nothing(student, enhance):
 def test_both_sizes_keep_their_budget(network, parameters, macs):
     assert sum(parameter.numel() for parameter in Student(network).parameters()) < parameters
     assert macs_per_pixel(network) < macs
+
+
+@pytest.mark.parametrize(("step_levels", "least", "most"), [(1, 0.0, 0.3), (40, 0.8, 1.1)])
+def test_a_gain_is_for_what_stands_out_of_noise_and_of_the_steps_of_8_bits(step_levels, least, most):
+    """With gains of 8, a step of one gray level must not become a contour, while one of 40 is amplified as it would be."""
+    thermal = torch.full((1, 1, 96, 96), 30 / 255)
+    thermal[..., 48:] += step_levels / 255
+    spans = {}
+    for coring in (0.0, 3.0):
+        made = Student(Network(coring=coring)).eval()
+        for head in made.heads():
+            torch.nn.init.zeros_(head.weight)
+        for head in (made.fine_thermal, made.coarse):
+            torch.nn.init.constant_(head.bias, 8.0)
+        fused = fuse(made, torch.full_like(thermal, 0.4), thermal)
+        spans[coring] = float(fused.max() - fused.min())
+    assert spans[0.0] * 255 > 3 * step_levels
+    assert least < spans[3.0] / spans[0.0] < most
+
+
+def test_what_attenuates_is_not_cored():
+    gains, strength = torch.tensor([-1.0, -1.0, 2.0, 2.0]), torch.tensor([1.0, 30.0, 1.0, 30.0]) / 255
+    torch.testing.assert_close(cored(gains, strength, 4.0), torch.tensor([-1.0, -1.0, 0.5, 2.0]))
+    assert cored(gains, strength, 0.0) is gains
