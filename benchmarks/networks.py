@@ -4,11 +4,11 @@
 
     python -m benchmarks.networks [--size WxH ...] [--rounds N] [--json FILE]      (needs the [train] extra)
 
-Weights do not matter for the time, so those of LD-Lite and of the plain network are as they are initialized. The plain one is
-five 3 x 3 convolutions of 32 channels at full resolution, what a first try at a fusion network looks like. All see a frame of
-noise in [0, 1]; a round runs every network once in every engine, and ratios are taken within a round, to the INT8 file of the
-student in OpenVINO; its f16 file computes in f16 where the processor does. The networks alone: no decoding, no registration, no color (`rtfusion bench` measures
-those).
+Weights do not matter for the time, so those of LD-Lite and of the plain network are as they are initialized. The plain one
+is five 3 x 3 convolutions of 32 channels at full resolution, what a first try at a fusion network looks like. All see a
+frame of noise in [0, 1]; a round runs every network once in every engine, and ratios are taken within a round, to the INT8
+file of the student in OpenVINO; its f16 file computes in f16 where the processor does. The networks alone: no decoding, no
+registration, no color (`rtfusion bench` measures those).
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@
 - refine: a recording whose thermal picture is knocked, and is not; error, motion and cost
 
 Sets registered by hand are off by pixels themselves. A witness that the estimate knows nothing of (`benchmarks.witness`) is
-asked from the truth and from the estimate.
+asked from the truth and from the estimate. Where there is truth, a line at the end of a set says whether the uncertainty that
+was told covers the error.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,6 +55,8 @@ KNOCK_PX = (5.2, 3.0)
 KNOCK_CLIPS = {"m3svd_0113_1714": 90, "m3svd_0111_1716": 50}
 """Clips, and the frame of the knock."""
 DELAYS_MS = (10.0, 20.0, 30.0, 40.0)
+GOOD = 2.0
+"""Pixels, or milliseconds: what is wanted of an estimate."""
 CLIP_PAIRS = 4
 SINGLE_STEP = 5
 READ_TIMEOUT_S = 10.0
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for suite in options.suite:
             for row in SUITES[suite](options.data):
-                rows.append({"case": f"{suite}/{row.pop('name')}", **row})
+                rows.append({"case": f"{suite}/{row['name']}", **{key: row[key] for key in row if key != "name"}})
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     except FusionError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -137,7 +140,11 @@ def rig(data: Path) -> Iterator[Row]:
 
 def registered(data: Path) -> Iterator[Row]:
     """Median distance from the identity over the picture."""
-    folder = data / "train" / "m3svd"
+    yield from _judged("m3svd", _clips(data / "train" / "m3svd"))
+    yield from _judged("roadscene", _singles(data / "train" / "roadscene"))
+
+
+def _clips(folder: Path) -> Iterator[Row]:
     clips: dict[str, list[str]] = {}
     for path in sorted((folder / "vi").iterdir()):
         clips.setdefault(path.stem.rpartition("_")[0], []).append(path.name)
@@ -145,10 +152,21 @@ def registered(data: Path) -> Iterator[Row]:
         chosen = np.unique(np.linspace(0, len(names) - 1, CLIP_PAIRS).astype(int))
         pairs = [_pair(folder, names[index]) for index in chosen]
         yield {"set": "m3svd", **_estimated(clip, pairs, _off_identity_px(pairs[0]), truth=np.eye(3))}
-    folder = data / "train" / "roadscene"
+
+
+def _singles(folder: Path) -> Iterator[Row]:
     for path in sorted((folder / "vi").iterdir())[::SINGLE_STEP]:
         pair = _pair(folder, path.name)
         yield {"set": "roadscene", **_estimated(path.stem, [pair], _off_identity_px(pair), truth=np.eye(3))}
+
+
+def _judged(name: str, rows: Iterable[Row], *, error: str = "error_px") -> Iterator[Row]:
+    """The rows, and then `_coverage`."""
+    seen = []
+    for row in rows:
+        seen.append(row)
+        yield row
+    yield _coverage(name, seen, error=error)
 
 
 def _estimated(name: str, pairs: Sequence[GrayPair], error_px: Callable[[Matrix], float], *, truth: Matrix) -> Row:
@@ -157,10 +175,12 @@ def _estimated(name: str, pairs: Sequence[GrayPair], error_px: Callable[[Matrix]
     except CalibrationError as refusal:
         return {"name": name, "accepted": False, "reason": _reason(refusal)}
     found = estimate.visible_from_thermal_px
+    off_px = error_px(found)
     return {
         "name": name,
-        "error_px": error_px(found),
+        "error_px": off_px,
         **_told(estimate),
+        "sigmas": off_px / estimate.uncertainty_px,
         "witness_from_truth_px": witness_px(pairs[0], truth),
         "witness_from_estimate_px": witness_px(pairs[0], found),
     }
@@ -184,9 +204,28 @@ def _told(estimate: SceneEstimate) -> Row:
     return {
         "accepted": True,
         "model": estimate.model.name.lower(),
-        "middle_px": estimate.center_uncertainty_px,
-        "corner_px": estimate.uncertainty_px,
+        "rough": estimate.is_rough,
+        "told_px": estimate.uncertainty_px,
+        "corner_px": estimate.corner_uncertainty_px,
+        "misfit_px": estimate.misfit_px,
         "disagreement_px": estimate.disagreement_px,
+    }
+
+
+def _coverage(name: str, rows: Sequence[Row], *, error: str = "error_px") -> Row:
+    """Whether what was told covers the errors; beyond two of its standard deviations and above `GOOD` is a lie."""
+    accepted = [row for row in rows if row["accepted"]]
+    sigmas = np.abs([row["sigmas"] for row in accepted])
+    is_good = np.abs([row[error] for row in accepted]) <= GOOD
+    return {
+        "name": f"{name}, told against true",
+        "given": len(rows),
+        "accepted": len(accepted),
+        "called_rough": sum(row.get("rough", False) for row in accepted),
+        "good": int(is_good.sum()),
+        "within_2_sigmas": int((sigmas <= 2.0).sum()),
+        "lies": int((~is_good & (sigmas > 2.0)).sum()),
+        "rms_sigmas": float(np.sqrt(np.square(sigmas).mean())) if accepted else None,
     }
 
 
@@ -270,12 +309,9 @@ def delay(data: Path) -> Iterator[Row]:
         finally:
             visible.close()
             thermal.close()
-        yield {
-            "name": f"{true_ms:g} ms",
-            "accepted": True,
-            "error_ms": found.delay_ns / NS_PER_MS - true_ms,
-            "told_ms": found.uncertainty_ns / NS_PER_MS,
-        }
+        off_ms, told_ms = found.delay_ns / NS_PER_MS - true_ms, found.uncertainty_ns / NS_PER_MS
+        row = {"name": f"{true_ms:g} ms", "accepted": True, "error_ms": off_ms, "told_ms": told_ms}
+        yield {**row, "sigmas": off_ms / told_ms}
 
 
 def refine(data: Path) -> Iterator[Row]:
@@ -339,12 +375,12 @@ def _frames(clip: Path) -> Iterator[tuple[Image8, Image8, int]]:
 
 
 SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {
-    "landmarks": landmarks,
-    "deformed": deformed,
+    "landmarks": lambda data: _judged("landmarks", landmarks(data)),
+    "deformed": lambda data: _judged("deformed", deformed(data)),
     "rig": rig,
     "registered": registered,
     "boards": boards,
-    "delay": delay,
+    "delay": lambda data: _judged("delay", delay(data), error="error_ms"),
     "refine": refine,
 }
 

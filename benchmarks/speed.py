@@ -1,9 +1,10 @@
 """How fast the main job runs: decode, pair, register, fuse, hand to the null sink. `python -m benchmarks.speed --help`.
 
-Two files are decoded as fast as they can be: the figure is capacity, not camera rate. By default they are made from the synthetic
-scene (H.264, 300 frames of 640x480, and fewer of 1280x1024); name your own with --ir and --vis. A model runs in the precision
-that a run takes by itself, in INT8 and in float32. Every case runs in a process of its own, so that its memory is its own, and the
-cases take turns. Beside the rates stands what decoding, network and fuser do alone: `benchmarks.speed_floor`.
+Two files are decoded as fast as they can be: the figure is capacity, not camera rate. By default they are made from the
+synthetic scene (H.264, 300 frames of 640x480, and fewer of 1280x1024); name your own with --ir and --vis. A model runs in
+the precision that a run takes by itself, in INT8 and in float32. Every case runs in a process of its own, so that its memory
+is its own, and the cases take turns. Beside the rates stands what decoding, network and fuser do alone:
+`benchmarks.speed_floor`.
 """
 
 from __future__ import annotations

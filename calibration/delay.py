@@ -1,8 +1,9 @@
 """The constant time offset between two cameras, from motion that both see.
 
-What stands still is taken out of the structure maps of both streams (`rtfusion.registration.structure`); what is left, the
-edges of whatever moves, is correlated between all frames of one stream and all of the other that may be of the same moment.
-Pairs of frames correlate best when their stamps differ by the delay, which is found to a small fraction of a frame period.
+What is not as usual makes the silhouettes of whatever moves, and they are correlated between all frames of one stream and all
+of the other that may be of the same moment. Pairs of frames correlate best when their stamps differ by the delay, which is
+found to a small fraction of a frame period. Silhouettes, because front and back of a thing are where they are in both bands;
+of the edges inside, each band shows its own, and those of one band are ahead of those of the other.
 """
 
 from __future__ import annotations
@@ -22,29 +23,39 @@ from rtfusion.clock import NS_PER_MS, NS_PER_S
 from rtfusion.errors import CalibrationError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
 from rtfusion.registration import Calibration, scale_px
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.structure import equalized, structure_map
-from rtfusion.types import Frame, Image8
+from rtfusion.types import Frame, Image
 
 LARGEST_DELAY_S = 1.0
 LEAST_S = 3.0
 LEAST_FRAMES = 20
 VIEW_SIDE_PX = 320
-"""Longer side of the visible camera's view at which motion is followed; coarser, and what looks different in the two bands
-(the shadow of a walker, the light before a car) moves the result."""
+"""Longer side of the visible camera's view at which motion is followed."""
+USUAL_FRAMES = 31
+"""The median of as many tells what is always there."""
+NOISE, CLEAR = 2.0, 6.0
+"""Standard deviations of the noise: what differs by less from what is usual stands still, what differs by more moves, however
+much it differs. Noise in the silhouettes would pull the delay to a multiple of the frame period."""
+SOFT_SIGMA_PX = 1.5
 SAMPLE_STEP = 2
-"""Every second row and column of the maps, which are smooth, is kept."""
+"""Every second row and column of the silhouettes, which are soft, is compared."""
 PEAK_PERIODS = 2.5
 """Of the slower stream: pairs of frames this near to the delay tell where the top of the correlation is."""
 BLOCK_S = 0.5
 """Of motion: what is nearer in time errs together."""
+STRIPS = 6
+"""Of the picture, one above the other: in each, others walk or drive, and what only one band shows of them differs."""
+LARGEST_STRIP = 0.8
+"""Share of the motion: nothing can be said without it."""
 LEAST_CORRELATION = 0.1
-BAND_PERIODS = 0.1
+BAND_PERIODS = 0.03
 """Part of the uncertainty that more of the same motion does not lower: the bands see the same thing differently."""
 LARGEST_UNCERTAINTY_PERIODS = 0.35
 RIVAL = 0.8
 """Share of the height of the peak that another one may have: beyond, the motion repeats itself."""
 SILENT_S = 5.0
 _DRAWS = 200
+_NORMAL_MEDIAN = 0.67
+"""Median distance from the mean of what is normally distributed with a standard deviation of 1."""
 _READ_TIMEOUT_S = 0.5
 Values = npt.NDArray[np.float64]
 
@@ -55,8 +66,8 @@ class Motion:
 
     stamps_ns: npt.NDArray[np.int64]
     """(N,) increasing."""
-    structure: Image8
-    """(N, values) structure maps, 255 for 1."""
+    views: Image
+    """(N, H, W) uint8 or uint16; 0 where the camera sees nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -150,7 +161,7 @@ def watch(
     view_px = max(8, round(visible_size_px[0] * factor)), max(8, round(visible_size_px[1] * factor))
     view_from_source = scale_px(from_px=visible_size_px, to_px=view_px) @ visible_from_source_px
     stamps_ns: list[int] = []
-    maps: list[Image8] = []
+    views: list[Image] = []
     silent = 0
     while not stop.is_set():
         try:
@@ -168,22 +179,20 @@ def watch(
         if frame.shutter or (stamps_ns and frame.timestamp_ns <= stamps_ns[-1]):
             continue
         stamps_ns.append(frame.timestamp_ns)
-        maps.append(_viewed(frame, view_from_source, view_px))
-    structure = np.stack(maps) if maps else np.empty((0, 0), np.uint8)
-    return Motion(stamps_ns=np.array(stamps_ns, dtype=np.int64), structure=structure)
+        views.append(_viewed(frame, view_from_source, view_px))
+    stack = np.stack(views) if views else np.empty((0, *view_px[::-1]), np.uint8)
+    return Motion(stamps_ns=np.array(stamps_ns, dtype=np.int64), views=cast(Image, stack))
 
 
-def _viewed(frame: Frame, view_from_source: Matrix, view_px: tuple[int, int]) -> Image8:
-    """(values,) uint8: the structure map of a frame on the coarse view; 0 where the camera sees nothing."""
-    gray = equalized(frame.image)
+def _viewed(frame: Frame, view_from_source: Matrix, view_px: tuple[int, int]) -> Image:
+    """(H, W) gray levels or counts: a frame on the coarse view; 0 where the camera sees nothing."""
+    gray = frame.image if frame.image.ndim == 2 else cast(Image, cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
     shrink = 1.0 / math.sqrt(max(abs(float(np.linalg.det(view_from_source[:2, :2]))), 1e-6))
     if shrink > 1.0:
         small_px = max(1, round(frame.width_px / shrink)), max(1, round(frame.height_px / shrink))
-        gray = cast(Image8, cv2.resize(gray, small_px, interpolation=cv2.INTER_AREA))
+        gray = cast(Image, cv2.resize(gray, small_px, interpolation=cv2.INTER_AREA))
         view_from_source = view_from_source @ scale_px(from_px=small_px, to_px=frame.size_px)
-    view = cv2.warpPerspective(gray, view_from_source, view_px, borderMode=cv2.BORDER_REPLICATE)
-    sampled = structure_map(cast(Image8, view))[::SAMPLE_STEP, ::SAMPLE_STEP]
-    return cast(Image8, (sampled * np.float32(255.0)).astype(np.uint8).ravel())
+    return cast(Image, cv2.warpPerspective(gray, view_from_source, view_px))
 
 
 # -- the estimate -------------------------------------------------------------------------------------------------------
@@ -213,7 +222,7 @@ def estimate_delay(*, visible: Motion, thermal: Motion) -> DelayEstimate:
     seconds = float(min(visible.stamps_ns[-1], thermal.stamps_ns[-1]) - begin_ns) / NS_PER_S
     if seconds < LEAST_S:
         raise _refusal(f"both streams ran together for {max(seconds, 0.0):.1f} s; {LEAST_S:.0f} s are needed")
-    pairs = _correlate(visible, thermal)
+    pairs, without_strips = _correlate(visible, thermal)
     bins = np.round(pairs.lags_ns / min(periods_ns)).astype(int)
     curve = np.bincount(bins - bins.min(), pairs.weights * pairs.correlations) / np.maximum(
         np.bincount(bins - bins.min(), pairs.weights), 1e-12
@@ -228,7 +237,10 @@ def estimate_delay(*, visible: Motion, thermal: Motion) -> DelayEstimate:
         _top(pairs, pairs.weights * np.bincount(rng.integers(0, count, count), minlength=count)[pairs.blocks], delay_ns, width_ns)
         for _ in range(_DRAWS)
     ]  # fmt: skip
-    uncertainty_ns = math.hypot(float(np.std([draw for draw, _ in draws])), BAND_PERIODS * max(periods_ns))
+    gaps_ns = [_top(part, part.weights, delay_ns, width_ns)[0] - delay_ns for part in without_strips]
+    by_strip_ns = math.sqrt((STRIPS - 1) / STRIPS * sum(gap * gap for gap in gaps_ns))
+    by_time_ns = float(np.std([draw for draw, _ in draws]))
+    uncertainty_ns = math.hypot(by_time_ns, by_strip_ns, BAND_PERIODS * max(periods_ns))
     if uncertainty_ns > LARGEST_UNCERTAINTY_PERIODS * max(periods_ns):
         raise _refusal(f"it is uncertain by {uncertainty_ns / NS_PER_MS:.0f} ms")
     return DelayEstimate(
@@ -249,29 +261,53 @@ def _period_ns(motion: Motion, name: str) -> float:
     return float(np.median(np.diff(motion.stamps_ns)))
 
 
-def _correlate(visible: Motion, thermal: Motion) -> _Pairs:
-    """Correlate what moves in all pairs of frames with stamps at most `LARGEST_DELAY_S` apart."""
-    moving = [_moving(motion) for motion in (visible, thermal)]
-    lengths = [np.sqrt(np.einsum("ij,ij->i", part, part)) for part in moving]
-    products = moving[0] @ moving[1].T
+def _correlate(visible: Motion, thermal: Motion) -> tuple[_Pairs, list[_Pairs]]:
+    """Correlate what moves in all pairs of frames with stamps at most `LARGEST_DELAY_S` apart.
+
+    Gives the correlations of the whole picture, and those without one of its strips each.
+    """
+    strips = [np.array_split(_moving(motion), STRIPS, axis=1) for motion in (visible, thermal)]
     lags_ns = (thermal.stamps_ns[None, :] - visible.stamps_ns[:, None]).astype(np.float64)
     row, column = np.nonzero(np.abs(lags_ns) <= LARGEST_DELAY_S * NS_PER_S)
-    both = np.maximum(lengths[0][row] * lengths[1][column], 1e-6)
+    products = np.array([(one @ other.T)[row, column] for one, other in zip(*strips, strict=True)])
+    squares = [np.array([np.einsum("ij,ij->i", strip, strip) for strip in band]) for band in strips]
     middle_ns = (visible.stamps_ns[row] + thermal.stamps_ns[column]) // 2
     blocks = (middle_ns - middle_ns.min()) // round(BLOCK_S * NS_PER_S)
-    return _Pairs(
-        lags_ns=lags_ns[row, column],
-        correlations=(products[row, column] / both).astype(np.float64),
-        weights=(both / both.mean()).astype(np.float64),
-        blocks=blocks,
-    )
+
+    def pairs(chosen: npt.NDArray[np.bool_]) -> _Pairs:
+        energies = [band[chosen].sum(axis=0) for band in squares]
+        both = np.maximum(np.sqrt(energies[0][row] * energies[1][column]), 1e-6)
+        return _Pairs(
+            lags_ns=lags_ns[row, column],
+            correlations=(products[chosen].sum(axis=0) / both).astype(np.float64),
+            weights=(both / both.mean()).astype(np.float64),
+            blocks=blocks,
+        )
+
+    motion = sum(band.sum(axis=1) / max(float(band.sum()), 1e-6) for band in squares) / 2
+    parts = [np.arange(STRIPS) != strip for strip in np.flatnonzero(motion < LARGEST_STRIP)]
+    return pairs(np.ones(STRIPS, np.bool_)), [pairs(part) for part in parts]
 
 
 def _moving(motion: Motion) -> npt.NDArray[np.float32]:
-    """(N, values) float32: the structure maps without what is always there."""
-    maps = motion.structure.astype(np.float32)
-    maps -= maps.mean(axis=0)
-    return maps
+    """(N, values) float32: soft silhouettes of what moves, less their mean over time."""
+    chosen = motion.views[np.linspace(0, len(motion.views) - 1, USUAL_FRAMES).astype(int)]
+    usual = np.median(chosen, axis=0).astype(np.float32)
+    noise = float(np.median([np.median(_unlike(view, usual)) for view in chosen])) / _NORMAL_MEDIAN + 1.0
+    silhouettes = []
+    for view in motion.views:
+        clearly = np.clip((_unlike(view, usual) / np.float32(noise) - NOISE) / (CLEAR - NOISE), 0.0, 1.0)
+        soft = cv2.GaussianBlur(clearly, (0, 0), SOFT_SIGMA_PX)
+        silhouettes.append(soft[::SAMPLE_STEP, ::SAMPLE_STEP].ravel())
+    moving = np.stack(silhouettes)
+    moving -= moving.mean(axis=0)
+    return moving
+
+
+def _unlike(view: Image, usual: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(H, W): by how much each gray level is not as usual, when the whole picture has not become lighter or darker."""
+    change = view.astype(np.float32) - usual
+    return cast(npt.NDArray[np.float32], np.abs(change - np.median(change)))
 
 
 def _prominent(curve: Values, *, beyond: int, first: int) -> float:

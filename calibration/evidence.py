@@ -94,7 +94,7 @@ def gather(calibration: Calibration, views: Sequence[View], *, board: Board | No
         calibration=calibration,
         rms_px=quality.rms_px if quality else None,
         epipolar_px=quality.epipolar_px if quality else None,
-        uncertainty_px=quality.uncertainty_at_px(calibration.distance_m) if quality else None,
+        uncertainty_px=_known_uncertainty_px(calibration),
         views=quality.views if quality else 0,
     )
     both = [view for view in views if view.both]
@@ -124,6 +124,15 @@ def gather(calibration: Calibration, views: Sequence[View], *, board: Board | No
         tilt_deg=_largest_angle_deg(normals) if normals else None,
         distances_m=distances,
     )
+
+
+def _known_uncertainty_px(calibration: Calibration) -> float | None:
+    """From a board by distance, from a scene over the picture."""
+    quality = calibration.quality
+    if quality is None:
+        return None
+    by_distance_px = quality.uncertainty_at_px(calibration.distance_m)
+    return quality.standard_deviations.get("picture_px") if by_distance_px is None else by_distance_px
 
 
 def parallax_px(calibration: Calibration, distance_m: float) -> float:
@@ -227,20 +236,20 @@ def _level(value: float, *, good: float, bad: float) -> Level:
 
 
 def _uncertainty(evidence: Evidence) -> Finding | None:
-    if not evidence.has_pose:
-        return None
     value_px = evidence.uncertainty_px
+    if value_px is None and not evidence.has_pose:
+        return None
     if value_px is None:
         why = "nothing in the file says how far the registration would move with other views"
         return Finding(level=Level.CARE, what="registration", value="unknown", why=why)
     level = _level(value_px / evidence.thermal_pixel_px, good=1.0, bad=3.0)
+    in_thermal = f"({value_px / evidence.thermal_pixel_px:.2f} thermal pixels)"
+    if not evidence.has_pose:
+        why = f"the scene leaves it uncertain by {value_px:.1f} px"
+        return Finding(level=level, what="registration", value=f"± {value_px:.2f} px {in_thermal}", why=why)
     where = _where(evidence.calibration.distance_m)
-    return Finding(
-        level=level,
-        what="registration",
-        value=f"± {value_px:.2f} px {where} ({value_px / evidence.thermal_pixel_px:.2f} thermal pixels)",
-        why=f"with other views the thermal picture would lie {value_px:.1f} px elsewhere {where}",
-    )
+    why = f"with other views the thermal picture would lie {value_px:.1f} px elsewhere {where}"
+    return Finding(level=level, what="registration", value=f"± {value_px:.2f} px {where} {in_thermal}", why=why)
 
 
 def _error(evidence: Evidence) -> Finding | None:

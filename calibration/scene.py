@@ -34,21 +34,29 @@ RIVAL = 0.6
 """Share of the votes of the best place that another place may have."""
 LARGEST_UNCERTAINTY_PX = 4.0
 LARGEST_UNCERTAINTY = 0.006
-"""Of the width of the visible picture, at the worst corner; the larger of the two counts. Over the picture it is about half."""
+"""Of the width of the visible picture, at the worst corner; the larger of the two counts."""
+CERTAIN_PX = 2.0
+CERTAIN = 0.003
+"""The same over the picture: an estimate that is less certain is given, but called rough."""
 LARGEST_SHIFT = 0.02
 """Of the width of the visible picture: pairs farther from the middle one are left out."""
 LEAST_PAIRS_FOR_OUTLIERS = 3
 """Of two that differ, neither is the odd one."""
 APART = Level(side_px=320, radius_px=12)
 """Where a single pair is asked: 24 pixels of 640 to every side."""
-BAND_PX = 0.5
-"""At the finest level, in the middle, twice that in the corners: the part of the uncertainty that more votes do not lower,
-since the bands see the edges of one thing differently."""
+BAND_PX = 0.8
+"""At the finest level: the part of the uncertainty that more votes do not lower, since the bands see the edges of one thing
+differently."""
+MISFIT = 0.5
+"""Share of the variance between the regions' own places: what is at another distance lies elsewhere, and no transform helps.
+With both, the error against registrations by hand is told to within 2 standard deviations (docs/experiments.md)."""
 REGIONS = 3
 """A 3 x 3 grid: what lies in one cell is at similar distances, and errs together, in all pairs of one scene."""
 LEAST_REGIONS, LEAST_IN_REGION = 5, 3
 """The greater part of the picture has to agree: cells of the grid, and votes in each."""
 _DRAWS = 40
+_GRID = 5
+"""Points along each side of the thermal picture where the uncertainty is asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -66,9 +74,13 @@ class SceneEstimate:
     residual_px: float
     """Standard deviation of the votes that agree, along each axis: of single patches, parallax included."""
     uncertainty_px: float
-    """Standard deviation of where the estimate puts the worst corner of the thermal picture."""
-    center_uncertainty_px: float
-    """The same in the middle."""
+    """Standard deviation of how far a thing is from where the estimate puts it, the median over the thermal picture."""
+    corner_uncertainty_px: float
+    """The same in the worst corner."""
+    misfit_px: float
+    """Root mean square of how far from the estimate parts of the picture would be put by themselves: depth, for the most."""
+    is_rough: bool
+    """The uncertainty is above `CERTAIN_PX`, or `CERTAIN` of the width."""
     disagreement_px: float
     """Standard deviation, between these pairs, of where a pair alone would put its picture; 0 for one pair."""
     outliers: tuple[int, ...]
@@ -77,9 +89,11 @@ class SceneEstimate:
     def sentence(self) -> str:
         """The verdict for a person."""
         return (
-            f"{self.model.name.lower()} from {self.agreed} of {self.votes} patches in {self.pairs} of {self.given} "
-            f"{'pair' if self.given == 1 else 'pairs'}: certain to {self.center_uncertainty_px:.1f} px in the middle and "
-            f"{self.uncertainty_px:.1f} px in the corners; the pairs differ by {self.disagreement_px:.1f} px"
+            ("rough, look at it before use: " if self.is_rough else "")
+            + f"{self.model.name.lower()} from {self.agreed} of {self.votes} patches in {self.pairs} of {self.given} "
+            f"{'pair' if self.given == 1 else 'pairs'}: certain to {self.uncertainty_px:.1f} px, in the corners to "
+            f"{self.corner_uncertainty_px:.1f} px; parts of the picture differ by {self.misfit_px:.1f} px, the pairs by "
+            f"{self.disagreement_px:.1f} px"
             + (f", {len(self.outliers)} more by too much: left out" if self.outliers else "")
         )
 
@@ -93,7 +107,11 @@ class SceneEstimate:
             thermal_size_px=thermal_size_px,
             thermal_delay_ns=thermal_delay_ns,
             provenance={"how": "calibrate scene", "estimate": self.sentence()},
-        ).model_copy(update={"quality": Quality(rms_px=self.residual_px, views=self.pairs)})
+        ).model_copy(update={"quality": self._quality()})
+
+    def _quality(self) -> Quality:
+        deviations_px = {"picture_px": self.uncertainty_px, "corner_px": self.corner_uncertainty_px}
+        return Quality(rms_px=self.residual_px, views=self.pairs, standard_deviations=deviations_px)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -141,10 +159,13 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     if seen < LEAST_REGIONS:
         raise _refusal(f"the patches that agree lie in {seen} ninths of the picture only")
     disagreement_px = _disagreement(votes, best, own, tolerance_px=AGREED_PX * scale)
-    center_px, corner_px = (
-        math.hypot(value_px, disagreement_px / math.sqrt(len(pairs)))
-        for value_px in _uncertainty(votes, best, regions, thermal_px=thermal_px, scale=scale)
+    misfit_px = _misfit(votes, best, regions, tolerance_px=AGREED_PX * scale)
+    common_px = math.hypot(BAND_PX * scale, math.sqrt(MISFIT) * misfit_px, disagreement_px / math.sqrt(len(pairs)))
+    picture_px, corner_px = (
+        math.hypot(spread_px, common_px)
+        for spread_px in _spread(votes, best, regions, thermal_px=thermal_px, scale=scale)
     )
+    width_px = size_px(pairs[0].visible)[0]
     estimate = SceneEstimate(
         visible_from_thermal_px=best.visible_from_thermal_px,
         model=best.best.model,
@@ -153,21 +174,23 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
         votes=len(votes),
         agreed=agreed,
         residual_px=best.best.spread_px,
-        uncertainty_px=corner_px,
-        center_uncertainty_px=center_px,
+        uncertainty_px=picture_px,
+        corner_uncertainty_px=corner_px,
+        misfit_px=misfit_px,
+        is_rough=picture_px > max(CERTAIN_PX, CERTAIN * width_px),
         disagreement_px=disagreement_px,
         outliers=own.outliers,
     )
-    _check(estimate, width_px=size_px(pairs[0].visible)[0])
+    _check(estimate, width_px=width_px)
     return estimate
 
 
 def _check(estimate: SceneEstimate, *, width_px: int) -> None:
     """Refuse what the scene leaves open."""
     limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width_px)
-    if estimate.uncertainty_px > limit_px:
+    if estimate.corner_uncertainty_px > limit_px:
         raise _refusal(
-            f"the patches that agree leave the corners uncertain by {estimate.uncertainty_px:.1f} px (at most "
+            f"the patches that agree leave the corners uncertain by {estimate.corner_uncertainty_px:.1f} px (at most "
             f"{limit_px:.1f} px are accepted): they cover too little of the picture, or lie at too many distances"
         )
 
@@ -227,11 +250,13 @@ def _regions(votes: Votes, thermal_px: tuple[int, int]) -> npt.NDArray[np.int64]
     return np.asarray(cells[:, 1] * REGIONS + cells[:, 0])
 
 
-def _uncertainty(
+def _spread(
     votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, thermal_px: tuple[int, int], scale: float
 ) -> tuple[float, float]:
-    """(middle, worst corner) of the thermal picture: how far they move when other regions and other models are drawn."""
-    points = np.vstack([corners_px(thermal_px), (np.array([thermal_px]) - 1) / 2])
+    """(median, worst corner) over the thermal picture: how far it moves when other regions and other models are drawn."""
+    width, height = thermal_px
+    sides = np.meshgrid(np.linspace(0, width - 1, _GRID), np.linspace(0, height - 1, _GRID))
+    points = np.stack(sides, axis=2).reshape(-1, 2)
     groups = np.unique(regions, return_inverse=True)[1]
     count = int(groups.max()) + 1
     rng = np.random.default_rng(0)
@@ -254,10 +279,22 @@ def _uncertainty(
         )
     if count < 2 or len(gaps) < _DRAWS / 2:
         return math.inf, math.inf
-    variance = np.square(gaps).sum(axis=2).mean(axis=0) * count / (count - 1)
-    least_px = BAND_PX * scale * np.array([2.0, 2.0, 2.0, 2.0, 1.0])
-    spread_px = np.sqrt(variance + np.square(least_px))
-    return float(spread_px[-1]), float(spread_px[:-1].max())
+    spread_px = np.sqrt(np.square(gaps).sum(axis=2).mean(axis=0) * count / (count - 1))
+    return float(np.median(spread_px)), float(spread_px[[0, _GRID - 1, -_GRID, -1]].max())
+
+
+def _misfit(votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, tolerance_px: float) -> float:
+    """Root mean square, over the regions, of where each alone would put its part of the picture, from where the estimate does."""
+    offsets_px = votes.visible_px - transformed(best.visible_from_thermal_px, votes.thermal_px)
+    agreeing = [_agreeing(offsets_px[regions == region], tolerance_px) for region in np.unique(regions)]
+    places_px = [offsets.mean(axis=0) for offsets in agreeing if len(offsets) >= LEAST_IN_REGION]
+    return float(np.sqrt(np.square(places_px).sum(axis=1).mean()))
+
+
+def _agreeing(offsets_px: Points, tolerance_px: float) -> Points:
+    """Of offsets those that are near to the one that has most near it."""
+    near = np.linalg.norm(offsets_px[:, None] - offsets_px, axis=2) < tolerance_px
+    return offsets_px[near[int(near.sum(axis=1).argmax())]]
 
 
 def _shifts(pairs: Sequence[GrayPair], transform: Matrix) -> dict[int, Points]:
@@ -270,10 +307,9 @@ def _shifts(pairs: Sequence[GrayPair], transform: Matrix) -> dict[int, Points]:
         own = offsets_px[votes.pair == index]
         if len(own) < LEAST_VOTES:
             continue
-        near = np.linalg.norm(own[:, None] - own, axis=2) < tolerance_px
-        agreeing = near[int(near.sum(axis=1).argmax())]
-        if _surprise(int(agreeing.sum()), len(own), APART) > LEAST_SURPRISE:
-            shifts[index] = own[agreeing].mean(axis=0)
+        agreeing = _agreeing(own, tolerance_px)
+        if _surprise(len(agreeing), len(own), APART) > LEAST_SURPRISE:
+            shifts[index] = agreeing.mean(axis=0)
     return shifts
 
 

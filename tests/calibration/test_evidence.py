@@ -96,6 +96,10 @@ def test_one_from_a_scene_speaks_of_no_board() -> None:
     )
     sentence = judge(gather(from_scene, [], board=None)).sentence
     assert "it misses what the two pictures share by 3.0 px" in sentence
+    told = Quality(rms_px=0.5, views=15, standard_deviations={"picture_px": 9.0, "corner_px": 12.0})
+    verdict = judge(gather(from_scene.model_copy(update={"quality": told}), [], board=None))
+    assert verdict.level is Level.BAD
+    assert "the scene leaves it uncertain by 9.0 px" in verdict.sentence
 
 
 def test_evidence_measures_the_views() -> None:
