@@ -1,4 +1,4 @@
-"""The picture of docs/models.md: the synthetic scene fused by the pyramid and by a model along its dial.
+"""The picture of README.md: the synthetic scene fused by the pyramid and by a model along its dial.
 
 ::
 
