@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import (
     bench,
     comparison,
+    endurance,
     enhanced,
     faults,
     fusers,
@@ -43,6 +44,7 @@ TABLES: Mapping[str, tuple[Path, Table]] = {
     "networks": (RESULTS / "networks.json", networks.table),
     "faults": (RESULTS / "faults.json", faults.table),
     "latency": (RESULTS / "latency.json", latency.table),
+    "endurance": (RESULTS / "endurance.json", endurance.table),
     "printed": (PRINTED, comparison.printed_table),
 }
 """Marker to the file it is made from and how."""
@@ -59,7 +61,7 @@ PAGES = {
         "printed",
     ),
     "docs/benchmarks.md": ("bench", "scale"),
-    "docs/service.md": ("latency", "faults"),
+    "docs/service.md": ("latency", "endurance", "faults"),
 }
 PLOTS: Mapping[str, Callable[[dict[str, Any]], dict[str, str]]] = {
     "bench": lambda data: {"bench-stages": bench.draw(data)},

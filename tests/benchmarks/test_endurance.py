@@ -1,0 +1,32 @@
+"""A run of minutes, for a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import endurance, schema
+
+
+def test_a_run_is_counted_and_weighed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(endurance, "SAMPLES_A_MINUTE", 120)
+    target = tmp_path / "endurance.json"
+    case = ["--fuser", "average", "--size", "64x48", "--rate-hz", "20", "--minutes", "0.05", "--json", str(target)]
+    assert endurance.main(case) == 0
+    assert "| average | 6" in capsys.readouterr().out
+    (row,) = schema.load(target)["rows"]
+    assert row["wanted"] == 60
+    assert row["fused"] + row["missed"] == 60
+    assert 0 < row["age_ms"]["p50"] <= row["age_ms"]["p99"] <= row["age_ms"]["max"]
+    assert 20 < row["memory_mb"][0] < 2000
+    assert row["elapsed_s"] > 3
+
+
+def test_a_run_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "endurance.json"
+    assert endurance.main(["--size", "sixty", "--minutes", "0.01", "--json", str(target)]) == 1
+    assert "size" in capsys.readouterr().err
+    assert not target.exists()
