@@ -117,6 +117,7 @@ class _Request:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed to compile {model}: {_reason(error)}") from error
         self._request.set_tensor(OUTPUT, openvino.Tensor(output, shared_memory=True))
+        self._output = output  # kept as long as it may be written: OpenVINO does not hold it
         self._fed: dict[str, npt.NDArray[Any]] = {}
         # It takes no more threads than there are cores.
         threads = compiled.get_property("INFERENCE_NUM_THREADS")
@@ -128,7 +129,7 @@ class _Request:
             raise EngineError("the OpenVINO engine is closed; open it anew")
 
     def feed(self, name: str, array: npt.NDArray[Any]) -> None:
-        """Let the network read this array, which is kept until another one comes: OpenVINO does not hold it."""
+        """Let the network read this array, which is kept until another one comes."""
         if self._fed.get(name) is not array:
             self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
             self._fed[name] = array
