@@ -16,10 +16,11 @@ def test_a_run_is_counted_and_weighed(
     target = tmp_path / "endurance.json"
     case = ["--fuser", "average", "--size", "64x48", "--rate-hz", "20", "--minutes", "0.05", "--json", str(target)]
     assert endurance.main(case) == 0
-    assert "| average | 6" in capsys.readouterr().out
     (row,) = schema.load(target)["rows"]
+    assert f"| average | {row['fused']} | {row['missed']} |" in capsys.readouterr().out
     assert row["wanted"] == 60
-    assert row["fused"] + row["missed"] == 60
+    assert row["fused"] + row["missed"] == 60  # a busy machine may miss some
+    assert row["fused"] > 0
     assert 0 < row["age_ms"]["p50"] <= row["age_ms"]["p99"] <= row["age_ms"]["max"]
     assert 20 < row["memory_mb"][0] < 2000
     assert row["elapsed_s"] > 3

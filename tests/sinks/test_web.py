@@ -518,19 +518,19 @@ def test_clients_that_never_read_hold_up_nobody(sink, make_frame, monkeypatch):
     monkeypatch.setattr(server, "SEND_S", 0.3)
     monkeypatch.setattr(server, "SEND_BUFFER_BYTES", 4096)
     request = b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    streams = [raw(sink, request, receive_bytes=2048) for _ in range(STREAMS)]
-    until(lambda: sink._server.connections == STREAMS)
-    until(lambda: ask(sink, "/stream")[0].status == 503)
-    frame = make_frame(0, size_px=(640, 480))
-    sequence = 8
-    while sink._server.connections:  # they are cut, and every frame is taken meanwhile
-        sequence += 1
-        started_s = time.monotonic()
-        sink.write(make_frame(sequence, image=frame.image))
-        assert time.monotonic() - started_s < PATIENCE_S
-        threading.Event().wait(0.02)
-    for connection in streams:
-        connection.close()
+    with contextlib.ExitStack() as opened:
+        streams = [opened.enter_context(raw(sink, request, receive_bytes=2048)) for _ in range(STREAMS)]
+        for stream in streams:  # each has its place once it is answered; it reads nothing more
+            assert stream.recv(12) == b"HTTP/1.1 200"
+        assert ask(sink, "/stream")[0].status == 503
+        frame = make_frame(0, size_px=(640, 480))
+        sequence = 8
+        while sink._server.connections:  # they are cut, and every frame is taken meanwhile
+            sequence += 1
+            started_s = time.monotonic()
+            sink.write(make_frame(sequence, image=frame.image))
+            assert time.monotonic() - started_s < PATIENCE_S
+            threading.Event().wait(0.02)
     assert state(sink)["frame"]["sequence"] == sequence
 
 
