@@ -254,6 +254,7 @@ for sequence in range(int(sys.argv[2])):
     sink.write(FusedFrame(image=image, visible=image, thermal=image[:, :, 0], timestamp_ns=sequence * 16_666_667,
                           thermal_timestamp_ns=sequence * 16_666_667 + 5, received_ns=time.monotonic_ns(),
                           sequence=sequence, fuser="pyramid"))
+sys.stdin.read()  # until the subscriber has them all, however slow the machine is
 sink.close(aborted=False)
 """
 
@@ -261,9 +262,10 @@ sink.close(aborted=False)
 def test_every_frame_of_a_paced_run_arrives_in_another_process(free_port):
     url = f"tcp://127.0.0.1:{free_port}"
     with rtfusion.subscribe(url, timeout_s=PATIENCE_S, newest=False) as frames:
-        arguments = [sys.executable, "-c", PUBLISHER, f"zmq:{url}", "90"]
-        with subprocess.Popen(arguments, env=environment()) as run:
+        arguments = [sys.executable, "-c", PUBLISHER, f"zmq:{url}?hwm=90", "90"]
+        with subprocess.Popen(arguments, env=environment(), stdin=subprocess.PIPE) as run:
             got = [next(frames) for _ in range(90)]
+            run.communicate()
         assert run.returncode == 0
     assert [frame.sequence for frame in got] == list(range(90))
     assert [frame.timestamp_ns for frame in got] == [sequence * 16_666_667 for sequence in range(90)]

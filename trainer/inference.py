@@ -5,7 +5,7 @@
 - the six coarse planes of both bands, d1, d2 and base, stand in one tensor of eight channels, from two depthwise convolutions;
 - everything that is said of a block (four gains, which base, the offset) is one gate for each of these channels::
 
-      fused block = sum_c (a_c u_c / (u_c + t_c exp(e_c)) + cored h_c) plane_c
+      fused block = sum_c f_c (a_c u_c / (u_c + t_c exp(e_c)) + cored h_c) plane_c
 
   with u = 1, t = 1 and e the negative logit it is a sigmoid; with u and t how far both bases stand out, the weight of a base.
   The planes' seventh channel is 1 and carries the offset, as tanh(x / 4) = 2 sigmoid(x / 2) - 1;
@@ -28,6 +28,7 @@ from trainer.student import (
     BASE_SCALE,
     BLOCK_PX,
     DETAIL_SCALE,
+    FAR_GAIN,
     OFFSET_RANGE,
     PICK_GAIN,
     SALIENCY_FLOOR,
@@ -35,6 +36,8 @@ from trainer.student import (
     Trunk,
     cored,
     extend,
+    far_end,
+    shown,
 )
 
 _PLANES = 8
@@ -108,16 +111,18 @@ class Inference(nn.Module):
         means = torch.cat((visible_mean, thermal_mean), dim=1)
         expected = functional.conv2d(means, self.of_base)
         strength = torch.maximum(planes - expected, expected - planes)
-        activity = strength * _SEEN + functional.conv2d(fine_v.abs(), self.activity) * _SEEN_VISIBLE
-        activity = (activity + functional.conv2d(fine_t.abs(), self.activity) * _SEEN_THERMAL).clamp(max=1)
+        activity_v, activity_t = (functional.conv2d(fine.abs(), self.activity) for fine in (fine_v, fine_t))
+        activity = (strength * _SEEN + activity_v * _SEEN_VISIBLE + activity_t * _SEEN_THERMAL).clamp(max=1)
         scalars = torch.cat((means, enhance), dim=1)
         features = self.trunk(torch.cat((visible, thermal, activity), dim=1), scalars)
 
         preferred = torch.sigmoid(self.slope * (fine_v.abs() - fine_t.abs()))
         gain_v, gain_t = self.fine_visible(features), self.fine_thermal(features)
-        fine = cored(gain_v, fine_v.abs(), self.coring) * fine_v + cored(gain_t, fine_t.abs(), self.coring) * fine_t
-        fine = fine + (preferred * (PICK_GAIN * (fine_v - fine_t)) + PICK_GAIN * fine_t)
-        gates = self._gates(strength, self.heads(features))
+        far = far_end(enhance)
+        shown_v, shown_t = shown(activity_v, far) * fine_v, shown(activity_t, far) * fine_t
+        fine = cored(gain_v, fine_v.abs(), self.coring) * shown_v + cored(gain_t, fine_t.abs(), self.coring) * shown_t
+        fine = fine + (preferred * (PICK_GAIN * (shown_v - shown_t)) + PICK_GAIN * shown_t)
+        gates = self._gates(strength, self.heads(features), 1 + FAR_GAIN * far * _DETAILS)
         smooth = (gates * (planes + _ONE)).sum(dim=1, keepdim=True)
         smooth = functional.conv2d(extend(smooth, 1), self.rise)
         return _join((torch.maximum(fine, -smooth) + smooth).clamp(max=1), BLOCK_PX, 1)
@@ -128,12 +133,13 @@ class Inference(nn.Module):
         once = functional.conv2d(extend(means, 2), self.once, groups=_PLANES)
         return functional.conv2d(extend(once, 4), self.twice, dilation=2, groups=_PLANES)
 
-    def _gates(self, strength: Tensor, heads: Tensor) -> Tensor:
-        """What each plane counts."""
+    def _gates(self, strength: Tensor, heads: Tensor, gain: Tensor) -> Tensor:
+        """What each plane counts; ``gain`` (1, 8, 1, 1) is that of the planes at this setting of the dial."""
         compared = functional.conv2d(strength, self.compare)
         mine = strength * _BASES + _FLOOR
         other = (compared * _BASES + _FLOOR) * torch.exp(compared * _DETAILS + heads * (_BASES + _ONE))
-        return mine / (mine + other) * _HEIGHT + (cored(heads * _DETAILS, strength, self.coring) - OFFSET_RANGE * _ONE)
+        judged = cored(heads * (gain * _DETAILS), strength, self.coring)
+        return mine / (mine + other) * (gain * _HEIGHT) + (judged - OFFSET_RANGE * _ONE)
 
 
 class _Trunk(nn.Module):

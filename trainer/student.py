@@ -11,7 +11,8 @@ adds its judgement g, of every pixel in d0 and of every block in d1 and d2, and 
     fused = b + offset + sum_l (PICK_GAIN p_l + g_l visible) d_l visible + (PICK_GAIN (1 - p_l) + g_l thermal) d_l thermal
     b     = (a_V base_V + a_T base_T) / (a_V + a_T),   a_V = |base_V - mean_V| + s,   a_T = exp(-side) (|base_T - mean_T| + s)
 
-where a judgement that amplifies counts less for details of few gray levels, which noise and compression make too (`cored`).
+where a judgement that amplifies counts less for details of few gray levels, which noise and compression make too (`cored`), and
+where toward the far end of the dial d0 fades out of blocks in which it is faint, while d1 and d2 grow (`far_end`, `shown`).
 The weights of the two bands are free of each other: where both show something, both are shown, the lesser one less. The network
 sees the blocks and how much goes on in each layer of them; the dial ``enhance`` and the means of the scene are inputs too. The
 caller keeps the means, slowly, so that one hot object that enters does not re-tone the picture. Nothing is normalized by the
@@ -37,6 +38,13 @@ PICK_GAIN = 1.2
 SLOPE = 80.0
 """Where k_l starts: a difference of 1 / 80 in detail is one unit of logit."""
 SALIENCY_FLOOR = 8 / 255
+FAR_FROM = 0.7
+"""The far end of the dial, where it shows what one camera hardly sees, and noise with it unless something is done."""
+FAR_GAIN = 0.45
+"""At 1, coarse details count so much more: they have the contrast there, and little of the noise."""
+FAINT = 2 / 255
+CLEAR = 9 / 255
+"""Mean of |d0| in a block up to which it is noise, and from which on it is not."""
 OFFSET_RANGE = 0.4
 _PIXELS = BLOCK_PX**2
 _SCALARS = 3
@@ -87,11 +95,15 @@ class Student(nn.Module):
         slope = self.slope.exp()
         preferred = PICK_GAIN * torch.sigmoid(slope[0] * (strength_v - strength_t))
         coring = self.network.coring
-        fine = (preferred + cored(self.fine_visible(features), strength_v, coring)) * fine_v
-        fine = fine + (PICK_GAIN - preferred + cored(self.fine_thermal(features), strength_t, coring)) * fine_t
+        far = far_end(enhance)
+        gain_v = (preferred + cored(self.fine_visible(features), strength_v, coring)) * shown(activity[:, :1], far)
+        gain_t = (PICK_GAIN - preferred + cored(self.fine_thermal(features), strength_t, coring)) * shown(
+            activity[:, 1:2], far
+        )
+        fine = gain_v * fine_v + gain_t * fine_t
         slopes = torch.stack((slope[1], slope[1], slope[2], slope[2])).reshape(1, 4, 1, 1)
         gains = PICK_GAIN * torch.sigmoid(slopes * self.layers.compare(strength))
-        gains = gains + cored(self.coarse(features), strength, coring)
+        gains = (gains + cored(self.coarse(features), strength, coring)) * (1 + FAR_GAIN * far)
         smooth = self.layers.total(gains * coarse) + _base(base, distance, self.side(features))
         smooth = smooth + OFFSET_RANGE * torch.tanh(self.offset(features) / 4)
         return functional.pixel_shuffle(fine + self.layers.interpolate(smooth), BLOCK_PX)
@@ -238,6 +250,17 @@ def cored(gain: Tensor, strength: Tensor, coring: float) -> Tensor:
     if not coring:
         return gain
     return torch.minimum(gain, gain * (strength * (255 / coring)).clamp(max=1))
+
+
+def far_end(enhance: Tensor) -> Tensor:
+    """How far the dial is beyond `FAR_FROM`: 0 up to there, 1 at 1."""
+    return ((enhance - FAR_FROM) / (1 - FAR_FROM)).clamp(min=0)
+
+
+def shown(activity: Tensor, far: Tensor) -> Tensor:
+    """How much of d0 a block shows, by its mean |d0| times `DETAIL_SCALE`: all of it but for the far end of the dial."""
+    clear = ((activity / DETAIL_SCALE - FAINT) / (CLEAR - FAINT)).clamp(0, 1)
+    return 1 - far * (1 - clear)
 
 
 def extend(image: Tensor, margin: int) -> Tensor:

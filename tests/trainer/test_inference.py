@@ -39,7 +39,7 @@ def pictures(size_px, *, dial):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("dial", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("dial", [0.0, 0.5, 0.85, 1.0])
 def test_it_is_the_student_up_to_rounding(name, dial):
     student = trained(NETWORKS[name])
     inference = Inference(student).double()

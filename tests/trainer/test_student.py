@@ -126,6 +126,30 @@ def test_a_gain_is_for_what_stands_out_of_noise_and_of_the_steps_of_8_bits(step_
     assert least < spans[3.0] / spans[0.0] < most
 
 
+@pytest.mark.parametrize(
+    ("enhance", "least", "most"), [(0.0, 0.95, 1.05), (0.7, 0.95, 1.05), (0.85, 0.5, 0.75), (1.0, 0.0, 0.45)]
+)
+def test_noise_is_left_out_at_the_far_end_of_the_dial(enhance, least, most):
+    """Against the same network that the dial says nothing to."""
+    torch.manual_seed(0)
+    made = Student(Network()).eval()
+    with torch.no_grad():
+        for layer in (made.trunk.scene_before, made.trunk.scene_after):
+            layer.weight[:, 2] = 0
+    noise = 0.5 + torch.randn(2, 1, 96, 96) * (2 / 255)
+    passed = [float(fuse(made, noise[:1], noise[1:], dial).std()) for dial in (enhance, 0.0)]
+    assert least < passed[0] / passed[1] < most
+
+
+def test_an_edge_is_as_sharp_at_the_far_end_of_the_dial():
+    made = Student(Network()).eval()
+    visible = torch.full((1, 1, 96, 96), 0.4)
+    thermal = visible.clone()
+    thermal[..., 46:] += 60 / 255  # not at the rim of a block
+    steps = [fuse(made, visible, thermal, dial).diff(dim=3).abs().max() for dial in (0.0, 1.0)]
+    assert steps[1] > 0.95 * steps[0]
+
+
 def test_what_attenuates_is_not_cored():
     gains, strength = torch.tensor([-1.0, -1.0, 2.0, 2.0]), torch.tensor([1.0, 30.0, 1.0, 30.0]) / 255
     torch.testing.assert_close(cored(gains, strength, 4.0), torch.tensor([-1.0, -1.0, 0.5, 2.0]))
