@@ -31,12 +31,12 @@ from benchmarks.blind import Kept, kept_where_blind
 from benchmarks.conditions import Conditions
 from benchmarks.detector import COCO, SUPPRESS_IOU, Detections, Detector
 from benchmarks.matching import MATCH_IOU, Floats, Outcome, at_score, average_precision, contrast, match, pool
+from benchmarks.methods import CLASSICAL, select
 from benchmarks.methods import Method as Fusing
-from benchmarks.methods import select
 from rtfusion.capture import open_pair
 from rtfusion.errors import ConfigError, EndOfStream, FusionError
 from rtfusion.fusion import Luminance, Overlay
-from rtfusion.fusion.color import as_bgr, compose, luminance
+from rtfusion.fusion.color import as_bgr, compose, luminance, over_mean
 from rtfusion.types import Image8
 
 LABELS = Path(__file__).with_name("labels") / "people.json"
@@ -93,12 +93,18 @@ def read_labels(path: Path) -> list[LabelSet]:
 def methods(
     *, fusers: Sequence[str], models: Mapping[str, Path] | None = None, enhance: Sequence[float] | None = None
 ) -> dict[str, Method]:
-    """Both bands as they are, the fusers, and the models (default: the shipped ones) at values of their dial."""
+    """Both bands as they are, the fusers, and the models (default: the shipped ones) at values of their dial.
+
+    And the fusers and models once more, the latter as they are by default, with the look for detectors.
+    """
     named: dict[str, Method] = {
         "visible": lambda still, stack: lambda visible, thermal, timestamp_ns: visible,
         "thermal": lambda still, stack: lambda visible, thermal, timestamp_ns: thermal,
     }
-    return named | {method.name: _opened(method) for method in select(fusers=fusers, models=models, enhance=enhance)}
+    named |= {method.name: _opened(method) for method in select(fusers=fusers, models=models, enhance=enhance)}
+    plain = [name for name in fusers if name in CLASSICAL]
+    looked_at = select(fusers=plain, models=models, enhance=())
+    return named | {f"{method.name}, look detector": _opened(method, look="detector") for method in looked_at}
 
 
 def measure(
@@ -199,11 +205,11 @@ def _labels(entries: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
     )
 
 
-def _opened(method: Fusing) -> Method:
-    return lambda still, stack: _render(method.open(still=still), stack)
+def _opened(method: Fusing, *, look: str = "eye") -> Method:
+    return lambda still, stack: _render(method.open(still=still), stack, look=look)
 
 
-def _render(method: Luminance | Overlay, stack: ExitStack) -> Render:
+def _render(method: Luminance | Overlay, stack: ExitStack, *, look: str) -> Render:
     if isinstance(method, Overlay):
         return lambda visible, thermal, timestamp_ns: method(visible=visible, thermal=thermal)
     stack.callback(method.close)
@@ -211,6 +217,8 @@ def _render(method: Luminance | Overlay, stack: ExitStack) -> Render:
     def fuse(visible: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
         visible_y = luminance(visible)
         fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=timestamp_ns)
+        if look == "detector":
+            return over_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
         return compose(visible=visible, visible_y=visible_y, fused_y=fused_y)
 
     return fuse

@@ -94,6 +94,8 @@ class Settings(BaseModel):
     """What runs the model. With tensorrt and pytorch:cuda, all of the fusing is done on the GPU."""
     threads: Count | None = None
     """Threads of the engine. Without it, the engine decides."""
+    look: Literal["eye", "detector"] = "eye"
+    """Whom the fused image is for: an eye, or a detector, which finds more in gray with the brightness of the plain mean."""
     palette: Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"] = "inferno"
     """Colors of the overlay."""
     threshold: Fraction = 0.6
@@ -140,6 +142,12 @@ class Settings(BaseModel):
         if self.enhance is not None and self.fuser != "learned":
             raise _conflict(
                 f"enhance is a dial of the learned fuser, and the fuser is {self.fuser}", "enhance", "fuser"
+            )
+        if self.look == "detector" and self.fuser == "overlay":
+            raise _conflict(
+                "the look for detectors is without colors, and the overlay is made of them; choose another fuser",
+                "look",
+                "fuser",
             )
         if self.distance_m is not None and self.calibration is None:
             raise _conflict("distance_m needs a calibration to apply to; name one with --calibration", "distance_m")

@@ -339,6 +339,7 @@ def open_fuser(
         grid=settings.grid,
         telemetry=telemetry,
         refine=settings.refine,
+        look=settings.look,
     )
 
 

@@ -22,6 +22,7 @@ LEGAL: Mapping[str, tuple[Any, ...]] = {
     "grid": ("visible", "thermal"),
     "fuser": ("average", "maximum", "pyramid", "overlay"),
     "threads": (1, 4),
+    "look": ("eye",),
     "palette": ("inferno", "white-hot"),
     "opacity": (0.0, 0.25, 1.0),
     "pair": ("once", "hold"),
@@ -219,6 +220,7 @@ def test_a_wrong_flag(flags: dict[str, object], message: str) -> None:
     ("flags", "message"),
     [
         ({"model": "huge"}, "no model named huge"),
+        ({"fuser": "overlay", "look": "detector"}, "the look for detectors is without colors"),
         ({"fuser": "pyramid", "enhance": "0.5"}, "enhance is a dial of the learned fuser, and the fuser is pyramid"),
         ({"distance_m": "3"}, "distance_m needs a calibration"),
         ({"gain": "fixed", "gain_low": "1"}, "gain fixed needs both ends"),

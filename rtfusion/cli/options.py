@@ -21,6 +21,7 @@ PANELS = {
     "Registration": ("calibration", "distance_m", "grid", "refine"),
     "Fusion": (
         "fuser",
+        "look",
         "palette",
         "threshold",
         "opacity",
@@ -46,6 +47,7 @@ METAVARS = {
     "pair": "NAME",
     "grid": "NAME",
     "fuser": "NAME",
+    "look": "NAME",
     "palette": "NAME",
     "gain": "NAME",
     "polarity": "NAME",

@@ -19,6 +19,9 @@ Take = Callable[[tuple[int, ...]], Image8]
 
 PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
 
+MEAN_SIGMA_PX = 3.0
+"""What varies over less than this is detail."""
+
 _IRONBOW_BGR = np.array(
     [
         (0, 0, 0),
@@ -60,6 +63,16 @@ def compose(*, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take =
     up = cv2.cvtColor(cv2.subtract(fused_y, visible_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))
     down = cv2.cvtColor(cv2.subtract(visible_y, fused_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))
     return cast(Image8, cv2.subtract(cv2.add(visible, up, up), down, up))
+
+
+def over_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, take: Take = fresh) -> Image8:
+    """Detail of the fused luminance over the base of the plain mean of both bands, all (H, W).
+
+    fused + G (mean - fused), with G a Gaussian blur of `MEAN_SIGMA_PX`: what a detector finds most in (docs/visibility.md).
+    """
+    mean = cv2.addWeighted(visible_y, 0.5, thermal, 0.5, 0.0, take(fused_y.shape))
+    step = cv2.GaussianBlur(cv2.subtract(mean, fused_y, dtype=cv2.CV_16S), (0, 0), MEAN_SIGMA_PX)
+    return cast(Image8, cv2.add(fused_y, step, mean, dtype=cv2.CV_8U))
 
 
 def palette_bgr(name: str) -> Image8:

@@ -13,7 +13,7 @@ import cv2
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Luminance
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import as_bgr, compose, luminance
+from rtfusion.fusion.color import as_bgr, compose, luminance, over_mean
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.overlay import Overlay
 from rtfusion.registration import Calibration, Registration, Warp, Weights, register
@@ -30,7 +30,8 @@ class HostFuser:
     """register → tone → fuse → compose, each timed as a stage.
 
     ``method`` fuses two luminance images, or paints (`Overlay`). The registration is made for the sizes that come, anew when
-    one changes. ``calibration`` None takes both cameras to have the same view; ``refine`` follows it when it drifts. `change`
+    one changes. ``calibration`` None takes both cameras to have the same view; ``refine`` follows it when it drifts; ``look`` is
+    whom the fused luminance is for, `eye` or `detector` (`over_mean`, without colors). `change`
     may be called by any thread, all else by one. Frames own their pixels: a buffer is used again only when nobody holds it.
     """
 
@@ -44,6 +45,7 @@ class HostFuser:
         grid: str,
         telemetry: Telemetry,
         refine: bool = False,
+        look: str = "eye",
     ) -> None:
         self.name = name
         self._method = method
@@ -53,6 +55,7 @@ class HostFuser:
         self._telemetry = telemetry
         self._sizes_px: SizesPx | None = None
         self._registration: Registration | None = None
+        self._look = look
         self._refiner = Refiner(grid=grid) if refine else None
         self._pool = Pool()
         self._changing = threading.Lock()
@@ -243,11 +246,14 @@ class HostFuser:
             visible = self._blend(visible, as_bgr(thermal), weights)
         visible_y = luminance(visible, take=self._pool.take)
         fused_y = self._method(visible_y=visible_y, thermal=thermal, timestamp_ns=timestamp_ns)
+        if self._look == "detector":
+            fused_y = over_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:
             # where only one camera sees, its picture alone is shown
             fused_y = self._blend(fused_y, visible_y if self._grid == "visible" else thermal, weights)
         fused_ns = time.perf_counter_ns()
-        return compose(visible=visible, visible_y=visible_y, fused_y=fused_y, take=self._pool.take), fused_ns
+        colors = visible_y if self._look == "detector" else visible
+        return compose(visible=colors, visible_y=visible_y, fused_y=fused_y, take=self._pool.take), fused_ns
 
     def _blend(self, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
         """``inside`` where both cameras see, ``outside`` elsewhere, with the soft border of the registration."""

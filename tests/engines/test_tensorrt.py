@@ -104,6 +104,8 @@ def test_the_settings_choose_the_fuser_of_the_device(
     fuse.close()
     with pytest.raises(ConfigError, match="grid thermal is for engines of the CPU"):
         open_fuser(Settings.model_validate({**chosen, "grid": "thermal"}), **rest)
+    with pytest.raises(ConfigError, match="look detector is for engines of the CPU"):
+        open_fuser(Settings.model_validate({**chosen, "look": "detector"}), **rest)
     assert cuda.live == {}
 
 

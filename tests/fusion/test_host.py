@@ -3,11 +3,13 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion import FUSERS, open_method
+from rtfusion.fusion.color import as_bgr, luminance, over_mean
 from rtfusion.fusion.host import HostFuser
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
@@ -59,6 +61,27 @@ def test_everything_is_carried_through() -> None:
     assert fused.calibration_id == calibration.id
     assert fused.thermal_state == {}
     assert (fused.image == 75).all()
+
+
+@pytest.mark.parametrize("name", ["maximum", "pyramid"])
+def test_for_detectors_the_detail_of_the_fuser_stands_on_the_mean_without_colors(name: str) -> None:
+    rng = np.random.default_rng(1)
+    visible = cv2.resize(rng.integers(0, 256, (12, 16, 3)).astype(np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
+    thermal = cv2.resize(rng.integers(0, 256, (12, 16)).astype(np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
+    fused = HostFuser(
+        name=name,
+        method=open_method(name, still=True),
+        gain=GainControl(),
+        calibration=None,
+        grid="visible",
+        telemetry=Telemetry(),
+        look="detector",
+    )(pair_of(visible, thermal))
+    visible_y = luminance(visible)
+    alone = open_method(name, still=True)(visible_y=visible_y, thermal=thermal, timestamp_ns=0)  # type: ignore[operator, call-arg]
+    expected = over_mean(fused_y=alone, visible_y=visible_y, thermal=thermal)
+    np.testing.assert_array_equal(fused.image, as_bgr(expected))
+    assert np.abs(expected.astype(int) - alone).max() > 10
 
 
 @pytest.mark.parametrize("name", [name for name in FUSERS if name != "learned"])
