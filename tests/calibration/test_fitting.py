@@ -30,7 +30,7 @@ def error_px(found: np.ndarray, truth: np.ndarray) -> float:
 def test_wrong_votes_do_not_move_the_transform(seed: int, wrong: float) -> None:
     votes = votes_of(AFFINE, wrong=wrong, noise_px=0.5, seed=seed)
     found = fit(votes, model=Model.AFFINE, tolerance_px=3.0)
-    assert error_px(found.visible_from_thermal_px, AFFINE) < 0.4
+    assert error_px(found.visible_from_thermal_px, AFFINE) < 0.6  # the largest of 2,000 draws: .45
     assert found.spread_px == pytest.approx(0.5, abs=0.25)
 
 
