@@ -95,7 +95,7 @@ class Settings(BaseModel):
     threads: Count | None = None
     """Threads of the engine. Without it, the engine decides."""
     look: Literal["eye", "detector"] = "eye"
-    """Whom the fused image is for: an eye, or a detector, which finds more in gray with the brightness of the plain mean."""
+    """Whom the fused image is for: an eye, or a detector, which finds more people in gray with the brightness of the mean."""
     palette: Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"] = "inferno"
     """Colors of the overlay."""
     threshold: Fraction = 0.6

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from rtfusion.capture.session import SessionSource, count_frames
+from rtfusion.cli.options import PANELS
 from rtfusion.config import Settings
 from rtfusion.errors import CaptureError, ConfigError, EndOfStream
 from rtfusion.pipeline import build
-from rtfusion.session import iterate, load_session, video_path
+from rtfusion.session import HOW_TO_FUSE, iterate, load_session, video_path
 from rtfusion.sinks import SinkContext, open_sink
 from rtfusion.types import Band, FramePair, FusedFrame
 
@@ -45,6 +46,10 @@ def checksums(folder: Path) -> list[int]:
 def session_of(folder: Path) -> Path:
     (session,) = (folder / "sessions").iterdir()
     return session
+
+
+def test_a_replay_takes_over_every_setting_of_the_fusing():
+    assert set(PANELS["Fusion"]) <= set(HOW_TO_FUSE)
 
 
 @pytest.mark.parametrize(

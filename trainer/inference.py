@@ -7,7 +7,8 @@
 
       fused block = sum_c f_c (a_c u_c / (u_c + t_c exp(e_c)) + cored h_c) plane_c
 
-  with u = 1, t = 1 and e the negative logit it is a sigmoid; with u and t how far both bases stand out, the weight of a base.
+  with u = 1, t = 1 and e the negative logit it is a sigmoid; with u and t how far both bases stand out, the weight of a base;
+  f is 1, and grows for details at the far end of the dial.
   The planes' seventh channel is 1 and carries the offset, as tanh(x / 4) = 2 sigmoid(x / 2) - 1;
 - all of that is judged by one convolution; gains of pixels and their products are one expression without branches;
 - blocks are joined by transpositions that leave rows of pixels together, where a pixel-shuffle moves single ones;

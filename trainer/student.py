@@ -96,11 +96,9 @@ class Student(nn.Module):
         preferred = PICK_GAIN * torch.sigmoid(slope[0] * (strength_v - strength_t))
         coring = self.network.coring
         far = far_end(enhance)
-        gain_v = (preferred + cored(self.fine_visible(features), strength_v, coring)) * shown(activity[:, :1], far)
-        gain_t = (PICK_GAIN - preferred + cored(self.fine_thermal(features), strength_t, coring)) * shown(
-            activity[:, 1:2], far
-        )
-        fine = gain_v * fine_v + gain_t * fine_t
+        shown_v, shown_t = shown(activity[:, :1], far) * fine_v, shown(activity[:, 1:2], far) * fine_t
+        fine = (preferred + cored(self.fine_visible(features), strength_v, coring)) * shown_v
+        fine = fine + (PICK_GAIN - preferred + cored(self.fine_thermal(features), strength_t, coring)) * shown_t
         slopes = torch.stack((slope[1], slope[1], slope[2], slope[2])).reshape(1, 4, 1, 1)
         gains = PICK_GAIN * torch.sigmoid(slopes * self.layers.compare(strength))
         gains = (gains + cored(self.coarse(features), strength, coring)) * (1 + FAR_GAIN * far)

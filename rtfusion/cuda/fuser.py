@@ -314,10 +314,14 @@ def open_cuda_fuser(
         ModelError: the model cannot be used.
     """
     engine = resolve(settings.engine)
-    if settings.grid != "visible" or settings.refine or settings.look != "eye":
-        words = {"refine": settings.refine, f"grid {settings.grid}": settings.grid != "visible"}
-        word = next((word for word, asked in words.items() if asked), f"look {settings.look}")
-        raise ConfigError(f"{word} is for engines of the CPU, and the engine is {engine}; choose --engine openvino")
+    only_on_host = {
+        "refine": settings.refine,
+        f"grid {settings.grid}": settings.grid != "visible",
+        f"look {settings.look}": settings.look != "eye",
+    }
+    for word, asked in only_on_host.items():
+        if asked:
+            raise ConfigError(f"{word} is for engines of the CPU, and the engine is {engine}; choose --engine openvino")
     device = Device()
     try:
         return CudaFuser(

@@ -126,9 +126,7 @@ def test_a_gain_is_for_what_stands_out_of_noise_and_of_the_steps_of_8_bits(step_
     assert least < spans[3.0] / spans[0.0] < most
 
 
-@pytest.mark.parametrize(
-    ("enhance", "least", "most"), [(0.0, 0.95, 1.05), (0.7, 0.95, 1.05), (0.85, 0.5, 0.75), (1.0, 0.0, 0.45)]
-)
+@pytest.mark.parametrize(("enhance", "least", "most"), [(0.7, 0.95, 1.05), (0.85, 0.5, 0.75), (1.0, 0.0, 0.45)])
 def test_noise_is_left_out_at_the_far_end_of_the_dial(enhance, least, most):
     """Against the same network that the dial says nothing to."""
     torch.manual_seed(0)
