@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.fusers import SETS
-from benchmarks.quality import PUBLISHED
-from benchmarks.ranking import mean_ranks
+from rtfusion.evaluate.quality import PUBLISHED
+from rtfusion.evaluate.ranking import mean_ranks
 
 REFERENCE = "pyramid"
 """The classical fuser that a model has to beat."""

@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import timing
-from benchmarks.bench import CAMERA_FRAMES
-from benchmarks.conditions import Conditions
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.bench import CAMERA_FRAMES
+from rtfusion.evaluate.conditions import Conditions
 
 SAMPLES_A_MINUTE = 12
 

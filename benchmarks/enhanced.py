@@ -9,8 +9,8 @@ LD-Lite, which runs in PyTorch. Every picture is fused with the dial at 1 by eac
 
 - contrast: mean local standard deviation where the visible camera is blind and the thermal one is not, gray levels
 - noise: what is left in gray levels of fresh noise of 2 gray levels on both bands of a picture that stands still
-- grid: how far a grid of 8 px stands out of the spectrum, dB (`trainer.teachers.shift.grid_peak_db`)
-- halo: `rtfusion.metrics.halo`, the mean and the largest
+- grid: how far a grid of 8 px stands out of the spectrum, dB (`rtfusion_trainer.teachers.shift.grid_peak_db`)
+- halo: `rtfusion.evaluate.metrics.halo`, the mean and the largest
 
 Contrast and noise are also given as ratios to LD-Lite's, picture by picture, and then averaged.
 """
@@ -30,14 +30,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import timing
-from benchmarks.conditions import Conditions
-from benchmarks.images import read_gray
-from benchmarks.methods import select
 from benchmarks.stability import clip_frames
 from rtfusion.errors import ConfigError, FusionError
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.images import read_gray
+from rtfusion.evaluate.methods import select
+from rtfusion.evaluate.metrics import halo, still_scene_noise
 from rtfusion.fusion import Luminance
-from rtfusion.metrics import halo, still_scene_noise
 from rtfusion.types import Image8
 
 CLIP = "m3svd_0117_1605"
@@ -149,7 +149,7 @@ def blind_contrast(*, fused: Image8, visible: Image8, thermal: Image8) -> float:
 
 
 def _figures(fuse: Fuse, *, visible: Image8, thermal: Image8) -> dict[str, float]:
-    from trainer.teachers.shift import grid_peak_db
+    from rtfusion_trainer.teachers.shift import grid_peak_db
 
     for _ in range(REPEATS):
         fused = fuse(visible, thermal).copy()
@@ -164,7 +164,7 @@ def _figures(fuse: Fuse, *, visible: Image8, thermal: Image8) -> dict[str, float
 
 
 def _methods(ldlite: Path, stack: ExitStack) -> dict[str, Fuse]:
-    from trainer.teachers.ldlite import ldlite_teacher
+    from rtfusion_trainer.teachers.ldlite import ldlite_teacher
 
     teacher = ldlite_teacher(ldlite)
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rtfusion.capture.session import SessionSource, count_frames
 from rtfusion.errors import CaptureError, EndOfStream
-from rtfusion.session import iterate, load_session
+from rtfusion.session.format import iterate, load_session
+from rtfusion.session.record import CAPACITY_FRAMES, RecordSink
+from rtfusion.session.source import SessionSource, count_frames
 from rtfusion.sinks.base import SinkContext
-from rtfusion.sinks.record import CAPACITY_FRAMES, RecordSink
 from rtfusion.types import Band, Frame, FusedFrame
 
 DISK_MB = 96

@@ -26,12 +26,12 @@ from rtfusion.capture.watchdog import WatchedSource
 from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.marks import MarkedFuser
+from rtfusion.fusion.tone import GainControl
 from rtfusion.pairing import Pairer
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks import open_sinks
 from rtfusion.sinks.base import SinkContext
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import Band, FusedFrame
 
 RATE_HZ = 30.0

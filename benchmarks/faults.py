@@ -27,11 +27,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import timing
-from benchmarks.conditions import Conditions
 from benchmarks.fault_disk import check_session, check_video, small_disk
 from benchmarks.fault_life import Outcome, read_log
 from benchmarks.fault_rig import NOTICED_S, RATE_HZ, VISIBLE_SIZE_PX
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.conditions import Conditions
 
 FIRST_LIFE = 0.1
 """Share of the time."""

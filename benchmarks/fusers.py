@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import timing
-from benchmarks.conditions import Conditions
-from benchmarks.images import read_gray
-from benchmarks.methods import Method, select
-from benchmarks.quality import PUBLISHED, SUFFIXES
-from benchmarks.ranking import mean_ranks
 from rtfusion.errors import ConfigError, FusionError
-from rtfusion.metrics import halo, image_metrics
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.images import read_gray
+from rtfusion.evaluate.methods import Method, select
+from rtfusion.evaluate.metrics import halo, image_metrics
+from rtfusion.evaluate.quality import PUBLISHED, SUFFIXES
+from rtfusion.evaluate.ranking import mean_ranks
 from rtfusion.types import Image8
 
 SETS = {"tno": "TNO", "roadscene": "RoadScene", "msrs": "MSRS", "vifb": "VIFB"}

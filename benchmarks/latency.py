@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import timing
-from benchmarks.bench import CAMERA_FRAMES
-from benchmarks.conditions import Conditions
-from benchmarks.speed_case import command
 from rtfusion import CaptureTimeout, subscribe
 from rtfusion.clock import NS_PER_MS
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.bench import CAMERA_FRAMES
+from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.speed_case import command
 
 ENCODINGS = ("raw", "jpeg", "shm")
 WARM_UP_FRAMES = 60

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import timing
-from benchmarks.conditions import Conditions
 from rtfusion.engines import open_engine
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.conditions import Conditions
 from rtfusion.models import shipped
 from rtfusion.models.spec import IMAGE_INPUTS
 
@@ -111,11 +111,10 @@ def _timed_ms(run: Run) -> float:
 def _networks(folder: Path) -> dict[str, tuple[Any, Path, int]]:
     """Name to module, ONNX file and number of parameters."""
     import torch
+    from rtfusion_trainer.config import load_config
+    from rtfusion_trainer.student import Student
+    from rtfusion_trainer.teachers.ldlite import LdLite
     from torch import nn
-
-    from trainer.config import load_config
-    from trainer.student import Student
-    from trainer.teachers.ldlite import LdLite
 
     class Plain(nn.Module):
         """Five layers at full resolution."""

@@ -15,9 +15,9 @@ from typing import cast
 import cv2
 import numpy as np
 
-from benchmarks.methods import select, shipped_models
 from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_S
+from rtfusion.evaluate.methods import select, shipped_models
 from rtfusion.fusion.color import compose, luminance
 from rtfusion.types import Image8
 

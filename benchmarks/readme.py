@@ -8,20 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    bench,
-    comparison,
-    endurance,
-    enhanced,
-    faults,
-    fusers,
-    latency,
-    networks,
-    scale,
-    speed,
-    stability,
-    visibility,
-)
+from benchmarks import comparison, endurance, enhanced, faults, fusers, latency, networks, scale, speed, stability
+from rtfusion.evaluate import bench, visibility
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"

@@ -33,17 +33,17 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
+from rtfusion_calibration.delay import measure_delay
+from rtfusion_calibration.fitting import transformed
+from rtfusion_calibration.scene import SceneEstimate, estimate_scene
+from rtfusion_calibration.search import GrayPair, size_px
 
-from benchmarks import timing
-from benchmarks.conditions import Conditions
 from benchmarks.witness import witness_px
-from calibration.delay import measure_delay
-from calibration.fitting import transformed
-from calibration.scene import SceneEstimate, estimate_scene
-from calibration.search import GrayPair, size_px
 from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_MS, NS_PER_S
 from rtfusion.errors import CalibrationError, ConfigError, EndOfStream, FusionError
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.conditions import Conditions
 from rtfusion.fusion.color import luminance
 from rtfusion.registration import Calibration, register
 from rtfusion.registration.calibration import Matrix
@@ -265,10 +265,10 @@ def _text(path: Path) -> str:
 
 def boards(data: Path) -> Iterator[Row]:
     """Views in which each camera's board was found, and the errors of what was solved."""
-    from calibration.board import Board
-    from calibration.collect import Collector
-    from calibration.run import run_over
-    from calibration.solve import solve
+    from rtfusion_calibration.board import Board
+    from rtfusion_calibration.collect import Collector
+    from rtfusion_calibration.run import run_over
+    from rtfusion_calibration.solve import solve
 
     for name, corners in (("checkerboard_heated_board", "6x4"), ("checkerboard_vimslab", "9x6")):
         folder = data / "calibration" / name

@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plot, timing
-from benchmarks.bench import SIZES, frames_of
-from benchmarks.clips import make_clips
-from benchmarks.conditions import Conditions
-from benchmarks.methods import Method, select
-from benchmarks.speed_case import READY, command, run_case
+from rtfusion.evaluate import plot, timing
+from rtfusion.evaluate.bench import SIZES, frames_of
+from rtfusion.evaluate.clips import make_clips
+from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.methods import Method, select
+from rtfusion.evaluate.speed_case import READY, command, run_case
 
 MODES = ("processes", "threads")
 WAIT_S = 120.0

@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import timing
-from benchmarks.bench import frames_of
-from benchmarks.clips import make_clips
-from benchmarks.conditions import Conditions
-from benchmarks.methods import shipped_models
-from benchmarks.speed_case import run_case
 from benchmarks.speed_floor import floor
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.bench import frames_of
+from rtfusion.evaluate.clips import make_clips
+from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.methods import shipped_models
+from rtfusion.evaluate.speed_case import run_case
 
 CLASSICAL_AND_OVERLAY = ("average", "maximum", "pyramid", "overlay")
 SIZES = ("640x480", "1280x1024")

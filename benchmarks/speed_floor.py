@@ -16,10 +16,10 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.engines import open_engine
 from rtfusion.engines.parity import golden_inputs
 from rtfusion.fusion import model_file
+from rtfusion.fusion.tone import GainControl
 from rtfusion.models import read_spec
 from rtfusion.pipeline import open_fuser
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import Frame, FramePair
 
 RUNS = 60

@@ -6,14 +6,14 @@
 
 ``DIR`` holds the clips (``video/NAME/vi.mp4``, ``ir.mp4``, registered). For every clip and method:
 
-- warp: what changes beyond motion, over the contrast (`rtfusion.metrics.warp_error`), without which averaging would win
+- warp: what changes beyond motion, over the contrast (`rtfusion.evaluate.metrics.warp_error`), without which averaging would win
 - motion: mean difference in pixels between the optical flow of the fused frames and that of each band, averaged over both:
   what moves must go on moving as it did
 - jitter: mean step of the mean gray level from frame to frame
 - noise: a frozen frame with fresh sensor noise of 2 gray levels in both bands; temporal noise of the result over its contrast,
   as a multiple of the same ratio of the visible stream
-- leak: how far one hot object re-tones the rest of the picture, gray levels (`rtfusion.metrics.leak`)
-- halo: a dark seam around hot targets that neither band has, gray levels (`rtfusion.metrics.halo`)
+- leak: how far one hot object re-tones the rest of the picture, gray levels (`rtfusion.evaluate.metrics.leak`)
+- halo: a dark seam around hot targets that neither band has, gray levels (`rtfusion.evaluate.metrics.halo`)
 
 In all of them less is better, and the rows ``visible`` and ``thermal`` are the streams themselves.
 """
@@ -32,13 +32,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import timing
-from benchmarks.conditions import Conditions
-from benchmarks.methods import Method, select
 from rtfusion.capture import open_pair
 from rtfusion.errors import ConfigError, EndOfStream, FusionError
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.methods import Method, select
+from rtfusion.evaluate.metrics import halo, leak, standard_deviation, still_scene_noise, warp_error
 from rtfusion.fusion.color import luminance
-from rtfusion.metrics import halo, leak, standard_deviation, still_scene_noise, warp_error
 from rtfusion.types import Image8
 
 CLIPS = ("m3svd_0111_1716", "m3svd_0113_1714", "m3svd_0117_1605")

@@ -1,160 +1,24 @@
-"""Are people found in fused frames? A fixed detector on both bands and on every fuser's frames, against hand-checked boxes.
+"""Are people found in fused frames? The suite of `rtfusion.evaluate.visibility`.
 
 ::
 
     python -m benchmarks.visibility --data DIR --detector yolox_nano.onnx [--fuser NAME ...] [--model FILE.onnx] [--json FILE]
-
-The labels are `labels/people.json`; ``DIR`` holds the recordings that they name (``video/…``, ``eval/…``, each with its visible
-part ``vi`` and its thermal part ``ir``). A video is fused whole and in order, so that a fuser with memory shows what it
-would show live; stills are fused one by one. The shipped models are measured without being asked for.
-
-Beside what is found, and the contrast of targets to their surround, stands what is kept of the thermal detail where the visible
-camera is blind (`benchmarks.blind`).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
-import numpy as np
-
-from benchmarks import timing
-from benchmarks.blind import Kept, kept_where_blind
-from benchmarks.conditions import Conditions
-from benchmarks.detector import COCO, SUPPRESS_IOU, Detections, Detector
-from benchmarks.matching import MATCH_IOU, Floats, Outcome, at_score, average_precision, contrast, match, pool
-from benchmarks.methods import CLASSICAL, select
-from benchmarks.methods import Method as Fusing
-from rtfusion.capture import open_pair
-from rtfusion.errors import ConfigError, EndOfStream, FusionError
-from rtfusion.fusion import Luminance, Overlay
-from rtfusion.fusion.color import as_bgr, compose, luminance, over_mean
-from rtfusion.types import Image8
-
-LABELS = Path(__file__).with_name("labels") / "people.json"
-FUSERS = ("average", "maximum", "pyramid", "overlay")
-LEAST_SCORE = 0.4
-"""At which precision, recall and F1 are taken."""
-READ_TIMEOUT_S = 10.0
-ALL = "all"
-BLIND = "visible-blind areas"
-OVERALL = ("precision", "recall", "average_precision")
-"""Figures that the table gives over all sets only."""
-
-Render = Callable[[Image8, Image8, int], Image8]
-"""Visible, thermal and timestamp to the (H, W) or (H, W, 3) picture that is looked at."""
-Method = Callable[[bool, ExitStack], Render]
-"""Opens a render, given whether the images are unrelated stills; what it opens is closed with the stack."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Label:
-    """An object that is there."""
-
-    kind: str
-    box: tuple[int, int, int, int]
-    ignore: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LabelSet:
-    """Labeled frames of one recording, by index in a video, by stem in a folder of stills."""
-
-    name: str
-    source: str
-    size_px: tuple[int, int]
-    kinds: tuple[str, ...]
-    frames: Mapping[int | str, tuple[Label, ...]]
-
-
-def read_labels(path: Path) -> list[LabelSet]:
-    """The sets of a label file."""
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        LabelSet(
-            name=entry["name"],
-            source=entry["source"],
-            size_px=(entry["size"][0], entry["size"][1]),
-            kinds=tuple(entry["classes"]),
-            frames={frame.get("stem", frame.get("index")): _labels(frame["boxes"]) for frame in entry["frames"]},
-        )
-        for entry in data["sets"]
-    ]
-
-
-def methods(
-    *, fusers: Sequence[str], models: Mapping[str, Path] | None = None, enhance: Sequence[float] | None = None
-) -> dict[str, Method]:
-    """Both bands as they are, the fusers, and the models (default: the shipped ones) at values of their dial.
-
-    And the fusers and models once more, the latter as they are by default, with the look for detectors.
-    """
-    named: dict[str, Method] = {
-        "visible": lambda still, stack: lambda visible, thermal, timestamp_ns: visible,
-        "thermal": lambda still, stack: lambda visible, thermal, timestamp_ns: thermal,
-    }
-    named |= {method.name: _opened(method) for method in select(fusers=fusers, models=models, enhance=enhance)}
-    plain = [name for name in fusers if name in CLASSICAL]
-    looked_at = select(fusers=plain, models=models, enhance=())
-    return named | {f"{method.name}, look detector": _opened(method, look="detector") for method in looked_at}
-
-
-def measure(
-    *, data: Path, detector: Callable[[Image8], Detections], methods: Mapping[str, Method], sets: Sequence[LabelSet]
-) -> list[dict[str, Any]]:
-    """A row for every method, class and set, and for every class over all sets; and what is kept, for every method and set."""
-    seen = {labels.name: _look(labels, data=data, detector=detector, methods=methods) for labels in sets}
-    rows: list[dict[str, Any]] = []
-    for case in methods:
-        for kind in COCO:
-            names = [labels.name for labels in sets if kind in labels.kinds]
-            groups = [(name, [name]) for name in names] + ([(ALL, names)] if len(names) > 1 else [])
-            for name, members in groups:
-                looks = [look for member in members for look in seen[member][case, kind]]
-                rows.append({"case": case, "class": kind, "set": name, **_figures(looks)})
-    for case in methods:
-        for labels in sets:
-            kept = Kept.over(look.kept for look in seen[labels.name][case, labels.kinds[0]])
-            rows.append({"case": case, "class": BLIND, "set": labels.name, "kept": kept.ratio, "blind": kept.blind})
-    return rows
-
-
-def table(data: dict[str, Any]) -> str:
-    """The result as Markdown: for each class what is found by set, and the contrast."""
-    score = data["settings"]["least_score"]
-    parts = []
-    for kind in dict.fromkeys(row["class"] for row in data["rows"] if row["class"] != BLIND):
-        rows = {(row["case"], row["set"]): row for row in data["rows"] if row["class"] == kind}
-        cases, sets = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 1))
-        counts = ", ".join(f"{name} {rows[cases[0], name]['boxes']}" for name in sets)
-        parts += [f"{kind}: F1 at score {score} by set, and over all (boxes: {counts})", ""]
-        parts += _lines(
-            ["method", *sets, *(name.replace("_", " ") for name in OVERALL)],
-            [_found(case, sets, rows) for case in cases],
-        )
-        parts += ["", f"{kind}: contrast to the surround, gray levels", ""]
-        contrasts = [[case, *(_number(rows[case, name]["contrast"], digits=1) for name in sets)] for case in cases]
-        parts += [*_lines(["method", *sets], contrasts), ""]
-    return "\n".join(parts + _kept_table(data)).rstrip()
-
-
-def _kept_table(data: dict[str, Any]) -> list[str]:
-    rows = {(row["case"], row["set"]): row for row in data["rows"] if row["class"] == BLIND}
-    cases, sets = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 1))
-    if not rows:
-        return []
-    shares = ", ".join(f"{name} {rows[cases[0], name]['blind']:.0%}" for name in sets)
-    body = [[case, *(_number(rows[case, name]["kept"], digits=2) for name in sets)] for case in cases]
-    head = f"share of the thermal detail kept where only the thermal camera sees some (of the picture: {shares})"
-    return [head, "", *_lines(["method", *sets], body)]
+from rtfusion.errors import FusionError
+from rtfusion.evaluate import timing
+from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.detector import SUPPRESS_IOU, Detector
+from rtfusion.evaluate.matching import MATCH_IOU
+from rtfusion.evaluate.visibility import FUSERS, LABELS, LEAST_SCORE, measure, methods, read_labels, table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,140 +62,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _labels(entries: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
-    return tuple(
-        Label(kind=entry["class"], box=cast(tuple[int, int, int, int], tuple(entry["box"])), ignore=entry["ignore"])
-        for entry in entries
-    )
-
-
-def _opened(method: Fusing, *, look: str = "eye") -> Method:
-    return lambda still, stack: _render(method.open(still=still), stack, look=look)
-
-
-def _render(method: Luminance | Overlay, stack: ExitStack, *, look: str) -> Render:
-    if isinstance(method, Overlay):
-        return lambda visible, thermal, timestamp_ns: method(visible=visible, thermal=thermal)
-    stack.callback(method.close)
-
-    def fuse(visible: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
-        visible_y = luminance(visible)
-        fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=timestamp_ns)
-        if look == "detector":
-            return over_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
-        return compose(visible=visible, visible_y=visible_y, fused_y=fused_y)
-
-    return fuse
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Look:
-    """One class in one frame of one method."""
-
-    outcome: Outcome
-    contrasts: list[float]
-    kept: Kept
-    """Of the whole frame: the same for every class."""
-
-
-def _look(
-    labels: LabelSet, *, data: Path, detector: Callable[[Image8], Detections], methods: Mapping[str, Method]
-) -> dict[tuple[str, str], list[_Look]]:
-    """Every labeled frame of a set as every method shows it, by method and class."""
-    looks: dict[tuple[str, str], list[_Look]] = {(case, kind): [] for case in methods for kind in labels.kinds}
-    missing = set(labels.frames)
-    with ExitStack() as stack:
-        still = any(isinstance(key, str) for key in labels.frames)
-        renders = {case: method(still, stack) for case, method in methods.items()}
-        for key, visible, thermal, timestamp_ns in _frames(labels, data=data, still=still):
-            for case, render in renders.items():
-                picture = render(visible, thermal, timestamp_ns)
-                if key in missing:
-                    found = detector(as_bgr(picture))
-                    kept = kept_where_blind(
-                        fused=luminance(picture), visible=luminance(visible), thermal=luminance(thermal)
-                    )
-                    for kind in labels.kinds:
-                        look = _judge(picture, found[kind], labels.frames[key], kind=kind, kept=kept)
-                        looks[case, kind].append(look)
-            missing.discard(key)
-            if not missing:
-                return looks
-    raise ConfigError(f"{data / labels.source} lacks the labeled frames {sorted(missing, key=str)}")
-
-
-def _frames(labels: LabelSet, *, data: Path, still: bool) -> Iterator[tuple[int | str, Image8, Image8, int]]:
-    """Key, visible, thermal and timestamp: of every frame of a video, of the labeled ones among stills."""
-    folder = data / labels.source
-    ending = "" if still else ".mp4"
-    visible_source, thermal_source = open_pair(visible=f"{folder}/vi{ending}", thermal=f"{folder}/ir{ending}")
-    count = 0
-    try:
-        while True:
-            visible, thermal = (source.read(timeout_s=READ_TIMEOUT_S) for source in (visible_source, thermal_source))
-            key = visible.name if still and visible.name is not None else count
-            count += 1
-            if still and key not in labels.frames:
-                continue
-            if visible.size_px != labels.size_px or thermal.size_px != labels.size_px:
-                raise ConfigError(
-                    f"{folder}: frame {key} is not {labels.size_px}, the size of its labels, in both bands"
-                )
-            yield key, cast(Image8, visible.image), cast(Image8, thermal.image), visible.timestamp_ns
-    except EndOfStream:
-        return
-    finally:
-        visible_source.close()
-        thermal_source.close()
-
-
-def _judge(picture: Image8, found: tuple[Floats, Floats], labels: Sequence[Label], *, kind: str, kept: Kept) -> _Look:
-    mine = [label for label in labels if label.kind == kind]
-    wanted = [label.box for label in mine if not label.ignore]
-    ignored = [label.box for label in mine if label.ignore]
-    boxes, scores = found
-    gray = luminance(picture)
-    contrasts = [contrast(gray, box=box, others=[label.box for label in labels]) for box in wanted]
-    return _Look(
-        outcome=match(boxes=boxes, scores=scores, wanted=_array(wanted), ignored=_array(ignored)),
-        contrasts=[value for value in contrasts if value is not None],
-        kept=kept,
-    )
-
-
-def _array(boxes: Sequence[tuple[int, int, int, int]]) -> Floats:
-    return np.array(boxes, np.float64).reshape(-1, 4)
-
-
-def _figures(looks: Sequence[_Look]) -> dict[str, Any]:
-    outcome = pool([look.outcome for look in looks])
-    contrasts = [value for look in looks for value in look.contrasts]
-    return {
-        "frames": len(looks),
-        "boxes": outcome.wanted,
-        **at_score(outcome, least_score=LEAST_SCORE),
-        "average_precision": average_precision(outcome),
-        "contrast": float(np.mean(contrasts)) if contrasts else None,
-    }
-
-
 def _identity(path: Path) -> dict[str, str]:
     return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def _found(case: str, sets: Sequence[str], rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
-    over_all = rows[case, sets[-1]]
-    figures = [rows[case, name]["f1"] for name in sets]
-    figures += [over_all[figure] for figure in OVERALL]
-    return [case, *(_number(figure, digits=2) for figure in figures)]
-
-
-def _lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]
-
-
-def _number(value: float | None, *, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

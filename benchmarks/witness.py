@@ -9,8 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
+from rtfusion_calibration.search import GrayPair, size_px
 
-from calibration.search import GrayPair, size_px
 from rtfusion.registration.calibration import Matrix
 
 REACH_PX, LEVELS = 5, 24

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 
 import rtfusion
-from benchmarks.detector import Detector
+from rtfusion.evaluate.detector import Detector
 from rtfusion.sinks import SinkContext
 
 COLORS = {"person": (80, 220, 255), "vehicle": (255, 160, 60)}

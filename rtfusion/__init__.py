@@ -26,9 +26,9 @@ if TYPE_CHECKING:
         WireError,
     )
     from rtfusion.pipeline import Pipeline, build
+    from rtfusion.publish.subscriber import ReceivedFrame, Subscription, subscribe
     from rtfusion.registration import Calibration
     from rtfusion.sinks import open_sink
-    from rtfusion.subscriber import ReceivedFrame, Subscription, subscribe
     from rtfusion.types import Band, Frame, FramePair, FusedFrame, PixelFormat
 
 __version__ = "0.1.0"
@@ -50,17 +50,17 @@ _HOME = {
     "ModelError": "errors",
     "Pipeline": "pipeline",
     "PixelFormat": "types",
-    "ReceivedFrame": "subscriber",
+    "ReceivedFrame": "publish.subscriber",
     "Settings": "config",
     "SinkError": "errors",
     "StreamLost": "errors",
-    "Subscription": "subscriber",
+    "Subscription": "publish.subscriber",
     "WireError": "errors",
     "build": "pipeline",
     "open_pair": "capture",
     "open_sink": "sinks",
     "open_source": "capture",
-    "subscribe": "subscriber",
+    "subscribe": "publish.subscriber",
 }
 
 __all__ = [

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_core import PydanticCustomError
 
 from rtfusion.errors import ConfigError
+from rtfusion.files import expanded
 from rtfusion.models.shipping import is_name, shipped_names
-from rtfusion.paths import expanded
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -200,9 +200,9 @@ CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
 
 def _measured(fuser: str, engine: str, examination: Examination, *, seconds: float) -> Finding:
     from rtfusion.config import Settings
+    from rtfusion.fusion.tone import GainControl
     from rtfusion.pipeline import open_fuser
     from rtfusion.telemetry import Telemetry
-    from rtfusion.thermal import GainControl
 
     model = {} if examination.model is None or fuser != "learned" else {"model": examination.model}
     settings = Settings.model_validate({"fuser": fuser, "engine": engine, **model})

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rtfusion.capture import open_pair, source_path
 from rtfusion.capture.base import Source
+from rtfusion.capture.loss import LossPolicy
 from rtfusion.capture.thread import CaptureThread
 from rtfusion.capture.watchdog import watched_sources
 from rtfusion.clock import NS_PER_MS
@@ -26,7 +27,7 @@ from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.fusion import Control, Fuser, open_method
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.marks import MarkedFuser
-from rtfusion.loss import LossPolicy
+from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.mailbox import Mailbox, Policy, wait_any
 from rtfusion.memory import return_freed_memory
 from rtfusion.pairing import Pairer
@@ -35,12 +36,11 @@ from rtfusion.sinks import open_sinks
 from rtfusion.sinks.base import Sink, SinkContext
 from rtfusion.sinks.thread import SinkThread
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import TIME_CONSTANT_S, GainControl
 from rtfusion.types import Band, Frame, FramePair
 
 if TYPE_CHECKING:
-    from rtfusion.capture.session import SessionPairer
     from rtfusion.cuda.fuser import CudaFuser
+    from rtfusion.session.source import SessionPairer
 
 TICK_S = 0.1
 FINISH_S = 10.0, 2.0
@@ -363,7 +363,7 @@ def _pairer(
     settings: Settings, *, visible: Source, thermal: Source, calibration: Calibration | None
 ) -> Pairer | SessionPairer:
     if thermal.info.uri.startswith("session:"):
-        from rtfusion.capture.session import SessionPairer, SessionSource
+        from rtfusion.session.source import SessionPairer, SessionSource
 
         if isinstance(thermal, SessionSource) and isinstance(visible, SessionSource):
             return SessionPairer(thermal.session)

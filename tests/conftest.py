@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
+
+from rtfusion.sinks import SinkContext
+from rtfusion.types import FusedFrame, Image8
 
 # A busy machine is no reason to fail; and CI judges a commit by the same draws every time: new ones are for everybody's own runs.
 hypothesis.settings.register_profile("untimed", deadline=None, derandomize="CI" in os.environ)
@@ -37,3 +43,53 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+FrameMaker = Callable[..., FusedFrame]
+ContextMaker = Callable[..., SinkContext]
+
+
+def _context(
+    *, rate_hz: float = 30.0, live: bool = False, overwrite: bool = False, session: str = "run", drops=None
+) -> SinkContext:
+    return SinkContext(rate_hz=rate_hz, live=live, session=session, overwrite=overwrite, drops=drops)
+
+
+def _frame(
+    sequence: int = 0,
+    *,
+    image: Image8 | None = None,
+    size_px: tuple[int, int] = (64, 48),
+    timestamp_ns: int | None = None,
+    name: str | None = None,
+) -> FusedFrame:
+    if image is None:
+        image = np.random.default_rng(sequence).integers(0, 256, (size_px[1], size_px[0], 3), dtype=np.uint8)
+    stamp_ns = sequence * 1_000_000_000 // 30 if timestamp_ns is None else timestamp_ns
+    return FusedFrame(
+        image=image,
+        visible=image,
+        thermal=np.ascontiguousarray(image[:, :, 1]),
+        timestamp_ns=stamp_ns,
+        thermal_timestamp_ns=stamp_ns + 2_000_000,
+        received_ns=stamp_ns + 5_000_000,
+        sequence=sequence,
+        fuser="pyramid",
+        name=name,
+    )
+
+
+@pytest.fixture
+def make_context() -> ContextMaker:
+    return _context
+
+
+@pytest.fixture
+def make_frame() -> FrameMaker:
+    return _frame
+
+
+@pytest.fixture
+def child_environment() -> dict[str, str]:
+    """For a Python that must find what this one finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import rtfusion
-from rtfusion.keys import load_pair, make_keys
+from rtfusion.publish.keys import load_pair, make_keys
 from rtfusion.sinks import SinkContext, open_sink
 from rtfusion.types import FusedFrame
 

@@ -9,11 +9,11 @@ import pytest
 from rtfusion.errors import EngineError, SinkError, StreamLost
 from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
+from rtfusion.fusion.tone import GainControl
 from rtfusion.pairing import Pairer
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks.base import StopRequested
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import Band, Frame, FramePair, FusedFrame
 from tests.support import MS, CollectingSink, ScriptedSource, make_frame, stream
 

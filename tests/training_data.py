@@ -50,8 +50,7 @@ def write_vgg19(path: Path) -> Path:
 def write_clip(folder: Path) -> Path:
     """A folder with a tiny CLIP of random weights, as open_clip writes it; skips where open_clip is not installed."""
     import torch
-
-    from trainer.torchvision_shim import ensure_torchvision
+    from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
     if ensure_torchvision() == "absent":
         pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")

@@ -69,7 +69,7 @@ def source_path(uri: str) -> Path | None:
 def _open(uri: SourceUri, *, text: str, band: Band, loop: int, pace: bool, clock: Clock) -> Source:
     """Open what was taken apart. Each kind is imported only when it is used: most pull in a heavy library."""
     if uri.scheme == "synthetic":
-        from rtfusion.capture.synthetic import open_synthetic
+        from rtfusion.synthetic.source import open_synthetic
 
         return open_synthetic(text, band=band, loop=loop, pace=pace, clock=clock)
     if uri.scheme == "v4l2":
@@ -89,7 +89,7 @@ def _open(uri: SourceUri, *, text: str, band: Band, loop: int, pace: bool, clock
 
         return open_images(uri, band=band, loop=loop, pace=pace, clock=clock)
     if uri.scheme == "session":
-        from rtfusion.capture.session import SessionSource
+        from rtfusion.session.source import SessionSource
 
         read_query(uri, {})
         return SessionSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)

@@ -27,7 +27,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from rtfusion.errors import CaptureError, ConfigError
-from rtfusion.paths import expanded
+from rtfusion.files import expanded
 
 SCHEMES = ("file", "video", "images", "v4l2", "usb", "synthetic", "session")
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")

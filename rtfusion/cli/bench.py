@@ -51,10 +51,10 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure, print the table, write the files."""
-    from benchmarks import bench as suite
-    from benchmarks import schema, timing
     from rtfusion.cli.console import say, show, table
     from rtfusion.cli.stats import check_writable
+    from rtfusion.evaluate import bench as suite
+    from rtfusion.evaluate import schema, timing
 
     for path in (json_file, plot):
         if path is not None:
@@ -76,8 +76,8 @@ def bench(
 
 
 def _methods(fusers: list[str] | None, models: list[Path] | None, *, quick: bool) -> Any:
-    """A list of `benchmarks.methods.Method`."""
-    from benchmarks.methods import select, shipped_models
+    """A list of `rtfusion.evaluate.methods.Method`."""
+    from rtfusion.evaluate.methods import select, shipped_models
 
     if fusers is None:
         fusers = [] if models is not None else ["pyramid"] if quick else ["average", "pyramid"]
@@ -99,11 +99,11 @@ def _plan(
     rounds: int,
     rate_hz: int,
 ) -> Any:
-    """A `benchmarks.bench.Plan`."""
+    """A `rtfusion.evaluate.bench.Plan`."""
     from dataclasses import replace
 
-    from benchmarks import bench as suite
     from rtfusion.errors import ConfigError
+    from rtfusion.evaluate import bench as suite
 
     if (ir is None) != (vis is None):
         raise ConfigError("recordings are measured in pairs: give both --ir and --vis")

@@ -76,10 +76,11 @@ def board(
     debug: Debug = False,
 ) -> None:
     """Find, solve, judge, write."""
-    from calibration.board import Board as Target
-    from calibration.evidence import Level, gather, judge
-    from calibration.report import write_report
-    from calibration.solve import solve
+    from rtfusion_calibration.board import Board as Target
+    from rtfusion_calibration.evidence import Level, gather, judge
+    from rtfusion_calibration.report import write_report
+    from rtfusion_calibration.solve import solve
+
     from rtfusion.cli.console import say
     from rtfusion.errors import CalibrationError
     from rtfusion.types import Band
@@ -142,8 +143,9 @@ def _collect(
     overwrite: bool,
 ) -> Any:
     """Views of the board, until the recordings are over, enough are there, or Ctrl-C."""
-    from calibration.collect import Collector
-    from calibration.run import run_over
+    from rtfusion_calibration.collect import Collector
+    from rtfusion_calibration.run import run_over
+
     from rtfusion.capture.base import StreamInfo
     from rtfusion.cli.console import say
     from rtfusion.cli.stopping import Stopping

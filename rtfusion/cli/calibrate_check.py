@@ -53,10 +53,10 @@ def check(
 ) -> None:
     """Look, measure, judge, write."""
     from rich.text import Text
+    from rtfusion_calibration.board import Board
+    from rtfusion_calibration.evidence import Level, gather, judge
+    from rtfusion_calibration.report import write_report
 
-    from calibration.board import Board
-    from calibration.evidence import Level, gather, judge
-    from calibration.report import write_report
     from rtfusion.cli.console import show
     from rtfusion.errors import CalibrationError, ConfigError
     from rtfusion.registration import Calibration
@@ -87,9 +87,10 @@ def check(
 
 def _look(target: Any, *, ir: str, vis: str) -> tuple[Sequence[Any], Sequence[FramePair]]:
     """The views of the board ``target``, where there is one, and pairs for the pictures."""
-    from calibration.collect import Collector, Sampler
-    from calibration.run import Look, run_over
-    from calibration.solve import same_order
+    from rtfusion_calibration.collect import Collector, Sampler
+    from rtfusion_calibration.run import Look, run_over
+    from rtfusion_calibration.solve import same_order
+
     from rtfusion.capture.base import StreamInfo
     from rtfusion.cli.stopping import Stopping
 

@@ -11,7 +11,7 @@ from rtfusion.cli.calibrate_board import Ir, Vis
 from rtfusion.cli.options import Debug
 
 if TYPE_CHECKING:
-    from calibration.delay import DelayEstimate
+    from rtfusion_calibration.delay import DelayEstimate
 
 HELP = """Measure by how much the stamps of the thermal camera are late.
 
@@ -38,7 +38,8 @@ def delay(
     debug: Debug = False,
 ) -> None:
     """Look, measure, tell, write."""
-    from calibration.delay import measure_delay, with_delay
+    from rtfusion_calibration.delay import measure_delay, with_delay
+
     from rtfusion.capture import open_pair
     from rtfusion.cli.calibrate_board import check_free
     from rtfusion.cli.console import show_text

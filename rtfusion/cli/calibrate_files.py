@@ -39,7 +39,8 @@ def export_calibration(
     debug: Debug = False,
 ) -> None:
     """Write it in other forms."""
-    from calibration.interop import write_opencv, write_ros
+    from rtfusion_calibration.interop import write_opencv, write_ros
+
     from rtfusion.cli.console import show_text
     from rtfusion.errors import ConfigError
     from rtfusion.registration import Calibration
@@ -72,7 +73,8 @@ def import_calibration(
     debug: Debug = False,
 ) -> None:
     """Read another form and write the calibration file."""
-    from calibration.interop import read_opencv, read_ros
+    from rtfusion_calibration.interop import read_opencv, read_ros
+
     from rtfusion.cli.console import show_text
     from rtfusion.errors import ConfigError
 

@@ -39,7 +39,8 @@ def scene(
     debug: Debug = False,
 ) -> None:
     """Look, estimate, tell, write."""
-    from calibration.scene import estimate_scene, gray_pair
+    from rtfusion_calibration.scene import estimate_scene, gray_pair
+
     from rtfusion.cli.calibrate_board import check_free
     from rtfusion.cli.console import say, show_text
     from rtfusion.clock import NS_PER_MS
@@ -64,8 +65,9 @@ def scene(
 
 def _look(*, ir: str, vis: str, thermal_delay_ms: float) -> list[FramePair]:
     """Some pairs, evenly chosen, until the recordings are over, enough came from a camera, or Ctrl-C."""
-    from calibration.collect import Sampler
-    from calibration.run import run_over
+    from rtfusion_calibration.collect import Sampler
+    from rtfusion_calibration.run import run_over
+
     from rtfusion.cli.stopping import Stopping
 
     sampler = Sampler(PAIRS)

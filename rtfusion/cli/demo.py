@@ -14,9 +14,9 @@ import typer
 from rtfusion.cli.options import Debug
 
 if TYPE_CHECKING:
-    from rtfusion.capture.synthetic import SyntheticParameters
     from rtfusion.cli.contact_sheet import Moment
     from rtfusion.config import Loaded
+    from rtfusion.synthetic.source import SyntheticParameters
     from rtfusion.types import Band, Frame
 
 HELP = """Film a synthetic street with both cameras, fuse it, and leave a video and a contact sheet.
@@ -48,11 +48,11 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Write calibration, video, statistics and contact sheet into a folder."""
-    from rtfusion.capture.synthetic import SyntheticParameters
     from rtfusion.cli.console import say, show_text
     from rtfusion.cli.contact_sheet import save_contact_sheet
     from rtfusion.cli.job import run_job
     from rtfusion.errors import ConfigError
+    from rtfusion.synthetic.source import SyntheticParameters
 
     query = f"scene={scene}&{CAMERAS}"
     parameters = SyntheticParameters.parse(query)
@@ -71,9 +71,9 @@ def demo(
 
 def _write_calibration(path: Path, parameters: SyntheticParameters) -> None:
     """What a calibration of these two cameras would find."""
-    from rtfusion.capture.synthetic import visible_from_thermal_px
     from rtfusion.clock import NS_PER_MS
     from rtfusion.registration import Calibration
+    from rtfusion.synthetic.source import visible_from_thermal_px
     from rtfusion.types import Band
 
     Calibration.from_homography(
@@ -107,7 +107,7 @@ def _moments(video: Path, query: str, *, seconds: int) -> list[Moment]:
     """
     from rtfusion.cli.contact_sheet import Moment
     from rtfusion.clock import NS_PER_S
-    from rtfusion.thermal import GainControl
+    from rtfusion.fusion.tone import GainControl
     from rtfusion.types import Band
 
     period_s = seconds / (MOMENTS + 1)

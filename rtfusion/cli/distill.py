@@ -69,8 +69,9 @@ def distill(
         raise ConfigError(
             "there is no teacher to learn from; name --teacher-cache, --enhanced-cache or both, or use rtfusion train student"
         )
+    from rtfusion_trainer.distill import train_student
+
     from rtfusion.cli.stopping import Stopping
-    from trainer.distill import train_student
 
     with Stopping() as stopping:
         train_student(

@@ -37,9 +37,9 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure, print the table, write the values."""
-    from benchmarks import quality
     from rtfusion.cli.console import show_text
     from rtfusion.cli.stats import check_writable
+    from rtfusion.evaluate import quality
 
     if json_file is not None:
         check_writable(json_file)

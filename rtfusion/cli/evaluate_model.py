@@ -75,11 +75,12 @@ def evaluate_model(
 ) -> None:
     """Measure, and write what was asked for; the card goes to stdout where no file is named."""
     require_trainer()
+    from rtfusion_trainer.card import card
+    from rtfusion_trainer.evaluate import evaluate, scores
+
     from rtfusion.cli.console import say, show_text
     from rtfusion.errors import ConfigError
     from rtfusion.models import find_model
-    from trainer.card import card
-    from trainer.evaluate import evaluate, scores
 
     if (detector is None) != (people is None):
         raise ConfigError("people are looked for with --detector FILE in --people DIR; give both, or neither")
@@ -109,7 +110,7 @@ def evaluate_model(
     else:
         _write(card_file, text)
     if stamp:
-        from trainer.export import stamp_scores
+        from rtfusion_trainer.export import stamp_scores
 
         for path in (model, *(parity or ())):
             stamp_scores(find_model(path), scores(result))
@@ -117,8 +118,8 @@ def evaluate_model(
 
 def _rank(result: dict[str, Any]) -> None:
     """Mean ranks over eleven metrics among the cases, and among the published methods where they are known for the set."""
-    from benchmarks.quality import PUBLISHED
-    from benchmarks.ranking import mean_ranks
+    from rtfusion.evaluate.quality import PUBLISHED
+    from rtfusion.evaluate.ranking import mean_ranks
 
     published = json.loads(PUBLISHED[PUBLISHED_SET].read_text(encoding="utf-8"))
     for name, entry in result["sets"].items():
@@ -135,9 +136,9 @@ def _rank(result: dict[str, Any]) -> None:
 
 
 def _people(model: Path, *, detector: Path, data: Path, enhance: float | None) -> Sequence[Mapping[str, Any]]:
-    """Rows of `benchmarks.visibility` for the model and both bands."""
-    from benchmarks import visibility
-    from benchmarks.detector import Detector
+    """Rows of `rtfusion.evaluate.visibility` for the model and both bands."""
+    from rtfusion.evaluate import visibility
+    from rtfusion.evaluate.detector import Detector
 
     if model.suffix == ".pt":
         from rtfusion.errors import ConfigError

@@ -47,8 +47,9 @@ def export(
 ) -> None:
     """Write the files and print how far each is from PyTorch."""
     require_trainer()
+    from rtfusion_trainer.export import export_all
+
     from rtfusion.cli.console import show, table
-    from trainer.export import export_all
 
     differences = export_all(
         checkpoint,

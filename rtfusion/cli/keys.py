@@ -26,7 +26,7 @@ def keys(
 ) -> None:
     """Write both files; existing ones are never replaced."""
     from rtfusion.cli.console import show_text
-    from rtfusion.keys import make_keys
+    from rtfusion.publish.keys import make_keys
 
     key_path, public_path = make_keys(name)
     show_text(f"{key_path}   secret: keep it on this machine\n{public_path}   public: give it to the other side\n")

@@ -35,7 +35,7 @@ def replay(
     """Run on the session; flags win over what was recorded, files and variables of settings do not count."""
     from rtfusion.cli.job import run_job
     from rtfusion.config import load
-    from rtfusion.session import HOW_TO_FUSE, load_session
+    from rtfusion.session.format import HOW_TO_FUSE, load_session
 
     session = load_session(folder)
     recorded = {name: session.settings[name] for name in HOW_TO_FUSE if session.settings.get(name) is not None}

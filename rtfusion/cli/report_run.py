@@ -29,9 +29,9 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write the report and say where it is."""
-    from benchmarks.gallery import write_report
     from rtfusion.cli.console import say, show_text
     from rtfusion.cli.stats import check_writable
+    from rtfusion.evaluate.report import write_report
 
     target = out if out is not None else stats.with_suffix(".html")
     check_writable(target)

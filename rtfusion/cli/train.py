@@ -87,8 +87,9 @@ def teacher(
 ) -> None:
     """Train, and leave the checkpoint and the weights in the published layout."""
     require_trainer()
+    from rtfusion_trainer.teach import train_teacher
+
     from rtfusion.cli.stopping import Stopping
-    from trainer.teach import train_teacher
 
     with Stopping() as stopping:
         train_teacher(
@@ -133,8 +134,9 @@ def student(
 ) -> None:
     """Train, and leave the checkpoint."""
     require_trainer()
+    from rtfusion_trainer.distill import train_student
+
     from rtfusion.cli.stopping import Stopping
-    from trainer.distill import train_student
 
     with Stopping() as stopping:
         train_student(
@@ -172,9 +174,10 @@ def cache(
 ) -> None:
     """Make what is missing, and print the teacher's folder."""
     require_trainer()
+    from rtfusion_trainer.teach import cache_outputs
+
     from rtfusion.cli.console import show_text
     from rtfusion.cli.stopping import Stopping
-    from trainer.teach import cache_outputs
 
     with Stopping() as stopping:
         folder = cache_outputs(

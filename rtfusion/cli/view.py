@@ -37,7 +37,7 @@ def view(
 ) -> None:
     """Subscribe and show until the window is closed or a signal comes."""
     from rtfusion.cli.stopping import Stopping
-    from rtfusion.sinks.window import view_stream
+    from rtfusion.window.sink import view_stream
 
     with Stopping() as stopping:
         view_stream(url, stop=stopping.event, timeout_s=timeout_s, server_key=server_key, keys=keys)

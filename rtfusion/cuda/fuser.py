@@ -17,10 +17,10 @@ from rtfusion.engines import DeviceNetwork, open_network, resolve
 from rtfusion.errors import ConfigError, EngineError
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S, SCENE_MEANS, check_scalars, dials
+from rtfusion.fusion.tone import GainControl, SlowShare
 from rtfusion.models import ModelSpec, find_model, read_spec
 from rtfusion.registration import Calibration, register
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl, SlowShare
 from rtfusion.types import Frame, FramePair, FusedFrame, Image, Image8, PixelFormat
 
 OpenNetwork = Callable[[Path, tuple[int, int]], DeviceNetwork]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.thermal import SlowValue
+from rtfusion.fusion.tone import SlowValue
 from rtfusion.types import Image8
 
 LEVELS = 4

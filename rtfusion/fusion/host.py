@@ -16,10 +16,10 @@ from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import as_bgr, compose, luminance, over_mean
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.overlay import Overlay
+from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration, Registration, Warp, Weights, register
 from rtfusion.registration.refine import Refiner
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import FramePair, FusedFrame, Image8, PixelFormat
 
 SizesPx = tuple[tuple[int, int], tuple[int, int]]

@@ -12,8 +12,8 @@ from rtfusion.engines import open_gray_engine, resolve
 from rtfusion.engines.gray import GrayEngine
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import model_file
+from rtfusion.fusion.tone import SlowValue
 from rtfusion.models import ModelSpec, read_spec
-from rtfusion.thermal import SlowValue
 from rtfusion.types import Image8
 
 SCENE_MEANS = {"visible_mean": "visible_y", "thermal_mean": "thermal"}

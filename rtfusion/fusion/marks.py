@@ -13,8 +13,8 @@ import numpy as np
 
 from rtfusion.fusion.base import Fuser
 from rtfusion.fusion.color import as_bgr
+from rtfusion.fusion.tone import in_units
 from rtfusion.registration import Calibration, Registration, register
-from rtfusion.thermal import in_units
 from rtfusion.types import Band, Frame, FramePair, FusedFrame, Image8, PixelFormat
 
 SYMBOLS = {"celsius": "C", "fahrenheit": "F", "kelvin": "K", "counts": ""}

@@ -7,7 +7,7 @@
     images:DIR?format=png|jpg&quality=95                one image per frame
     zmq:tcp://127.0.0.1:5555?encoding=raw|jpeg|shm&quality=90&topic=rtfusion&hwm=2
                                                         also keys=FILE.key&clients=FOLDER (encrypted), insecure=true
-    record:DIR?segment_s=60&reserve_mb=1024&fused=true  raw frames of both cameras, to be replayed (`rtfusion.session`)
+    record:DIR?segment_s=60&reserve_mb=1024&fused=true  raw frames of both cameras, to be replayed (`rtfusion.session.format`)
     compare:DIR                                         compares with a recorded session, bit for bit
     web://127.0.0.1:8080?record=DIR&quality=80          a page for browsers; also token=TOKEN (or RTFUSION_WEB_TOKEN), name=NAME
     window:                                             a window on this desktop
@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl
 
 from rtfusion.capture.uri import without_credentials
 from rtfusion.errors import ConfigError
-from rtfusion.paths import expanded
+from rtfusion.files import expanded
 from rtfusion.sinks.base import Sink, SinkContext, StopRequested
 
 __all__ = ["Sink", "SinkContext", "StopRequested", "open_sink", "open_sinks"]
@@ -59,23 +59,23 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:  # noqa: PLR0911 - one
 
         return ImagesSink(expanded(target), uri=uri, context=context, **options)
     if scheme == "zmq":
-        from rtfusion.sinks.zmq import ZmqSink
+        from rtfusion.publish.sink import ZmqSink
 
         return ZmqSink(target, uri=uri, context=context, **options)
     if scheme == "web":
-        from rtfusion.sinks.web import WebSink
+        from rtfusion.web.sink import WebSink
 
         return WebSink(target, uri=uri, context=context, **options)
     if scheme == "window":
-        from rtfusion.sinks.window import WindowSink
+        from rtfusion.window.sink import WindowSink
 
         return WindowSink(uri=uri, context=context)
     if scheme == "record":
-        from rtfusion.sinks.record import RecordSink
+        from rtfusion.session.record import RecordSink
 
         return RecordSink(expanded(target), uri=uri, context=context, **options)
     if scheme == "compare":
-        from rtfusion.sinks.compare import CompareSink
+        from rtfusion.session.compare import CompareSink
 
         return CompareSink(expanded(target), uri=uri, context=context)
     from rtfusion.sinks.null import NullSink

@@ -1,1 +1,1 @@
-"""The browser view: its server, its pictures, its page. `rtfusion.sinks.web` puts them together."""
+"""The browser view: its server, its pictures, its page. `rtfusion.web.sink` puts them together."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import endurance, schema
+from benchmarks import endurance
+from rtfusion.evaluate import schema
 
 
 def test_a_run_is_counted_and_weighed(

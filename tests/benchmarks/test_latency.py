@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import latency, schema
+from benchmarks import latency
+from rtfusion.evaluate import schema
 
 
 @pytest.fixture

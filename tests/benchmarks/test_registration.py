@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rtfusion_calibration.search import GrayPair
 
-from benchmarks import registration, schema, timing
+from benchmarks import registration
 from benchmarks.witness import witness_px
-from calibration.search import GrayPair
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
+from rtfusion.evaluate import schema, timing
 from tests.calibration.pictures import gray_pair, scene, similarity, view
 
 

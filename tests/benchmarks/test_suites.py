@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import comparison, fusers, readme, scale, schema, stability, timing
-from benchmarks.methods import Method
+from benchmarks import comparison, fusers, readme, scale, stability
 from rtfusion.errors import ConfigError
-from rtfusion.metrics import image_metrics
+from rtfusion.evaluate import schema, timing
+from rtfusion.evaluate.methods import Method
+from rtfusion.evaluate.metrics import image_metrics
 from tests.capture.clips import write_clip
 
 AVERAGE, PYRAMID = Method(name="average", fuser="average"), Method(name="pyramid", fuser="pyramid")

@@ -6,8 +6,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from rtfusion_calibration.search import GrayPair
 
-from calibration.search import GrayPair
 from rtfusion.registration.structure import equalized
 
 SIZE_PX = (320, 240)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from rtfusion_calibration.board import Board
+from rtfusion_calibration.detect import Sighting
+from rtfusion_calibration.solve import View
 
-from calibration.board import Board
-from calibration.detect import Sighting
-from calibration.solve import View
 from rtfusion.registration import Calibration, CameraModel, Pose
 from rtfusion.registration.calibration import Matrix
 from rtfusion.types import Band

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rtfusion_calibration.board import Board, Kind
 
-from calibration.board import Board, Kind
 from rtfusion.errors import ConfigError
 
 

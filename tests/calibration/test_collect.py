@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rtfusion_calibration.collect import Collector, Sampler
+from rtfusion_calibration.run import run_over
 
-from calibration.collect import Collector, Sampler
-from calibration.run import run_over
 from rtfusion.errors import ConfigError
 from rtfusion.types import Band, Degraded, FramePair
 from tests.calibration.rigs import BOARD, Placement, make_rig, render

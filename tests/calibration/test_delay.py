@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rtfusion_calibration.delay import DelayEstimate, measure_delay, watch, with_delay
 
-from calibration.delay import DelayEstimate, measure_delay, watch, with_delay
 from rtfusion.errors import CalibrationError, ConfigError, StreamLost
 from rtfusion.registration import Calibration
 from rtfusion.types import Band, Frame

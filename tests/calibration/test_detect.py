@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rtfusion_calibration.board import Board
+from rtfusion_calibration.detect import Finder, Sighting
 
-from calibration.board import Board
-from calibration.detect import Finder, Sighting
 from rtfusion.types import Band
 from tests.calibration.rigs import BOARD, Placement, make_rig, project, render
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rtfusion_calibration.board import Board
+from rtfusion_calibration.evidence import Evidence, Level, gather, judge, parallax_px
+from rtfusion_calibration.guidance import Coverage
+from rtfusion_calibration.report import checkerboard, edges_over, write_report
+from rtfusion_calibration.solve import View
 
-from calibration.board import Board
-from calibration.evidence import Evidence, Level, gather, judge, parallax_px
-from calibration.guidance import Coverage
-from calibration.report import checkerboard, edges_over, write_report
-from calibration.solve import View
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.color import as_bgr
 from rtfusion.registration import Calibration, Quality

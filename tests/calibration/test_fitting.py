@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from calibration.fitting import Average, Model, Votes, fit, fit_average, transformed
+from rtfusion_calibration.fitting import Average, Model, Votes, fit, fit_average, transformed
 
 AFFINE = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [0.0, 0.0, 1.0]])
 HOMOGRAPHY = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [9e-5, -7e-5, 1.0]])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rtfusion_calibration.interop import read_opencv, read_ros, write_opencv, write_ros
 
-from calibration.interop import read_opencv, read_ros, write_opencv, write_ros
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration
 from tests.calibration.rigs import make_rig

@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rtfusion_calibration.fitting import Votes, fit_average, transformed
+from rtfusion_calibration.scene import AGREED_PX, SceneEstimate, _misfit, _regions, estimate_scene
+from rtfusion_calibration.search import GrayPair
 
-from calibration.fitting import Votes, fit_average, transformed
-from calibration.scene import AGREED_PX, SceneEstimate, _misfit, _regions, estimate_scene
-from calibration.search import GrayPair
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration
 from rtfusion.registration.structure import equalized

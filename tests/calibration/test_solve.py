@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rtfusion_calibration.evidence import Level, gather, judge
+from rtfusion_calibration.solve import Solution, View, solve
 
-from calibration.evidence import Level, gather, judge
-from calibration.solve import Solution, View, solve
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration
 from rtfusion.registration.maps import visible_from_thermal

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from rtfusion import Calibration
-from rtfusion.capture.scene import KINDS
 from rtfusion.cli.contact_sheet import CELL_HEIGHT_PX, GAP_PX, HEADER_PX, MARGIN_PX, Moment, draw_contact_sheet
+from rtfusion.synthetic import KINDS
 
 from .conftest import Cli
 

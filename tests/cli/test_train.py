@@ -192,6 +192,6 @@ def test_ctrl_c_finishes_the_step_and_saves(data: Path, tmp_path: Path, environ:
         check=False,
     )
     assert done.returncode == 130, done.stderr
-    from trainer import checkpoint
+    from rtfusion_trainer import checkpoint
 
     assert checkpoint.load(tmp_path / "run" / "checkpoint.pt").step == 3

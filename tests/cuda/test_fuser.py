@@ -16,9 +16,9 @@ from rtfusion.cuda.fuser import CudaFuser
 from rtfusion.errors import CalibrationError, ConfigError, EngineError, EngineUnavailable
 from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
+from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import Band, FramePair
 from tests import onnx_models
 from tests.cuda import fake

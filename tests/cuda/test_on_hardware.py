@@ -15,9 +15,9 @@ from rtfusion.cuda.selftest import check_kernels
 from rtfusion.engines import NETWORKS, open_engine, open_network
 from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.errors import EngineUnavailable
+from rtfusion.fusion.tone import GainControl
 from rtfusion.models import read_spec
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from tests import onnx_models
 from tests.cuda.test_fuser import on_the_host, pair
 

@@ -14,8 +14,8 @@ from rtfusion.engines.parity import TOLERANCES, check, difference, golden_inputs
 from rtfusion.errors import EngineError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
+from rtfusion.fusion.tone import GainControl
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import Band, FramePair
 from tests import onnx_models
 from tests.support import make_frame

@@ -20,9 +20,9 @@ from rtfusion.engines import tensorrt as engine_module
 from rtfusion.engines.store import EngineStore, Stored, key_of
 from rtfusion.engines.tensorrt import TensorRtEngine, build
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from rtfusion.fusion.tone import GainControl
 from rtfusion.pipeline import open_fuser
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from tests import onnx_models
 from tests.cuda import fake
 from tests.engines.fake_tensorrt import PHASES, TensorRt

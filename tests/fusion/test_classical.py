@@ -84,7 +84,7 @@ def test_pyramid_equals_the_slow_reference_on_real_pairs(shared_data: Path) -> N
 
 @pytest.mark.shared
 def test_pyramid_keeps_its_measured_quality_on_tno(shared_data: Path) -> None:
-    from rtfusion.metrics import image_metrics
+    from rtfusion.evaluate.metrics import image_metrics
 
     rows = []
     for path in sorted((shared_data / "eval" / "tno" / "vi").glob("*.png"))[:8]:

@@ -13,12 +13,12 @@ from rtfusion.errors import CalibrationError, ConfigError, ModelError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.host import HostFuser
+from rtfusion.fusion.tone import GainControl
 from rtfusion.models import PRECISIONS, file_name, shipping
 from rtfusion.pairing import Pairer
 from rtfusion.pipeline import Pipeline
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import Band, FramePair
 from tests import onnx_models
 from tests.support import MS, CollectingSink, ScriptedSource, make_frame, stream

@@ -11,9 +11,9 @@ from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion import FUSERS, open_method
 from rtfusion.fusion.color import as_bgr, luminance, over_mean
 from rtfusion.fusion.host import HostFuser
+from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import Band, FramePair, Image
 from tests import onnx_models
 from tests.support import MS, make_frame

@@ -10,9 +10,9 @@ import pytest
 
 from rtfusion.engines import AUTO
 from rtfusion.errors import ConfigError, EngineUnavailable, ModelError
+from rtfusion.evaluate.metrics import leak
 from rtfusion.fusion import Overlay, open_method
 from rtfusion.fusion.learned import LearnedLuminance
-from rtfusion.metrics import leak
 from rtfusion.types import Image8
 from tests import onnx_models
 

@@ -10,8 +10,8 @@ import pytest
 from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.marks import MarkedFuser
+from rtfusion.fusion.tone import GainControl
 from rtfusion.telemetry import Telemetry
-from rtfusion.thermal import GainControl
 from rtfusion.types import Band, Degraded, FramePair
 from tests.support import make_frame
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from rtfusion.capture.uri import parse_source, without_credentials
 from rtfusion.config import Settings, load
 from rtfusion.errors import CalibrationError, CaptureError, ConfigError, WireError
+from rtfusion.publish.wire import BGR8, JPEG, decode, encode_header
 from rtfusion.registration import Calibration, register
 from rtfusion.types import FusedFrame
-from rtfusion.wire import BGR8, JPEG, decode, encode_header
 from tests.fuzz.fuzzing import damaged, fuzzed
 
 IMAGE = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)

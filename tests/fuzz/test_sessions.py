@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rtfusion.errors import CaptureError, ConfigError
-from rtfusion.keys import load_pair, load_public
-from rtfusion.session import iterate, load_session
+from rtfusion.publish.keys import load_pair, load_public
+from rtfusion.session.format import iterate, load_session
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from rtfusion.errors import ConfigError
+from rtfusion.publish.sink import ZmqSink
 from rtfusion.sinks import open_sink, open_sinks
 from rtfusion.sinks.base import SinkContext
 from rtfusion.sinks.images import ImagesSink
 from rtfusion.sinks.null import NullSink
 from rtfusion.sinks.video import VideoSink
-from rtfusion.sinks.zmq import ZmqSink
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from rtfusion_trainer.config import TrainingConfig, config_from_dict, load_config
 
 from rtfusion.errors import ConfigError
-from trainer.config import TrainingConfig, config_from_dict, load_config
 
 
 def test_small_is_a_preset():

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from trainer.degradations import GIVEN, IGNORED, degrade
+from rtfusion_trainer.degradations import GIVEN, IGNORED, degrade
 
 
 def pair():

@@ -7,15 +7,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer import checkpoint  # noqa: E402
+from rtfusion_trainer.config import Guidance, Network, Schedule, TrainingConfig, Variation  # noqa: E402
+from rtfusion_trainer.data import make_batch  # noqa: E402
+from rtfusion_trainer.distill import CHECKPOINT, Run, learning_rate, load_average, train, train_student  # noqa: E402
+from rtfusion_trainer.pairs import load_pairs  # noqa: E402
+from rtfusion_trainer.teachers.cache import CachedTeacher  # noqa: E402
+from rtfusion_trainer.teachers.faithful import FaithfulTeacher, Recipe  # noqa: E402
+
 from rtfusion.errors import ConfigError  # noqa: E402
 from tests.training_data import SIZES_PX, write_pairs  # noqa: E402
-from trainer import checkpoint  # noqa: E402
-from trainer.config import Guidance, Network, Schedule, TrainingConfig, Variation  # noqa: E402
-from trainer.data import make_batch  # noqa: E402
-from trainer.distill import CHECKPOINT, Run, learning_rate, load_average, train, train_student  # noqa: E402
-from trainer.pairs import load_pairs  # noqa: E402
-from trainer.teachers.cache import CachedTeacher  # noqa: E402
-from trainer.teachers.faithful import FaithfulTeacher, Recipe  # noqa: E402
 
 CONFIG = TrainingConfig(schedule=Schedule(steps=4, batch=4, crop_px=64, warmup_steps=1, save_every=2))
 CPU = torch.device("cpu")

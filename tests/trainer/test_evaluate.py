@@ -11,12 +11,13 @@ import pytest
 
 pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from rtfusion import metrics
+from rtfusion_trainer.card import card
+from rtfusion_trainer.evaluate import NOISE_DEVIATION, evaluate, scores
+
 from rtfusion.errors import ConfigError
+from rtfusion.evaluate import metrics
 from tests import onnx_models
 from tests.training_data import write_pairs
-from trainer.card import card
-from trainer.evaluate import NOISE_DEVIATION, evaluate, scores
 
 SIZES = {"night/a": (150, 160), "night/b": (90, 100), "day/a": (64, 72)}
 
@@ -103,9 +104,8 @@ def test_another_precision_is_the_difference_of_the_means(tmp_path: Path, data: 
 
 def test_a_checkpoint_is_exported_first(tmp_path: Path, data: Path) -> None:
     import torch
-
-    from trainer.config import TrainingConfig
-    from trainer.distill import Run
+    from rtfusion_trainer.config import TrainingConfig
+    from rtfusion_trainer.distill import Run
 
     Run(TrainingConfig(), device=torch.device("cpu")).save(tmp_path / "checkpoint.pt")
     result = evaluate(tmp_path / "checkpoint.pt", data=data, limit=1, references=(), threads=1)

@@ -6,13 +6,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer import export  # noqa: E402
+from rtfusion_trainer.config import TrainingConfig  # noqa: E402
+from rtfusion_trainer.distill import Run  # noqa: E402
+
 from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 from rtfusion.fusion.learned import LearnedLuminance  # noqa: E402
 from rtfusion.models import read_spec  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
-from trainer import export  # noqa: E402
-from trainer.config import TrainingConfig  # noqa: E402
-from trainer.distill import Run  # noqa: E402
 
 
 @pytest.fixture

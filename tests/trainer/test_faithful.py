@@ -9,10 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer.teachers.faithful import FaithfulTeacher, Recipe, distance_to_hot_px, objective, optimize  # noqa: E402
+
+from rtfusion.evaluate.metrics import halo, image_metrics, qabf, vif  # noqa: E402
 from rtfusion.fusion.classical import Pyramid  # noqa: E402
-from rtfusion.metrics import halo, image_metrics, qabf, vif  # noqa: E402
 from rtfusion.types import Image8  # noqa: E402
-from trainer.teachers.faithful import FaithfulTeacher, Recipe, distance_to_hot_px, objective, optimize  # noqa: E402
 
 METRICS = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM", "CC", "PSNR")
 

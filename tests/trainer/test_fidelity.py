@@ -8,8 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from rtfusion import metrics  # noqa: E402
-from trainer.losses import fidelity  # noqa: E402
+from rtfusion_trainer.losses import fidelity  # noqa: E402
+
+from rtfusion.evaluate import metrics  # noqa: E402
 
 SIZE_PX = 128
 

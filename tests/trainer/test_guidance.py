@@ -6,9 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from trainer.config import Guidance  # noqa: E402
-from trainer.data import Batch  # noqa: E402
-from trainer.guidance import gradient_difference, guidance, missing_contrast, tone_difference  # noqa: E402
+from rtfusion_trainer.config import Guidance  # noqa: E402
+from rtfusion_trainer.data import Batch  # noqa: E402
+from rtfusion_trainer.guidance import gradient_difference, guidance, missing_contrast, tone_difference  # noqa: E402
 
 ONLY = Guidance(pixels=0.0, gradients=0.0, ssim=0.0, features=0.0)
 

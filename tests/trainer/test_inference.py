@@ -5,12 +5,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer.config import Network  # noqa: E402
+from rtfusion_trainer.export import to_onnx  # noqa: E402
+from rtfusion_trainer.inference import Inference  # noqa: E402
+from rtfusion_trainer.student import Student  # noqa: E402
+
 from rtfusion.engines import open_engine  # noqa: E402
 from rtfusion.engines.onnx_module import OPERATORS  # noqa: E402
-from trainer.config import Network  # noqa: E402
-from trainer.export import to_onnx  # noqa: E402
-from trainer.inference import Inference  # noqa: E402
-from trainer.student import Student  # noqa: E402
 
 NETWORKS = {"small": Network(coring=3.0), "large": Network(name="large", width=64, depth=1, context=48)}
 SIZES_PX = ((64, 48), (120, 104))

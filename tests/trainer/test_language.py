@@ -12,9 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
-from rtfusion.errors import ConfigError, ModelError  # noqa: E402
-from trainer.affine import RandomAffine, draw, warp  # noqa: E402
-from trainer.losses.language import (  # noqa: E402
+from rtfusion_trainer.affine import RandomAffine, draw, warp  # noqa: E402
+from rtfusion_trainer.losses.language import (  # noqa: E402
     LDFUSION,
     TextDirections,
     cut_patches,
@@ -26,6 +25,8 @@ from trainer.losses.language import (  # noqa: E402
     text_directions,
     unit,
 )
+
+from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 
 STILL = RandomAffine(rotation_deg=0.0, shift_x=0.0, shift_y=0.0, scale=(1.0, 1.0), shear_deg=0.0)
 ROOT_HALF = math.sqrt(0.5)
@@ -241,7 +242,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def _open_clip() -> Any:
-    from trainer.torchvision_shim import ensure_torchvision
+    from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
     if ensure_torchvision() == "absent":
         pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
@@ -249,7 +250,7 @@ def _open_clip() -> Any:
 
 
 def test_torchvision_can_be_imported_whatever_pytorch_it_was_built_for() -> None:
-    from trainer.torchvision_shim import ensure_torchvision
+    from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
     if ensure_torchvision() == "absent":
         pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
@@ -270,7 +271,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_network")
 def test_an_open_clip_checkpoint_embeds_as_open_clip_does(tiny: tuple[Path, str]) -> None:
-    from trainer.losses.clip import load_clip
+    from rtfusion_trainer.losses.clip import load_clip
 
     encoder = load_clip(tiny[0], model=tiny[1])
     images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -289,7 +290,7 @@ def test_an_open_clip_checkpoint_embeds_as_open_clip_does(tiny: tuple[Path, str]
 
 @pytest.mark.usefixtures("no_network")
 def test_a_folder_says_which_model_it_is(tiny: tuple[Path, str], tmp_path: Path) -> None:
-    from trainer.losses.clip import load_clip
+    from rtfusion_trainer.losses.clip import load_clip
 
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": {}}))
     (tmp_path / "open_clip_pytorch_model.bin").write_bytes(tiny[0].read_bytes())
@@ -299,7 +300,7 @@ def test_a_folder_says_which_model_it_is(tiny: tuple[Path, str], tmp_path: Path)
 
 
 def test_the_loss_of_a_real_model_reaches_the_pixels_and_no_weight(tiny: tuple[Path, str]) -> None:
-    from trainer.losses.clip import load_clip
+    from rtfusion_trainer.losses.clip import load_clip
 
     encoder = load_clip(tiny[0], model=tiny[1])
     generator = torch.Generator().manual_seed(2)
@@ -321,7 +322,7 @@ def test_the_loss_of_a_real_model_reaches_the_pixels_and_no_weight(tiny: tuple[P
 
 
 def test_following_the_loss_leads_where_the_texts_point(tiny: tuple[Path, str]) -> None:
-    from trainer.losses.clip import load_clip
+    from rtfusion_trainer.losses.clip import load_clip
 
     encoder = load_clip(tiny[0], model=tiny[1])
     told = text_directions(encoder, LDFUSION.prompts)
@@ -343,7 +344,7 @@ def test_following_the_loss_leads_where_the_texts_point(tiny: tuple[Path, str]) 
 
 @pytest.mark.usefixtures("no_network")
 def test_without_weights_the_error_says_what_to_place(tiny: tuple[Path, str], tmp_path: Path) -> None:
-    from trainer.losses.clip import load_clip
+    from rtfusion_trainer.losses.clip import load_clip
 
     with pytest.raises(ConfigError, match="--clip-weights FILE"):
         load_clip(None)
@@ -362,7 +363,7 @@ def test_without_weights_the_error_says_what_to_place(tiny: tuple[Path, str], tm
 
 @pytest.mark.usefixtures("no_network")
 def test_models_that_need_more_files_from_a_hub_are_refused(tiny: tuple[Path, str], tmp_path: Path) -> None:
-    from trainer.losses.clip import load_clip
+    from rtfusion_trainer.losses.clip import load_clip
 
     with pytest.raises(ConfigError, match="from a hub"):
         load_clip(tiny[0], model="ViT-B-16-SigLIP")

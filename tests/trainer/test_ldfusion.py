@@ -9,14 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
-from rtfusion.errors import ConfigError, ModelError  # noqa: E402
-from trainer.teachers.ldfusion import (  # noqa: E402
+from rtfusion_trainer.teachers.ldfusion import (  # noqa: E402
     AdaptiveInstanceNorm,
     LdFusion,
     PictureNorm,
     ldfusion_teacher,
     load_ldfusion,
 )
+
+from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 
 
 def count(module: Any) -> int:

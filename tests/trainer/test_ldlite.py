@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer.teachers.ldlite import LdLite, ldlite_teacher  # noqa: E402
+from rtfusion_trainer.teachers.shift import ShiftAveraged, grid_peak_db  # noqa: E402
+
 from rtfusion.errors import ConfigError, ModelError  # noqa: E402
-from trainer.teachers.ldlite import LdLite, ldlite_teacher  # noqa: E402
-from trainer.teachers.shift import ShiftAveraged, grid_peak_db  # noqa: E402
 
 
 def test_it_has_as_many_parameters_as_the_published_file() -> None:

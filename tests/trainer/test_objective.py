@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from trainer.objective import BLIND_GAIN, ENHANCED_GAIN, GRADIENT_GAIN, QUIET_GAIN, beyond, wanted_gain  # noqa: E402
+from rtfusion_trainer.objective import BLIND_GAIN, ENHANCED_GAIN, GRADIENT_GAIN, QUIET_GAIN, beyond, wanted_gain  # noqa: E402
 
 
 def ramp(step: float) -> torch.Tensor:

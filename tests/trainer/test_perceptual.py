@@ -7,8 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19, perceptual_loss  # noqa: E402
+
 from rtfusion.errors import ConfigError, ModelError  # noqa: E402
-from trainer.losses.perceptual import Vgg19Features, load_vgg19, perceptual_loss  # noqa: E402
 
 
 def test_the_loss_compares_with_the_larger_features_by_hand() -> None:
@@ -30,7 +31,7 @@ def test_the_gradient_of_the_loss() -> None:
 
 
 def test_torchvision_weights_give_torchvision_features(tmp_path: Path) -> None:
-    from trainer.torchvision_shim import ensure_torchvision
+    from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
     if ensure_torchvision() == "absent":
         pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from trainer.progress import PLAIN_EVERY, Progress
+from rtfusion_trainer.progress import PLAIN_EVERY, Progress
 
 
 def test_where_nobody_looks_a_line_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:

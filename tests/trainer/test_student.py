@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from trainer.config import Network  # noqa: E402
-from trainer.student import BLOCK_PX, REACH_PX, STRIDE_PX, Layers, Student, cored, macs_per_pixel  # noqa: E402
+from rtfusion_trainer.config import Network  # noqa: E402
+from rtfusion_trainer.student import BLOCK_PX, REACH_PX, STRIDE_PX, Layers, Student, cored, macs_per_pixel  # noqa: E402
 
 SMALL = Network()
 LARGE = Network(name="large", width=64, depth=1, context=48)
@@ -67,7 +67,7 @@ def test_a_ramp_has_no_detail_away_from_the_border():
 
 
 def test_without_an_opinion_two_equal_bands_keep_their_base_and_gain_detail():
-    """Details are shown PICK_GAIN-fold, the base as it is; see the formula of `trainer.student`."""
+    """Details are shown PICK_GAIN-fold, the base as it is; see the formula of `rtfusion_trainer.student`."""
     fresh, image = Student(SMALL), scene(64, 64)
     for head in fresh.heads():
         torch.nn.init.zeros_(head.weight)

@@ -11,13 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
-from rtfusion.errors import ConfigError  # noqa: E402
-from tests.training_data import write_pairs  # noqa: E402
-from trainer import teach  # noqa: E402
-from trainer.losses.language import LDFUSION  # noqa: E402
-from trainer.losses.perceptual import Vgg19Features  # noqa: E402
-from trainer.teachers.ldfusion import ldfusion_teacher  # noqa: E402
-from trainer.teachers.training import (  # noqa: E402
+from rtfusion_trainer import teach  # noqa: E402
+from rtfusion_trainer.losses.language import LDFUSION  # noqa: E402
+from rtfusion_trainer.losses.perceptual import Vgg19Features  # noqa: E402
+from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher  # noqa: E402
+from rtfusion_trainer.teachers.training import (  # noqa: E402
     ImagePair,
     LanguageRun,
     LanguageSchedule,
@@ -26,7 +24,10 @@ from trainer.teachers.training import (  # noqa: E402
     steps_per_epoch,
     train,
 )
-from trainer.workers import Workers  # noqa: E402
+from rtfusion_trainer.workers import Workers  # noqa: E402
+
+from rtfusion.errors import ConfigError  # noqa: E402
+from tests.training_data import write_pairs  # noqa: E402
 
 SMALL = LanguageSchedule(epochs=2, repeats=1, batch=2, crop_px=32)
 PRESET = replace(LDFUSION, patches=replace(LDFUSION.patches, count=2, entropy_bits=3.0), perceptual_layers=("conv1_2",))
@@ -234,7 +235,7 @@ def test_a_request_to_stop_leaves_checkpoint_and_weights(tmp_path: Path, monkeyp
 
 
 def test_outputs_are_kept_and_not_made_again(tmp_path: Path) -> None:
-    from trainer.teachers.ldlite import LdLite
+    from rtfusion_trainer.teachers.ldlite import LdLite
 
     torch.manual_seed(0)
     torch.save(LdLite().state_dict(), tmp_path / "final.pt")

@@ -7,9 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from trainer.config import Variation  # noqa: E402
-from trainer.pairs import FAR_PX, Pair, distance_to_hot_px  # noqa: E402
-from trainer.variation import LARGEST_ZOOM, vary  # noqa: E402
+from rtfusion_trainer.config import Variation  # noqa: E402
+from rtfusion_trainer.pairs import FAR_PX, Pair, distance_to_hot_px  # noqa: E402
+from rtfusion_trainer.variation import LARGEST_ZOOM, vary  # noqa: E402
 
 NEVER = Variation(toned=0, equalized_visible=0, equalized_thermal=0, partner=0, inverted=0, exchanged=0, zoomed=0)
 

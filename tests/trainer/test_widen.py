@@ -4,10 +4,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer.config import Network  # noqa: E402
+from rtfusion_trainer.student import Student  # noqa: E402
+from rtfusion_trainer.widen import widen  # noqa: E402
+
 from rtfusion.errors import ConfigError  # noqa: E402
-from trainer.config import Network  # noqa: E402
-from trainer.student import Student  # noqa: E402
-from trainer.widen import widen  # noqa: E402
 
 SMALL = Network(width=16, context=8)
 WIDER = Network(name="wider", width=32, depth=1, context=24)

@@ -11,21 +11,22 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer import checkpoint  # noqa: E402
+from rtfusion_trainer.config import Schedule, TrainingConfig  # noqa: E402
+from rtfusion_trainer.data import make_batch  # noqa: E402
+from rtfusion_trainer.distill import Run, train  # noqa: E402
+from rtfusion_trainer.pairs import load_pairs  # noqa: E402
+from rtfusion_trainer.workers import ALONE, Workers, join  # noqa: E402
+
 from rtfusion.errors import ConfigError  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
-from trainer import checkpoint  # noqa: E402
-from trainer.config import Schedule, TrainingConfig  # noqa: E402
-from trainer.data import make_batch  # noqa: E402
-from trainer.distill import Run, train  # noqa: E402
-from trainer.pairs import load_pairs  # noqa: E402
-from trainer.workers import ALONE, Workers, join  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 100
 PROGRAM = """
 import os, signal, sys
 from rtfusion.cli import main
-from trainer import distill
+from rtfusion_trainer import distill
 
 step = distill.Run.step
 

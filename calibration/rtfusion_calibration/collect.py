@@ -1,0 +1,199 @@
+"""Views of a board from two cameras or two recordings, chosen as they come, with guidance for the person who holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+
+from rtfusion.clock import NS_PER_S
+from rtfusion.errors import ConfigError
+from rtfusion.fusion.color import as_bgr
+from rtfusion.types import Band, FramePair, Image, Image8
+from rtfusion_calibration.board import Board
+from rtfusion_calibration.detect import Finder, Sighting
+from rtfusion_calibration.guidance import Coverage, Guidance, draw
+from rtfusion_calibration.solve import View
+
+LOOKS_PER_S = 4
+"""Of a video; stills are all looked at."""
+ATTEMPTS = 3
+"""Preparations tried per look at a video or a camera, so that the picture keeps moving."""
+NEW_SHARE = 0.06
+"""Of the width of the picture: how far the points have to be, on average, from those of every view there is."""
+STILL_SHARE = 0.004
+"""The same for how far they may have moved since the look before."""
+LEAST_SHARPNESS = 0.05
+LEAST_CONTRAST = 3.0
+SAMPLES = 6
+"""Pairs that are kept for the pictures of the report."""
+
+
+class Collector:
+    """Takes the views that tell something new, and says by pictures what to do; `rtfusion_calibration.run` drives it."""
+
+    def __init__(
+        self,
+        board: Board,
+        *,
+        still: bool,
+        wanted: int | None = None,
+        enough: Callable[[], None] | None = None,
+        folder: Path | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """Collect until ``wanted`` views are there, then call ``enough``.
+
+        ``still``: the pairs are unrelated stills, each of which counts. ``folder``: every view's images are written there,
+        so that the same views can be given as folders again. ``tell`` gets every new sentence of a live guidance.
+        """
+        self._board = board
+        self._still = still
+        self._wanted = wanted
+        self._enough = enough
+        self._folder = folder
+        self._tell = tell
+        self._finders = {band: Finder(board) for band in Band}
+        self._looked_ns: int | None = None
+        self._before: View | None = None
+        self._coverage = {band: Coverage() for band in Band}
+        self._guidance = Guidance(hint="looking for the board")
+        self.views: list[View] = []
+        self.sizes_px: dict[Band, tuple[int, int]] = {}
+        self.samples: list[tuple[View, FramePair]] = []
+        self.looks = 0
+
+    def __call__(self, pair: FramePair) -> Image8:
+        """Look at one pair; the picture to show to the person who holds the board."""
+        self.sizes_px = {Band.VISIBLE: pair.visible.size_px, Band.THERMAL: pair.thermal.size_px}
+        view = self._before
+        if self._is_due(pair):
+            self.looks += 1
+            view = self._look(pair)
+            said, self._guidance = self._guidance, self._guide(view)
+            if self._tell is not None and self._wanted is not None and self._guidance.hint != said.hint:
+                self._tell(self._guidance.hint)
+            if self._guidance.take:
+                self._take(view, pair)
+            self._before = view
+        return draw(pair, view, self._coverage, self._guidance)
+
+    def _is_due(self, pair: FramePair) -> bool:
+        if pair.degraded is not None or pair.thermal.shutter:
+            return False  # a picture of another moment
+        if self._still:
+            return True
+        due = self._looked_ns is None or pair.timestamp_ns - self._looked_ns >= NS_PER_S / LOOKS_PER_S
+        if due:
+            self._looked_ns = pair.timestamp_ns
+        return due
+
+    def _look(self, pair: FramePair) -> View:
+        attempts = None if self._still else ATTEMPTS
+        return View(
+            name=pair.visible.name or f"{pair.sequence:06d}",
+            visible=self._finders[Band.VISIBLE].find(pair.visible.image, attempts=attempts),
+            thermal=self._finders[Band.THERMAL].find(pair.thermal.image, attempts=attempts),
+        )
+
+    def _guide(self, view: View) -> Guidance:
+        """Whether to take the view, and what to tell the person."""
+        count = f"{len(self.views)} of {self._wanted} views" if self._wanted else f"{len(self.views)} views"
+        if self._still:
+            return Guidance(hint=count, take=view.visible is not None or view.thermal is not None)
+        hint = _what_is_missing(view) or self._what_is_wrong(view)
+        if hint is None:
+            return Guidance(hint=f"taken, {len(self.views) + 1} so far", take=True)
+        return Guidance(hint=f"{hint}   ({count})")
+
+    def _what_is_wrong(self, view: View) -> str | None:
+        before = self._before
+        if before is None or _apart(view, before, self.sizes_px) > STILL_SHARE:
+            return "hold still"
+        nearest = min((_apart(view, other, self.sizes_px) for other in self.views), default=1.0)
+        if nearest > NEW_SHARE:
+            return None
+        return self._coverage[Band.THERMAL].wish(len(self.views))
+
+    def _take(self, view: View, pair: FramePair) -> None:
+        self.views.append(view)
+        for band, sighting in ((Band.VISIBLE, view.visible), (Band.THERMAL, view.thermal)):
+            if sighting is not None:
+                self._coverage[band].add(sighting.points_px, self.sizes_px[band])
+        if view.both:
+            self.samples.append((view, pair))
+            if len(self.samples) > SAMPLES:  # an even choice of all there were so far
+                del self.samples[1::2]
+        if self._folder is not None:
+            _save(self._folder / "visible" / f"{view.name}.png", pair.visible.image)
+            _save(self._folder / "thermal" / f"{view.name}.png", pair.thermal.image)
+        if self._wanted is not None and len(self.views) >= self._wanted and self._enough is not None:
+            self._enough()
+
+
+def _what_is_missing(view: View) -> str | None:
+    if view.visible is None and view.thermal is None:
+        return "show the board to both cameras, whole"
+    if view.visible is None:
+        return "the visible camera does not see the board: light it, show it whole"
+    if view.thermal is None:
+        return "the thermal camera does not see the board: warm it, show it whole"
+    if min(view.visible.contrast, view.thermal.contrast) < LEAST_CONTRAST:
+        return f"the board is too faint {'in the thermal picture: warm it' if view.thermal.contrast < LEAST_CONTRAST else ''}"
+    if min(view.visible.sharpness, view.thermal.sharpness) < LEAST_SHARPNESS:
+        which = "thermal" if view.thermal.sharpness < view.visible.sharpness else "visible"
+        return f"blurred in the {which} picture: hold still, or focus"
+    return None
+
+
+def _apart(view: View, other: View, sizes_px: Mapping[Band, tuple[int, int]]) -> float:
+    """Mean distance of the points of two views, in widths of the picture; of the camera in which it is larger."""
+    distances = [
+        _distance_px(first, second) / sizes_px[band][0]
+        for band, first, second in (
+            (Band.VISIBLE, view.visible, other.visible),
+            (Band.THERMAL, view.thermal, other.thermal),
+        )
+        if first is not None and second is not None
+    ]
+    return max(distances, default=1.0)
+
+
+def _distance_px(first: Sighting, second: Sighting) -> float:
+    _, of_first, of_second = np.intersect1d(first.ids, second.ids, return_indices=True)
+    if len(of_first) == 0:
+        return np.inf
+    return float(np.mean(np.linalg.norm(first.points_px[of_first] - second.points_px[of_second], axis=1)))
+
+
+def _save(path: Path, image: Image) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    except OSError as error:
+        raise ConfigError(
+            f"cannot keep the view {path}: {error.strerror}; name another folder with --save-views"
+        ) from error
+
+
+class Sampler:
+    """Keeps a few pairs, evenly chosen of all that came, for the pictures of a report."""
+
+    def __init__(self, count: int = SAMPLES) -> None:
+        self._count = count
+        self._stride = 1
+        self._seen = 0
+        self.pairs: list[FramePair] = []
+
+    def __call__(self, pair: FramePair) -> Image8:
+        """Look at one pair; its visible picture."""
+        if self._seen % self._stride == 0 and pair.degraded is None:
+            self.pairs.append(pair)
+            if len(self.pairs) > self._count:
+                del self.pairs[1::2]
+                self._stride *= 2
+        self._seen += 1
+        return as_bgr(cast(Image8, pair.visible.image))

@@ -1,0 +1,314 @@
+"""What there is to say for and against a calibration, and the verdict.
+
+A small reprojection error alone proves little: a few views, all alike, are fitted to a tenth of a pixel by cameras that do not
+exist. What counts is how far the registration would move with other views, and whether the views could tell at all.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from rtfusion.registration import Calibration
+from rtfusion.registration.maps import visible_from_thermal
+from rtfusion.types import Band
+from rtfusion_calibration.board import Board, Points
+from rtfusion_calibration.camera import rms
+from rtfusion_calibration.detect import Sighting
+from rtfusion_calibration.guidance import Coverage
+from rtfusion_calibration.rig import epipolar_px, lens_of, view_errors
+from rtfusion_calibration.solve import View
+
+DISTANCES_M = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
+
+
+class Level(enum.IntEnum):
+    """How a finding stands, and the calibration as a whole."""
+
+    GOOD = 0
+    CARE = 1
+    BAD = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: Level
+    what: str
+    value: str
+    why: str
+    """What it means where it is not good; a clause that can follow a colon."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """The findings in one sentence."""
+
+    level: Level
+    sentence: str
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """Figures of a calibration and of views of a board that it was made from or is held against."""
+
+    calibration: Calibration
+    rms_px: float | None = None
+    epipolar_px: float | None = None
+    uncertainty_px: float | None = None
+    views: int = 0
+    by_view_px: Mapping[str, Mapping[Band, float]] = field(default_factory=dict)
+    coverage: Mapping[Band, Coverage] = field(default_factory=dict)
+    tilt_deg: float | None = None
+    """Largest angle between the board in two views."""
+    distances_m: Mapping[str, float] = field(default_factory=dict)
+    """By view: from the thermal camera to the middle of the board."""
+
+    @property
+    def thermal_pixel_px(self) -> float:
+        """Side of a thermal pixel in the visible picture."""
+        middle = np.array(self.calibration.thermal.size_px) / 2
+        corners = middle + np.array([[0, 0], [1, 0], [0, 1]])
+        placed = visible_from_thermal(self.calibration, thermal_px=corners)
+        return math.sqrt(abs(float(np.linalg.det(placed[1:] - placed[0]))))
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether the registration can be set for any distance."""
+        camera = self.calibration
+        known = camera.visible_from_thermal, camera.visible.intrinsics, camera.thermal.intrinsics
+        return all(part is not None for part in known)
+
+
+def gather(calibration: Calibration, views: Sequence[View], *, board: Board | None) -> Evidence:
+    """The figures of a calibration, with those that views of a board give, where there are some."""
+    quality = calibration.quality
+    evidence = Evidence(
+        calibration=calibration,
+        rms_px=quality.rms_px if quality else None,
+        epipolar_px=quality.epipolar_px if quality else None,
+        uncertainty_px=_known_uncertainty_px(calibration),
+        views=quality.views if quality else 0,
+    )
+    both = [view for view in views if view.both]
+    if not both or board is None:
+        return evidence
+    measured = _measure(evidence, both, board)
+    errors = {band: [view[band] for view in measured.values()] for band in Band}
+    epipolar = None
+    normals, distances = [], {}
+    if evidence.has_pose:
+        epipolar = rms(np.concatenate([epipolar_px(calibration, _seen(view)) for view in both]))
+        for view in both:
+            normal, distances[view.name] = _board_place(calibration, view, board)
+            normals.append(normal)
+    coverage = {band: Coverage() for band in Band}
+    for view in both:
+        for band, sighting in _seen(view).items():
+            coverage[band].add(sighting.points_px, getattr(calibration, band.value).size_px)
+    return Evidence(
+        calibration=calibration,
+        rms_px=rms(np.array([*errors[Band.VISIBLE], *(errors[Band.THERMAL] if evidence.has_pose else [])])),
+        epipolar_px=epipolar,
+        uncertainty_px=evidence.uncertainty_px,
+        views=quality.views if quality else len(both),
+        by_view_px=measured,
+        coverage=coverage,
+        tilt_deg=_largest_angle_deg(normals) if normals else None,
+        distances_m=distances,
+    )
+
+
+def _known_uncertainty_px(calibration: Calibration) -> float | None:
+    """From a board by distance, from a scene over the picture."""
+    quality = calibration.quality
+    if quality is None:
+        return None
+    by_distance_px = quality.uncertainty_at_px(calibration.distance_m)
+    return quality.standard_deviations.get("picture_px") if by_distance_px is None else by_distance_px
+
+
+def parallax_px(calibration: Calibration, distance_m: float) -> float:
+    """How far off the middle of the thermal picture lies at ``distance_m``, in visible pixels, with the file's setting."""
+    middle = (np.array([calibration.thermal.size_px], dtype=np.float64) - 1) / 2
+    there = calibration.at_distance(distance_m if math.isfinite(distance_m) else 1e9)
+    step = visible_from_thermal(there, thermal_px=middle) - visible_from_thermal(calibration, thermal_px=middle)
+    return float(np.linalg.norm(step))
+
+
+def _seen(view: View) -> dict[Band, Sighting]:
+    assert view.visible is not None and view.thermal is not None  # noqa: S101 - asked before
+    return {Band.VISIBLE: view.visible, Band.THERMAL: view.thermal}
+
+
+def _measure(evidence: Evidence, views: Sequence[View], board: Board) -> dict[str, dict[Band, float]]:
+    """By view and band, rms: reprojection with a pose; without one what the homography leaves, in visible pixels."""
+    calibration = evidence.calibration
+    if evidence.has_pose:
+        return {
+            view.name: {
+                band: rms(errors) for band, errors in view_errors(calibration, _seen(view), board=board).items()
+            }
+            for view in views
+        }
+    measured = {}
+    for view in views:
+        visible, thermal = _seen(view).values()
+        _, of_visible, of_thermal = np.intersect1d(visible.ids, thermal.ids, return_indices=True)
+        placed = visible_from_thermal(calibration, thermal_px=thermal.points_px[of_thermal])
+        error_px = rms(np.linalg.norm(placed - visible.points_px[of_visible], axis=1))
+        measured[view.name] = {Band.VISIBLE: error_px, Band.THERMAL: error_px / evidence.thermal_pixel_px}
+    return measured
+
+
+def _board_place(calibration: Calibration, view: View, board: Board) -> tuple[Points, float]:
+    """Normal of the board, and the distance of its middle from the thermal camera in meters."""
+    sighting = view.thermal
+    assert sighting is not None  # noqa: S101 - asked before
+    _, turn, shift = cv2.solvePnP(board.points_m[sighting.ids], sighting.points_px, *lens_of(calibration.thermal))
+    rotation = np.asarray(cv2.Rodrigues(turn)[0], dtype=np.float64)
+    middle = rotation @ board.points_m.mean(axis=0) + shift.ravel()
+    return rotation[:, 2], float(middle[2])
+
+
+def _largest_angle_deg(normals: Sequence[Points]) -> float:
+    cosines = np.clip(np.abs(np.array(normals) @ np.array(normals).T), 0.0, 1.0)
+    return float(np.degrees(np.arccos(cosines.min())))
+
+
+# -- verdict ------------------------------------------------------------------------------------------------------------
+
+
+_CAUSES = ("tilt", "views", "coverage", "error", "registration", "distance")
+"""In the order in which one explains the others."""
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """What the figures come to."""
+    findings = [
+        finding
+        for finding in (
+            _uncertainty(evidence),
+            _error(evidence),
+            _views(evidence),
+            _tilt(evidence),
+            _covered(evidence),
+            _reach(evidence),
+        )
+        if finding is not None
+    ]
+    level = max(finding.level for finding in findings)
+    worst = min((finding for finding in findings if finding.level is level), key=lambda one: _CAUSES.index(one.what))
+    return Verdict(level=level, sentence=_sentence(evidence, level, worst), findings=findings)
+
+
+def _sentence(evidence: Evidence, level: Level, worst: Finding) -> str:
+    where = _where(evidence.calibration.distance_m)
+    if level is Level.GOOD:
+        assert evidence.uncertainty_px is not None  # noqa: S101 - unknown would not be good
+        return (
+            f"Good: {where} the thermal picture lies within {evidence.uncertainty_px:.1f} visible pixels of where it "
+            f"belongs ({evidence.uncertainty_px / evidence.thermal_pixel_px:.1f} thermal ones, one standard deviation)."
+        )
+    if level is Level.CARE:
+        return f"Usable with care: {worst.why}."
+    looks_good = evidence.rms_px is not None and evidence.rms_px <= evidence.thermal_pixel_px and worst.what != "error"
+    although = f", although its error of {evidence.rms_px:.2f} px looks good" if looks_good else ""
+    return f"Do not use it{although}: {worst.why}."
+
+
+def _where(distance_m: float | None) -> str:
+    return "far away" if distance_m is None else f"at {distance_m:g} m"
+
+
+def _level(value: float, *, good: float, bad: float) -> Level:
+    """By thresholds, whichever way they go."""
+    if good < bad:
+        return Level.GOOD if value <= good else Level.CARE if value <= bad else Level.BAD
+    return Level.GOOD if value >= good else Level.CARE if value >= bad else Level.BAD
+
+
+def _uncertainty(evidence: Evidence) -> Finding | None:
+    value_px = evidence.uncertainty_px
+    if value_px is None and not evidence.has_pose:
+        return None
+    if value_px is None:
+        why = "nothing in the file says how far the registration would move with other views"
+        return Finding(level=Level.CARE, what="registration", value="unknown", why=why)
+    level = _level(value_px / evidence.thermal_pixel_px, good=1.0, bad=3.0)
+    in_thermal = f"({value_px / evidence.thermal_pixel_px:.2f} thermal pixels)"
+    if not evidence.has_pose:
+        why = f"the scene leaves it uncertain by {value_px:.1f} px"
+        return Finding(level=level, what="registration", value=f"± {value_px:.2f} px {in_thermal}", why=why)
+    where = _where(evidence.calibration.distance_m)
+    why = f"with other views the thermal picture would lie {value_px:.1f} px elsewhere {where}"
+    return Finding(level=level, what="registration", value=f"± {value_px:.2f} px {where} {in_thermal}", why=why)
+
+
+def _error(evidence: Evidence) -> Finding | None:
+    if evidence.rms_px is None:
+        return None
+    level = _level(evidence.rms_px / max(1.0, evidence.thermal_pixel_px), good=1.0, bad=2.0)
+    epipolar = f", epipolar {evidence.epipolar_px:.2f} px" if evidence.epipolar_px is not None else ""
+    of_scene = evidence.calibration.provenance.get("how") == "calibrate scene"
+    what = "what the two pictures share" if of_scene else "the points of the board"
+    why = f"it misses {what} by {evidence.rms_px:.1f} px"
+    return Finding(level=level, what="error", value=f"{evidence.rms_px:.2f} px{epipolar}", why=why)
+
+
+def _views(evidence: Evidence) -> Finding:
+    if evidence.views == 0:
+        why = "the file does not say what it was made from; hold it against a board (--board)"
+        return Finding(level=Level.CARE, what="views", value="unknown", why=why)
+    good, bad = (10, 5) if evidence.has_pose else (2, 1)
+    level = _level(evidence.views, good=good, bad=bad)
+    if evidence.has_pose:
+        why = f"it rests on {evidence.views} views, where {good} or more are needed"
+    else:
+        why = f"it rests on {evidence.views} view, so it holds at the place and the distance of what was seen there"
+    return Finding(level=level, what="views", value=str(evidence.views), why=why)
+
+
+def _tilt(evidence: Evidence) -> Finding | None:
+    if evidence.tilt_deg is None:
+        return None
+    level = _level(evidence.tilt_deg, good=25.0, bad=12.0)
+    why = (
+        f"the board is never tilted by more than {evidence.tilt_deg:.0f}° between two views, so focal length and "
+        "distance cannot be told apart"
+    )
+    return Finding(level=level, what="tilt", value=f"{evidence.tilt_deg:.0f}°", why=why)
+
+
+def _covered(evidence: Evidence) -> Finding | None:
+    if not evidence.coverage:
+        return None
+    # of the camera that sees less of the world: the other one's picture is needed only as far
+    narrow = max(Band, key=lambda band: evidence.coverage[band].share)
+    share = evidence.coverage[narrow].share
+    level = _level(share, good=0.5, bad=0.2)
+    if not evidence.has_pose:
+        level = min(level, Level.CARE)
+    value = ", ".join(f"{band.value} {100 * evidence.coverage[band].share:.0f} %" for band in Band)
+    why = f"the board covers only {100 * share:.0f} % of the {narrow.value} picture; elsewhere the lens is guessed"
+    return Finding(level=level, what="coverage", value=value, why=why)
+
+
+def _reach(evidence: Evidence) -> Finding:
+    if evidence.has_pose:
+        pose = evidence.calibration.visible_from_thermal
+        assert pose is not None  # noqa: S101 - just asked
+        baseline_mm = 1000 * float(np.linalg.norm(pose.translation_m))
+        return Finding(
+            level=Level.GOOD, what="distance", value=f"any; the cameras are {baseline_mm:.0f} mm apart", why=""
+        )
+    known = evidence.calibration.distance_m
+    why = f"it holds {_where(known) if known else 'at the distance it was made at'} only; nearer and farther things are doubled"
+    return Finding(level=Level.CARE, what="distance", value="one only", why=why)

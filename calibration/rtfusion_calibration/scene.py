@@ -1,0 +1,351 @@
+"""A calibration without a target: the transform between two cameras from ordinary pairs of an ordinary scene.
+
+The search (`rtfusion_calibration.search`) finds where the thermal picture lies, patches of all pairs
+(`rtfusion_calibration.matching`) vote on the
+details, and what they agree on is the estimate. It is refused, with the reason, where the scene does not determine it: a
+wrong registration that looks like an answer is worse than none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rtfusion.errors import CalibrationError
+from rtfusion.registration import Calibration, Quality
+from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.structure import Points, equalized
+from rtfusion.types import FramePair
+from rtfusion_calibration.fitting import LEAST_VOTES, Average, Model, Votes, fit, fit_average, transformed
+from rtfusion_calibration.matching import COARSE, FINE, INDEPENDENT, TOLERANCE_PX, Level, follow, vote
+from rtfusion_calibration.search import GrayPair, apart, corners_px, search, size_px
+
+SEARCHED_PAIRS = 6
+CANDIDATES = 3
+AGREED_PX = 2.0
+"""At the finest level: votes nearer to the estimate than this agree with it."""
+LEAST_AGREED = 20
+LEAST_SURPRISE = 3.0
+"""Decimal digits: as many votes must agree as would by chance once in a thousand scenes."""
+RIVAL = 0.6
+"""Share of the votes of the best place that another place may have."""
+LARGEST_UNCERTAINTY_PX = 4.0
+LARGEST_UNCERTAINTY = 0.006
+"""Of the width of the visible picture, at the worst corner; the larger of the two counts."""
+CERTAIN_PX = 2.0
+CERTAIN = 0.003
+"""The same over the picture: an estimate that is less certain is given, but called rough."""
+LARGEST_SHIFT = 0.02
+"""Of the width of the visible picture: pairs farther from the middle one are left out."""
+LEAST_PAIRS_FOR_OUTLIERS = 3
+"""Of two that differ, neither is the odd one."""
+APART = Level(side_px=320, radius_px=12)
+"""Where a single pair is asked: 24 pixels of 640 to every side."""
+BAND_PX = 0.8
+"""At the finest level: the part of the uncertainty that more votes do not lower, since the bands see the edges of one thing
+differently."""
+MISFIT = 0.5
+"""Share of the variance between the regions' own places: what is at another distance lies elsewhere, and no transform helps.
+With both, the error against registrations by hand is told to within 2 standard deviations (docs/experiments.md)."""
+REGIONS = 3
+"""A 3 x 3 grid: what lies in one cell is at similar distances, and errs together, in all pairs of one scene."""
+LEAST_REGIONS, LEAST_IN_REGION = 5, 3
+"""The greater part of the picture has to agree: cells of the grid, and votes in each."""
+_DRAWS = 40
+_GRID = 5
+"""Points along each side of the thermal picture where the uncertainty is asked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SceneEstimate:
+    """What the scene says, and how sure it is."""
+
+    visible_from_thermal_px: Matrix
+    model: Model
+    pairs: int
+    """Those that it rests on."""
+    given: int
+    votes: int
+    agreed: int
+    """Votes within `AGREED_PX` of the estimate."""
+    residual_px: float
+    """Standard deviation of the votes that agree, along each axis: of single patches, parallax included."""
+    uncertainty_px: float
+    """Standard deviation of how far a thing is from where the estimate puts it, the median over the thermal picture."""
+    corner_uncertainty_px: float
+    """The same in the worst corner."""
+    misfit_px: float
+    """Root mean square of how far from the estimate parts of the picture would be put by themselves: depth, for the most."""
+    is_rough: bool
+    """The uncertainty is above `CERTAIN_PX`, or `CERTAIN` of the width."""
+    disagreement_px: float
+    """Standard deviation, between these pairs, of where a pair alone would put its picture; 0 for one pair."""
+    outliers: tuple[int, ...]
+    """Pairs, by their place in the sequence, that would put it somewhere else; they were left out."""
+
+    def sentence(self) -> str:
+        """The verdict for a person."""
+        return (
+            ("rough, look at it before use: " if self.is_rough else "")
+            + f"{self.model.name.lower()} from {self.agreed} of {self.votes} patches in {self.pairs} of {self.given} "
+            f"{'pair' if self.given == 1 else 'pairs'}: certain to {self.uncertainty_px:.1f} px, in the corners to "
+            f"{self.corner_uncertainty_px:.1f} px; parts of the picture differ by {self.misfit_px:.1f} px, the pairs by "
+            f"{self.disagreement_px:.1f} px"
+            + (f", {len(self.outliers)} more by too much: left out" if self.outliers else "")
+        )
+
+    def calibration(
+        self, *, visible_size_px: tuple[int, int], thermal_size_px: tuple[int, int], thermal_delay_ns: int = 0
+    ) -> Calibration:
+        """The file that says so."""
+        return Calibration.from_homography(
+            visible_from_thermal_px=self.visible_from_thermal_px,
+            visible_size_px=visible_size_px,
+            thermal_size_px=thermal_size_px,
+            thermal_delay_ns=thermal_delay_ns,
+            provenance={"how": "calibrate scene", "estimate": self.sentence()},
+        ).model_copy(update={"quality": self._quality()})
+
+    def _quality(self) -> Quality:
+        deviations_px = {"picture_px": self.uncertainty_px, "corner_px": self.corner_uncertainty_px}
+        return Quality(rms_px=self.residual_px, views=self.pairs, standard_deviations=deviations_px)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _OwnPlaces:
+    """By how much each pair is off by itself."""
+
+    pairs: tuple[int, ...]
+    """Those that are used, by their place in the sequence."""
+    shifts_px: Points
+    """(pairs, 2), in the mean 0; all 0 where the cameras are one rigid rig."""
+    outliers: tuple[int, ...]
+
+
+def gray_pair(pair: FramePair) -> GrayPair:
+    """What the estimate needs of a pair."""
+    return GrayPair(visible=equalized(pair.visible.image), thermal=equalized(pair.thermal.image))
+
+
+def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
+    """The transform that all pairs of one rig agree on; all of them have the same two sizes.
+
+    Raises:
+        CalibrationError: the pictures do not determine it; the message says why and what to do.
+    """
+    if not pairs:
+        raise CalibrationError("no pair of pictures came; check that both sources play and overlap in time")
+    given, transform = len(pairs), _place(pairs)
+    own = _own_places(pairs, transform)
+    pairs = [pairs[index] for index in own.pairs]
+    _, votes = follow(pairs, transform, FINE, shifts_px=own.shifts_px)
+    level = FINE[-1]
+    scale = level.scale(pairs[0])
+    if len(votes) < max(LEAST_AGREED, LEAST_VOTES):
+        raise _refusal(f"only {len(votes)} patches have structure that both bands show")
+    thermal_px = size_px(pairs[0].thermal)
+    regions = _regions(votes, thermal_px)
+    best = fit_average(votes, tolerance_px=TOLERANCE_PX * scale, regions=regions)
+    agreed = int((best.residuals_px < AGREED_PX * scale).sum())
+    surprise = _surprise(agreed, len(votes), level)
+    if agreed < LEAST_AGREED or surprise < LEAST_SURPRISE:
+        raise _refusal(
+            f"{agreed} of {len(votes)} patches agree, and chance alone would give {len(votes) * level.chance(AGREED_PX):.0f}"
+        )
+    seen = int((np.bincount(regions[best.residuals_px < AGREED_PX * scale]) >= LEAST_IN_REGION).sum())
+    if seen < LEAST_REGIONS:
+        raise _refusal(f"the patches that agree lie in {seen} ninths of the picture only")
+    disagreement_px = _disagreement(votes, best, own, tolerance_px=AGREED_PX * scale)
+    misfit_px = _misfit(votes, best, regions, tolerance_px=AGREED_PX * scale)
+    common_px = math.hypot(BAND_PX * scale, math.sqrt(MISFIT) * misfit_px, disagreement_px / math.sqrt(len(pairs)))
+    picture_px, corner_px = (
+        math.hypot(spread_px, common_px)
+        for spread_px in _spread(votes, best, regions, thermal_px=thermal_px, scale=scale)
+    )
+    width_px = size_px(pairs[0].visible)[0]
+    estimate = SceneEstimate(
+        visible_from_thermal_px=best.visible_from_thermal_px,
+        model=best.best.model,
+        pairs=len(pairs),
+        given=given,
+        votes=len(votes),
+        agreed=agreed,
+        residual_px=best.best.spread_px,
+        uncertainty_px=picture_px,
+        corner_uncertainty_px=corner_px,
+        misfit_px=misfit_px,
+        is_rough=picture_px > max(CERTAIN_PX, CERTAIN * width_px),
+        disagreement_px=disagreement_px,
+        outliers=own.outliers,
+    )
+    _check(estimate, width_px=width_px)
+    return estimate
+
+
+def _check(estimate: SceneEstimate, *, width_px: int) -> None:
+    """Refuse what the scene leaves open."""
+    limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width_px)
+    if estimate.corner_uncertainty_px > limit_px:
+        raise _refusal(
+            f"the patches that agree leave the corners uncertain by {estimate.corner_uncertainty_px:.1f} px (at most "
+            f"{limit_px:.1f} px are accepted): they cover too little of the picture, or lie at too many distances"
+        )
+
+
+def _place(pairs: Sequence[GrayPair]) -> Matrix:
+    """The best place of the search, where it has no rival; the patches judge, at low resolution."""
+    chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, SEARCHED_PAIRS).astype(int))]
+    level, corners = COARSE[-1], corners_px(size_px(pairs[0].thermal))
+    judged = []
+    for candidate in search(chosen, keep=CANDIDATES):
+        transform, votes = follow(chosen, candidate.visible_from_thermal_px, COARSE)
+        judged.append((_agreement(chosen, transform, votes, level), transform))
+    judged.sort(key=lambda item: -item[0])
+    support, transform = judged[0]
+    rivals = [other for other, place in judged[1:] if apart(transform, place, corners) > 0.05]
+    if support < LEAST_AGREED / 4:
+        raise _refusal("nothing in one picture looks like something in the other")
+    if rivals and max(rivals) > RIVAL * support:
+        raise _refusal("two places of the thermal picture fit almost equally well: the scene repeats itself")
+    return transform
+
+
+def _agreement(pairs: Sequence[GrayPair], transform: Matrix, votes: Votes, level: Level) -> float:
+    """Votes near a transform beyond those that chance puts there."""
+    if len(votes) < LEAST_VOTES:
+        return 0.0
+    distances_px = np.linalg.norm(transformed(transform, votes.thermal_px) - votes.visible_px, axis=1)
+    agreed = int((distances_px < AGREED_PX * level.scale(pairs[0])).sum())
+    return max(0.0, agreed - len(votes) * level.chance(AGREED_PX))
+
+
+def _refusal(reason: str) -> CalibrationError:
+    return CalibrationError(
+        f"the scene does not determine the registration: {reason}. Show both cameras the same things with many edges, "
+        "near and far apart in the picture, in more pairs; or calibrate with a board"
+    )
+
+
+def _surprise(agreed: int, votes: int, level: Level) -> float:
+    """Decimal digits of the probability that so many votes agree by chance; those that overlap count once."""
+    trials, least = round(votes * INDEPENDENT), round(agreed * INDEPENDENT)
+    chance = level.chance(AGREED_PX)
+    log_terms = [
+        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+        + k * math.log(chance) + (trials - k) * math.log1p(-chance)
+        for k in range(least, trials + 1)
+    ]  # fmt: skip
+    largest = max(log_terms, default=-math.inf)
+    if largest == -math.inf:
+        return 0.0 if trials == 0 else math.inf
+    return -(largest + math.log(sum(math.exp(term - largest) for term in log_terms))) / math.log(10)
+
+
+def _regions(votes: Votes, thermal_px: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """(N,) which cell of the thermal picture each vote is from."""
+    cells = np.clip(votes.thermal_px / np.array(thermal_px) * REGIONS, 0, REGIONS - 1).astype(np.int64)
+    return np.asarray(cells[:, 1] * REGIONS + cells[:, 0])
+
+
+def _spread(
+    votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, thermal_px: tuple[int, int], scale: float
+) -> tuple[float, float]:
+    """(median, worst corner) over the thermal picture: how far it moves when other regions and other models are drawn."""
+    width, height = thermal_px
+    sides = np.meshgrid(np.linspace(0, width - 1, _GRID), np.linspace(0, height - 1, _GRID))
+    points = np.stack(sides, axis=2).reshape(-1, 2)
+    groups = np.unique(regions, return_inverse=True)[1]
+    count = int(groups.max()) + 1
+    rng = np.random.default_rng(0)
+    gaps = []
+    for _ in range(_DRAWS):
+        counts = np.bincount(rng.integers(0, count, count), minlength=count)[groups]
+        one = best.fits[int(rng.choice(len(best.fits), p=best.shares))]
+        kept = counts > 0
+        if kept.sum() < LEAST_VOTES:
+            continue
+        drawn = Votes(
+            thermal_px=votes.thermal_px[kept],
+            visible_px=votes.visible_px[kept],
+            weights=votes.weights[kept] * counts[kept],
+            pair=votes.pair[kept],
+        )
+        again = fit(drawn, model=one.model, tolerance_px=TOLERANCE_PX * scale, start=one.visible_from_thermal_px)
+        gaps.append(
+            transformed(again.visible_from_thermal_px, points) - transformed(best.visible_from_thermal_px, points)
+        )
+    if count < 2 or len(gaps) < _DRAWS / 2:
+        return math.inf, math.inf
+    spread_px = np.sqrt(np.square(gaps).sum(axis=2).mean(axis=0) * count / (count - 1))
+    return float(np.median(spread_px)), float(spread_px[[0, _GRID - 1, -_GRID, -1]].max())
+
+
+def _misfit(votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, tolerance_px: float) -> float:
+    """Root mean square, over the regions, of where each alone would put its part of the picture, from where the estimate does."""
+    offsets_px = votes.visible_px - transformed(best.visible_from_thermal_px, votes.thermal_px)
+    agreeing = [_agreeing(offsets_px[regions == region], tolerance_px) for region in np.unique(regions)]
+    places_px = [offsets.mean(axis=0) for offsets in agreeing if len(offsets) >= LEAST_IN_REGION]
+    return float(np.sqrt(np.square(places_px).sum(axis=1).mean()))
+
+
+def _agreeing(offsets_px: Points, tolerance_px: float) -> Points:
+    """Of offsets those that are near to the one that has most near it."""
+    near = np.linalg.norm(offsets_px[:, None] - offsets_px, axis=2) < tolerance_px
+    return offsets_px[near[int(near.sum(axis=1).argmax())]]
+
+
+def _shifts(pairs: Sequence[GrayPair], transform: Matrix) -> dict[int, Points]:
+    """The (x, y) shift that a pair alone would add, of the pairs that tell."""
+    votes = vote(pairs, transform, APART)
+    offsets_px = votes.visible_px - transformed(transform, votes.thermal_px)
+    tolerance_px = AGREED_PX * APART.scale(pairs[0])
+    shifts = {}
+    for index in range(len(pairs)):
+        own = offsets_px[votes.pair == index]
+        if len(own) < LEAST_VOTES:
+            continue
+        agreeing = _agreeing(own, tolerance_px)
+        if _surprise(len(agreeing), len(own), APART) > LEAST_SURPRISE:
+            shifts[index] = agreeing.mean(axis=0)
+    return shifts
+
+
+def _own_places(pairs: Sequence[GrayPair], transform: Matrix) -> _OwnPlaces:
+    """Ask every pair alone: cameras that move, and do not expose at one moment, see each pair at another place."""
+    shifts = _shifts(pairs, transform)
+    if len(shifts) < LEAST_PAIRS_FOR_OUTLIERS:
+        return _OwnPlaces(pairs=tuple(range(len(pairs))), shifts_px=np.zeros((len(pairs), 2)), outliers=())
+    values = np.array(list(shifts.values()))
+    width = size_px(pairs[0].visible)[0]
+    far = np.linalg.norm(values - np.median(values, axis=0), axis=1) > LARGEST_SHIFT * width
+    if 2 * int(far.sum()) >= len(shifts):
+        raise _refusal(
+            f"the pairs differ from one another by {_spread_px(values):.1f} px: the cameras moved, or the frames are not of "
+            "one moment (rtfusion calibrate delay)"
+        )
+    indexes, kept = np.array(list(shifts)), values[~far]
+    is_rigid = _spread_px(kept) < AGREED_PX * FINE[-1].scale(pairs[0])
+    return _OwnPlaces(
+        pairs=tuple(indexes[~far].tolist()),
+        shifts_px=np.zeros_like(kept) if is_rigid else kept - kept.mean(axis=0),
+        outliers=tuple(indexes[far].tolist()),
+    )
+
+
+def _disagreement(votes: Votes, best: Average, own: _OwnPlaces, *, tolerance_px: float) -> float:
+    """Standard deviation between the pairs of where each alone would put its picture."""
+    offsets_px = votes.visible_px - transformed(best.visible_from_thermal_px, votes.thermal_px)
+    shifts = [
+        own.shifts_px[index] + np.median(agreeing, axis=0)
+        for index in range(len(own.pairs))
+        if len(agreeing := offsets_px[(votes.pair == index) & (best.residuals_px < tolerance_px)]) >= LEAST_VOTES
+    ]
+    return _spread_px(np.array(shifts)) if len(shifts) > 1 else 0.0
+
+
+def _spread_px(points: Points) -> float:
+    return float(np.sqrt(np.square(np.std(points, axis=0)).sum()))

@@ -1,0 +1,163 @@
+"""Where the thermal picture lies in the visible one when nothing is known: a search over all similarities.
+
+At low resolution, for every scale and turn, the structure maps of both bands are correlated over all shifts at once. Several
+pairs of one rig are searched together: what is a coincidence in one pair does not repeat in the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rtfusion.registration import scale_px
+from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.structure import Points, structure_map
+from rtfusion.types import Image8
+from rtfusion_calibration.fitting import transformed
+
+SIDE_PX = 144
+"""Longer side of the pictures here."""
+SCALES = tuple(float(scale) for scale in np.exp(np.arange(-10, 11) * np.log(1.07)))
+"""Of the thermal picture, where 1 is as wide as the visible one: half to double."""
+TURNS_DEG = tuple(float(angle) for angle in np.arange(-12, 13, 3))
+LEAST_OVERLAP = 0.4
+"""Of the smaller picture: below, a chance likeness of two corners would win."""
+_FFT_PX = 320
+"""More than a visible and a thermal picture side by side, so that no shift wraps round."""
+_Spectrum = npt.NDArray[np.complex128]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GrayPair:
+    """One pair as ranks of gray levels (`rtfusion.registration.structure.equalized`): (H, W) uint8 each, of any two sizes."""
+
+    visible: Image8
+    thermal: Image8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Candidate:
+    """One place of the thermal picture."""
+
+    visible_from_thermal_px: Matrix
+    likeness: float
+    """Normalized cross-correlation of the structure maps, times the root of the overlap; the mean over the pairs."""
+
+
+def search(pairs: Sequence[GrayPair], *, keep: int) -> list[Candidate]:
+    """The best places of the thermal picture, one place for all pairs; best first, and no two of them alike."""
+    visible_images = [_Visible(shrunk(pair.visible, SIDE_PX)) for pair in pairs]
+    thermal_images = [shrunk(pair.thermal, SIDE_PX) for pair in pairs]
+    visible_px, thermal_px = size_px(pairs[0].visible), size_px(pairs[0].thermal)
+    small_px = size_px(thermal_images[0])
+    visible_from_small = scale_px(from_px=size_px(shrunk(pairs[0].visible, SIDE_PX)), to_px=visible_px)
+    small_from_thermal = scale_px(from_px=thermal_px, to_px=small_px)
+    found = []
+    for turned_from_small, canvas_px in _turnings(small_px):
+        shifts = [
+            visible.correlate(thermal, turned_from_small, canvas_px)
+            for visible, thermal in zip(visible_images, thermal_images, strict=True)
+        ]
+        likeness = np.mean(shifts, axis=0)
+        y, x = (int(index) for index in np.unravel_index(int(likeness.argmax()), likeness.shape))
+        shift = np.eye(3)
+        shift[:2, 2] = [index - _FFT_PX if index > _FFT_PX // 2 else index for index in (x, y)]
+        place = visible_from_small @ shift @ turned_from_small @ small_from_thermal
+        found.append(Candidate(visible_from_thermal_px=place, likeness=float(likeness[y, x])))
+    found.sort(key=lambda candidate: -candidate.likeness)
+    return _unlike(found, corners_px(thermal_px), keep=keep)
+
+
+class _Visible:
+    """A visible picture, ready to be correlated with many thermal ones."""
+
+    def __init__(self, gray: Image8) -> None:
+        structure = structure_map(gray)
+        structure = structure - structure.mean(axis=(0, 1))
+        self._area = float(gray.size)
+        self._structure = _spectrum(structure)
+        self._energy = _spectrum(np.square(structure).sum(axis=2))
+        self._ones = _spectrum(np.ones(gray.shape, np.float32))
+
+    def correlate(self, thermal: Image8, turned_from_thermal: Matrix, canvas_px: tuple[int, int]) -> Matrix:
+        """Likeness by shift over the part that both cover; -1 where that is too small."""
+        turned = cv2.warpAffine(thermal, turned_from_thermal[:2], canvas_px, borderMode=cv2.BORDER_REPLICATE)
+        inside = cv2.warpAffine(np.full_like(thermal, 255), turned_from_thermal[:2], canvas_px)
+        mask = (cv2.erode(inside, np.ones((5, 5), np.uint8)) > 127).astype(np.float32)
+        structure = structure_map(cast(Image8, turned)) * mask[..., None]
+        structure -= structure.sum(axis=(0, 1)) / mask.sum() * mask[..., None]
+        where = _spectrum(mask)
+        product = _by_shift(self._structure, _spectrum(structure))
+        energy = _by_shift(self._energy, where) * _by_shift(self._ones, _spectrum(np.square(structure).sum(axis=2)))
+        overlap = _by_shift(self._ones, where) / min(self._area, float(mask.sum()))
+        likeness = product / np.sqrt(np.maximum(energy, 1e-6)) * np.sqrt(np.clip(overlap, 0.0, 1.0))
+        return np.where(overlap > LEAST_OVERLAP, likeness, -1.0)
+
+
+def _spectrum(image: Any) -> _Spectrum:
+    """(H, W) or (H, W, C) to the transforms of its channels."""
+    planes = image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0)
+    return np.fft.rfft2(planes, (_FFT_PX, _FFT_PX))
+
+
+def _by_shift(first: _Spectrum, second: _Spectrum) -> Matrix:
+    return np.fft.irfft2((first * np.conj(second)).sum(axis=0), (_FFT_PX, _FFT_PX))
+
+
+def _turnings(of_px: tuple[int, int]) -> Iterator[tuple[Matrix, tuple[int, int]]]:
+    """Every scale and turn about the middle, with the size of the canvas that holds the result."""
+    width, height = of_px
+    limit_px = _FFT_PX - SIDE_PX
+    for scale in SCALES:
+        for turn_deg in TURNS_DEG:
+            cos, sin = scale * np.cos(np.deg2rad(turn_deg)), scale * np.sin(np.deg2rad(turn_deg))
+            canvas_px = (
+                min(int(cos * width + abs(sin) * height) + 2, limit_px),
+                min(int(abs(sin) * width + cos * height) + 2, limit_px),
+            )
+            turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+            turn[:2, 2] = (np.array(canvas_px) - 1) / 2 - turn[:2, :2] @ ((np.array(of_px) - 1) / 2)
+            yield turn, canvas_px
+
+
+def _unlike(found: list[Candidate], corners: Points, *, keep: int) -> list[Candidate]:
+    """The first ones of which no two put the corners closer than a tenth of the picture."""
+    kept: list[Candidate] = []
+    for candidate in found:
+        if all(apart(candidate.visible_from_thermal_px, k.visible_from_thermal_px, corners) > 0.1 for k in kept):
+            kept.append(candidate)
+        if len(kept) == keep:
+            break
+    return kept
+
+
+def apart(first: Matrix, second: Matrix, corners: Points) -> float:
+    """Mean distance between the corners that two transforms make, as a share of the picture that the first makes."""
+    one, other = transformed(first, corners), transformed(second, corners)
+    return float(np.linalg.norm(one - other, axis=1).mean() / max(float(np.ptp(one, axis=0).max()), 1.0))
+
+
+def corners_px(of_px: tuple[int, int]) -> Points:
+    """(4, 2) outermost pixel centers of a picture of (width, height)."""
+    width, height = of_px
+    return np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], dtype=np.float64)
+
+
+def shrunk(gray: Image8, side_px: int) -> Image8:
+    """The picture with a longer side of at most ``side_px``."""
+    width, height = size_px(gray)
+    factor = side_px / max(width, height)
+    if factor >= 1.0:
+        return gray
+    small_px = max(8, round(width * factor)), max(8, round(height * factor))
+    return cast(Image8, cv2.resize(gray, small_px, interpolation=cv2.INTER_AREA))
+
+
+def size_px(gray: Image8) -> tuple[int, int]:
+    """(width, height)."""
+    return int(gray.shape[1]), int(gray.shape[0])

@@ -1,7 +1,0 @@
-"""The synthetic street that both cameras of a pair see."""
-
-from __future__ import annotations
-
-from rtfusion.capture.scene.scene import COUNTS_PER_LEVEL, KINDS, PERIOD_S, Scene, Target, scaling
-
-__all__ = ["COUNTS_PER_LEVEL", "KINDS", "PERIOD_S", "Scene", "Target", "scaling"]

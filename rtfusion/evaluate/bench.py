@@ -1,0 +1,277 @@
+"""How fast rtfusion is on this machine: capacity and live rate, by stage, engine, model and size. `rtfusion bench`.
+
+Capacity plays recordings as fast as everything can go. Live takes frames from memory at a camera's rate and by a camera's rules
+(newest wins), and tells how many are fused and how old they are then; recordings of one's own are played at their own speed
+instead. All methods of a size take turns, every run is a process of its own, and nothing is written anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rtfusion.errors import ConfigError
+from rtfusion.evaluate import plot, timing
+from rtfusion.evaluate.clips import make_clips
+from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.methods import Method
+from rtfusion.evaluate.speed_case import BOUND_BY, run_case
+
+SIZES = ("640x480", "1280x1024", "1920x1080", "3840x2160")
+PUBLISHED = Path(__file__).with_name("published_speed.json")
+KEEPS_UP = 0.97
+"""Share of the source's rate that counts as keeping up."""
+VGA_PX = 640 * 480
+CAMERA_FRAMES = 8
+"""Different pictures that a camera of a live run shows, in turn, from memory."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What to measure."""
+
+    methods: Sequence[Method]
+    sizes: Sequence[str] = SIZES
+    engines: Sequence[str] = ("auto",)
+    """For methods with a model."""
+    rounds: int = 3
+    frames: int = 300
+    """Of one run at 640x480; fewer for larger pictures, in proportion to their pixels."""
+    live_s: float = 4.0
+    """0: capacity alone."""
+    rate_hz: int = 30
+    recordings: Mapping[str, str] = field(default_factory=dict)
+    """``vis`` and ``ir`` instead of the synthetic scene; sizes are then of no account."""
+
+
+def quick(methods: Sequence[Method]) -> Plan:
+    """A first look in less than half a minute."""
+    return Plan(methods=methods, sizes=SIZES[:1], rounds=1, frames=150, live_s=1.5)
+
+
+def measure(plan: Plan, *, say: Say) -> dict[str, Any]:
+    """A result with a row for every size, method and engine.
+
+    Raises:
+        ConfigError: a run failed: the recordings, a model or an engine cannot be used.
+    """
+    conditions = Conditions()
+    with tempfile.TemporaryDirectory(prefix="rtfusion-bench-") as folder:
+        rows = [row for source in _sources(plan, Path(folder), say=say) for row in _measure_size(plan, source, say=say)]
+    settings = {
+        "source": "recordings" if plan.recordings else "synthetic scene, H.264",
+        "sink": "null:",
+        "rounds": plan.rounds,
+        "rate_hz": plan.rate_hz,
+        "live_s": plan.live_s,
+        "baseline": rows[0]["case"],
+    }
+    return timing.result("bench", settings=settings, rows=rows, conditions=conditions)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Source:
+    """Two recordings of one size, and the settings of the two kinds of runs."""
+
+    size: str
+    capacity: Mapping[str, object]
+    live: Mapping[str, object]
+
+
+def _sources(plan: Plan, folder: Path, *, say: Say) -> Iterator[_Source]:
+    if plan.recordings:
+        yield _Source(size="as recorded", capacity=plan.recordings, live={**plan.recordings, "pace": True})
+        return
+    for size in plan.sizes:
+        frames = frames_of(size, frames=plan.frames)
+        clip = min(frames, 60)  # rendering costs more than playing the same frames again
+        say(f"filming {clip} frames of {size}")
+        uris = make_clips(folder, size=size, frames=clip, rate_hz=plan.rate_hz)
+        camera = f"synthetic:?live=true&size={size}&fps={plan.rate_hz}&prerender={CAMERA_FRAMES}"
+        yield _Source(
+            size=size,
+            capacity={**uris, "loop": max(1, round(frames / clip))},
+            live={"ir": camera, "vis": camera, "max_frames": max(2, round(plan.live_s * plan.rate_hz))},
+        )
+
+
+def frames_of(size: str, *, frames: int) -> int:
+    """As many pixels in a run at every size, but at least 40 frames.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise ConfigError(f"size {size!r}: expected WIDTHxHEIGHT in pixels, such as 640x480")
+    return max(40, min(frames, round(frames * VGA_PX / (int(width) * int(height)))))
+
+
+def _measure_size(plan: Plan, source: _Source, *, say: Say) -> list[dict[str, Any]]:
+    jobs: dict[str, dict[str, Any]] = {}
+    for method in plan.methods:
+        for engine in plan.engines if method.model is not None else (None,):
+            name = method.name if engine in (None, "auto") else f"{method.name}, {engine}"
+            jobs[name] = {**method.settings, **({"engine": engine} if engine else {})}
+    say(f"{source.size}: capacity of {', '.join(jobs)}")
+    capacity = timing.in_turns(
+        {name: _runner(name, {**source.capacity, **settings}) for name, settings in jobs.items()},
+        rounds=plan.rounds,
+    )
+    baseline = [run["fps"] for run in next(iter(capacity.values()))]
+    rows = []
+    for name, runs in capacity.items():
+        row = {"case": name, "size": source.size, **_capacity(runs, baseline=baseline)}
+        if plan.live_s > 0:
+            say(f"{source.size}: {name} live at {plan.rate_hz} Hz")
+            live = _runner(name, {**source.live, **jobs[name]})()
+            row["live"] = _live(live, rate_hz=None if plan.recordings else plan.rate_hz)
+        rows.append(row)
+    return rows
+
+
+def _runner(name: str, settings: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
+    def run() -> dict[str, Any]:
+        try:
+            return run_case(settings)
+        except RuntimeError as error:
+            raise ConfigError(f"{name} cannot be measured: {error}") from None
+
+    return run
+
+
+def _capacity(runs: Sequence[Mapping[str, Any]], *, baseline: Sequence[float]) -> dict[str, Any]:
+    """Figures over the rounds; the stages are those of the round with the median rate."""
+    rates = [run["fps"] for run in runs]
+    middle = runs[rates.index(statistics.median_low(rates))]
+    return {
+        "engine": middle["engine"],
+        "rounds": len(runs),
+        "fps": timing.spread(rates),
+        **timing.ratios(rates, baseline),
+        "cpu_ms_per_frame": timing.spread([run["cpu_ms_per_frame"] for run in runs]),
+        "memory_mb": max(run["memory_mb"] for run in runs),
+        "bound_by": middle["bound_by"],
+        "stages_ms": middle["stages_ms"],
+    }
+
+
+def _live(figures: Mapping[str, Any], *, rate_hz: int | None) -> dict[str, Any]:
+    """``rate_hz`` None for recordings, whose rate is their own; their age would count the waiting for the next frame."""
+    if rate_hz is None:
+        return {"fps": figures["fps"]}
+    found = {name: figures[name] for name in ("fps", "age_p50_ms", "age_p99_ms", "dropped")}
+    return {**found, "keeps_up": figures["fps"] >= KEEPS_UP * rate_hz}
+
+
+# -- telling ------------------------------------------------------------------------------------------------------------
+
+RATES = ("size, method", "FPS", "live FPS", "age p99", "CPU ms", "MB")
+STAGES = ("ms per frame, p50", *BOUND_BY, "bound by")
+
+
+def rates(data: Mapping[str, Any]) -> list[list[str]]:
+    """The table below `RATES`."""
+    return [_rates(row) for row in data["rows"]]
+
+
+def _rates(row: Mapping[str, Any]) -> list[str]:
+    live = row.get("live") or {}
+    rate = f"{live['fps']:.1f}" if live else "-"
+    return [
+        f"{row['size']} {row['case']}",
+        f"{row['fps']['median']:.0f}",
+        f"{rate} late" if live.get("keeps_up") is False else rate,
+        f"{live['age_p99_ms']:.1f}" if live.get("age_p99_ms") is not None else "-",
+        f"{row['cpu_ms_per_frame']['median']:.1f}",
+        f"{row['memory_mb']:.0f}",
+    ]
+
+
+def stages(data: Mapping[str, Any]) -> list[list[str]]:
+    """The table below `STAGES`."""
+    return [
+        [f"{row['size']} {row['case']}", *(f"{parts[part]:.2f}" for part in BOUND_BY), row["bound_by"]]
+        for row in data["rows"]
+        for parts in [stage_parts(row["stages_ms"], figure="p50")]
+    ]
+
+
+def stage_parts(stages: Mapping[str, Mapping[str, float]], *, figure: str) -> dict[str, float]:
+    """Time by part of the path; of two decoders or several sinks, which work at the same time, the slower one."""
+
+    def slowest(prefix: str) -> float:
+        return max((stage[figure] for name, stage in stages.items() if name.startswith(prefix)), default=0.0)
+
+    def of(*names: str) -> float:
+        return sum(stages[name][figure] for name in names if name in stages)
+
+    return {
+        "decode": slowest("decode "),
+        "register": of("tone", "register"),
+        "infer": of("fuse"),
+        "compose": of("compose"),
+        "sink": slowest("sink "),
+    }
+
+
+def table(data: Mapping[str, Any]) -> str:
+    """The result as Markdown."""
+    machine = data["machine"]
+    lines = [f"{data['settings']['source']}, {machine['cores']} cores of {machine['processor']}", ""]
+    for head, body in ((RATES, rates(data)), (STAGES, stages(data))):
+        lines += [*(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)), ""]
+    return "\n".join(lines).rstrip()
+
+
+def draw(data: Mapping[str, Any]) -> str:
+    """The stages of every row as an SVG of stacked bars."""
+    bars = {f"{row['size']} {row['case']}": stage_parts(row["stages_ms"], figure="p50") for row in data["rows"]}
+    return plot.bars("Milliseconds per frame by stage, p50; stages overlap in time", bars, unit="ms")
+
+
+def remarks(data: Mapping[str, Any], *, previous: Mapping[str, Any] | None = None) -> list[str]:
+    """Sentences to stand below the table: what held the machine back, how it was before, what others publish."""
+    engines = {row["case"]: row["engine"] for row in data["rows"] if row["engine"]}
+    found = [f"{case} runs on {engine}" for case, engine in engines.items()]
+    found += [f"held back while measuring: {reason}" for reason in data["conditions"]["throttled"]]
+    if previous is not None:
+        found += against(data, previous)
+    return found + _published({row["size"] for row in data["rows"]})
+
+
+def _published(sizes: Collection[str]) -> list[str]:
+    """The fastest learned and the fastest classical figure that others state for these sizes."""
+    rows = json.loads(PUBLISHED.read_text(encoding="utf-8"))["rows"]
+    found = []
+    for learned in (True, False):
+        stated = [row for row in rows if row["size"] in sizes and row["learned"] is learned]
+        for row in sorted(stated, key=lambda row: -float(row["fps"]))[:1]:
+            found.append(f"published: {row['method']}, {row['fps']:g} FPS at {row['size']} on {row['hardware']}")
+    return found
+
+
+def against(data: Mapping[str, Any], previous: Mapping[str, Any]) -> list[str]:
+    """Capacity of every row over that of an earlier result.
+
+    Raises:
+        ConfigError: it is not of this suite.
+    """
+    if previous["suite"] != "bench":
+        raise ConfigError(f"the earlier result is of the suite {previous['suite']}; expected one of rtfusion bench")
+    before = {(row["size"], row["case"]): row["fps"]["median"] for row in previous["rows"]}
+    same = all(previous["machine"][name] == data["machine"][name] for name in ("processor", "cores"))
+    where = "" if same else ", on another machine"
+    return [
+        f"{row['case']} at {row['size']}: {row['fps']['median'] / before[key]:.2f} times the FPS of "
+        f"{previous['measured_utc'][:10]} ({previous['commit']}{where})"
+        for row in data["rows"]
+        if (key := (row["size"], row["case"])) in before
+    ]

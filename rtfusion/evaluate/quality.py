@@ -1,0 +1,297 @@
+"""Image quality of fused images or videos of any method: all metrics of `rtfusion.evaluate.metrics`. `rtfusion evaluate`.
+
+Folders of images are matched by stem; videos frame by frame in time, each fused frame with the visible and the thermal frame
+nearest to it. Everything is 8-bit gray (color by OpenCV's BGR2GRAY, 0.299 R + 0.587 G + 0.114 B; only luminance is
+judged), and the three pictures of a moment have one size: register first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from rtfusion.capture import Source, open_source
+from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.evaluate.metrics import image_metrics, warp_error
+from rtfusion.evaluate.ranking import mean_ranks
+from rtfusion.fusion.color import luminance
+from rtfusion.types import Band, Frame, Image8
+
+SCHEMA = 2
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+ROLES = ("ir", "vis", "fused")
+READ_TIMEOUT_S = 10.0
+PUBLISHED = {"tno": Path(__file__).with_name("published_tno.json")}
+"""Values of published methods by the same definitions, by set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """Three gray (H, W) uint8 pictures of one moment."""
+
+    name: str
+    visible: Image8
+    thermal: Image8
+    fused: Image8
+
+
+def compare(
+    *, ir: Path, vis: Path, fused: Mapping[str, Path], every: int = 1, published: str | None = None
+) -> dict[str, Any]:
+    """Measure several methods on the same pictures, and rank them.
+
+    Args:
+        ir: folder of thermal images, or a thermal video.
+        vis: the visible ones.
+        fused: method to its fused images or video.
+        every: of a video, take every n-th frame only.
+        published: a set of `PUBLISHED`, whose methods are ranked as well.
+
+    Returns:
+        ``{"schema": 2, "methods", "published", "mean_rank"}``: methods maps a name to what `evaluate` gives; published a name
+        to its metrics; the mean rank is over the metrics that all have, None for a single method.
+
+    Raises:
+        ConfigError: see `evaluate`; no such published set.
+    """
+    others = _published(published) if published is not None else {}
+    methods = {name: evaluate(ir=ir, vis=vis, fused=path, every=every) for name, path in fused.items()}
+    rows = {name: result["mean"] for name, result in methods.items()} | others
+    metrics = [name for name in next(iter(rows.values())) if all(row.get(name) is not None for row in rows.values())]
+    ranks = mean_ranks({name: [row[metric] for metric in metrics] for name, row in rows.items()}, metrics=metrics)
+    return {
+        "schema": SCHEMA,
+        "methods": methods,
+        "published": others,
+        "mean_rank": {name: ranks[name] if len(rows) > 1 else None for name in rows},
+    }
+
+
+def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1) -> dict[str, Any]:
+    """Measure every stem that all three folders hold, or every ``every``-th frame of three videos.
+
+    Returns:
+        ``{"folders", "count", "mean", "standard_error", "images", "left_out"}``: ``images`` maps a stem, or the number of a
+        frame, to its metrics, ``left_out`` a folder's role to the stems that the others lack. A value that is not finite
+        (PSNR of equal images, the standard error of a single image) is None. Videos have ``warp`` as well, where
+        two measured frames follow one another.
+
+    Raises:
+        ConfigError: a folder, an image or a video cannot be read, no stem is in all three, or sizes differ.
+    """
+    places = {"ir": ir, "vis": vis, "fused": fused}
+    for path in places.values():
+        if not path.exists():
+            raise ConfigError(f"there is no {path}; expected a folder of images or a video")
+    kinds = {path.is_dir() for path in places.values()}
+    if len(kinds) > 1:
+        what = ", ".join(f"{path} is {'a folder' if path.is_dir() else 'no folder'}" for path in places.values())
+        raise ConfigError(f"{what}; expected three folders of images or three videos")
+    left_out: dict[str, list[str]] = {role: [] for role in ROLES}
+    if kinds == {True}:
+        samples, left_out = _folders(places)
+        images = {sample.name: _measure(sample, place=fused) for sample in samples}
+    else:
+        images = _measure_video(_videos(places), place=fused, every=every)
+    return {
+        "folders": {role: str(path) for role, path in places.items()},
+        "count": len(images),
+        **_summary(images),
+        "images": {name: _finite(row) for name, row in images.items()},
+        "left_out": left_out,
+    }
+
+
+def format_table(result: Mapping[str, Any]) -> str:
+    """Means with their standard errors, one metric a line and one method a column, the mean rank, and what was left out."""
+    methods = result["methods"]
+    columns = [*methods, *result["published"]]
+    width = max(20, *(len(name) + 2 for name in columns))
+    first = next(iter(methods.values()))
+    counts = ", ".join(f"{name} {method['count']}" for name, method in methods.items())
+    lines = [f"images measured: {counts}", "", f"{'':10}" + "".join(f"{name:>{width}}" for name in columns)]
+    for metric in first["mean"]:
+        cells = [_with_error(method, metric) for method in methods.values()]
+        cells += [_number(row.get(metric)) for row in result["published"].values()]
+        lines.append(f"{metric:10}" + "".join(f"{cell:>{width}}" for cell in cells))
+    if len(columns) > 1:
+        cells = [_number(result["mean_rank"][name], digits=2) for name in columns]
+        lines.append(f"{'mean rank':10}" + "".join(f"{cell:>{width}}" for cell in cells))
+    for name, method in methods.items():
+        for role, stems in method["left_out"].items():
+            if stems:
+                some = ", ".join(stems[:5]) + (", ..." if len(stems) > 5 else "")
+                lines.append(f"{name}: left out of {role}, not in all three folders: {len(stems)} ({some})")
+    return "\n".join(lines)
+
+
+def names_of(paths: Sequence[Path]) -> dict[str, Path]:
+    """A short name for every path: its last parts, as many as tell them apart.
+
+    Raises:
+        ConfigError: one stands twice.
+    """
+    resolved = [path.resolve() for path in paths]
+    for depth in range(1, max((len(path.parts) for path in resolved), default=0) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in resolved]
+        if len(set(names)) == len(names):
+            return dict(zip(names, paths, strict=True))
+    raise ConfigError(f"a fused folder or video is given twice: {', '.join(map(str, paths))}; name each once")
+
+
+# -- pictures -----------------------------------------------------------------------------------------------------------
+
+
+def _folders(places: Mapping[str, Path]) -> tuple[Iterator[Sample], dict[str, list[str]]]:
+    files = {role: _images_by_stem(folder) for role, folder in places.items()}
+    stems = sorted(set.intersection(*(set(found) for found in files.values())))
+    if not stems:
+        counts = ", ".join(f"{len(found)} in {places[role]}" for role, found in files.items())
+        raise ConfigError(f"no file name is in all three folders (images: {counts}); name matching files alike")
+    samples = (
+        Sample(name=stem, visible=_gray(files["vis"][stem]), thermal=_gray(files["ir"][stem]), fused=_gray(files["fused"][stem]))
+        for stem in stems
+    )  # fmt: skip
+    return samples, {role: sorted(set(found) - set(stems)) for role, found in files.items()}
+
+
+def _images_by_stem(folder: Path) -> dict[str, Path]:
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise ConfigError(f"cannot read the folder {folder}: {error.strerror}") from error
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise ConfigError(f"{folder} holds {found[path.stem].name} and {path.name}; leave one file of each stem")
+        found[path.stem] = path
+    return found
+
+
+def _gray(path: Path) -> Image8:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ConfigError(f"cannot read {path} as an image; expected one of {', '.join(sorted(SUFFIXES))}")
+    if image.dtype != np.uint8:
+        raise ConfigError(f"{path} has {image.dtype} pixels; the metrics are defined on 8 bit: convert it first")
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY if image.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
+    return image.astype(np.uint8, copy=False)
+
+
+def _videos(places: Mapping[str, Path]) -> Iterator[Sample]:
+    """Every fused frame with the source frames nearest to it in time; all three count from their own first frame."""
+    with ExitStack() as stack:
+        sources = {
+            role: stack.enter_context(closing(open_source(str(path), band=Band.THERMAL if role == "ir" else Band.VISIBLE)))
+            for role, path in places.items()
+        }  # fmt: skip
+        visible, thermal = _Nearest(sources["vis"]), _Nearest(sources["ir"])
+        for index, frame in enumerate(_frames(sources["fused"])):
+            yield Sample(
+                name=f"{index:06d}",
+                visible=_gray8(visible.at(frame.timestamp_ns), places["vis"]),
+                thermal=_gray8(thermal.at(frame.timestamp_ns), places["ir"]),
+                fused=_gray8(frame, places["fused"]),
+            )
+
+
+class _Nearest:
+    """The frame of a stream that is nearest to a moment; moments only ever get later."""
+
+    def __init__(self, source: Source) -> None:
+        self._frames = _frames(source)
+        self._current = next(self._frames)
+        self._next = next(self._frames, None)
+
+    def at(self, timestamp_ns: int) -> Frame:
+        while self._next is not None and abs(self._next.timestamp_ns - timestamp_ns) <= abs(
+            self._current.timestamp_ns - timestamp_ns
+        ):
+            self._current, self._next = self._next, next(self._frames, None)
+        return self._current
+
+
+def _frames(source: Source) -> Iterator[Frame]:
+    try:
+        while True:
+            yield source.read(timeout_s=READ_TIMEOUT_S)
+    except EndOfStream:
+        return
+
+
+def _gray8(frame: Frame, path: Path) -> Image8:
+    if frame.image.dtype != np.uint8:
+        raise ConfigError(
+            f"{path} has 16-bit pixels; the metrics are defined on 8 bit: measure what was toned for fusing"
+        )
+    return luminance(frame.image.astype(np.uint8, copy=False))
+
+
+# -- figures ------------------------------------------------------------------------------------------------------------
+
+
+def _measure(sample: Sample, *, place: Path) -> dict[str, float]:
+    try:
+        return image_metrics(fused=sample.fused, visible=sample.visible, thermal=sample.thermal)
+    except ValueError as error:
+        raise ConfigError(f"cannot measure {sample.name} of {place}: {error}") from error
+
+
+def _measure_video(samples: Iterator[Sample], *, place: Path, every: int) -> dict[str, dict[str, float]]:
+    """The metrics of every n-th frame, and its ``warp`` error to the frame before it."""
+    images: dict[str, dict[str, float]] = {}
+    before: Sample | None = None
+    for index, sample in enumerate(samples):
+        if index % every == 0:
+            row = _measure(sample, place=place)
+            row["warp"] = math.nan if before is None else _warp(before, sample)
+            images[sample.name] = row
+        before = sample
+    return images
+
+
+def _warp(before: Sample, sample: Sample) -> float:
+    return warp_error(
+        previous_fused=before.fused, fused=sample.fused, previous_visible=before.visible, visible=sample.visible
+    )
+
+
+def _summary(images: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Mean and standard error of every metric; where a frame has no value (warp of the first one), over the others."""
+    names = list(next(iter(images.values())))
+    table = np.array([list(row.values()) for row in images.values()])
+    mean, error = {}, {}
+    for name, column in zip(names, table.T, strict=True):
+        known = column[~np.isnan(column)]
+        with np.errstate(invalid="ignore"):  # PSNR may be infinite
+            mean[name] = float(known.mean()) if len(known) else math.nan
+            error[name] = float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else math.nan
+    return {"mean": _finite(mean), "standard_error": _finite(error)}
+
+
+def _published(name: str) -> dict[str, dict[str, float | None]]:
+    if name not in PUBLISHED:
+        raise ConfigError(f"there are no published values for {name!r}; there are some for {', '.join(PUBLISHED)}")
+    data = json.loads(PUBLISHED[name].read_text(encoding="utf-8"))
+    return {method: dict(zip(data["metrics"], values, strict=True)) for method, values in data["rows"].items()}
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _with_error(method: Mapping[str, Any], metric: str) -> str:
+    return f"{_number(method['mean'][metric])} ± {_number(method['standard_error'][metric])}"
+
+
+def _number(value: float | None, *, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

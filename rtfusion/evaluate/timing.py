@@ -1,0 +1,151 @@
+"""The measuring contract of every suite.
+
+Warm-up before measuring; comparisons are interleaved (A B A B …) and reported as ratios to a baseline in the same round, since
+a shared machine drifts; distributions by p50, p90, p95, p99 and max; every result carries what it was measured on and under.
+Results are JSON files of one schema (`rtfusion.evaluate.schema`).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtfusion.evaluate import schema
+from rtfusion.evaluate.conditions import Conditions, machine
+
+PACKAGES = (
+    "rtfusion",
+    "numpy",
+    "opencv-python",
+    "av",
+    "openvino",
+    "onnxruntime",
+    "pyzmq",
+    "torch",
+    "tensorrt",
+)
+"""Those that decide speed or results; what is not installed is left out of a result."""
+PERCENTILES = (50, 90, 95, 99)
+
+Figures = Mapping[str, float]
+
+
+def versions() -> dict[str, str]:
+    """Python and those of `PACKAGES` that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if "rtfusion" not in found:  # used from a checkout, without an installation
+        from rtfusion import __version__
+
+        found["rtfusion"] = __version__
+    return found
+
+
+def commit() -> str:
+    """The commit that was measured, marked when the tree had changes; ``unknown`` outside of a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603, S607
+        except OSError:  # no git
+            return ""
+        return done.stdout.strip()
+
+    head = git("rev-parse", "--short=12", "HEAD")
+    return (head + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")) or "unknown"
+
+
+def distribution(values: Sequence[float]) -> dict[str, float]:
+    """``count``, ``mean``, ``p50``, ``p90``, ``p95``, ``p99`` and ``max`` of durations, one for each frame."""
+    array = np.asarray(values, np.float64)
+    found = {f"p{percent}": float(np.percentile(array, percent)) for percent in PERCENTILES}
+    return {"count": len(array), "mean": float(array.mean()), **found, "max": float(array.max())}
+
+
+def in_turns(cases: Mapping[str, Callable[[], Any]], *, rounds: int, warm_up: int = 0) -> dict[str, list[Any]]:
+    """What every case gave in every round: A B C, A B C …, after ``warm_up`` rounds that do not count."""
+    measured: dict[str, list[Any]] = {name: [] for name in cases}
+    for index in range(warm_up + rounds):
+        for name, case in cases.items():
+            figures = case()
+            if index >= warm_up:
+                measured[name].append(figures)
+    return measured
+
+
+def ratios(values: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]:
+    """Pair by pair of the same round, and their median."""
+    pairs = [value / base for value, base in zip(values, baseline, strict=True)]
+    return {"ratio": statistics.median(pairs), "ratios": pairs}
+
+
+def interleaved(
+    cases: Mapping[str, Callable[[], Figures]], *, rounds: int, baseline: str, figure: str, warm_up: int = 0
+) -> list[dict[str, Any]]:
+    """Run every case once per round, round after round, and summarize.
+
+    Each case returns its figures. A row holds the median and the extremes over the rounds of every figure, ``ratios``: this
+    case's ``figure`` divided by the baseline's in the same round, round by round, and ``ratio``, their median.
+    """
+    measured = in_turns(cases, rounds=rounds, warm_up=warm_up)
+    base = [run[figure] for run in measured[baseline]]
+    return [
+        {
+            "case": name,
+            "rounds": rounds,
+            **{key: spread([run[key] for run in runs]) for key in runs[0]},
+            **ratios([run[figure] for run in runs], base),
+        }
+        for name, runs in measured.items()
+    ]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and extremes of one figure over the rounds."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def result(
+    suite: str,
+    *,
+    settings: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    conditions: Conditions | None = None,
+) -> dict[str, Any]:
+    """The result file of a suite; ``conditions`` were made before measuring, and are closed here."""
+    return {
+        "schema": schema.SCHEMA,
+        "suite": suite,
+        "commit": commit(),
+        "measured_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "conditions": (conditions or Conditions()).report(),
+        "settings": dict(settings),
+        "rows": [dict(row) for row in rows],
+    }
+
+
+def save(data: Mapping[str, Any], path: Path) -> None:
+    """Write a result file after checking it.
+
+    Raises:
+        ConfigError: it is not of the schema.
+    """
+    schema.check(data, name=str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")

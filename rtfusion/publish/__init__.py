@@ -1,0 +1,1 @@
+"""The fused frames for other processes: wire format, ZeroMQ, keys, shared memory, subscriber."""

@@ -1,0 +1,221 @@
+"""The publishing socket and its gatekeeper: who may connect, how many, and what they may send.
+
+ZeroMQ asks the gatekeeper about every connection (ZAP, RFC 27), encrypted or not. It knows how many there are, since a
+subscriber that stops reading holds a few frames in memory: their number has an end. Subscriptions are messages too, and
+what is subscribed to is remembered by ZeroMQ until the connection ends: `Outlet.flooded` says when that gets too much.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import zmq
+from zmq.utils import z85
+from zmq.utils.monitor import parse_monitor_message
+
+from rtfusion.errors import ConfigError
+from rtfusion.files import expanded
+from rtfusion.publish.keys import KeyPair, load_allowed, load_pair
+
+_log = logging.getLogger(__name__)
+
+ANYBODY = "any"
+MAX_CONNECTIONS = 32
+MAX_PREFIX_BYTES = 65_536
+"""Of all that is subscribed to; ZeroMQ needs many times as much to remember it."""
+MAX_REQUESTS = 1000
+"""Subscriptions that may wait between two frames."""
+MAX_REQUEST_BYTES = 16_384
+HANDSHAKE_MS = 5000
+POLL_MS = 50
+KEEPALIVE_S = 10
+
+_SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
+_ZAP = "inproc://zeromq.zap.01"
+_MONITOR = "inproc://monitor"
+_DOMAIN = b"rtfusion"
+
+
+class Locks:
+    """The publisher's keys and the clients that may connect; read once, so that a missing file is found at the start."""
+
+    def __init__(self, *, keys: Path, clients: str) -> None:
+        """Read the files.
+
+        Raises:
+            ConfigError: one of them cannot be used.
+        """
+        self.pair: KeyPair = load_pair(keys)
+        allowed = None if clients == ANYBODY else load_allowed(expanded(clients))
+        self.allowed: frozenset[bytes] | None = None
+        """Public keys in their 32 bytes; None: whoever has the publisher's public key."""
+        if allowed is not None:
+            self.allowed = frozenset(z85.decode(key) for key in allowed)
+
+
+class Outlet:
+    """A bound XPUB socket with its gatekeeper. Used by one thread."""
+
+    def __init__(self, address: str, *, topic: bytes, hwm: int, locks: Locks | None) -> None:
+        """Bind.
+
+        Raises:
+            zmq.ZMQError: the address cannot be bound. Nothing stays open.
+        """
+        self._topic = topic
+        self._prefixes: set[bytes] = set()
+        self._prefix_bytes = 0
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._gate = _Gate(self._context, allowed=None if locks is None else locks.allowed)
+        self.socket = self._context.socket(zmq.XPUB)
+        self.flooded = False
+        """Somebody sent more subscriptions than anybody needs."""
+        _restrict(self.socket, hwm=hwm)
+        self.socket.setsockopt(zmq.IPV6, "[" in address)
+        if locks is not None:
+            self.socket.setsockopt(zmq.CURVE_SERVER, 1)
+            self.socket.setsockopt_string(zmq.CURVE_SECRETKEY, locks.pair.secret)
+        self.socket.monitor(_MONITOR, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+        self._gate.start()
+        try:
+            self.socket.bind(address)
+        except zmq.ZMQError:
+            self.close(linger_ms=0)
+            raise
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is bound, with the port that was taken for ``:*``."""
+        return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    @property
+    def refused(self) -> int:
+        """Connections that were turned away."""
+        return self._gate.refused
+
+    def has_subscribers(self) -> bool:
+        """Whether anybody listens to the topic now."""
+        # XPUB hands over the first subscription to each prefix, and its last cancellation.
+        for _ in range(MAX_REQUESTS):
+            if self._prefix_bytes > MAX_PREFIX_BYTES:
+                self.flooded = True
+            if self.flooded or not self.socket.poll(0):
+                break
+            message = self.socket.recv(zmq.NOBLOCK)
+            kind, prefix = message[:1], message[1:]
+            if kind == _SUBSCRIBE and prefix not in self._prefixes:
+                self._prefixes.add(prefix)
+                self._prefix_bytes += len(prefix)
+            elif kind == _UNSUBSCRIBE and prefix in self._prefixes:
+                self._prefixes.remove(prefix)
+                self._prefix_bytes -= len(prefix)
+        else:
+            self.flooded = True
+        return any(self._topic[:length] in self._prefixes for length in range(len(self._topic) + 1))
+
+    def close(self, *, linger_ms: int) -> None:
+        """Close the socket, giving subscribers so long to take what waits, and wait until the address is free."""
+        self.socket.disable_monitor()
+        self.socket.close(linger=linger_ms)
+        self._gate.close()
+        self._context.term()
+
+
+class _Gate:
+    """Answers ZeroMQ's question about every connection, in a thread of its own."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], *, allowed: frozenset[bytes] | None) -> None:
+        self.refused = 0
+        self._context = context
+        self._allowed = allowed
+        self._connections: set[int] = set()
+        self._stop = threading.Event()
+        self._questions = context.socket(zmq.REP)
+        self._questions.bind(_ZAP)
+        self._events = context.socket(zmq.PAIR)
+        self._thread = threading.Thread(target=self._run, name="publisher-gate", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer; the monitor is there by now."""
+        self._events.connect(_MONITOR)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for socket in (self._events, self._questions):
+            poller.register(socket, zmq.POLLIN)
+        try:
+            while not self._stop.is_set():
+                ready = dict(poller.poll(POLL_MS))
+                # events first: a connection is announced before the question about it
+                while self._events.poll(0):
+                    self._count(parse_monitor_message(self._events.recv_multipart()))
+                if self._questions in ready:
+                    self._answer(self._questions.recv_multipart())
+        finally:
+            self._events.close(linger=0)
+            self._questions.close(linger=0)
+
+    def _count(self, event: Mapping[str, object]) -> None:
+        connection = event["value"]
+        if not isinstance(connection, int):
+            return
+        if event["event"] == zmq.EVENT_ACCEPTED:
+            self._connections.add(connection)
+        else:
+            self._connections.discard(connection)
+
+    def _answer(self, question: list[bytes]) -> None:
+        version, request = question[:2]
+        code, reason = self._judgment(question)
+        if reason:
+            self.refused += 1
+            if self.refused == 1:
+                _log.warning("a connection was refused: %s; more of them are only counted", reason)
+        self._questions.send_multipart([version, request, code, reason.encode(), b"", b""])
+
+    def _judgment(self, question: list[bytes]) -> tuple[bytes, str]:
+        """The status of this connection, and why it may not be. The question ends with the mechanism and its keys."""
+        if self._allowed is not None and (question[5] != b"CURVE" or question[6] not in self._allowed):
+            return b"400", "its key is not on the list"
+        if len(self._connections) > MAX_CONNECTIONS:
+            return b"300", f"there are {MAX_CONNECTIONS} already"  # it may try again
+        return b"200", ""
+
+
+def _restrict(socket: zmq.Socket[bytes], *, hwm: int) -> None:
+    socket.setsockopt(zmq.SNDHWM, hwm)
+    socket.setsockopt(zmq.RCVHWM, 16)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    for option in (zmq.TCP_KEEPALIVE_IDLE, zmq.TCP_KEEPALIVE_INTVL):
+        socket.setsockopt(option, KEEPALIVE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+
+
+def check_locks(*, keys: str | None, clients: str | None, uri: str) -> Locks | None:
+    """The locks that a sink was asked for, or None.
+
+    Raises:
+        ConfigError: one half of the settings is missing, or a file cannot be used.
+    """
+    if keys is None and clients is None:
+        return None
+    if keys is None:
+        raise ConfigError(f"{uri}: clients needs keys too, the publisher's own: keys=FILE.key, made with rtfusion keys")
+    if clients is None:
+        raise ConfigError(
+            f"{uri}: keys needs clients too: clients=FOLDER with the .pub files of those who may watch, or clients="
+            f"{ANYBODY} for everybody who has the publisher's public key"
+        )
+    return Locks(keys=expanded(keys), clients=clients)

@@ -1,0 +1,197 @@
+"""Publishing over ZeroMQ in the wire format (docs/wire-format.md). Never blocks: a slow subscriber loses frames."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import re
+import time
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import zmq
+
+from rtfusion.errors import ConfigError, SinkError
+from rtfusion.publish.publisher import Outlet, check_locks
+from rtfusion.publish.ring import RingWriter
+from rtfusion.publish.wire import BGR8, JPEG, SHM, TOPIC, encode_header
+from rtfusion.sinks.base import SinkContext
+from rtfusion.types import FusedFrame
+
+_log = logging.getLogger(__name__)
+
+JPEG_QUALITY = 90
+HIGH_WATER_MARK = 2
+"""Messages kept for each subscriber. One more frame of age for each; beyond, the subscriber loses the newest ones."""
+LINGER_MS = 1000
+"""Longest wait at the end for subscribers to take the last frames."""
+GREETING_MS = 250
+"""Longest wait at the start of a recording: a subscriber that was there first knocks again within 200 ms."""
+
+_ENCODINGS = {"raw": BGR8, "jpeg": JPEG, "shm": SHM}
+
+
+class ZmqSink:
+    """Publishes every frame, as long as somebody subscribes to the topic.
+
+    Raw pixels are sent from the frame's own memory: pyzmq keeps the array until the last subscriber has it, and frames
+    are never written again after they are made.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        context: SinkContext,
+        uri: str | None = None,
+        encoding: str = "raw",
+        quality: int | None = None,
+        topic: str = TOPIC,
+        hwm: int = HIGH_WATER_MARK,
+        keys: str | None = None,
+        clients: str | None = None,
+        insecure: bool = False,
+    ) -> None:
+        self.uri = uri if uri is not None else f"zmq:{address}"
+        if encoding != "jpeg" and quality is not None:
+            raise ConfigError(f"{self.uri}: quality belongs to encoding=jpeg; {encoding} pixels have none")
+        self._locks = check_locks(keys=keys, clients=clients, uri=self.uri)
+        is_local = _is_local(address, uri=self.uri)
+        if encoding == "shm" and not is_local:
+            raise ConfigError(f"{self.uri}: shared memory ends with this machine; publish at 127.0.0.1 or ipc://PATH")
+        if not (is_local or insecure or self._locks):
+            raise ConfigError(_PUBLIC.format(uri=self.uri, address=address))
+        self._run = context
+        self._encoding = _ENCODINGS[encoding]
+        self._quality = JPEG_QUALITY if quality is None else quality
+        self._topic = topic.encode()
+        self._hwm = hwm
+        self._drops: dict[str, int] = {}
+        self._ring = RingWriter() if self._encoding == SHM else None
+        self._outlet = self._open(address)
+        _log.info("publishing at %s, topic %s", self.endpoint, topic)
+        if not context.live:
+            self._outlet.socket.poll(GREETING_MS)
+
+    @property
+    def endpoint(self) -> str:
+        """Where it publishes, with the port that was taken for ``:*``."""
+        return self._outlet.endpoint
+
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """``publisher``: frames that ZeroMQ would not take; ``flood``: while subscriptions were shaken off."""
+        return self._drops
+
+    @property
+    def refused(self) -> int:
+        """Connections that were turned away: not on the list, or too many."""
+        return self._outlet.refused
+
+    def has_subscribers(self) -> bool:
+        """Whether anybody listens to the topic now."""
+        return self._outlet.has_subscribers()
+
+    def write(self, frame: FusedFrame) -> None:
+        """Publish one frame, or do nothing when nobody listens.
+
+        Raises:
+            SinkError: the frame cannot be encoded.
+        """
+        listened = self.has_subscribers()
+        if self._outlet.flooded:
+            self._start_afresh()
+            return
+        if not listened:
+            return
+        payload = self._payload(frame)
+        header = encode_header(
+            frame,
+            session=self._run.session,
+            encoding=self._encoding,
+            published_ns=time.monotonic_ns(),
+            published_unix_ns=time.time_ns(),
+            live=self._run.live,
+            drops=self._all_drops(),
+        )
+        try:
+            self._outlet.socket.send_multipart([self._topic, header, payload], flags=zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            self._count("publisher")
+        except zmq.ZMQError as error:
+            raise SinkError(f"{self.uri}: publishing failed: {error}") from error
+
+    def close(self, *, aborted: bool) -> None:
+        """Give subscribers a second to take the last frames, unless an error ended the run, and free the address."""
+        self._outlet.close(linger_ms=0 if aborted else LINGER_MS)
+        if self._ring is not None:
+            self._ring.close()
+
+    def _open(self, address: str) -> Outlet:
+        try:
+            return Outlet(address, topic=self._topic, hwm=self._hwm, locks=self._locks)
+        except zmq.ZMQError as error:
+            if error.errno == errno.EADDRINUSE:
+                reason = "the address is in use, perhaps by another run; end that one or choose another port"
+            else:
+                reason = f"cannot publish there: {error}; expected an address such as tcp://127.0.0.1:5555"
+            raise ConfigError(f"{self.uri}: {reason}") from None
+
+    def _start_afresh(self) -> None:
+        """Drop every connection, and with them what they subscribed to. Those who mean well come back by themselves."""
+        endpoint = self.endpoint
+        if "flood" not in self._drops:
+            _log.warning(
+                "%s: somebody floods it with subscriptions; all connections are dropped and made anew", self.uri
+            )
+        self._count("flood")
+        self._outlet.close(linger_ms=0)
+        try:
+            self._outlet = self._open(endpoint)
+        except ConfigError as error:
+            raise SinkError(str(error)) from None
+
+    def _count(self, cause: str) -> None:
+        self._drops[cause] = self._drops.get(cause, 0) + 1
+
+    def _payload(self, frame: FusedFrame) -> memoryview | bytes:
+        if self._ring is not None:
+            return self._ring.put(frame.image)
+        if self._encoding == BGR8:
+            return np.ascontiguousarray(frame.image).data
+        return cv2.imencode(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1].tobytes()
+
+    def _all_drops(self) -> dict[str, int]:
+        return {**(self._run.drops() if self._run.drops is not None else {}), **self._drops}
+
+
+_PUBLIC = (
+    "{uri}: {address} can be reached from other machines, and everybody there could watch, unencrypted; publish at "
+    "127.0.0.1, or make keys with rtfusion keys and add ?keys=FILE.key&clients=FOLDER, or add ?insecure=true if that "
+    "network is trusted"
+)
+
+
+def _is_local(address: str, *, uri: str) -> bool:
+    """Whether only this machine can reach the address.
+
+    Raises:
+        ConfigError: it is not an address.
+    """
+    if re.fullmatch(r"ipc://.+", address):
+        return True
+    match = re.fullmatch(r"tcp://(.+):([0-9]{1,5}|\*)", address)
+    if match is None or (match[2] != "*" and not 0 <= int(match[2]) <= 65535):
+        raise ConfigError(f"{uri}: {address!r} is not an address; expected tcp://127.0.0.1:5555 or ipc:///tmp/name")
+    return _is_loopback(match[1])
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

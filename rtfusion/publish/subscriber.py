@@ -1,0 +1,341 @@
+"""`subscribe`: the fused frames of a run in another process, as an iterator."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import zmq
+
+from rtfusion.clock import NS_PER_MS
+from rtfusion.errors import CaptureTimeout, ConfigError, WireError
+from rtfusion.mailbox import Closed, Mailbox, Policy
+from rtfusion.publish.keys import KeyPair, load_pair, load_public, make_pair
+from rtfusion.publish.ring import Lapped, RingReader
+from rtfusion.publish.wire import BGR8, SHM, TOPIC, Header, Message, decode
+from rtfusion.types import Degraded, FusedFrame, Image8
+
+_log = logging.getLogger(__name__)
+
+EVERY_FRAME_CAPACITY = 8
+POLL_MS = 50
+RECONNECT_MS = 50
+HIGH_WATER_MARK = 4
+MAX_MESSAGE_BYTES = 1 << 28
+"""A connection that sends more at once is dropped: 256 MiB is a raw frame of 12000x7000."""
+KEEPALIVE_S = 5
+"""A publisher whose machine went away without a word is given up after this and three more tries, then looked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ReceivedFrame:
+    """One fused frame from a publisher."""
+
+    image: Image8
+    """(H, W, 3) BGR, contiguous; this frame's own memory."""
+    header: Header
+    """Everything else that the publisher said: stamps, skew, session, model, thermal state, drops."""
+    received_ns: int
+    """CLOCK_MONOTONIC of this machine at arrival."""
+    age_ms: float
+    """From the exposure (live) or the reading of the file (recorded) to the arrival here. Between two machines it is
+    as good as their clocks agree (NTP)."""
+    missed: int
+    """Frames of this session between the frame yielded before and this one; 0 for the first frame of a session."""
+
+    @property
+    def sequence(self) -> int:
+        """Counts fused frames within the session."""
+        return self.header.sequence
+
+    @property
+    def timestamp_ns(self) -> int:
+        """Capture of the visible frame."""
+        return self.header.timestamp_ns
+
+    @property
+    def session(self) -> str:
+        """Another value than before: the publisher was started again."""
+        return self.header.session
+
+    def as_fused(self) -> FusedFrame:
+        """As a sink takes it, to be shown, written or published again; its stamps stay, the single images are not there."""
+        header = self.header
+        return FusedFrame(
+            image=self.image,
+            visible=self.image,
+            thermal=self.image[:, :, 1],
+            timestamp_ns=header.timestamp_ns,
+            thermal_timestamp_ns=header.thermal_timestamp_ns,
+            received_ns=header.received_ns,
+            sequence=header.sequence,
+            fuser=header.fuser,
+            model_id=header.model_id,
+            calibration_id=header.calibration_id,
+            thermal_state=header.thermal_state,
+            name=header.name,
+            degraded=next((state for state in Degraded if state.value == header.degraded), None),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"ReceivedFrame(#{self.sequence} {self.header.width_px}x{self.header.height_px} "
+            f"t={self.timestamp_ns / NS_PER_MS:.3f} ms age={self.age_ms:.1f} ms missed={self.missed})"
+        )
+
+
+class Subscription:
+    """Frames from one publisher: an iterator and a context manager. Made by `subscribe`.
+
+    A thread receives all the time, so that nothing old waits in the sockets. It ends when the subscription is closed or
+    no longer referenced.
+    """
+
+    def __init__(
+        self, url: str, *, topic: str, timeout_s: float | None, newest: bool, locks: _Locks | None = None
+    ) -> None:
+        self.url = url
+        self.restarts = 0
+        """How often the publisher was seen to start again."""
+        self.lapped = 0
+        """Frames that were overwritten in shared memory before they were read."""
+        self._locks = locks
+        self._ring = RingReader()
+        self._topic = topic
+        self._timeout_s = timeout_s
+        self._session: str | None = None
+        self._sequence = 0
+        self._bad_images = 0
+        self._mailbox: Mailbox[_Arrival] = (
+            Mailbox(capacity=1, policy=Policy.LATEST)
+            if newest
+            else Mailbox(capacity=EVERY_FRAME_CAPACITY, policy=Policy.BLOCK)
+        )
+        # The thread holds the receiver, not this object, which could not be collected otherwise.
+        self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox, locks=locks)
+        self._close = weakref.finalize(self, self._receiver.stop)
+        self._thread = threading.Thread(target=self._receiver.run, name=f"subscription-{url}", daemon=True)
+        self._thread.start()
+
+    @property
+    def bad_messages(self) -> int:
+        """Messages skipped because they were not of the wire format."""
+        return self._receiver.bad_messages + self._bad_images
+
+    def __iter__(self) -> Subscription:
+        return self
+
+    def __next__(self) -> ReceivedFrame:
+        """The next frame; ends when the subscription is closed.
+
+        Raises:
+            CaptureTimeout: no frame came within ``timeout_s``; going on is possible.
+        """
+        while True:
+            try:
+                arrival = self._mailbox.get(timeout_s=self._timeout_s)
+            except Closed:
+                raise StopIteration from None
+            if arrival is None:
+                raise CaptureTimeout(
+                    f"no frame from {self.url} (topic {self._topic!r}) within {self._timeout_s:g} s{self._hint()}"
+                )
+            try:
+                return self._received(arrival, image=_decoded_image(arrival.message, self._ring))
+            except Lapped:
+                self.lapped += 1
+            except WireError as error:
+                self._bad_images += 1
+                _log.warning("%s: a message was skipped: %s", self.url, error)
+
+    def close(self) -> None:
+        """End the iteration and free the sockets; may be called twice, and from another thread."""
+        self._close()
+        self._thread.join()
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _received(self, arrival: _Arrival, *, image: Image8) -> ReceivedFrame:
+        header = arrival.message.header
+        missed = 0
+        if header.session == self._session:
+            missed = max(0, header.sequence - self._sequence - 1)
+        elif self._session is not None:
+            self.restarts += 1
+            _log.info("%s: the publisher was started again", self.url)
+        self._session, self._sequence = header.session, header.sequence
+        underway_ns = arrival.unix_ns - header.published_unix_ns
+        return ReceivedFrame(
+            image=image,
+            header=header,
+            received_ns=arrival.monotonic_ns,
+            age_ms=(header.age_at_publish_ns + underway_ns) / NS_PER_MS,
+            missed=missed,
+        )
+
+    def _hint(self) -> str:
+        if self.bad_messages:
+            return f"; {self.bad_messages} messages were not of the wire format: does another program publish there?"
+        if self.lapped:
+            return f"; {self.lapped} frames were gone from shared memory: is the publisher on this machine, and alive?"
+        allowed = "" if self._locks is None else ", with that server key, and is this public key on its list"
+        return f"; is a run publishing there (--sink zmq:{self.url}){allowed}?"
+
+
+def subscribe(
+    url: str,
+    *,
+    topic: str = TOPIC,
+    timeout_s: float | None = None,
+    newest: bool = True,
+    server_key: str | Path | None = None,
+    keys: str | Path | None = None,
+) -> Subscription:
+    """Receive the frames that a run publishes with ``--sink zmq:...``.
+
+    Args:
+        url: where it publishes, for example ``tcp://127.0.0.1:5555``. It may start later, and again.
+        topic: the publisher's topic.
+        timeout_s: raise `CaptureTimeout` when no frame comes for so long; None waits for ever.
+        newest: yield the newest frame there is and skip older ones, so that a slow reader is never behind. False
+            yields every frame that arrives; a reader slower than the stream is then behind by some frames, and the
+            publisher drops what is too much.
+        server_key: the publisher's public key, or its ``.pub`` file, where it publishes with keys.
+        keys: this side's key file, made with ``rtfusion keys``. Without one a pair is made up, which only a publisher
+            with ``clients=any`` lets in.
+
+    Returns:
+        An iterator of `ReceivedFrame`, also a context manager.
+
+    Raises:
+        ConfigError: the URL is not one that can be connected to, or a key cannot be used.
+    """
+    if not re.fullmatch(r"tcp://.+:[0-9]+|ipc://.+", url):
+        raise ConfigError(f"{url!r} is not an address; expected for example tcp://127.0.0.1:5555")
+    locks = _locks(server_key=server_key, keys=keys)
+    return Subscription(url, topic=topic, timeout_s=timeout_s, newest=newest, locks=locks)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Locks:
+    server_key: str
+    pair: KeyPair
+
+
+def _locks(*, server_key: str | Path | None, keys: str | Path | None) -> _Locks | None:
+    if server_key is None:
+        if keys is not None:
+            raise ConfigError("keys without the publisher's key encrypt nothing; give server_key too, its .pub file")
+        return None
+    pair = make_pair() if keys is None else load_pair(Path(keys))
+    return _Locks(server_key=load_public(server_key), pair=pair)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Arrival:
+    message: Message
+    monotonic_ns: int
+    unix_ns: int
+
+
+class _Receiver:
+    """The thread's side: takes messages off the socket until it is told to stop."""
+
+    def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival], locks: _Locks | None) -> None:
+        self.bad_messages = 0
+        self._url = url
+        self._topic = topic
+        self._mailbox = mailbox
+        self._stop = threading.Event()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = _connected(self._context, url, topic=topic, locks=locks)
+
+    def stop(self) -> None:
+        """Wake both sides for good."""
+        self._stop.set()
+        self._mailbox.close()
+
+    def run(self) -> None:
+        """Receive; the body of the thread."""
+        try:
+            while not self._stop.is_set():
+                if self._socket.poll(POLL_MS):
+                    self._receive()
+        except Closed:
+            pass
+        except BaseException as error:  # noqa: BLE001 - carried to the reader, which raises it
+            self._mailbox.fail(error)
+        finally:
+            self._socket.close(linger=0)
+            self._context.term()
+
+    def _receive(self) -> None:
+        parts = [part.buffer for part in self._socket.recv_multipart(copy=False)]
+        monotonic_ns, unix_ns = time.monotonic_ns(), time.time_ns()
+        if bytes(parts[0]) != self._topic.encode():  # ZeroMQ matches beginnings: another topic that starts like ours
+            return
+        try:
+            message = decode(parts)
+        except WireError as error:
+            self.bad_messages += 1
+            if self.bad_messages == 1:
+                _log.warning("%s: a message was skipped: %s; more of them are only counted", self._url, error)
+            return
+        self._mailbox.put(_Arrival(message=message, monotonic_ns=monotonic_ns, unix_ns=unix_ns))
+
+
+def _connected(
+    context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str, locks: _Locks | None
+) -> zmq.Socket[bytes]:
+    socket = context.socket(zmq.SUB)
+    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.setsockopt(zmq.IPV6, "[" in url)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    for option in (zmq.TCP_KEEPALIVE_IDLE, zmq.TCP_KEEPALIVE_INTVL):
+        socket.setsockopt(option, KEEPALIVE_S)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    socket.setsockopt_string(zmq.SUBSCRIBE, topic)
+    if locks is not None:
+        socket.setsockopt_string(zmq.CURVE_SERVERKEY, locks.server_key)
+        socket.setsockopt_string(zmq.CURVE_PUBLICKEY, locks.pair.public)
+        socket.setsockopt_string(zmq.CURVE_SECRETKEY, locks.pair.secret)
+    try:
+        socket.connect(url)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        context.term()
+        raise ConfigError(
+            f"{url!r} cannot be connected to: {error}; expected for example tcp://127.0.0.1:5555"
+        ) from None
+    return socket
+
+
+def _decoded_image(message: Message, ring: RingReader) -> Image8:
+    """(H, W, 3) BGR in memory of its own."""
+    header = message.header
+    if header.encoding == SHM:
+        return ring.read(message.payload, width_px=header.width_px, height_px=header.height_px)
+    pixels = np.frombuffer(message.payload, np.uint8)
+    if header.encoding == BGR8:
+        return pixels.reshape(header.height_px, header.width_px, 3).copy()
+    import cv2
+
+    image = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
+    if image is None or image.shape != (header.height_px, header.width_px, 3):
+        raise WireError("the payload is a JPEG image that cannot be decoded")
+    return np.ascontiguousarray(image, np.uint8)

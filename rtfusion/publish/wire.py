@@ -1,0 +1,259 @@
+"""The ZeroMQ wire format, version 1: three message parts, ``[topic, header, payload]``. See docs/wire-format.md.
+
+This file knows nothing of sockets: bytes in, a checked `Message` out, and back. Whatever the bytes are, `decode` gives
+a message that fits together or raises `WireError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeGuard
+
+import msgpack
+import numpy as np
+
+from rtfusion.errors import WireError
+from rtfusion.publish.ring import Place
+from rtfusion.types import FusedFrame
+
+SCHEMA = 1
+TOPIC = "rtfusion"
+BGR8 = "bgr8"
+"""Raw pixels: row after row from the top, blue green red, one byte each, nothing between rows."""
+JPEG = "jpeg"
+SHM = "shm"
+"""The payload says where in shared memory the raw pixels are (`rtfusion.publish.ring`)."""
+ENCODINGS = (BGR8, JPEG, SHM)
+
+MAX_HEADER_BYTES = 65_536
+MAX_SIDE_PX = 65_535
+
+Part = bytes | bytearray | memoryview
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """What is known of one published frame. The fields are the keys on the wire."""
+
+    schema: int
+    session: str
+    """Random name of the publisher's run: another one means that it was started again."""
+    sequence: int
+    """Counts fused frames from 0 within a session; a gap is frames this reader did not get."""
+    timestamp_ns: int
+    """Capture of the visible frame: the publisher's CLOCK_MONOTONIC when ``live``, else time in the recording."""
+    thermal_timestamp_ns: int
+    skew_ns: int
+    """Thermal minus visible."""
+    received_ns: int
+    """The publisher's CLOCK_MONOTONIC when the frames came from the driver or file."""
+    published_ns: int
+    """The publisher's CLOCK_MONOTONIC just before sending."""
+    published_unix_ns: int
+    """The same moment in nanoseconds since 1970, UTC."""
+    live: bool
+    """From cameras, not from recordings."""
+    width_px: int
+    height_px: int
+    encoding: str
+    """``bgr8``, ``jpeg`` or ``shm``."""
+    fuser: str
+    model_id: str | None
+    calibration_id: str | None
+    thermal_state: Mapping[str, Scalar]
+    """Gain control: ``gain``, ``low_counts``, ``high_counts``; ``shutter`` while the thermal image is held; with units ``units``,
+    ``spot``, ``min`` and ``max``. Empty for an 8-bit thermal camera."""
+    degraded: str | None
+    """Nil while both cameras deliver; else ``no-visible``, ``no-thermal``, ``held-visible`` or ``held-thermal``."""
+    name: str | None
+    """Stem of the visible image file, where it came from a folder."""
+    drops: Mapping[str, int]
+    """Frames lost by the publisher so far in this session, by cause."""
+
+    @property
+    def age_at_publish_ns(self) -> int:
+        """From the exposure (live) or the reading of the file (recorded) to the sending, on the publisher's clock."""
+        return self.published_ns - (self.timestamp_ns if self.live else self.received_ns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Message:
+    """One decoded message; the payload is a view of the part it came in."""
+
+    topic: str
+    header: Header
+    payload: memoryview
+
+
+def encode_header(
+    frame: FusedFrame,
+    *,
+    session: str,
+    encoding: str,
+    published_ns: int,
+    published_unix_ns: int,
+    live: bool,
+    drops: Mapping[str, int],
+) -> bytes:
+    """The second part of a message, msgpack."""
+    header = Header(
+        schema=SCHEMA,
+        session=session,
+        sequence=frame.sequence,
+        timestamp_ns=frame.timestamp_ns,
+        thermal_timestamp_ns=frame.thermal_timestamp_ns,
+        skew_ns=frame.skew_ns,
+        received_ns=frame.received_ns,
+        published_ns=published_ns,
+        published_unix_ns=published_unix_ns,
+        live=live,
+        width_px=frame.width_px,
+        height_px=frame.height_px,
+        encoding=encoding,
+        fuser=frame.fuser,
+        model_id=frame.model_id,
+        calibration_id=frame.calibration_id,
+        thermal_state=dict(frame.thermal_state),
+        degraded=None if frame.degraded is None else frame.degraded.value,
+        name=frame.name,
+        drops=dict(drops),
+    )
+    packed: bytes = msgpack.packb({name: getattr(header, name) for name in _KEYS}, default=_plain_number)
+    return packed
+
+
+def decode(parts: Sequence[Part]) -> Message:
+    """Check and decode one message.
+
+    Raises:
+        WireError: anything else than a message of this version whose parts fit together.
+    """
+    if len(parts) != 3:
+        raise WireError(f"a message has {len(parts)} parts; expected 3: topic, header, payload")
+    topic, packed, payload = (memoryview(part).cast("B") for part in parts)
+    if len(packed) > MAX_HEADER_BYTES:
+        raise WireError(f"the header has {len(packed)} bytes; expected at most {MAX_HEADER_BYTES}")
+    header = _checked(_unpacked(packed))
+    _check_payload(header, payload)
+    try:
+        name = str(topic, "utf-8")
+    except UnicodeDecodeError:
+        raise WireError(f"the topic {bytes(topic[:64])!r} is not UTF-8") from None
+    return Message(topic=name, header=header, payload=payload)
+
+
+def _unpacked(packed: memoryview) -> dict[str, Any]:
+    try:
+        values = msgpack.unpackb(packed, raw=False, strict_map_key=True)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:  # a key may be of a type that cannot be one
+        raise WireError(f"the header is not msgpack: {str(error) or type(error).__name__}") from None
+    if not isinstance(values, dict):
+        raise WireError(f"the header is a msgpack {type(values).__name__}; expected a map")
+    return values
+
+
+def _checked(values: dict[str, Any]) -> Header:
+    """Keys that are not known are left out: a later publisher of the same schema may send more."""
+    schema = values.get("schema")
+    if not _is_int(schema) or schema < 1:
+        raise WireError(f"the header's schema is {schema!r}; expected {SCHEMA}")
+    if schema > SCHEMA:
+        raise WireError(
+            f"the publisher sends schema {schema}, this rtfusion reads up to {SCHEMA}; update the subscriber"
+        )
+    missing = [name for name in _KEYS if name not in values]
+    if missing:
+        raise WireError(f"the header lacks {', '.join(missing)}")
+    for names, fits, expected in _RULES:
+        for name in names:
+            if not fits(values[name]):
+                raise WireError(f"the header's {name} is {_short(values[name])}; expected {expected}")
+    if values["skew_ns"] != values["thermal_timestamp_ns"] - values["timestamp_ns"]:
+        raise WireError("the header's skew_ns is not thermal_timestamp_ns - timestamp_ns")
+    return Header(**{name: values[name] for name in _KEYS})
+
+
+def _check_payload(header: Header, payload: memoryview) -> None:
+    if header.encoding == BGR8:
+        expected = header.width_px * header.height_px * 3
+        if len(payload) != expected:
+            raise WireError(
+                f"the payload has {len(payload)} bytes; expected {expected} for {header.width_px}x{header.height_px} bgr8"
+            )
+        return
+    if header.encoding == SHM:
+        Place.parse(payload)
+        return
+    size_px = _jpeg_size_px(payload)
+    if size_px != (header.width_px, header.height_px):
+        found = "not a JPEG image" if size_px is None else f"a JPEG image of {size_px[0]}x{size_px[1]}"
+        raise WireError(f"the payload is {found}; expected a JPEG image of {header.width_px}x{header.height_px}")
+
+
+def _jpeg_size_px(data: memoryview) -> tuple[int, int] | None:
+    """(width, height) as the frame header says, read before a decoder makes room for the pixels; None: not a JPEG."""
+    if bytes(data[:2]) != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def _plain_number(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a header cannot carry {value!r} of type {type(value).__name__}")
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return _is_int(value) and value >= 0
+
+
+def _is_side(value: object) -> TypeGuard[int]:
+    return _is_int(value) and 1 <= value <= MAX_SIDE_PX
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+_KEYS = tuple(field.name for field in fields(Header))
+_RULES = (
+    (("session",), lambda v: _is_text(v) and 1 <= len(v) <= 64, "1 to 64 characters"),
+    (("sequence", "received_ns", "published_ns", "published_unix_ns"), _is_count, "a whole number, 0 or more"),
+    (("timestamp_ns", "thermal_timestamp_ns", "skew_ns"), _is_int, "a whole number"),
+    (("live",), lambda v: isinstance(v, bool), "true or false"),
+    (("width_px", "height_px"), _is_side, f"1 to {MAX_SIDE_PX}"),
+    (("encoding",), lambda v: v in ENCODINGS, f"one of {', '.join(ENCODINGS)}"),
+    (("fuser",), _is_text, "text"),
+    (("model_id", "calibration_id", "name", "degraded"), lambda v: v is None or _is_text(v), "text or nil"),
+    (
+        ("thermal_state",),
+        lambda v: isinstance(v, dict) and all(_is_text(k) and _is_scalar(x) for k, x in v.items()),
+        "a map from text to nil, a number, a truth value or text",
+    ),
+    (
+        ("drops",),
+        lambda v: isinstance(v, dict) and all(_is_text(k) and _is_count(x) for k, x in v.items()),
+        "a map from text to whole numbers, 0 or more",
+    ),
+)

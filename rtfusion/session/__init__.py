@@ -1,0 +1,1 @@
+"""Recorded sessions: both cameras losslessly, and all that fusing them again needs."""

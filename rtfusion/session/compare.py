@@ -1,0 +1,54 @@
+"""Compares fused frames with those of a recorded session, by their checksums; keeps nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtfusion.errors import SinkError
+from rtfusion.session.format import iterate, load_session
+from rtfusion.session.record import crc32
+from rtfusion.session.source import count_frames
+from rtfusion.sinks.base import SinkContext
+from rtfusion.types import FusedFrame
+
+
+class CompareSink:
+    """Counts the frames that are bit for bit those of the session; any other one makes the run fail at its end."""
+
+    def __init__(self, folder: Path, *, context: SinkContext, uri: str | None = None) -> None:
+        """Read what to expect.
+
+        Raises:
+            CaptureError: there is no session.
+        """
+        self.uri = uri if uri is not None else f"compare:{folder}"
+        self._note = context.note
+        session = load_session(folder)
+        self._expected = {
+            pair.sequence: pair.fused_crc32
+            for segment in iterate(session, stored=count_frames)
+            for pair in segment.pairs
+        }
+        self._same = self._different = 0
+
+    def write(self, frame: FusedFrame) -> None:
+        """Compare one frame."""
+        if frame.pair is not None and self._expected.get(frame.pair.sequence) == crc32(frame):
+            self._same += 1
+        else:
+            self._different += 1
+
+    def close(self, *, aborted: bool) -> None:
+        """Say how it was.
+
+        Raises:
+            SinkError: a frame differed.
+        """
+        result = f"{self._same} of {self._same + self._different} fused frames are bit for bit those recorded"
+        if self._note is not None:
+            self._note(f"{self.uri}: {result}")
+        if self._different and not aborted:
+            raise SinkError(
+                f"{self.uri}: {result}; other settings, another version, a model or a registration changed while "
+                "recording, or pairs that were not recorded make others"
+            )

@@ -1,0 +1,204 @@
+"""A recorded session as two sources, and its pairs as they were."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import av
+
+from rtfusion.capture.base import StreamInfo
+from rtfusion.capture.playback import Playback
+from rtfusion.capture.video import PixelConverter, open_container
+from rtfusion.clock import MONOTONIC, Clock
+from rtfusion.errors import CaptureError, StreamLost
+from rtfusion.session.format import FrameRecord, PairRecord, Session, iterate, load_session, video_path
+from rtfusion.types import Band, Degraded, Frame, FramePair, PixelFormat
+
+
+class SessionSource:
+    """One camera of a session: every frame that was recorded, once, with its own stamps relative to the first pair."""
+
+    def __init__(
+        self, folder: Path, *, uri: str, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC
+    ) -> None:
+        """Open the session.
+
+        Raises:
+            CaptureError: it is none, or there is no pair in it.
+        """
+        if loop != 1:
+            raise CaptureError(f"{uri}: a session is played once; leave out loop")
+        self.session = load_session(folder)
+        self._band = band
+        self._clock = clock
+        first = next((pair for segment in iterate(self.session, stored=count_frames) for pair in segment.pairs), None)
+        if first is None:
+            raise CaptureError(f"{uri}: not one pair was recorded in this session")
+        self._start_ns = min(first.visible.timestamp_ns, first.thermal.timestamp_ns)
+        self._playback = Playback(self._play(), pace=pace, clock=clock)
+        stream = self.session.streams[band]
+        frame = self._playback.peek()
+        self.info = StreamInfo(
+            uri=uri,
+            band=band,
+            width_px=frame.width_px,
+            height_px=frame.height_px,
+            pixel_format=frame.pixel_format,
+            rate_hz=float(stream["rate_hz"]),
+            live=False,
+            continuous=bool(stream["continuous"]),
+            description=f"recorded from {stream['uri']}",
+        )
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """None: what a session lacks was lost when it was recorded."""
+        return {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def read(self, *, timeout_s: float) -> Frame:
+        """The next frame.
+
+        Raises:
+            EndOfStream: the session was played, or the source was closed.
+            CaptureTimeout: a paced frame is not due within ``timeout_s``.
+            StreamLost: a video is damaged.
+        """
+        return self._playback.read(timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Release the files; may be called twice, and from another thread."""
+        self._playback.close()
+
+    def _play(self) -> Generator[Frame, None, None]:
+        convert = PixelConverter(self._band)
+        for segment in iterate(self.session, stored=count_frames):
+            records = segment.frames(self._band)
+            path = video_path(self.session.folder, segment.number, self._band.value)
+            if records:
+                yield from self._segment(path, records, convert)
+
+    def _segment(
+        self, path: Path, records: tuple[FrameRecord, ...], convert: PixelConverter
+    ) -> Generator[Frame, None, None]:
+        container = open_container(path, uri=str(path))
+        played = 0
+        try:
+            container.streams.video[0].codec_context.thread_count = 1
+            for record, decoded in zip(records, container.decode(video=0), strict=False):
+                image, pixel_format = convert(decoded)
+                yield self._frame(record, image=image, pixel_format=pixel_format)
+                played += 1
+        except (av.FFmpegError, OSError) as error:
+            raise StreamLost(f"{path}: damaged after {played} frames: {error}") from error
+        finally:
+            container.close()
+        if played < len(records):
+            raise StreamLost(f"{path}: holds {played} frames, its lines name {len(records)}")
+
+    def _frame(self, record: FrameRecord, *, image: object, pixel_format: PixelFormat) -> Frame:
+        return Frame(
+            image=image,  # type: ignore[arg-type]
+            pixel_format=pixel_format,
+            band=self._band,
+            timestamp_ns=record.timestamp_ns - self._start_ns,
+            sequence=record.sequence,
+            received_ns=self._clock.now_ns(),
+            name=record.name,
+            kelvin_per_count=record.kelvin_per_count,
+            shutter=record.shutter,
+        )
+
+
+class SessionPairer:
+    """Puts the frames of a session together as they were when it was recorded. Used as a `rtfusion.pairing.Pairer`."""
+
+    def __init__(self, session: Session) -> None:
+        self._pairs = _with_positions(session)
+        self._next = next(self._pairs, None)
+        self._frames: dict[Band, Frame] = {}
+        self._arrived = dict.fromkeys(Band, 0)
+        self._ended: set[Band] = set()
+        self.pairs = 0
+        self.drops: dict[Band, Counter[str]] = {band: Counter() for band in Band}
+
+    @property
+    def wants(self) -> Band:
+        """The stream to read next."""
+        if self._next is not None and self._arrived[Band.VISIBLE] <= self._next[1][Band.VISIBLE]:
+            return Band.VISIBLE
+        return Band.THERMAL
+
+    @property
+    def finished(self) -> bool:
+        """True when no further pair can come."""
+        return self._next is None or any(
+            band in self._ended and self._arrived[band] <= self._next[1][band] for band in Band
+        )
+
+    def push(self, frame: Frame) -> None:
+        """Take one frame."""
+        self._frames[frame.band] = frame
+        self._arrived[frame.band] += 1
+
+    def end(self, band: Band) -> None:
+        """Say that a stream has no further frames."""
+        self._ended.add(band)
+
+    def take(self) -> FramePair | None:
+        """The next pair, or None."""
+        if self._next is None or any(self._arrived[band] <= self._next[1][band] for band in Band):
+            return None
+        record = self._next[0]
+        self._next = next(self._pairs, None)
+        self.count()
+        return FramePair(
+            visible=self._frames[Band.VISIBLE],
+            thermal=self._frames[Band.THERMAL],
+            sequence=record.sequence,
+            degraded=None if record.degraded is None else Degraded(record.degraded),
+        )
+
+    def count(self) -> int:
+        """The number of the next pair."""
+        self.pairs += 1
+        return self.pairs - 1
+
+    def explain(self) -> str:
+        """One sentence on where both streams are."""
+        return f"{self.pairs} pairs of the session were played"
+
+
+def count_frames(path: Path) -> int:
+    """Whole frames of a video that may be cut off, without decoding them."""
+    try:
+        container = open_container(path, uri=str(path))
+    except CaptureError:
+        return 0
+    count = 0
+    try:
+        for packet in container.demux(video=0):
+            if packet.is_corrupt:
+                break
+            count += packet.size > 0
+    except (av.FFmpegError, OSError):
+        pass  # what came before is whole
+    finally:
+        container.close()
+    return count
+
+
+def _with_positions(session: Session) -> Iterator[tuple[PairRecord, dict[Band, int]]]:
+    """Every pair with the places of its frames among all frames of their bands."""
+    before = dict.fromkeys(Band, 0)
+    for segment in iterate(session, stored=count_frames):
+        for pair in segment.pairs:
+            yield pair, {band: before[band] + pair.of(band).index for band in Band}
+        for band in Band:
+            before[band] += len(segment.frames(band))

@@ -1,0 +1,346 @@
+"""The run in a browser: pictures, measurements, dials, snapshots, recordings; Prometheus and a health check (docs/browser.md).
+
+A browser asks for one picture after the other and gets the newest, so none can fall behind, and one that is slow slows only
+itself. The run hands over a reference to each frame and goes on; encoding happens in the threads of those who look.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rtfusion.capture.uri import without_credentials
+from rtfusion.clock import NS_PER_MS
+from rtfusion.errors import ConfigError, FusionError
+from rtfusion.files import expanded
+from rtfusion.fusion.color import PALETTES
+from rtfusion.sinks.base import SinkContext
+from rtfusion.types import FusedFrame
+from rtfusion.web.latest import Gallery, View
+from rtfusion.web.metrics import CONTENT_TYPE, prometheus
+from rtfusion.web.recorder import Recorder
+from rtfusion.web.server import Answer, Refused, Request, Server, json_answer
+
+TOKEN_VARIABLE = "RTFUSION_WEB_TOKEN"  # noqa: S105 - its name, not its value
+JPEG_QUALITY = 80
+PICTURE_S = 1.0
+"""Longest wait for a new picture."""
+STREAMS = 8
+"""Motion JPEG streams at a time."""
+STALE_S = 5.0
+"""Without a frame for this long, the health check fails."""
+SNAPSHOT_S = 0.25
+"""The measurements are taken at most this often, however many look at them."""
+RECENT_FRAMES = 64
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")
+_BOUNDARY = "rtfusion-frame"
+_PAGE = Path(__file__).resolve().parent.parent / "web" / "page"
+_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+class WebSink:
+    """Serves the newest frame at an address until it is closed."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        context: SinkContext,
+        uri: str | None = None,
+        token: str | None = None,
+        name: str | None = None,
+        record: str | None = None,
+        quality: int = JPEG_QUALITY,
+    ) -> None:
+        """Listen at ``//HOST:PORT``.
+
+        Raises:
+            ConfigError: the address is not one, is in use, or is public while there is no token; the folder for
+                recordings cannot be written.
+        """
+        self.uri = without_credentials(f"web:{address}" if uri is None else uri)
+        host, port = _address(address, uri=self.uri)
+        token = _checked_token(token or os.environ.get(TOKEN_VARIABLE) or None, host=host, uri=self.uri)
+        control = context.control
+        palette = None if control is None else control.palette
+        self._run = context
+        self._recorder = None if record is None else Recorder(expanded(record), context=context, uri=self.uri)
+        self._gallery = Gallery(palette=palette or "white-hot", quality=quality)
+        self._ages_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
+        self._written_s = time.monotonic()
+        self._streams = threading.BoundedSemaphore(STREAMS)
+        self._snapshot_lock = threading.Lock()
+        self._snapshot: Mapping[str, Any] = {}
+        self._snapshot_s = -math.inf
+        self._routes: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
+            **{("GET", path): self._file for path in _FILES},
+            ("GET", "/picture"): self._picture,
+            ("GET", "/stream"): self._stream,
+            ("GET", "/snapshot"): self._keep,
+            ("GET", "/state"): self._state,
+            ("GET", "/metrics"): self._metrics,
+            ("GET", "/healthz"): self._health,
+            ("POST", "/control"): self._control,
+            ("POST", "/record"): self._record,
+        }
+        try:
+            self._server = Server(
+                (host, port),
+                respond=self._respond,
+                token=token,
+                names=_names(host, name),
+                open_paths=frozenset({"/healthz", "/icon.svg"}),
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"{self.uri}: cannot listen at {host} port {port}: {error.strerror}; end what listens there, or choose "
+                "another port or an address of this machine"
+            ) from None
+
+    @property
+    def port(self) -> int:
+        """Where it listens; the one that the system chose for port 0."""
+        return self._server.port
+
+    def write(self, frame: FusedFrame) -> None:
+        """Show one frame from now on, and record it when that is asked for."""
+        shown_from_ns = frame.timestamp_ns if self._run.live else frame.received_ns
+        self._ages_ns.append(time.monotonic_ns() - shown_from_ns)
+        self._written_s = time.monotonic()
+        self._gallery.put(frame)
+        if self._recorder is not None:
+            self._recorder.put(frame)
+
+    def close(self, *, aborted: bool) -> None:
+        """Finish a recording, cut all connections and free the address; may be called twice."""
+        self._gallery.close()
+        self._server.stop()
+        if self._recorder is not None:
+            self._recorder.close()
+
+    # -- what a client may ask ----------------------------------------------------------------------------------------
+
+    def _respond(self, request: Request) -> Answer:
+        respond = self._routes.get((request.method, request.path))
+        if respond is not None:
+            return respond(request)
+        if any(path == request.path for _, path in self._routes):
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "this is asked with GET or POST, the other way round")
+        raise Refused(HTTPStatus.NOT_FOUND, "there is nothing of this name")
+
+    def _file(self, request: Request) -> Answer:
+        name, content_type = _FILES[request.path]
+        return Answer(content_type=content_type, body=(_PAGE / name).read_bytes())
+
+    def _picture(self, request: Request) -> Answer:
+        view = _view(request)
+        after = request.query.get("after", "")
+        known = int(after) if re.fullmatch(r"[0-9]{1,18}", after, re.ASCII) else None
+        frame = self._gallery.frame(after=known, timeout_s=PICTURE_S)
+        if frame is None:
+            return Answer(status=HTTPStatus.NO_CONTENT)
+        headers = {"X-Sequence": str(frame.sequence)}
+        return Answer(content_type="image/jpeg", body=self._gallery.jpeg(frame, view), headers=headers)
+
+    def _stream(self, request: Request) -> Answer:
+        parts = self._parts(_view(request))
+        next(parts)  # there is room for it
+        return Answer(
+            content_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
+            body=f"--{_BOUNDARY}\r\n".encode(),
+            parts=parts,
+        )
+
+    def _parts(self, view: View) -> Iterator[bytes]:
+        """Pictures for a Motion JPEG stream, each with its head, until the run ends or the client goes away; first, nothing."""
+        if not self._streams.acquire(blocking=False):
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{STREAMS} streams are being watched; close one of them")
+        try:
+            yield b""
+            last: int | None = None
+            while not self._gallery.closed:
+                frame = self._gallery.frame(after=last, timeout_s=PICTURE_S)
+                if frame is None:
+                    continue
+                last = frame.sequence
+                data = self._gallery.jpeg(frame, view)
+                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                yield head.encode() + data + f"\r\n--{_BOUNDARY}\r\n".encode()
+        finally:
+            self._streams.release()
+
+    def _keep(self, request: Request) -> Answer:
+        view = _view(request)
+        frame = self._gallery.frame()
+        if frame is None:
+            raise Refused(HTTPStatus.CONFLICT, "no frame has come yet")
+        name = time.strftime(f"rtfusion-%Y%m%d-%H%M%S-{frame.sequence:06d}-{view.value}.png")
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Answer(content_type="image/png", body=self._gallery.png(frame, view), headers=headers)
+
+    def _state(self, request: Request) -> Answer:
+        control, frame = self._run.control, self._gallery.frame()
+        ages_ms = sorted(age_ns / NS_PER_MS for age_ns in list(self._ages_ns))
+        state = {
+            "session": self._run.session,
+            "run": self._measured(),
+            "age_ms": None if not ages_ms else {"p50": _at(ages_ms, 0.5), "p95": _at(ages_ms, 0.95)},
+            "silent_s": time.monotonic() - self._written_s,
+            "frame": None if frame is None else _described(frame),
+            "scalars": {} if control is None else dict(control.scalars),
+            "palette": self._gallery.palette,
+            "palettes": PALETTES,
+            "record": None if self._recorder is None else self._recorder.state,
+        }
+        return json_answer(state)
+
+    def _metrics(self, request: Request) -> Answer:
+        measured = self._measured()
+        if not measured:
+            raise Refused(HTTPStatus.NOT_FOUND, "this run is not measured")
+        return Answer(content_type=CONTENT_TYPE, body=prometheus(measured).encode())
+
+    def _health(self, request: Request) -> Answer:
+        silent_s = time.monotonic() - self._written_s
+        if silent_s > STALE_S:
+            body = f"no frame for {silent_s:.0f} s\n".encode()
+            return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, body=body)
+        return Answer(body=b"ok\n")
+
+    def _control(self, request: Request) -> Answer:
+        wishes = request.body
+        if not isinstance(wishes, dict) or not wishes:
+            raise Refused(HTTPStatus.BAD_REQUEST, "expected what to change by name")
+        palette = wishes.pop("palette", None)
+        if palette is not None and palette not in PALETTES:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"there are the palettes {', '.join(PALETTES)}")
+        scalars: dict[str, Any] = {name: _number(name, value) for name, value in wishes.items()}
+        control = self._run.control
+        if control is None and scalars:
+            raise Refused(HTTPStatus.CONFLICT, "nothing of this run can be changed")
+        if unknown := scalars.keys() - (control.scalars if control is not None else {}):
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"this run has no dial {sorted(unknown)[0][:40]!r}")
+        try:
+            if control is not None and scalars:
+                control.change(**scalars)
+            if control is not None and palette is not None and control.palette is not None:
+                control.change(palette=palette)
+        except FusionError as error:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        self._gallery.palette = palette or self._gallery.palette
+        return self._state(request)
+
+    def _record(self, request: Request) -> Answer:
+        if not isinstance(request.body, dict) or not isinstance(request.body.get("on"), bool):
+            raise Refused(HTTPStatus.BAD_REQUEST, 'expected {"on": true} or {"on": false}')
+        if self._recorder is None:
+            raise Refused(
+                HTTPStatus.CONFLICT,
+                "no folder was named to record into: start the run with ?record=FOLDER in the address",
+            )
+        try:
+            if request.body["on"]:
+                self._recorder.start()
+            else:
+                self._recorder.stop()
+        except FusionError as error:
+            raise Refused(HTTPStatus.CONFLICT, str(error)) from None
+        return json_answer(self._recorder.state)
+
+    def _measured(self) -> Mapping[str, Any]:
+        """The measurements of the run, not older than `SNAPSHOT_S`; empty where there are none."""
+        if self._run.snapshot is None:
+            return {}
+        with self._snapshot_lock:
+            if time.monotonic() - self._snapshot_s >= SNAPSHOT_S:
+                self._snapshot, self._snapshot_s = self._run.snapshot(), time.monotonic()
+            return self._snapshot
+
+
+def _address(address: str, *, uri: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        port = None
+    else:
+        if (
+            address.startswith("//")
+            and parts.hostname
+            and port is not None
+            and parts.path in ("", "/")
+            and "@" not in address
+        ):
+            return parts.hostname, port
+    raise ConfigError(f"{uri}: expected an address and a port, as in web://127.0.0.1:8080")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _checked_token(token: str | None, *, host: str, uri: str) -> str | None:
+    if token is None and not _is_loopback(host):
+        raise ConfigError(
+            f"{uri}: others than this machine may look only with a token: put one into {TOKEN_VARIABLE} (at least 16 "
+            "letters and digits), or stay on this machine with web://127.0.0.1:8080"
+        )
+    if token is not None and not _TOKEN.fullmatch(token):
+        raise ConfigError(f"{uri}: the token is too short, or no token: expected 16 to 256 of A-Z a-z 0-9 . _ ~ -")
+    return token
+
+
+def _names(host: str, name: str | None) -> frozenset[str]:
+    """What a browser may call this machine; on the machine itself it is localhost or an address."""
+    names = {} if name is None else {name.lower()}
+    if _is_loopback(host):
+        return frozenset(names)
+    machine = socket.gethostname().lower()
+    return frozenset({*names, host.lower(), machine, f"{machine.partition('.')[0]}.local"})
+
+
+def _view(request: Request) -> View:
+    try:
+        return View(request.query.get("view", View.FUSED.value))
+    except ValueError:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"there are the views {', '.join(view.value for view in View)}") from None
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name[:40]!r} should be a number")
+    return float(value)
+
+
+def _at(ordered: list[float], fraction: float) -> float:
+    return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
+
+
+def _described(frame: FusedFrame) -> dict[str, Any]:
+    return {
+        "sequence": frame.sequence,
+        "size_px": [frame.width_px, frame.height_px],
+        "skew_ms": frame.skew_ns / NS_PER_MS,
+        "degraded": None if frame.degraded is None else frame.degraded.value,
+        "thermal": dict(frame.thermal_state),
+    }

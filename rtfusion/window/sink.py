@@ -1,0 +1,233 @@
+"""A window on this desktop, for a run (`WindowSink`) and for a published stream (`view_stream`).
+
+Keys: q or Esc quit, space pause, f fused / side by side / thermal / visible, s snapshot; in a run also those of
+`rtfusion.window.nudge`. The window lives in a process of its own; `rtfusion.window.viewer` says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
+from rtfusion.sinks.base import SinkContext, StopRequested
+from rtfusion.types import FusedFrame
+from rtfusion.window.nudge import Nudger
+from rtfusion.window.viewer import Pictures, encode
+
+_log = logging.getLogger(__name__)
+
+START_S = 20.0
+ANSWER_S = 5.0
+"""Longest wait for the window's process to take a picture that it asked for, or to end."""
+TICK_S = 0.1
+
+_ELSEWHERE = "Write a file instead (--sink out.mp4), or publish (--sink zmq:tcp://127.0.0.1:5555) and watch elsewhere"
+
+
+class WindowSink:
+    """Shows the newest frame. Frames that come while one is being drawn are passed over: a window keeps no record."""
+
+    def __init__(self, *, uri: str = "window:", context: SinkContext | None = None) -> None:
+        self.uri = uri
+        self._nudger: Nudger | None = None
+        if context is not None and context.control is not None and context.sizes_px:
+            self._nudger = Nudger(context.control, sizes_px=context.sizes_px)
+        self._viewer = Viewer(name="rtfusion", on_key=None if self._nudger is None else self._nudger.press)
+
+    def write(self, frame: FusedFrame) -> None:
+        """Show one frame.
+
+        Raises:
+            StopRequested: the user pressed q or closed the window.
+            SinkError: the window is gone, with its display, or does not answer.
+        """
+        self._viewer.show(Pictures(fused=frame.image, visible=frame.visible, thermal=frame.thermal))
+        if self._nudger is not None:
+            self._nudger.apply()
+
+    def close(self, *, aborted: bool) -> None:
+        """Close the window; may be called twice."""
+        self._viewer.close()
+
+
+def view_stream(
+    url: str,
+    *,
+    stop: threading.Event,
+    timeout_s: float | None = None,
+    server_key: str | None = None,
+    keys: Path | None = None,
+) -> None:
+    """Show what a run publishes at ``url`` until ``stop`` is set or the user quits.
+
+    Raises:
+        ConfigError: there is no display, ``url`` is not an address, or a key cannot be used.
+        CaptureTimeout: no frame came for ``timeout_s``.
+        SinkError: the window is gone, with its display.
+    """
+    from rtfusion.publish.subscriber import subscribe
+
+    frames = subscribe(url, timeout_s=TICK_S, server_key=server_key, keys=keys)
+    with contextlib.suppress(StopRequested), frames, Viewer(name=url) as viewer:
+        last_s = time.monotonic()
+        while not stop.is_set():
+            try:
+                viewer.show(Pictures(fused=next(frames).image))
+                last_s = time.monotonic()
+            except CaptureTimeout:
+                viewer.poll()
+                if timeout_s is not None and time.monotonic() - last_s >= timeout_s:
+                    raise CaptureTimeout(
+                        f"no frame from {url} within {timeout_s:g} s; is a run publishing there (--sink zmq:{url})?"
+                    ) from None
+
+
+class Viewer:
+    """A window in a process of its own."""
+
+    def __init__(self, *, name: str, on_key: Callable[[str], None] | None = None) -> None:
+        """Open it; ``on_key`` gets the keys that the window does not answer itself.
+
+        Raises:
+            ConfigError: there is no display that can be opened, or OpenCV was built without windows.
+        """
+        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise ConfigError(f"no window can be opened: there is no display, DISPLAY is not set. {_ELSEWHERE}")
+        self._on_key = on_key
+        self._ready = self._quit = False
+        self._unread = b""
+        self._connection, remote = socket.socketpair()
+        self._connection.settimeout(ANSWER_S)
+        with tempfile.TemporaryFile() as messages:
+            with remote:
+                self._process = _start(name, nudges=on_key is not None, connection=remote, messages=messages)
+            try:
+                self._wait_until_ready()
+            except SinkError as error:
+                self.close()
+                raise ConfigError(f"no window can be opened: {_reason(messages) or error}. {_ELSEWHERE}") from None
+
+    def show(self, pictures: Pictures) -> None:
+        """Show these pictures, unless the ones before are still being drawn.
+
+        Raises:
+            StopRequested: the user quit.
+            SinkError: the window is gone or does not answer.
+        """
+        self.poll()
+        if not self._ready:
+            return
+        self._ready = False
+        try:
+            for data in encode(pictures):
+                self._connection.sendall(data)
+        except TimeoutError:
+            raise SinkError(f"the window took no picture within {ANSWER_S:g} s; is its display still there?") from None
+        except OSError:
+            self.poll()  # it may have said goodbye
+            raise self._gone() from None
+
+    def poll(self) -> None:
+        """Take in what the window said.
+
+        Raises:
+            StopRequested: the user quit.
+            SinkError: the window is gone.
+        """
+        while not self._quit and self._is_readable(timeout_s=0.0):
+            self._take_events()
+        if self._quit:
+            raise StopRequested
+
+    def close(self) -> None:
+        """Close the window and wait for its process; may be called twice."""
+        self._connection.close()
+        try:
+            self._process.wait(ANSWER_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Viewer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait_until_ready(self) -> None:
+        deadline_s = time.monotonic() + START_S
+        while not self._ready:
+            if not self._is_readable(timeout_s=max(0.0, deadline_s - time.monotonic())):
+                self._process.kill()
+                raise SinkError(f"none appeared within {START_S:g} s")
+            self._take_events()
+
+    def _is_readable(self, *, timeout_s: float) -> bool:
+        return bool(select.select([self._connection], [], [], timeout_s)[0])
+
+    def _take_events(self) -> None:
+        try:
+            received = self._connection.recv(4096)
+        except OSError:
+            received = b""
+        if not received:
+            raise self._gone()
+        *lines, self._unread = (self._unread + received).split(b"\n")
+        for line in lines:
+            event, _, text = line.decode(errors="replace").partition(" ")
+            self._on_event(event, text)
+
+    def _on_event(self, event: str, text: str) -> None:
+        if event == "ready":
+            self._ready = True
+        elif event == "quit":
+            self._quit = True
+        elif event == "key":
+            if self._on_key is not None:
+                self._on_key(text)
+        elif event == "saved":
+            _log.info("snapshot: %s", text)
+        elif event == "failed":
+            _log.warning("the snapshot could not be written: %s", text)
+        else:
+            raise SinkError(text)
+
+    def _gone(self) -> SinkError:
+        try:
+            status = f"its process ended with status {self._process.wait(ANSWER_S)}"
+        except subprocess.TimeoutExpired:
+            status = "its process does not answer"
+        return SinkError(f"the window is gone: {status}; was its display closed?")
+
+
+def _start(name: str, *, nudges: bool, connection: socket.socket, messages: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - this very Python
+        [sys.executable, "-m", "rtfusion.window.viewer", name, *(["nudges"] if nudges else [])],
+        stdin=connection.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=messages,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,  # Ctrl-C is for the run, which closes the window when it is done
+    )
+
+
+def _reason(messages: IO[bytes]) -> str | None:
+    """What Qt said of the display, among all that it says."""
+    messages.seek(0)
+    lines = (line.strip() for line in messages.read().decode(errors="replace").splitlines())
+    return next((line.removeprefix("qt.qpa.xcb: ") for line in lines if "display" in line), None)

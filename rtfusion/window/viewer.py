@@ -1,0 +1,297 @@
+"""The process behind a window: shows the pictures it gets over a socket, answers keys, ends when the socket closes.
+
+It is a process of its own because the windows of OpenCV (Qt on X11) abort the process when a display cannot be opened,
+end it when the display goes away, and hang when a second thread opens a window after a first one. None of this may cost
+a recording. `rtfusion.window.sink` is the other end.
+
+Pictures come as `HEADER`, then the rows of the fused, visible and thermal image; events go back as lines: ``ready``
+(for the next picture), ``quit``, ``saved PATH``, ``failed REASON`` (a snapshot), ``error REASON`` (no window), and in a run
+``key NAME`` for every key that has no meaning here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import resource
+import select
+import socket
+import struct
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rtfusion.types import Image8
+
+HEADER = struct.Struct("<IIBB")
+"""Width, height; channels of the visible image and of the thermal image, 0 where there is none."""
+
+LARGEST_PX = (1280, 800)
+IDLE_S = 0.02
+QUIT_KEYS = ("q", "\x1b")
+NAMED_KEYS = {
+    **dict(zip((0xFF51, 0xFF52, 0xFF53, 0xFF54), ("left", "up", "right", "down"), strict=True)),  # X11
+    **dict(zip((0xF702, 0xF700, 0xF703, 0xF701), ("left", "up", "right", "down"), strict=True)),  # macOS
+    **dict(zip((0x250000, 0x260000, 0x270000, 0x280000), ("left", "up", "right", "down"), strict=True)),  # Windows
+}
+"""Keys without a character, by the codes of the systems."""
+
+
+class View(enum.Enum):
+    """What the window shows; the value stands in its title."""
+
+    FUSED = "fused"
+    SIDE_BY_SIDE = "visible, thermal, fused"
+    THERMAL = "thermal"
+    VISIBLE = "visible"
+
+
+class Action(enum.Enum):
+    """What a key asks of the window's process, beyond showing another picture."""
+
+    NONE = "none"
+    QUIT = "quit"
+    FORWARD = "forward"
+    """The key is for the run."""
+    SNAPSHOT = "snapshot"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Pictures:
+    """What there is to show of one moment: images of one size."""
+
+    fused: Image8
+    """(H, W, 3) BGR."""
+    visible: Image8 | None = None
+    """(H, W, 3) BGR or (H, W)."""
+    thermal: Image8 | None = None
+    """(H, W)."""
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that can be shown of it, in the order of the ``f`` key."""
+        if self.visible is None or self.thermal is None:
+            return (View.FUSED,)
+        return tuple(View)
+
+    def picture(self, view: View) -> Image8:
+        """(H, W, 3) BGR; three times as wide side by side."""
+        if self.visible is None or self.thermal is None or view is View.FUSED:
+            return self.fused
+        if view is View.THERMAL:
+            return _bgr(self.thermal)
+        if view is View.VISIBLE:
+            return _bgr(self.visible)
+        return np.hstack([_bgr(self.visible), _bgr(self.thermal), self.fused])
+
+
+class Screen:
+    """What is shown: the newest pictures in the chosen view, or the held ones while paused. Knows no window."""
+
+    def __init__(self, *, nudges: bool = False) -> None:
+        self._nudges = nudges
+        self.view = View.FUSED
+        self.paused = False
+        self._newest: Pictures | None = None
+        self._shown: Pictures | None = None
+
+    @property
+    def picture(self) -> Image8 | None:
+        """(H, W, 3) BGR, or None before the first one came."""
+        return None if self._shown is None else self._shown.picture(self.view)
+
+    @property
+    def title(self) -> str:
+        """Says the view, and what the keys do."""
+        state = f"{self.view.value}, paused" if self.paused else self.view.value
+        nudge = "arrows + - [ ] nudge   w save   r reset   " if self._nudges else ""
+        return f"{state}  |  f view   space pause   s snapshot   {nudge}q quit"
+
+    def take(self, pictures: Pictures) -> None:
+        """New pictures came."""
+        self._newest = pictures
+        if not self.paused:
+            self._shown = pictures
+            if self.view not in pictures.views:
+                self.view = View.FUSED
+
+    def press(self, key: str) -> Action:
+        """The user pressed a key; the state follows, and what remains to be done is returned."""
+        key = key.lower()
+        if key in QUIT_KEYS:
+            return Action.QUIT
+        if key == "s" and self._shown is not None:
+            return Action.SNAPSHOT
+        if key == " ":
+            self.paused = not self.paused
+            if not self.paused:
+                self._shown = self._newest
+        elif key == "f" and self._shown is not None:
+            views = self._shown.views
+            self.view = views[(views.index(self.view) + 1) % len(views)]
+        elif self._nudges:
+            return Action.FORWARD
+        return Action.NONE
+
+
+def key_name(code: int) -> str:
+    """The character of a key, or its name in `NAMED_KEYS`; empty for others, such as Shift alone."""
+    return NAMED_KEYS.get(code, chr(code) if 0 < code < 0x80 else "")
+
+
+def window_size_px(picture_px: tuple[int, int], *, largest_px: tuple[int, int] = LARGEST_PX) -> tuple[int, int]:
+    """The picture's size, or the largest of its shape that fits ``largest_px``."""
+    scale = min(1.0, largest_px[0] / picture_px[0], largest_px[1] / picture_px[1])
+    return max(1, round(picture_px[0] * scale)), max(1, round(picture_px[1] * scale))
+
+
+def save_snapshot(picture: Image8, *, folder: Path, now_s: float) -> Path:
+    """Write a PNG named after the local time.
+
+    Raises:
+        OSError: it cannot be written, or is there already.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now_s))
+    path = folder / f"rtfusion-{stamp}-{int(now_s % 1 * 1000):03d}.png"
+    encoded = cv2.imencode(".png", picture)[1].tobytes()
+    with path.open("xb") as file:
+        file.write(encoded)
+    return path
+
+
+def encode(pictures: Pictures) -> list[bytes | memoryview]:
+    """What `receive` reads."""
+    height_px, width_px = pictures.fused.shape[:2]
+    channels = [
+        0 if plane is None else plane.size // (height_px * width_px) for plane in (pictures.visible, pictures.thermal)
+    ]
+    planes = (plane for plane in (pictures.fused, pictures.visible, pictures.thermal) if plane is not None)
+    return [HEADER.pack(width_px, height_px, *channels), *(np.ascontiguousarray(plane).data for plane in planes)]
+
+
+def receive(connection: socket.socket) -> Pictures | None:
+    """The next pictures, or None when the other end is gone."""
+    header = _receive_bytes(connection, HEADER.size)
+    if header is None:
+        return None
+    width_px, height_px, visible_channels, thermal_channels = HEADER.unpack(header)
+    images: list[Image8 | None] = []
+    for channels in (3, visible_channels, thermal_channels):
+        data = _receive_bytes(connection, width_px * height_px * channels)
+        if data is None:
+            return None
+        shape = (height_px, width_px, 3) if channels == 3 else (height_px, width_px)
+        images.append(np.frombuffer(data, np.uint8).reshape(shape) if channels else None)
+    fused, visible, thermal = images
+    assert fused is not None  # noqa: S101 - it has three channels, always
+    return Pictures(fused=fused, visible=visible, thermal=thermal)
+
+
+def main() -> None:
+    """The body of the process: the socket is its standard input, the window's name its argument, and ``nudges`` in a run."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # Qt aborts where there is no display: that is no crash to keep
+    connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other end went away: nobody to tell
+        if not cv2.currentUIFramework():
+            _say(connection, "error this OpenCV has no windows; replace opencv-python-headless by opencv-python")
+            return
+        _Window(connection, name=sys.argv[1], nudges="nudges" in sys.argv[2:]).run()
+
+
+class _Window:
+    """The thin part that touches OpenCV's windows."""
+
+    def __init__(self, connection: socket.socket, *, name: str, nudges: bool) -> None:
+        self._connection = connection
+        self._name = name
+        self._screen = Screen(nudges=nudges)
+        self._shown: tuple[str, tuple[int, ...]] | None = None
+        cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.waitKey(1)
+        _say(connection, "ready")
+        # From here on Qt's warnings, one per frame on some desktops, have no reader.
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - not a path
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
+
+    def run(self) -> None:
+        """Until the user quits or the other end closes."""
+        while True:
+            if select.select([self._connection], [], [], IDLE_S)[0]:
+                pictures = receive(self._connection)
+                if pictures is None:
+                    return
+                self._screen.take(pictures)
+                self._show()
+                _say(self._connection, "ready")
+            if not self._answer_keys():
+                _say(self._connection, "quit")
+                return
+
+    def _answer_keys(self) -> bool:
+        """False when the user quits, by key or by closing the window."""
+        key = key_name(cv2.waitKeyEx(1))
+        action = Action.NONE
+        if key:
+            action = self._screen.press(key)
+            self._show()
+        if action is Action.FORWARD:
+            _say(self._connection, f"key {key}")
+        if action is Action.SNAPSHOT:
+            self._save()
+        return action is not Action.QUIT and self._is_open()
+
+    def _is_open(self) -> bool:
+        try:
+            return cv2.getWindowProperty(self._name, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # OpenCV 5 says so of a window that the user closed
+            return False
+
+    def _show(self) -> None:
+        picture = self._screen.picture
+        if picture is None:
+            return
+        size_px = (picture.shape[1], picture.shape[0])
+        now = (self._screen.title, size_px)
+        if self._shown is None or now[0] != self._shown[0]:
+            cv2.setWindowTitle(self._name, f"{self._name}  |  {now[0]}")
+        if self._shown is None or now[1] != self._shown[1]:
+            cv2.resizeWindow(self._name, *window_size_px(size_px))
+        self._shown = now
+        cv2.imshow(self._name, picture)
+
+    def _save(self) -> None:
+        picture = self._screen.picture
+        if picture is None:
+            return
+        try:
+            _say(self._connection, f"saved {save_snapshot(picture, folder=Path.cwd(), now_s=time.time())}")
+        except OSError as error:
+            _say(self._connection, f"failed {error}")
+
+
+def _say(connection: socket.socket, event: str) -> None:
+    connection.sendall(f"{event}\n".encode())
+
+
+def _receive_bytes(connection: socket.socket, count: int) -> bytearray | None:
+    data = bytearray(count)
+    rest = memoryview(data)
+    while rest:
+        received = connection.recv_into(rest)
+        if received == 0:
+            return None
+        rest = rest[received:]
+    return data
+
+
+def _bgr(image: Image8) -> Image8:
+    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
+
+
+if __name__ == "__main__":
+    main()

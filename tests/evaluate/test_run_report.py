@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtfusion.cli.job import run_job
+from rtfusion.cli.report_run import report
+from rtfusion.config import load
+from rtfusion.errors import ConfigError
+from rtfusion.evaluate.report import write_report
+from tests.capture.clips import patterns, write_clip
+
+VOID = {"meta", "img"}
+
+
+class Balanced(HTMLParser):
+    """Fails where a tag is closed that is not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open[-1] == "p" and tag != "p":
+            self.open.pop()
+        assert self.open.pop() == tag
+
+
+def run(tmp_path: Path, **flags: object) -> Path:
+    stats = tmp_path / "run.json"
+    given = {"ir": str(tmp_path / "ir.mp4"), "vis": str(tmp_path / "vi.mp4"), "stats_json": stats, **flags}
+    assert run_job(load(given, file=Path("/dev/null"), environ={})) == 0
+    return stats
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    for band, channels in (("vi", 3), ("ir", 1)):
+        write_clip(tmp_path / f"{band}.mp4", patterns(12, channels=channels))
+    return tmp_path
+
+
+def pictures(page: str) -> list[np.ndarray]:
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    return [cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR) for text in found]
+
+
+def test_a_run_with_a_video_shows_all_three(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stats = run(clips, sink=(str(clips / "fused.mp4"),))
+    capsys.readouterr()
+    report(stats=stats, out=None, pictures=3)
+    page = (clips / "run.html").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == f"{clips / 'run.html'}\n"
+    Balanced().feed(page)
+    shown = pictures(page)
+    assert [picture.shape for picture in shown] == [(48, 64, 3)] * 9
+    fused = cv2.VideoCapture(str(clips / "fused.mp4"))
+    frames = [fused.read()[1] for _ in range(12)]
+    assert np.abs(shown[2].astype(int) - frames[3]).mean() < 6, "the fused picture of the same moment"
+    assert "Qabf" in page
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", ""), "nothing is fetched from elsewhere"
+    assert "12 frames" in page
+
+
+def test_stills_are_matched_by_name(tmp_path: Path) -> None:
+    for band, value in (("vi", 60), ("ir", 200)):
+        (tmp_path / band).mkdir()
+        for stem in ("a", "b", "c"):
+            cv2.imwrite(str(tmp_path / band / f"{stem}.png"), np.full((48, 64), value + ord(stem) - 97, np.uint8))
+    (tmp_path / "ir" / "a.png").unlink()
+    sink = f"images:{tmp_path / 'fused'}"
+    stats = run(tmp_path, ir=str(tmp_path / "ir"), vis=str(tmp_path / "vi"), sink=(sink,), fuser="average")
+    write_report(stats, tmp_path / "r.html", pictures=5)
+    shown = pictures((tmp_path / "r.html").read_text())
+    assert [round(float(picture.mean())) for picture in shown] == [61, 201, 131, 62, 202, 132]
+
+
+def test_what_was_not_kept_is_said(clips: Path) -> None:
+    stats = run(clips, sink=("null:",))
+    missing = write_report(stats, clips / "r.html", pictures=2)
+    assert "the fused pictures are missing" in missing[0]
+    page = (clips / "r.html").read_text()
+    assert len(pictures(page)) == 4
+    assert missing[0] in page
+    (clips / "vi.mp4").unlink()
+    assert write_report(stats, clips / "r.html", pictures=2)[0].startswith("No pictures:")
+
+
+def test_text_from_outside_is_escaped(clips: Path) -> None:
+    stats = run(clips, sink=("null:",))
+    data = json.loads(stats.read_text())
+    data["notes"] = ["<script>alert(1)</script>"]
+    stats.write_text(json.dumps(data))
+    write_report(stats, clips / "r.html", pictures=0)
+    page = (clips / "r.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is not the statistics of a run"):
+        write_report(tmp_path / "x.json", tmp_path / "x.html")
+    with pytest.raises(ConfigError, match="cannot read"):
+        write_report(tmp_path / "none.json", tmp_path / "x.html")

@@ -1,0 +1,194 @@
+"""Keys, the list of clients, too many connections, and floods: what strangers cannot do to a publisher."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import zmq
+
+import rtfusion
+from rtfusion.errors import CaptureTimeout, ConfigError
+from rtfusion.publish.keys import load_pair, load_public, make_keys
+from rtfusion.publish.publisher import MAX_CONNECTIONS
+from rtfusion.sinks import open_sink
+
+PATIENCE_S = 30.0
+
+
+def until(condition) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def keys(tmp_path):
+    (tmp_path / "allowed").mkdir()
+    for name in ("camera", "allowed/friend", "stranger"):
+        make_keys(tmp_path / name)
+    return tmp_path
+
+
+def test_a_secret_is_for_its_owner_alone(tmp_path):
+    key_path, public_path = make_keys(tmp_path / "camera")
+    assert stat.S_IMODE(key_path.stat().st_mode) == 0o600
+    pair = load_pair(key_path)
+    assert load_public(public_path) == load_public(pair.public) == load_public(key_path) == pair.public
+    assert pair.secret not in public_path.read_text() + repr(pair)
+    with pytest.raises(ConfigError, match="keys are never replaced"):
+        make_keys(tmp_path / "camera")
+    key_path.chmod(0o640)
+    with pytest.raises(ConfigError, match=r"mode 0640\); run chmod 600"):
+        load_pair(key_path)
+
+
+@pytest.mark.parametrize("text", ["", "public = 3", 'public = "short"', "\x00", "x" * 5000, "public"])
+def test_what_is_no_key_file(tmp_path, text):
+    path = tmp_path / "bad.key"
+    path.write_text(text)
+    path.chmod(0o600)
+    for load in (load_pair, load_public):
+        with pytest.raises(ConfigError, match="make one with rtfusion keys"):
+            load(path)
+
+
+def test_keys_that_do_not_belong_together(keys):
+    text = (
+        (keys / "camera.key").read_text().replace(load_public(keys / "camera.pub"), load_public(keys / "stranger.pub"))
+    )
+    (keys / "camera.key").write_text(text)
+    with pytest.raises(ConfigError, match="not that of the secret one"):
+        load_pair(keys / "camera.key")
+
+
+def test_only_those_on_the_list_may_watch(keys, make_context, make_frame):
+    uri = f"zmq:tcp://0.0.0.0:*?keys={keys}/camera.key&clients={keys}/allowed"
+    sink = open_sink(uri, context=make_context(live=True))
+    url = sink.endpoint.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+    server_key = keys / "camera.pub"
+    with (
+        rtfusion.subscribe(
+            url, timeout_s=PATIENCE_S, server_key=server_key, keys=keys / "allowed/friend.key"
+        ) as friend,
+        rtfusion.subscribe(url, timeout_s=0.05, server_key=server_key, keys=keys / "stranger.key") as stranger,
+        rtfusion.subscribe(url, timeout_s=0.05, server_key=server_key) as nobody,
+        rtfusion.subscribe(url, timeout_s=0.05) as plain,
+    ):
+        until(sink.has_subscribers)
+        until(lambda: sink.refused >= 2)
+        sink.write(make_frame(3))
+        assert next(friend).sequence == 3
+        with pytest.raises(CaptureTimeout, match="is this public key on its list"):
+            next(stranger)
+        for frames in (nobody, plain):
+            with pytest.raises(CaptureTimeout):
+                next(frames)
+    sink.close(aborted=False)
+
+
+def test_any_client_that_knows_the_publisher(keys, make_context, make_frame):
+    sink = open_sink(f"zmq:tcp://127.0.0.1:*?keys={keys}/camera.key&clients=any", context=make_context(live=True))
+    server_key = load_public(keys / "camera.pub")
+    with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S, server_key=server_key) as frames:
+        until(sink.has_subscribers)
+        sink.write(make_frame(1))
+        assert next(frames).sequence == 1
+    sink.close(aborted=False)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("keys=camera.key", "clients=FOLDER"),
+        ("clients=allowed", "keys=FILE.key"),
+        ("keys=none.key&clients=any", "cannot read the key file"),
+        ("keys=camera.key&clients=empty", "no public keys in this folder"),
+        ("keys=camera.key&clients=gone.pub", "cannot read the key file"),
+    ],
+)
+def test_half_a_lock_is_none(keys, make_context, monkeypatch, query, words):
+    monkeypatch.chdir(keys)
+    (keys / "empty").mkdir()
+    with pytest.raises(ConfigError, match=words):
+        open_sink(f"zmq:tcp://0.0.0.0:*?{query}", context=make_context(live=True))
+
+
+def test_keys_without_the_publishers_key(keys):
+    with pytest.raises(ConfigError, match="give server_key too"):
+        rtfusion.subscribe("tcp://127.0.0.1:9", keys=keys / "stranger.key")
+
+
+def test_too_many_connections_are_refused_and_make_room_when_they_end(make_context, make_frame):
+    sink = open_sink("zmq:tcp://127.0.0.1:*", context=make_context(live=True))
+    context = zmq.Context()
+    crowd = [context.socket(zmq.SUB) for _ in range(MAX_CONNECTIONS + 5)]
+    for socket in crowd:
+        socket.setsockopt(zmq.SUBSCRIBE, b"elsewhere")
+        socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        socket.connect(sink.endpoint)
+    until(lambda: sink.refused >= 5)
+    for socket in crowd:
+        socket.close(linger=0)
+    with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S) as frames:
+        until(sink.has_subscribers)
+        sink.write(make_frame(2))
+        assert next(frames).sequence == 2
+    sink.close(aborted=False)
+    context.term()
+
+
+FLOODER = """
+import sys, zmq
+flooder = zmq.Context().socket(zmq.XSUB)
+flooder.setsockopt(zmq.SNDHWM, 0)
+flooder.setsockopt(zmq.RECONNECT_IVL, -1)
+flooder.connect(sys.argv[1])
+for number in range(3000):
+    flooder.send(b"\\x01" + f"{number:08}".encode() * 100)
+sys.stdin.read()
+"""
+
+
+def test_a_flood_of_subscriptions_is_shaken_off(make_context, make_frame, child_environment):
+    sink = open_sink("zmq:tcp://127.0.0.1:*", context=make_context(live=True))
+    arguments = [sys.executable, "-c", FLOODER, sink.endpoint]
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        sink.write(make_frame(written))
+        written += 1
+
+    with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S) as frames:
+        until(sink.has_subscribers)
+        before_bytes = psutil.Process().memory_info().rss
+        with subprocess.Popen(arguments, env=child_environment, stdin=subprocess.PIPE) as flooder:
+            until(lambda: (write(), sink.drops.get("flood", 0) > 0)[1])
+            flooder.kill()
+        flooded_at = written
+        until(lambda: (write(), len(frames._mailbox) > 0 and next(frames).sequence >= flooded_at)[1])
+        assert psutil.Process().memory_info().rss - before_bytes < 50_000_000
+    sink.close(aborted=False)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 200, b"", b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03\x00"]
+)
+def test_bytes_that_are_not_zeromq(make_context, make_frame, garbage):
+    import socket
+
+    sink = open_sink("zmq:tcp://127.0.0.1:*", context=make_context(live=True))
+    host, port = sink.endpoint.removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port))) as plain:
+        plain.sendall(garbage)
+        with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S) as frames:
+            until(sink.has_subscribers)
+            sink.write(make_frame(1))
+            assert next(frames).sequence == 1
+    sink.close(aborted=True)

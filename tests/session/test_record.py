@@ -1,0 +1,210 @@
+"""What was fused live comes out of its recording again, bit for bit; and recording never ends a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtfusion.cli.options import PANELS
+from rtfusion.config import Settings
+from rtfusion.errors import CaptureError, ConfigError, EndOfStream
+from rtfusion.pipeline import build
+from rtfusion.session.format import HOW_TO_FUSE, iterate, load_session, video_path
+from rtfusion.session.source import SessionSource, count_frames
+from rtfusion.sinks import SinkContext, open_sink
+from rtfusion.types import Band, FramePair, FusedFrame
+from tests.support import make_frame
+
+CAMERAS = "synthetic:?live=true&size=160x120&thermal_size=80x60&bits=16&fps=15&jitter_ms=3&drop=0.05&delay_ms=4"
+SIZE = {"visible": (48, 64, 3), "thermal": (30, 40)}
+
+
+def record(folder: Path, *, frames: int, **settings: object) -> list[int]:
+    """Fuse live cameras and record; the checksums of the fused images, from lossless files."""
+    images = folder / "images"
+    sinks = (f"record:{folder}/sessions?segment_s=1&reserve_mb=1", f"images:{images}")
+    pipeline = build(Settings(ir=CAMERAS, vis=CAMERAS, sink=sinks, max_frames=frames, **settings))
+    pipeline.run()
+    return checksums(images)
+
+
+def checksums(folder: Path) -> list[int]:
+    return [zlib.crc32(cv2.imread(str(path)).tobytes()) for path in sorted(folder.iterdir())]
+
+
+def session_of(folder: Path) -> Path:
+    (session,) = (folder / "sessions").iterdir()
+    return session
+
+
+def test_a_replay_takes_over_every_setting_of_the_fusing():
+    assert set(PANELS["Fusion"]) <= set(HOW_TO_FUSE)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fuser": "pyramid"},
+        {"fuser": "overlay", "pair": "hold"},
+        {"fuser": "average", "gain": "plateau", "grid": "thermal"},
+    ],
+)
+def test_a_replay_is_the_run_bit_for_bit(tmp_path, settings):
+    record(tmp_path, frames=45, **settings)
+    session = session_of(tmp_path)
+    expected = [
+        pair.fused_crc32 for segment in iterate(load_session(session), stored=count_frames) for pair in segment.pairs
+    ]
+    assert len(expected) >= 30
+    again = {name: value for name, value in settings.items() if name != "pair"}
+    source = f"session:{session}"
+    replay = build(Settings(ir=source, vis=source, sink=(f"images:{tmp_path}/replayed", f"compare:{session}"), **again))
+    replay.run()
+    assert checksums(tmp_path / "replayed") == expected
+    assert f"{len(expected)} of {len(expected)} fused frames are bit for bit" in replay.telemetry.notes[-1]
+
+
+def test_what_the_sinks_of_a_run_got_is_what_was_recorded(tmp_path):
+    fused = record(tmp_path, frames=40)
+    recorded = {
+        p.fused_crc32 for s in iterate(load_session(session_of(tmp_path)), stored=count_frames) for p in s.pairs
+    }
+    assert len(recorded & set(fused)) >= 20  # a slow output may lose frames of cameras, the other one keeps them
+
+
+def context(**values) -> SinkContext:
+    stream = {"uri": "x", "rate_hz": 30.0, "continuous": True}
+    return SinkContext(
+        rate_hz=30.0, live=True, session="abcdef0123", streams=dict.fromkeys(Band, stream), settings={}, **values
+    )
+
+
+def fused_of(number: int, *, thermal=None) -> FusedFrame:
+    rng = np.random.default_rng(number)
+    visible = make_frame(
+        Band.VISIBLE, number * 33_000_000, sequence=number, image=rng.integers(0, 256, SIZE["visible"], np.uint8)
+    )
+    if thermal is None:
+        counts = rng.integers(0, 65_536, SIZE["thermal"], np.uint16)
+        thermal = make_frame(Band.THERMAL, number * 33_000_000 + 5, sequence=number, image=counts)
+    pair = FramePair(visible=visible, thermal=thermal, sequence=number)
+    image = visible.image
+    return FusedFrame(
+        image=image, visible=image, thermal=image[:, :, 0], timestamp_ns=pair.timestamp_ns, received_ns=0,
+        thermal_timestamp_ns=thermal.timestamp_ns, sequence=number, fuser="average", pair=pair,
+    )  # fmt: skip
+
+
+def read_all(folder: Path, band: Band) -> list:
+    source = SessionSource(folder, uri=f"session:{folder}", band=band)
+    frames = []
+    try:
+        while True:
+            frames.append(source.read(timeout_s=1))
+    except EndOfStream:
+        return frames
+    finally:
+        source.close()
+
+
+def test_frames_and_stamps_come_back_as_they_were(tmp_path):
+    sink = open_sink(f"record:{tmp_path}?segment_s=1&reserve_mb=1", context=context())
+    written = [fused_of(number) for number in range(40)]
+    written[20] = fused_of(20, thermal=written[19].pair.thermal)  # held
+    for frame in written:
+        sink.write(frame)
+    sink.close(aborted=False)
+    assert len(load_session(tmp_path).segment_numbers()) == 2
+    for band in Band:
+        expected = [getattr(frame.pair, band.value) for frame in written]
+        if band is Band.THERMAL:
+            del expected[20]
+        got = read_all(tmp_path, band)
+        assert [f.timestamp_ns for f in got] == [f.timestamp_ns for f in expected]
+        assert [f.sequence for f in got] == [f.sequence for f in expected]
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(one.image, other.image)
+            assert one.pixel_format is other.pixel_format
+
+
+HELD_BACK_FRAMES = 12
+"""By the encoder of the fused video: a third of a second, a few frames for its threads, and the one being written."""
+KILLED = """
+import sys
+from rtfusion.config import Settings
+from rtfusion.pipeline import build
+build(Settings(ir=sys.argv[1], vis=sys.argv[1], sink=(f"record:{sys.argv[2]}?reserve_mb=1",))).run()
+"""
+
+
+def test_a_killed_recording_plays(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen([sys.executable, "-c", KILLED, CAMERAS, str(tmp_path)], env=environment) as run:
+        deadline_s = time.monotonic() + 120
+        while not any(path.read_bytes().count(b"\n") >= 20 for path in tmp_path.glob("*/000000.jsonl")):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        run.send_signal(signal.SIGKILL)
+    session = load_session(tmp_path)
+    (segment,) = iterate(session, stored=count_frames)
+    lines = (session.folder / "000000.jsonl").read_bytes().count(b"\n")
+    assert lines - 4 <= len(segment.pairs) <= lines
+    source = f"session:{tmp_path}"
+    replay = build(Settings(ir=source, vis=source, sink=(f"compare:{tmp_path}",)))
+    replay.run()
+    assert replay.telemetry.fused == len(segment.pairs)
+    assert lines - count_frames(video_path(session.folder, 0, "fused")) <= HELD_BACK_FRAMES
+
+
+def test_a_full_disk_stops_the_recording_and_not_the_run(tmp_path, monkeypatch):
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "free")
+    free_bytes = [10_000_000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(free_bytes[0]))
+    notes: list[str] = []
+    sink = open_sink(f"record:{tmp_path}?reserve_mb=5", context=context(note=notes.append))
+    for number in range(30):
+        free_bytes[0] = 4_000_000 if 10 <= number < 20 else 5_500_000 if 20 <= number < 25 else 10_000_000
+        sink.write(fused_of(number))
+    sink.close(aborted=False)
+    assert dict(sink.drops) == {"disk_full": 15}
+    assert len(notes) == 1
+    assert "fusing goes on" in notes[0]
+    assert [frame.sequence for frame in read_all(tmp_path, Band.THERMAL)] == [*range(10), *range(25, 30)]
+    free_bytes[0] = 1
+    with pytest.raises(ConfigError, match="lower reserve_mb"):
+        open_sink(f"record:{tmp_path}/other?reserve_mb=5", context=context())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "3", "{", "null", '{"sequence":1}', '{"visible":{},"thermal":{}}', "[" * 5000, '{"visible":3,"thermal":4}'],
+)
+def test_bad_lines_are_capture_errors(tmp_path, line):
+    stream = {"rate_hz": 30, "continuous": True, "uri": "x"}
+    values = {"schema": 1, "settings": {}, "streams": {"visible": stream, "thermal": stream}}
+    (tmp_path / "session.json").write_text(json.dumps(values))
+    (tmp_path / "000000.jsonl").write_text(line + "\n")
+    with pytest.raises(CaptureError, match="line 1"):
+        list(iterate(load_session(tmp_path), stored=count_frames))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema":2}', '{"schema":1,"settings":3,"streams":{}}'])
+def test_bad_sessions_are_capture_errors(tmp_path, text):
+    (tmp_path / "session.json").write_text(text)
+    with pytest.raises(CaptureError):
+        load_session(tmp_path)
+    with pytest.raises(CaptureError, match=r"no session\.json"):
+        load_session(tmp_path / "none")

@@ -1,0 +1,191 @@
+"""Settings of a training run: frozen dataclasses, read from TOML."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rtfusion.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+PRESETS = Path(__file__).parent / "presets"
+T = TypeVar("T", bound="DataclassInstance")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Size of the student."""
+
+    name: str = "small"
+    width: int = 32
+    """Channels at quarter resolution."""
+    depth: int = 0
+    """Further convolutions at quarter resolution."""
+    context: int = 24
+    """Channels at an eighth."""
+    dilations: tuple[int, ...] = (1, 2, 2)
+    """Of the convolutions at an eighth; they set how far it sees."""
+    coring: float = 0.0
+    """Gray levels from which on a detail gets the whole of a gain that amplifies; 0: every detail does."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each term of the loss counts; the terms are those of `rtfusion_trainer.losses.fidelity`."""
+
+    gradient: float = 24.0
+    edges: float = 2.5
+    ssim: float = 2.5
+    vif: float = 4.0
+    scd: float = 1.5
+    sources: float = 0.4
+    contrast: float = 4.0
+    halo: float = 20.0
+    dip: float = 60.0
+    seam: float = 4.0
+    outside: float = 5.0
+    clipped: float = 30.0
+    steadiness: float = 36.0
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What each term of `rtfusion_trainer.guidance` counts where a teacher's pictures are at hand; 0 leaves it out."""
+
+    objective: float = 1.0
+    """The direct objective, beside the teacher."""
+    pixels: float = 10.0
+    gradients: float = 20.0
+    ssim: float = 2.0
+    features: float = 0.1
+    """Of VGG-19: the costliest term by far, and the only one that needs weights."""
+    layers: tuple[str, ...] = ("conv2_1", "conv3_1")
+    full_until: float = 0.5
+    """The faithful teacher counts fully up to this value of the dial, and nothing at 1."""
+    tone: float = 12.5
+    """Of the teacher that shows the look of 1, from there on: how bright it makes what ..."""
+    contrast: float = 3.0
+    """... and how much local contrast it gives to what only the thermal band sees."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast."""
+
+    steps: int = 20000
+    batch: int = 6
+    """Pictures a step, in each process."""
+    crop_px: int = 144
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    ema: float = 0.998
+    save_every: int = 200
+    seed: int = 3407
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How often a pair is shown otherwise than it is; see `rtfusion_trainer.variation`."""
+
+    toned: float = 0.35
+    """Each band, by itself: through a random curve."""
+    equalized_visible: float = 0.3
+    equalized_thermal: float = 0.45
+    """With its contrast equalized, over the picture or in tiles, as cameras and archives do."""
+    partner: float = 0.15
+    """With the thermal image of another pair."""
+    inverted: float = 0.06
+    """Cold bright."""
+    exchanged: float = 0.08
+    zoomed: float = 0.6
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides what comes out of a run, but the data."""
+
+    network: Network = field(default_factory=Network)
+    weights: Weights = field(default_factory=Weights)
+    guidance: Guidance = field(default_factory=Guidance)
+    schedule: Schedule = field(default_factory=Schedule)
+    enhance_default: float = 0.5
+    variation: Variation = field(default_factory=Variation)
+    degraded_share: float = 0.35
+    """Share of the training pairs that the student sees degraded."""
+    clip_share: float = 0.4
+    """Share of the training pairs that are two consecutive frames."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in a checkpoint."""
+        return asdict(self)
+
+
+def load_config(preset: str) -> TrainingConfig:
+    """A preset by name, or a TOML file by its path.
+
+    Raises:
+        ConfigError: there is no such preset or file, it is no TOML, or it has an unknown or ill-typed setting.
+    """
+    return config_from_dict(read_preset(preset, folder=PRESETS))
+
+
+def read_preset(preset: str, *, folder: Path) -> dict[str, Any]:
+    """The values of a preset of ``folder`` by name, or of a TOML file by its path.
+
+    Raises:
+        ConfigError: there is no such preset or file, or it is no TOML.
+    """
+    path = Path(preset) if preset.endswith(".toml") else folder / f"{preset}.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(sorted(found.stem for found in folder.glob("*.toml")))
+        raise ConfigError(f"cannot read the preset {path}: {error.strerror}; known: {known}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def config_from_dict(values: Mapping[str, Any]) -> TrainingConfig:
+    """The configuration of a TOML file or of a checkpoint; what is absent keeps its default."""
+    return changed(TrainingConfig(), values, name="the preset")
+
+
+def changed(default: T, values: Mapping[str, Any], *, name: str) -> T:
+    """A frozen dataclass of plain values, tuples and further ones, with what ``values`` says otherwise.
+
+    Raises:
+        ConfigError: it has no such setting, or a value is of another type; ``name`` is what the message calls it.
+    """
+    known = {entry.name: getattr(default, entry.name) for entry in fields(default)}
+    given = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"{name} has no setting {key!r}; it has {', '.join(known)}")
+        given[key] = _fitting(known[key], value, key=key, name=name)
+    return replace(default, **given)
+
+
+def _fitting(default: Any, value: Any, *, key: str, name: str) -> Any:
+    """The value in the type of its default."""
+    if is_dataclass(default) and not isinstance(default, type) and isinstance(value, Mapping):
+        return changed(default, value, name=key)
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        return tuple(value)
+    if isinstance(default, (int, float)):
+        wanted: Any = int if isinstance(default, int) else (int, float)
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise ConfigError(f"{name}: {key} is {value!r}; expected a number of type {type(default).__name__}")
+    elif not isinstance(value, type(default)):
+        raise ConfigError(f"{name}: {key} is {value!r}; expected a {type(default).__name__}")
+    return value

@@ -1,0 +1,224 @@
+"""Batches: crops of pairs, varied and degraded, with two frames of a clip or of a still scene at the end of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rtfusion_trainer.config import TrainingConfig
+from rtfusion_trainer.degradations import Plane, Random, degrade, sensor_noise
+from rtfusion_trainer.pairs import Pair
+from rtfusion_trainer.teachers.cache import FULL_SCALE
+from rtfusion_trainer.variation import vary
+
+CHOICES = (0.2, 0.15, 0.4, 0.25)
+"""How often the dial is at 0, at 1, at the default, and anywhere."""
+SHOWN_CHOICES = (0.1, 0.27, 0.38, 0.25)
+"""The same for pairs of which a teacher shows what 1 shall look like."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N pictures (N, 1, H, W) in [0, 1], the last two of them consecutive frames; and what their fusion is judged by."""
+
+    visible: Tensor
+    thermal: Tensor
+    wanted_visible: Tensor
+    wanted_thermal: Tensor
+    distance_px: Tensor
+    means: Tensor
+    """(N, 2, 1, 1), of the whole visible and thermal picture that the crop is from."""
+    enhance: Tensor
+    """(N, 1, 1, 1)."""
+    warp: Tensor
+    """(1, H, W, 2), `grid_sample` coordinates of the last picture's pixels in the one before it."""
+    steady: Tensor
+    """(1, 1, H, W), 1 where that is reliable."""
+    taught: Tensor | None = None
+    """What the faithful teacher made of it, if there is one."""
+    shown: Tensor | None = None
+    """What the teacher made of it that shows the look of the dial at 1, if there is one."""
+    trust: Tensor | None = None
+    """(N,) what their pictures count: 0 where the pair shall look otherwise than the one that they saw."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on ``device``."""
+        moved: dict[str, Any] = {
+            name: None if value is None else value.to(device, non_blocking=True) for name, value in vars(self).items()
+        }
+        return Batch(**moved)
+
+
+def make_batch(pairs: list[Pair], config: TrainingConfig, *, step: int, rank: int = 0) -> Batch:
+    """The batch of one training step of one process: the same in every run, so that a resumed run goes on unchanged."""
+    random = np.random.default_rng((config.schedule.seed, step, rank))
+    singles = [_single(random, pairs, config) for _ in range(config.schedule.batch - 2)]
+    clip, warp, steady = _clip(random, pairs, config)
+    samples = singles + clip
+
+    def images(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples])[:, None])
+
+    taught, shown = pairs[0].taught is not None, pairs[0].shown is not None
+    return Batch(
+        visible=images("visible"),
+        thermal=images("thermal"),
+        wanted_visible=images("wanted_visible"),
+        wanted_thermal=images("wanted_thermal"),
+        distance_px=images("distance_px"),
+        means=torch.from_numpy(np.stack([sample.means for sample in samples])).reshape(-1, 2, 1, 1),
+        enhance=_enhance(random, samples, config, shown=shown),
+        warp=warp,
+        steady=steady,
+        taught=images("taught") if taught else None,
+        shown=images("shown") if shown else None,
+        trust=torch.tensor([float(sample.as_taught) for sample in samples]) if taught or shown else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """A square of a pair and of what its teachers made of it, and the (2,) means of the whole pictures."""
+
+    visible: Plane
+    thermal: Plane
+    distance_px: Plane
+    means: Plane
+    taught: Plane | None
+    shown: Plane | None
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What the student sees, what its output is compared with, and whether that is what the teachers saw."""
+
+    visible: Plane
+    thermal: Plane
+    wanted_visible: Plane
+    wanted_thermal: Plane
+    distance_px: Plane
+    means: Plane
+    taught: Plane | None
+    shown: Plane | None
+    as_taught: bool = True
+
+
+def _single(random: Random, pairs: list[Pair], config: TrainingConfig) -> _Sample:
+    pair, partner = (pairs[random.integers(len(pairs))] for _ in range(2))
+    pair, as_taught = vary(random, pair, partner, config.variation)
+    crop = _crop(random, pair, size_px=config.schedule.crop_px)
+    if random.random() >= config.degraded_share:
+        return replace(_clean(crop), as_taught=as_taught)
+    degraded = degrade(random, visible=crop.visible, thermal=crop.thermal)
+    wanted = degraded.wanted_visible, degraded.wanted_thermal
+    clean = crop.visible, crop.thermal
+    shifts = [after.mean() - before.mean() for after, before in zip(wanted, clean, strict=True)]
+    return _Sample(
+        degraded.visible,
+        degraded.thermal,
+        *wanted,
+        crop.distance_px,
+        np.clip(crop.means + np.array(shifts, np.float32), 0, 1),
+        crop.taught,
+        crop.shown,
+        as_taught=as_taught and all(np.array_equal(after, before) for after, before in zip(wanted, clean, strict=True)),
+    )
+
+
+def _clean(crop: _Crop) -> _Sample:
+    return _noisy(crop, visible=crop.visible, thermal=crop.thermal)
+
+
+def _noisy(crop: _Crop, *, visible: Plane, thermal: Plane) -> _Sample:
+    return _Sample(visible, thermal, crop.visible, crop.thermal, crop.distance_px, crop.means, crop.taught, crop.shown)
+
+
+def _clip(random: Random, pairs: list[Pair], config: TrainingConfig) -> tuple[list[_Sample], Tensor, Tensor]:
+    """Two consecutive frames, or one twice with its noise drawn anew: a still scene."""
+    size_px = config.schedule.crop_px
+    starts = [index for index, pair in enumerate(pairs) if pair.next_pair is not None]
+    if starts and random.random() < config.clip_share:
+        first = pairs[starts[random.integers(len(starts))]]
+        assert first.next_pair is not None  # noqa: S101  (for the type checker)
+        state = random.bit_generator.state
+        previous = _crop(random, first, size_px=size_px)
+        random.bit_generator.state = state  # the same crop of both frames
+        current = _crop(random, pairs[first.next_pair], size_px=size_px)
+        warp, steady = _motion(previous=previous.visible, current=current.visible)
+        return [_clean(previous), _clean(current)], warp, steady
+    frame = _crop(random, pairs[random.integers(len(pairs))], size_px=size_px)
+    deviations = random.uniform(0.002, 0.02, 2)
+    noisy = []
+    for _ in range(2):
+        seen = [
+            sensor_noise(random, plane, deviation=deviation)
+            for plane, deviation in zip((frame.visible, frame.thermal), deviations, strict=True)
+        ]
+        noisy.append(_noisy(frame, visible=seen[0], thermal=seen[1]))
+    ones = np.ones((size_px, size_px), np.float32)
+    return noisy, _grid(np.zeros((size_px, size_px, 2), np.float32)), torch.from_numpy(ones)[None, None]
+
+
+def _crop(random: Random, pair: Pair, *, size_px: int) -> _Crop:
+    """A square of the pair, mirrored half of the time; smaller pictures are extended by mirroring."""
+    height, width = pair.visible.shape
+    y, x = (int(random.integers(max(length - size_px, 0) + 1)) for length in (height, width))
+    mirror = random.random() < 0.5
+
+    def part(image: npt.NDArray[Any], full_scale: int) -> Plane:
+        square = image[y : y + size_px, x : x + size_px]
+        square = np.pad(square, [(0, size_px - length) for length in square.shape], mode="symmetric")
+        return np.ascontiguousarray((square[:, ::-1] if mirror else square).astype(np.float32) / np.float32(full_scale))
+
+    return _Crop(
+        visible=part(pair.visible, 255),
+        thermal=part(pair.thermal, 255),
+        distance_px=part(pair.distance_px, 1),
+        means=np.array([pair.visible.mean(), pair.thermal.mean()], np.float32) / np.float32(255),
+        taught=None if pair.taught is None else part(pair.taught, FULL_SCALE),
+        shown=None if pair.shown is None else part(pair.shown, FULL_SCALE),
+    )
+
+
+def _enhance(random: Random, samples: Sequence[_Sample], config: TrainingConfig, *, shown: bool) -> Tensor:
+    """0, 1, the default, or anything between, for every sample; the two frames of the clip have the same.
+
+    Where a teacher shows the look of 1, what it has not seen stays at the default or below: without it, the same dial would be
+    asked for two looks.
+    """
+    values = []
+    for sample in samples:
+        top = 1.0 if sample.as_taught or not shown else config.enhance_default
+        choices = (0.0, top, config.enhance_default, random.uniform(0, top))
+        values.append(choices[random.choice(4, p=SHOWN_CHOICES if shown else CHOICES)])
+    values[-1] = values[-2]
+    return torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1, 1)
+
+
+def _motion(*, previous: Plane, current: Plane) -> tuple[Tensor, Tensor]:
+    """DIS flow of the visible band: sampling grid from current to previous, and where both directions agree within 1 px."""
+    before, after = (np.round(plane * 255).astype(np.uint8) for plane in (previous, current))
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    no_guess = np.zeros((1, 1, 2), np.float32)
+    backward, forward = flow.calc(after, before, no_guess), flow.calc(before, after, no_guess)
+    rows, columns = np.mgrid[0 : before.shape[0], 0 : before.shape[1]].astype(np.float32)
+    map_x, map_y = columns + backward[..., 0], rows + backward[..., 1]
+    round_trip = backward + cv2.remap(forward, map_x, map_y, cv2.INTER_LINEAR)
+    inside = (map_x >= 0) & (map_x <= before.shape[1] - 1) & (map_y >= 0) & (map_y <= before.shape[0] - 1)
+    steady = inside & (np.hypot(round_trip[..., 0], round_trip[..., 1]) < 1)
+    return _grid(np.asarray(backward, np.float32)), torch.from_numpy(steady.astype(np.float32))[None, None]
+
+
+def _grid(flow_px: npt.NDArray[np.float32]) -> Tensor:
+    """`grid_sample` coordinates (align_corners) of every pixel moved by the flow."""
+    height, width = flow_px.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = 2 * (columns + flow_px[..., 0]) / (width - 1) - 1, 2 * (rows + flow_px[..., 1]) / (height - 1) - 1
+    return torch.from_numpy(np.stack((x, y), axis=-1).astype(np.float32))[None]

@@ -1,0 +1,298 @@
+"""Train a student: on the direct objective alone, or guided by what teachers made of the same pairs.
+
+`Run` is one training run, `train` its loop, `train_student` the whole job from a preset and folders to a checkpoint, which
+``rtfusion train student`` and ``rtfusion distill`` call. Step n depends on the seed, n, the process and the data alone, so a run
+that goes on from its checkpoint ends as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from rtfusion.errors import ConfigError
+from rtfusion_trainer import checkpoint
+from rtfusion_trainer.config import Network, Schedule, TrainingConfig, config_from_dict, load_config
+from rtfusion_trainer.data import Batch, make_batch
+from rtfusion_trainer.guidance import guidance
+from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
+from rtfusion_trainer.mixed import MixedPrecision
+from rtfusion_trainer.objective import objective
+from rtfusion_trainer.pairs import Pair, Teachers, load_pairs
+from rtfusion_trainer.progress import Progress
+from rtfusion_trainer.student import Student
+from rtfusion_trainer.teachers.cache import CachedPictures
+from rtfusion_trainer.widen import widen
+from rtfusion_trainer.workers import ALONE, Workers, join
+
+CHECKPOINT = "checkpoint.pt"
+GRADIENT_LIMIT = 1.0
+Log = Callable[[int, Mapping[str, float]], None]
+
+
+class Run:
+    """One training run: the student, its moving average and its optimizer; `step` at a time."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        device: torch.device,
+        precision: str = "f32",
+        teachers: Sequence[str] = (),
+        features: Vgg19Features | None = None,
+        workers: Workers = ALONE,
+    ) -> None:
+        """Start at step 0. ``teachers`` are the names for the record; their pictures come with the batches."""
+        torch.manual_seed(config.schedule.seed)
+        self.config = config
+        self.device = device
+        self.workers = workers
+        self.finished_steps = 0
+        self.student = Student(config.network).to(device)
+        self.average = copy.deepcopy(self.student).requires_grad_(False)
+        self._network = workers.wrap(self.student)
+        self._teachers, self._features = list(teachers), features
+        schedule = config.schedule
+        self._optimizer = torch.optim.AdamW(
+            self.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self._mixed = MixedPrecision(precision, self._optimizer, device=device)
+
+    def step(self, batch: Batch) -> tuple[float, dict[str, float]]:
+        """One step of the optimizer; gives the loss and its terms.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        batch = batch.to(self.device)
+        self._network.train()
+        with self._mixed.autocast():
+            fused = self._network(batch.visible, batch.thermal, batch.enhance, batch.means[:, :1], batch.means[:, 1:])
+        loss, terms = self._loss(fused.float(), batch)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {float(loss)} at step {self.finished_steps}: {terms}")
+        self._mixed.step(
+            loss,
+            self.student.parameters(),
+            rate=learning_rate(self.config.schedule, self.finished_steps),
+            gradient_limit=GRADIENT_LIMIT,
+        )
+        self.finished_steps += 1
+        self._follow()
+        return float(loss.detach()), terms
+
+    def _loss(self, fused: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, terms = objective(fused, batch, self.config.weights)
+        if batch.taught is None and batch.shown is None:
+            return loss, terms
+        weights = self.config.guidance
+        guided, differences = guidance(fused, batch, weights=weights, features=self._features)
+        return weights.objective * loss + guided, {**terms, **differences}
+
+    def _follow(self) -> None:
+        """The average follows fast at first, then with the memory of the configuration."""
+        kept = min(self.config.schedule.ema, self.finished_steps / (self.finished_steps + 10))
+        for slow, fast in zip(self.average.parameters(), self.student.parameters(), strict=True):
+            slow.lerp_(fast.detach(), 1 - kept)
+
+    def save(self, path: Path) -> None:
+        """Write everything that `resume` needs; of several processes, the first one does.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        if not self.workers.is_first:
+            return
+        checkpoint.save(
+            checkpoint.Checkpoint(
+                step=self.finished_steps,
+                config=self.config.to_dict(),
+                model=self.student.state_dict(),
+                average=self.average.state_dict(),
+                teachers=self._teachers,
+                **self._mixed.state_dict(),
+            ),
+            path,
+        )
+
+    def start_from(self, path: Path) -> None:
+        """Begin with the averaged weights of another run; those of a smaller student are widened.
+
+        Raises:
+            ConfigError: it cannot be read, or its student is larger in some respect.
+        """
+        weights = self.workers.from_first(lambda: widen(load_average(path), self.config.network).state_dict())
+        self.student.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
+    def resume(self, path: Path) -> None:
+        """Go on from ``path``, which only the first process has to see.
+
+        Raises:
+            ConfigError: it cannot be read, or is of a run with other settings; the number of steps may differ.
+        """
+        state = self.workers.from_first(lambda: checkpoint.load(path))
+        ours, theirs = (_settings(config) for config in (self.config, config_from_dict(state.config)))
+        changes = checkpoint.differences({**ours, "teachers": self._teachers}, {**theirs, "teachers": state.teachers})
+        if changes:
+            raise ConfigError(
+                f"{path} is of a run with other settings ({', '.join(changes)}); use the same ones, or another --out and "
+                f"--init {path} to begin with its weights"
+            )
+        self.student.load_state_dict(state.model)
+        self.average.load_state_dict(state.average)
+        self._mixed.load_state_dict({"optimizer": state.optimizer, "scaler": state.scaler})
+        self.finished_steps = state.step
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    if step < schedule.warmup_steps:
+        return schedule.learning_rate * (step + 1) / schedule.warmup_steps
+    done = (step - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
+    return schedule.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+
+
+def network_of(state: checkpoint.Checkpoint) -> Network:
+    """The size of a checkpoint's student; the rest of its settings may be of an older version."""
+    return config_from_dict({"network": state.config["network"]}).network
+
+
+def load_average(path: Path) -> Student:
+    """The trained student of a checkpoint, ready for use; of the settings that it was trained with, only its size counts.
+
+    Raises:
+        ConfigError: it cannot be read, or holds another network.
+    """
+    state = checkpoint.load(path)
+    student = Student(network_of(state))
+    try:
+        student.load_state_dict(state.average)
+    except RuntimeError as error:
+        raise ConfigError(f"{path} holds another network than this version's student: {error}") from error
+    return student.eval()
+
+
+def train(
+    run: Run,
+    pairs: list[Pair],
+    *,
+    out: Path,
+    overfit: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    log: Log | None = None,
+) -> None:
+    """Train to the end of the schedule, or until ``stop`` says so between two steps; save now and then, and at the end."""
+    schedule = run.config.schedule
+    with ThreadPoolExecutor(1) as pool:
+
+        def prepare(step: int) -> Future[Batch]:
+            return pool.submit(make_batch, pairs, run.config, step=0 if overfit else step, rank=run.workers.rank)
+
+        following = prepare(run.finished_steps)
+        while run.finished_steps < schedule.steps and not run.workers.any(stop()):
+            batch = following.result()
+            following = prepare(run.finished_steps + 1)
+            loss, terms = run.step(batch)
+            if log is not None:
+                log(run.finished_steps, {"loss": loss, **terms})
+            if run.finished_steps % schedule.save_every == 0:
+                run.save(out / CHECKPOINT)
+    run.save(out / CHECKPOINT)
+
+
+def train_student(
+    *,
+    preset: str,
+    data: Path,
+    out: Path,
+    teacher_cache: Path | None = None,
+    enhanced_cache: Path | None = None,
+    vgg_weights: Path | None = None,
+    with_features: bool = True,
+    steps: int | None = None,
+    seed: int | None = None,
+    init: Path | None = None,
+    device: str = "auto",
+    precision: str = "f32",
+    threads: int | None = None,
+    overfit: bool = False,
+    tensorboard: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train, or go on training where ``out`` holds a checkpoint.
+
+    Args:
+        preset: of `rtfusion_trainer.config.load_config`.
+        data: folders SET/vi and SET/ir.
+        out: for the checkpoint, and TensorBoard's files where they are wanted.
+        teacher_cache: folder of a faithful teacher's pictures.
+        enhanced_cache: folder of those of a teacher that shows the look of the dial at 1.
+        vgg_weights: for guidance by features.
+        with_features: False leaves that out.
+        steps: instead of the preset's.
+        seed: instead of the preset's.
+        init: a checkpoint to begin with; a smaller student is widened (`rtfusion_trainer.widen`).
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: one of `rtfusion_trainer.mixed.PRECISIONS`.
+        threads: of PyTorch on the CPU.
+        overfit: train on one batch, to see that it can be learned.
+        tensorboard: write curves.
+        stop: asked between two steps.
+
+    Raises:
+        ConfigError: a file, folder, setting or device is not as it should be.
+    """
+    config = _config(preset, steps=steps, seed=seed, with_features=with_features)
+    teachers = Teachers(
+        faithful=None if teacher_cache is None else CachedPictures(teacher_cache),
+        enhanced=None if enhanced_cache is None else CachedPictures(enhanced_cache),
+    )
+    with join(device, threads=threads) as workers:
+        features = None
+        if teachers.faithful is not None and config.guidance.features:
+            features = load_vgg19(vgg_weights, layers=config.guidance.layers, device=workers.device)
+        run = Run(
+            config,
+            device=workers.device,
+            precision=precision,
+            teachers=teachers.identities,
+            features=features,
+            workers=workers,
+        )
+        if workers.from_first((out / CHECKPOINT).exists):
+            run.resume(out / CHECKPOINT)
+        elif init is not None:
+            run.start_from(init)
+        pairs = load_pairs(data, part=(workers.rank, workers.count), teachers=teachers)
+        curves = out if tensorboard else None
+        total, silent = config.schedule.steps, not workers.is_first
+        with Progress(total=total, finished=run.finished_steps, curves=curves, silent=silent) as progress:
+            train(run, pairs, out=out, overfit=overfit, stop=stop, log=progress)
+
+
+def _config(preset: str, *, steps: int | None, seed: int | None, with_features: bool) -> TrainingConfig:
+    config = load_config(preset)
+    given = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
+    config = replace(config, schedule=replace(config.schedule, **given))
+    return config if with_features else replace(config, guidance=replace(config.guidance, features=0.0))
+
+
+def _settings(config: TrainingConfig) -> dict[str, object]:
+    """What decides the course of a run; its length does not."""
+    return replace(config, schedule=replace(config.schedule, steps=0, save_every=1)).to_dict()
+
+
+if __name__ == "__main__":  # rtfusion train student
+    from rtfusion.cli import main
+
+    sys.argv[1:1] = ["train", "student"]
+    main()

@@ -1,0 +1,336 @@
+"""Everything that is measured of a student: on sets of pairs, on clips, and between the precisions of its file.
+
+`evaluate` runs a model as the runtime does (`rtfusion.fusion.learned`) and gives one result that can be written as JSON; a
+checkpoint is exported to a file first. The measures are those of `rtfusion.evaluate.metrics`; the classical fusers
+named as references are measured beside it, on the same pairs.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtfusion.capture import open_pair
+from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.evaluate import metrics
+from rtfusion.fusion import Luminance, Overlay, open_method
+from rtfusion.fusion.color import luminance
+from rtfusion.fusion.learned import SCENE_MEANS, LearnedLuminance
+from rtfusion.fusion.tone import GainControl
+from rtfusion.models import ModelSpec, find_model, read_spec
+from rtfusion.types import Image8
+from rtfusion_trainer.pairs import image_sets, read_pair
+
+SCHEMA = 1
+STUDENT = "student"
+VIDEOS = ("mp4", "mkv", "avi", "mov")
+FRAME_RATE_HZ = 25
+"""Of a clip that is a folder of images."""
+PARITY_METRICS = ("Qabf", "SSIM", "VIF")
+LEAK_PAIRS = 3
+"""Of every set: what is outside of the receptive field is a property of the network, not of the picture."""
+HALO_EVERY = 10
+"""Frames of a clip from one to the next that the halo is measured on."""
+NOISE_FRAMES = 8
+NOISE_DEVIATION = 2.0
+"""Gray levels, on both bands of a picture that stands still."""
+READ_TIMEOUT_S = 10.0
+
+Fuse = Callable[[Image8, Image8, int], Image8]
+"""Visible luminance, thermal and timestamp to a fused picture of its own."""
+Open = Callable[[bool, ExitStack], Fuse]
+"""Opens a way of fusing, given whether the pictures are unrelated stills; it is closed with the stack."""
+Figures = dict[str, float | None]
+
+
+def evaluate(
+    model: Path,
+    *,
+    data: Path | None = None,
+    clips: Path | None = None,
+    parity: Sequence[Path] = (),
+    references: Sequence[str] = ("pyramid",),
+    enhance: float | None = None,
+    limit: int | None = None,
+    frames: int = 60,
+    threads: int | None = None,
+    log: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Measure a model.
+
+    Args:
+        model: an ONNX file with its contract, the name of one that ships, or a checkpoint.
+        data: folder of sets SET/vi and SET/ir of unrelated pairs.
+        clips: folder of clips CLIP/vi.mp4 and CLIP/ir.mp4, or folders of frames vi and ir.
+        parity: files of the same student in other precisions.
+        references: classical fusers to be measured beside it.
+        enhance: the dial; the model's own default if None.
+        limit: the first so many pairs of every set.
+        frames: the first so many frames of every clip.
+        threads: of the engine.
+        log: told what is measured next.
+
+    Returns:
+        ``schema``; ``model``: what its contract says; ``settings``; ``sets``: by set the number of ``pairs`` and, by case,
+        the means of all metrics, of the halo, and its maximum; ``clips``: by clip the ``frames`` and, by case, warp error,
+        still-scene noise and halo; ``leak``: by dial; ``parity``: by file and set, how far the metrics move. A figure that
+        cannot be measured on these pictures is None.
+
+    Raises:
+        ConfigError: there is nothing to measure on, or something cannot be read.
+        ModelError: a file is no model with a contract.
+    """
+    if data is None and clips is None:
+        raise ConfigError("there is nothing to evaluate on; name a folder of sets, of clips, or both")
+    with _model_file(model) as path:
+        spec = read_spec(path)
+        scalars = {} if enhance is None else {"enhance": enhance}
+        cases = {STUDENT: _learned(path, scalars=scalars, threads=threads)}
+        cases.update({name: _classical(name) for name in references})
+        sets = {} if data is None else _read_sets(data, limit=limit)
+        result: dict[str, Any] = {
+            "schema": SCHEMA,
+            "model": {"file": model.name, **spec.model_dump(mode="json", exclude={"id", "scores"})},
+            "settings": {"enhance": _dial(spec, enhance), "limit": limit, "frames": frames},
+            "sets": {},
+            "clips": {},
+            "leak": {},
+            "parity": {},
+        }
+        for name, pairs in sets.items():
+            log(f"{name}, {len(pairs)} pairs")
+            result["sets"][name] = {
+                "pairs": len(pairs),
+                "cases": {case: measure_set(pairs, opened) for case, opened in cases.items()},
+            }
+        for name, (visible, thermal) in ({} if clips is None else _clips(clips)).items():
+            log(f"clip {name}")
+            result["clips"][name] = measure_clip(visible=visible, thermal=thermal, cases=cases, frames=frames)
+        result["leak"] = _leaks(path, spec, sets, threads=threads)
+        for other in parity:
+            log(f"parity of {other.name}")
+            opened = _learned(find_model(other), scalars=scalars, threads=threads)
+            result["parity"][other.name] = _parity(result["sets"], sets, opened)
+    return result
+
+
+def measure_set(pairs: Sequence[tuple[Image8, Image8]], opened: Open) -> Figures:
+    """Means of the metrics and the halo over unrelated pairs of visible and thermal, and the largest halo."""
+    rows: list[dict[str, float]] = []
+    halos: list[float] = []
+    with ExitStack() as stack:
+        fuse = opened(True, stack)
+        for visible, thermal in pairs:
+            fused = fuse(visible, thermal, 0)
+            rows.append(metrics.image_metrics(fused=fused, visible=visible, thermal=thermal))
+            halos.append(metrics.halo(fused=fused, visible=visible, thermal=thermal))
+    means: Figures = {name: _mean([row[name] for row in rows]) for name in rows[0]}
+    return {**means, "halo": _mean(halos), "halo_max": max(_finite(halos), default=None)}
+
+
+def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frames: int) -> dict[str, Any]:
+    """Warp error over contrast of every case and of the visible stream itself, noise of a still scene, and the halo."""
+    errors: dict[str, list[float]] = {case: [] for case in ("visible", *cases)}
+    halos: dict[str, list[float]] = {case: [] for case in cases}
+    first: tuple[Image8, Image8] | None = None
+    previous: dict[str, Image8] | None = None
+    count = 0
+    with ExitStack() as stack:
+        fuses = {case: opened(False, stack) for case, opened in cases.items()}
+        for visible_y, gray, timestamp_ns in _frames(stack, visible=visible, thermal=thermal, limit=frames):
+            shown = {case: fuse(visible_y, gray, timestamp_ns) for case, fuse in fuses.items()} | {"visible": visible_y}
+            if previous is not None:
+                for case, values in errors.items():
+                    values.append(_warp_error(case, before=previous, now=shown))
+            if count % HALO_EVERY == 0:
+                for case, values in halos.items():
+                    values.append(metrics.halo(fused=shown[case], visible=visible_y, thermal=gray))
+            first = first or (visible_y, gray)
+            previous = shown
+            count += 1
+    if first is None:
+        raise ConfigError(f"{visible} and {thermal} hold no frame")
+    return {
+        "frames": count,
+        "warp_error": {case: _mean(values) for case, values in errors.items()},
+        "noise": _noise(visible=first[0], thermal=first[1], cases=cases),
+        "halo": {case: _mean(values) for case, values in halos.items()},
+        "halo_max": {case: max(_finite(values), default=None) for case, values in halos.items()},
+    }
+
+
+def scores(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The student's figures of `evaluate` as a contract takes them: set or clip to metric to value."""
+    found = {name: entry["cases"][STUDENT] for name, entry in result["sets"].items()}
+    for name, entry in result["clips"].items():
+        names = ("warp_error", "noise", "halo", "halo_max")
+        found[name] = {figure: entry[figure][STUDENT] for figure in names}
+    return {
+        name: {figure: value for figure, value in figures.items() if value is not None}
+        for name, figures in found.items()
+    }
+
+
+@contextmanager
+def _model_file(model: Path) -> Iterator[Path]:
+    """The ONNX file of a name, a file or a checkpoint."""
+    if model.suffix != ".pt":
+        yield find_model(model)
+        return
+    from rtfusion_trainer.export import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "student.onnx"
+        export(model, path)
+        yield path
+
+
+def _learned(model: Path, *, scalars: Mapping[str, float], threads: int | None) -> Open:
+    def opened(still: bool, stack: ExitStack) -> Fuse:
+        return _fuse(LearnedLuminance(model=model, engine="auto", threads=threads, scalars=scalars, still=still), stack)
+
+    return opened
+
+
+def _classical(name: str) -> Open:
+    def opened(still: bool, stack: ExitStack) -> Fuse:
+        method = open_method(name, still=still)
+        if isinstance(method, Overlay):
+            raise ConfigError(f"{name} paints in color; only fusers of luminance can be measured here")
+        return _fuse(method, stack)
+
+    return opened
+
+
+def _fuse(method: Luminance, stack: ExitStack) -> Fuse:
+    stack.callback(method.close)
+    return lambda visible, thermal, timestamp_ns: method(
+        visible_y=visible, thermal=thermal, timestamp_ns=timestamp_ns
+    ).copy()
+
+
+def _read_sets(data: Path, *, limit: int | None) -> dict[str, list[tuple[Image8, Image8]]]:
+    """Every set, pairs of one size together, so that an engine is opened once for each."""
+    sets = {name: [read_pair(*files) for files in pairs[:limit]] for name, pairs in image_sets(data).items()}
+    return {name: sorted(pairs, key=lambda pair: pair[0].shape) for name, pairs in sets.items()}
+
+
+def _clips(folder: Path) -> dict[str, tuple[str, str]]:
+    """URIs of visible and thermal, by the name of the clip."""
+    found = {}
+    for inside in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ():
+        bands = [_stream(inside, band) for band in ("vi", "ir")]
+        if bands[0] is not None and bands[1] is not None:
+            found[inside.name] = (bands[0], bands[1])
+    if not found:
+        raise ConfigError(f"{folder} holds no clips; expected folders CLIP with vi.mp4 and ir.mp4, or with vi and ir")
+    return found
+
+
+def _stream(folder: Path, band: str) -> str | None:
+    if (folder / band).is_dir():
+        return f"images:{folder / band}?fps={FRAME_RATE_HZ}"
+    return next((str(path) for ending in VIDEOS if (path := folder / f"{band}.{ending}").is_file()), None)
+
+
+def _frames(stack: ExitStack, *, visible: str, thermal: str, limit: int) -> Iterator[tuple[Image8, Image8, int]]:
+    """Luminance, gray thermal and timestamp of the first frames, taken together in the order in which they come."""
+    sources = [stack.enter_context(closing(source)) for source in open_pair(visible=visible, thermal=thermal)]
+    gain = GainControl()
+    with suppress(EndOfStream):
+        for _ in range(limit):
+            seen, warm = (source.read(timeout_s=READ_TIMEOUT_S) for source in sources)
+            gray = gain(warm.image, timestamp_ns=warm.timestamp_ns)
+            visible_y = luminance(seen.image.astype(np.uint8, copy=False))
+            if visible_y.shape != gray.shape:
+                raise ConfigError(f"{visible} is {visible_y.shape}, {thermal} {gray.shape}; expected one size")
+            yield visible_y, gray, seen.timestamp_ns
+
+
+def _warp_error(case: str, *, before: Mapping[str, Image8], now: Mapping[str, Image8]) -> float:
+    return metrics.warp_error(
+        previous_fused=before[case], fused=now[case], previous_visible=before["visible"], visible=now["visible"]
+    )
+
+
+def _noise(*, visible: Image8, thermal: Image8, cases: Mapping[str, Open]) -> Figures:
+    """What is left, in gray levels, of noise on a picture that stands still; of both bands, what was put in."""
+    random = np.random.default_rng(0)
+
+    def noisy(image: Image8) -> Image8:
+        return np.rint(image + random.normal(0, NOISE_DEVIATION, image.shape)).clip(0, 255).astype(np.uint8)
+
+    seen = [(noisy(visible), noisy(thermal)) for _ in range(NOISE_FRAMES)]
+    found: Figures = {
+        "visible": metrics.still_scene_noise(frame for frame, _ in seen),
+        "thermal": metrics.still_scene_noise(frame for _, frame in seen),
+    }
+    for case, opened in cases.items():
+        with ExitStack() as stack:
+            fuse = opened(False, stack)
+            fused = [fuse(*pair, index * 1_000_000_000 // FRAME_RATE_HZ) for index, pair in enumerate(seen)]
+        found[case] = metrics.still_scene_noise(fused)
+    return found
+
+
+def _leaks(
+    path: Path, spec: ModelSpec, sets: Mapping[str, Sequence[tuple[Image8, Image8]]], *, threads: int | None
+) -> Figures:
+    """The largest leak, by dial, with the means of the scene held: what is left is the network's own."""
+    held = {name: spec.scalars[name].default for name in SCENE_MEANS if name in spec.scalars}
+    dials = (0.0, _dial(spec, None), 1.0) if "enhance" in spec.scalars else (None,)
+    large = [pair for pairs in sets.values() for pair in pairs[:LEAK_PAIRS] if _leaves_room(pair[0])]
+    found: Figures = {}
+    for dial in dials if large else ():
+        with ExitStack() as stack:
+            scalars = held if dial is None else {**held, "enhance": dial}
+            fuse = _learned(path, scalars=scalars, threads=threads)(True, stack)
+
+            def once(*, visible: Image8, thermal: Image8, fuse: Fuse = fuse) -> Image8:
+                return fuse(visible, thermal, 0)
+
+            leaks = [metrics.leak(fuse=once, visible=visible, thermal=thermal) for visible, thermal in large]
+        found["as it is" if dial is None else f"{dial:g}"] = max(leaks)
+    return found
+
+
+def _leaves_room(image: Image8) -> bool:
+    side_px = min(image.shape) // 8
+    return side_px > 0 and max(image.shape) - side_px > metrics.LEAK_DISTANCE_PX + 1
+
+
+def _parity(
+    measured: Mapping[str, Any], sets: Mapping[str, Sequence[tuple[Image8, Image8]]], opened: Open
+) -> dict[str, Figures]:
+    """By set, how far `PARITY_METRICS` move."""
+    found = {}
+    for name, pairs in sets.items():
+        here, there = measure_set(pairs, opened), measured[name]["cases"][STUDENT]
+        found[name] = {metric: _difference(here[metric], there[metric]) for metric in PARITY_METRICS}
+    return found
+
+
+def _difference(here: float | None, there: float | None) -> float | None:
+    return None if here is None or there is None else here - there
+
+
+def _dial(spec: ModelSpec, enhance: float | None) -> float | None:
+    if enhance is not None or "enhance" not in spec.scalars:
+        return enhance
+    return spec.scalars["enhance"].default
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """Of what could be measured."""
+    finite = _finite(values)
+    return sum(finite) / len(finite) if finite else None

@@ -1,0 +1,284 @@
+"""A trained student as ONNX files with their contract inside: f32, f16 and int8 (by nncf: Q/DQ nodes).
+
+A file is compared with PyTorch before it is kept. `export_all`, which ``rtfusion export`` calls, names the files as the package
+ships them; `stamp_scores` adds what was measured of them later, since the contract's checksum is of the graph alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from rtfusion.engines import open_engine
+from rtfusion.errors import ConfigError, ModelError
+from rtfusion.models import PRECISIONS, file_name
+from rtfusion.models.spec import ModelSpec, ScalarInput, graph_checksum, read_spec
+from rtfusion_trainer import checkpoint
+from rtfusion_trainer.config import Variation
+from rtfusion_trainer.distill import load_average, network_of
+from rtfusion_trainer.inference import Inference
+from rtfusion_trainer.pairs import Pair, load_pairs
+from rtfusion_trainer.student import STRIDE_PX, Student
+from rtfusion_trainer.variation import vary
+
+OPSET = 17
+TOLERANCES = {"f32": 2e-3, "f16": 1e-2, "int8": 2e-2}
+"""Largest allowed mean difference to PyTorch; f32 engines may round a selection the other way, so it is not 1e-6."""
+QUANTIZED = ("/enter/", "/body", "/down/", "/middle", "/up/", "/merge/", "/fine_")
+"""Convolutions that INT8 is for, by their names. The layers, which carry the picture itself, scalars and sums stay float32."""
+CALIBRATION_PAIRS = 60
+CALIBRATION_SIZE_PX = (320, 240)
+NOT_STATED = "not stated"
+
+DEFAULT_MEANS = {"visible_mean": 0.4, "thermal_mean": 0.4}
+"""For a caller that does not keep them."""
+
+Array = npt.NDArray[np.float32]
+
+
+def export_all(
+    source: Path,
+    folder: Path,
+    *,
+    precisions: Sequence[str],
+    data: Path | None = None,
+    trained_on: Sequence[str] = (NOT_STATED,),
+    license_id: str = NOT_STATED,
+    enhance: float | None = None,
+) -> dict[Path, float]:
+    """Write ``student-NAME[-PRECISION].onnx`` into ``folder`` for each precision; gives the differences to PyTorch.
+
+    Args:
+        source: a checkpoint of `rtfusion_trainer.distill`.
+        folder: made if need be.
+        precisions: of `rtfusion.models.PRECISIONS`.
+        data: training pairs SET/vi and SET/ir, to calibrate INT8 on.
+        trained_on: the data sets, each with its terms, for the contract.
+        license_id: of the weights, for the contract.
+        enhance: where the dial stands unless turned; as in the training if None.
+
+    Raises:
+        ConfigError: the checkpoint or the data cannot be read, or INT8 is asked for without data or without nncf.
+        ModelError: an exported network does not give what PyTorch gives.
+    """
+    name = network_of(checkpoint.load(source)).name
+    pairs = load_pairs(data) if data is not None and "int8" in precisions else []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; name another one with --out") from error
+    differences = {}
+    for precision in precisions:
+        target = folder / file_name(name, precision=precision)
+        differences[target] = export(
+            source,
+            target,
+            precision=precision,
+            pairs=pairs,
+            trained_on=trained_on,
+            license_id=license_id,
+            enhance=enhance,
+        )
+    return differences
+
+
+def export(
+    source: Path,
+    target: Path,
+    *,
+    precision: str = "f32",
+    pairs: Sequence[Pair] = (),
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+    trained_on: Sequence[str] = (NOT_STATED,),
+    license_id: str = NOT_STATED,
+    enhance: float | None = None,
+) -> float:
+    """Write the averaged student of the checkpoint ``source`` to ``target``; gives the mean difference to PyTorch.
+
+    Args:
+        source: a checkpoint of `rtfusion_trainer.distill`.
+        target: the ONNX file; written only if it agrees with PyTorch.
+        precision: one of `rtfusion.models.PRECISIONS`. Inputs and output are float32 in all of them.
+        pairs: to calibrate INT8 on.
+        scores: set to metric to value, for the contract.
+        trained_on: the data sets, each with its terms, for the contract.
+        license_id: of the weights, for the contract.
+        enhance: where the dial stands unless turned; as in the training if None.
+
+    Raises:
+        ConfigError: no such precision, the checkpoint cannot be read, or INT8 is asked for without pairs.
+        ModelError: the exported network does not give what PyTorch gives.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"no precision {precision!r} to export; there are {', '.join(PRECISIONS)}")
+    if precision == "int8" and not pairs:
+        raise ConfigError("INT8 is calibrated on images: pass --data with the training pairs")
+    student, state = load_average(source), checkpoint.load(source)
+    dial = float(state.config["enhance_default"]) if enhance is None else enhance
+    defaults = {"enhance": dial, **DEFAULT_MEANS}
+    model = to_onnx(student)
+    if precision == "f16":
+        model = _halved(model)
+    elif precision == "int8":
+        model = _quantized(model, pairs, enhance=dial)
+    spec = ModelSpec(
+        name=network_of(state).name,
+        scalars={name: ScalarInput(default=value, minimum=0.0, maximum=1.0) for name, value in defaults.items()},
+        stride=STRIDE_PX,
+        training_commit=_commit(),
+        data=tuple(trained_on),
+        teachers=tuple(state.teachers),
+        license=license_id,
+        scores={name: dict(values) for name, values in (scores or {}).items()},
+        checksum=graph_checksum(model.SerializeToString()),
+    )
+    onnx.helper.set_model_props(model, spec.metadata())
+    part = target.with_suffix(".part.onnx")
+    part.write_bytes(model.SerializeToString())
+    try:
+        difference = parity(part, student)
+        if not difference <= TOLERANCES[precision]:
+            raise ModelError(f"{target}: {difference:.4f} away from PyTorch; expected at most {TOLERANCES[precision]}")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return difference
+
+
+def stamp_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Put set, metric and value into the contract of a model file, instead of those that it has.
+
+    Raises:
+        ModelError: it is no model with a contract.
+    """
+    spec = read_spec(path).model_copy(update={"scores": {name: dict(values) for name, values in scores.items()}})
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, spec.metadata())
+    part = path.with_suffix(".part.onnx")
+    part.write_bytes(model.SerializeToString())
+    part.replace(path)
+
+
+def to_onnx(student: Student) -> onnx.ModelProto:
+    """The graph in float32, height and width dynamic, clipped to [0, 1], as `rtfusion_trainer.inference` has it."""
+    inference = Inference(student).eval()
+    image, scalar = torch.rand(1, 1, 64, 64), torch.full((1, 1, 1, 1), 0.5)
+    names = ["visible_y", "thermal", "enhance", "visible_mean", "thermal_mean"]
+    free = {name: {2: "height", 3: "width"} for name in ("visible_y", "thermal", "fused_y")}
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but gives the plain graph wanted here
+        torch.onnx.export(
+            inference,
+            (image, image, scalar, scalar, scalar),
+            stream,  # type: ignore[arg-type]  # a stream is taken, though not declared
+            input_names=names,
+            output_names=["fused_y"],
+            dynamic_axes=free,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    model = onnx.load_model_from_string(stream.getvalue())
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def parity(path: Path, student: Student) -> float:
+    """Mean |engine - PyTorch| over three sizes and three positions of the dial, smooth random scenes with noise."""
+    random = torch.Generator().manual_seed(0)
+    differences = []
+    for (width, height), value in zip(((64, 48), (320, 240), (104, 136)), (0.0, 0.5, 1.0), strict=True):
+        coarse = torch.rand(2, 1, height // 8, width // 8, generator=random)
+        scene = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
+        scene = (scene + 0.02 * torch.randn(scene.shape, generator=random)).clamp(0, 1)
+        inputs = {"visible_y": scene[:1], "thermal": scene[1:]}
+        for name, scalar in {"enhance": value, "visible_mean": 0.5, "thermal_mean": 0.4}.items():
+            inputs[name] = torch.full((1, 1, 1, 1), scalar)
+        with torch.no_grad():
+            expected = student(**inputs).clamp(0, 1).numpy()
+        engine = open_engine("openvino", model=path, size_px=(width, height), threads=1)
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
+        differences.append(float(np.abs(engine.run(inputs=arrays) - expected).mean()))
+        engine.close()
+    return max(differences)
+
+
+def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights stored as FP16, each followed by a cast, as OpenVINO's own compression does: half the file, same arithmetic."""
+    halves: list[onnx.TensorProto] = []
+    casts: list[onnx.NodeProto] = []
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < 64:
+            halves.append(tensor)
+            continue
+        name = tensor.name + ".half"
+        halves.append(onnx.numpy_helper.from_array(values.astype(np.float16), name))
+        casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(halves)
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _quantized(model: onnx.ModelProto, pairs: Sequence[Pair], *, enhance: float) -> onnx.ModelProto:
+    """The wide convolutions in INT8; the layers, which carry the picture itself, and the scalars stay float32."""
+    try:
+        import nncf
+    except ImportError as error:
+        raise ConfigError("INT8 needs nncf, which is not installed; run pip install 'rtfusion[quant]'") from error
+
+    step = max(1, len(pairs) // CALIBRATION_PAIRS)
+    dials = (0.0, enhance, 1.0)
+    random = np.random.default_rng(0)
+    # as in training: the few scenes of a training set do not show all brightnesses and contrasts that there are
+    chosen = [vary(random, pair, pair, Variation())[0] for pair in pairs[::step]]
+    dataset = nncf.Dataset([_calibration_inputs(pair, dials[index % 3]) for index, pair in enumerate(chosen)])
+    fixed = [node.name for node in model.graph.node if not any(part in node.name for part in QUANTIZED)]
+    if len(fixed) == len(model.graph.node):
+        raise ConfigError(f"the student has no part named {' or '.join(QUANTIZED)}, and that is what INT8 is for")
+    nncf.set_log_level(logging.ERROR)  # it names every node that it leaves alone
+    with contextlib.redirect_stdout(sys.stderr):  # for its progress
+        quantized: onnx.ModelProto = nncf.quantize(
+            model,
+            dataset,
+            subset_size=len(chosen),
+            # symmetric, as TensorRT wants it; OpenVINO leaves a convolution of asymmetric input in floating point
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            ignored_scope=nncf.IgnoredScope(names=fixed, validate=False),
+        )
+    return quantized
+
+
+def _calibration_inputs(pair: Pair, enhance: float) -> dict[str, Array]:
+    width, height = CALIBRATION_SIZE_PX
+
+    def unit(image: npt.NDArray[np.uint8]) -> Array:
+        part = image[:height, :width]
+        whole = np.pad(part, ((0, height - part.shape[0]), (0, width - part.shape[1])), mode="edge")
+        return (whole / 255).astype(np.float32)[None, None]
+
+    scalars = {"enhance": enhance, "visible_mean": pair.visible.mean() / 255, "thermal_mean": pair.thermal.mean() / 255}
+    images = {"visible_y": unit(pair.visible), "thermal": unit(pair.thermal)}
+    return images | {name: np.full((1, 1, 1, 1), value, np.float32) for name, value in scalars.items()}
+
+
+def _commit() -> str:
+    """The commit of the code that exports, or ``unknown`` outside a checkout."""
+    folder = Path(__file__).parent
+    result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S607
+    return result.stdout.strip() if result.returncode == 0 else "unknown"

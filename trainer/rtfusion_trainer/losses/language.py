@@ -1,0 +1,231 @@
+"""The language-driven loss of LDFusion: where a fused picture shall move to, told in words.
+
+A model that embeds pictures and texts in one space (CLIP, see `rtfusion_trainer.losses.clip`) gives every picture x a direction
+unit(e(x)). The way from the sources to the fused picture shall be the way from texts that describe the sources to a text that
+describes what is wanted. With u(a, b) = unit(unit(a) - unit(b))::
+
+    direction(f) = 1/2 (1 - cos(u(f, visible), u(objective, "visible"))) + 1/2 (1 - cos(u(f, thermal), u(objective, "thermal")))
+
+taken of the whole picture (global) and of random patches of it (patch, against the whole sources), and an embedding term that
+keeps the fused picture near both sources. The functions are pure and know no model: they take embeddings, or an
+`ImageTextEncoder`. Pictures are (N, 1, H, W) luminance in [0, 1].
+
+Facts: arXiv 2402.16267 and its published code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rtfusion_trainer.affine import RandomAffine, draw, uniform, warp
+
+BINS = 256
+SHORTEST_WAY = 1e-4
+"""A difference of unit embeddings shorter than this has no direction: it counts as orthogonal to every text."""
+
+
+class ImageTextEncoder(Protocol):
+    """Embeds pictures and texts in one space of D dimensions; the embeddings need not be of unit length."""
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """(N, 1, H, W) in [0, 1] to (N, D), differentiable in the images."""
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """T texts to (T, D), without gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """What is said; several texts of one kind are averaged in the embedding space."""
+
+    visible: tuple[str, ...]
+    """Describe the visible source."""
+    thermal: tuple[str, ...]
+    """Describe the thermal source."""
+    objective: tuple[str, ...]
+    """Describe what the fused picture shall be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches:
+    """How patches are cut, and which of them count."""
+
+    count: int
+    side: tuple[float, float]
+    """Range of their side, as a share of the picture's shorter one."""
+    affine: RandomAffine
+    entropy_bits: float
+    """A patch counts only if both sources' entropy in it is larger: in sky and darkness there is nothing to describe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguagePreset:
+    """Prompts, patches and what each term counts."""
+
+    prompts: Prompts
+    patches: Patches
+    global_weight: float
+    patch_weight: float
+    embedding_weight: float
+    perceptual_weight: float
+    perceptual_layers: tuple[str, ...]
+    """Of VGG-19, for `rtfusion_trainer.losses.perceptual`."""
+
+
+LDFUSION = LanguagePreset(
+    prompts=Prompts(
+        visible=("a visible gray image",),
+        thermal=("an infrared image",),
+        objective=("a clear image with detailed background and salient objects",),
+    ),
+    patches=Patches(
+        count=32,
+        side=(0.5, 0.8),
+        # The published (0, 0.1) is torchvision's: no shift along x.
+        affine=RandomAffine(rotation_deg=5.0, shift_x=0.0, shift_y=0.1, scale=(1.0, 1.5), shear_deg=5.0),
+        entropy_bits=6.0,
+    ),
+    global_weight=2.0,
+    patch_weight=10.0,
+    embedding_weight=6.0,
+    perceptual_weight=10.0,
+    perceptual_layers=("conv2_1", "conv3_1", "conv4_2"),
+)
+"""The constants of LDFusion's published code."""
+
+
+@dataclass(frozen=True)
+class TextDirections:
+    """Where the texts point: unit(unit(objective) - unit(source)) for both sources, each (D,)."""
+
+    from_visible: Tensor
+    from_thermal: Tensor
+
+
+def text_directions(encoder: ImageTextEncoder, prompts: Prompts) -> TextDirections:
+    """Embed the prompts; each kind's texts are averaged before they are brought to unit length."""
+    with torch.no_grad():
+        visible, thermal, objective = (
+            unit(encoder.encode_text(texts).mean(dim=0))
+            for texts in (prompts.visible, prompts.thermal, prompts.objective)
+        )
+    return TextDirections(from_visible=unit(objective - visible), from_thermal=unit(objective - thermal))
+
+
+def unit(x: Tensor) -> Tensor:
+    """Bring the last dimension to unit length: x / max(|x|, `SHORTEST_WAY`)."""
+    return x / x.norm(dim=-1, keepdim=True).clamp(min=SHORTEST_WAY)
+
+
+def direction_loss(*, fused: Tensor, visible: Tensor, thermal: Tensor, text: TextDirections) -> Tensor:
+    """1/2 (1 - cos(u(f, v), text from visible)) + 1/2 (1 - cos(u(f, t), text from thermal)), 0 to 2.
+
+    u(a, b) = unit(unit(a) - unit(b)).
+
+    Args:
+        fused: embeddings (..., D).
+        visible: embeddings that broadcast to those of the fused pictures.
+        thermal: likewise.
+        text: what `text_directions` gives.
+
+    Returns:
+        One value per fused embedding, shape (...).
+    """
+    cos_visible = (unit(unit(fused) - unit(visible)) * text.from_visible).sum(dim=-1)
+    cos_thermal = (unit(unit(fused) - unit(thermal)) * text.from_thermal).sum(dim=-1)
+    return (1 - cos_visible) / 2 + (1 - cos_thermal) / 2
+
+
+def patch_direction_loss(
+    *, patches: Tensor, visible: Tensor, thermal: Tensor, text: TextDirections, counts: Tensor
+) -> Tensor:
+    """Mean over the patches of counts * direction(patch): a patch that does not count is a zero in the mean.
+
+    Args:
+        patches: embeddings (P, N, D) of P patches of each of N fused pictures.
+        visible: embeddings (N, D) of the whole visible pictures.
+        thermal: embeddings (N, D) of the whole thermal pictures.
+        text: what `text_directions` gives.
+        counts: (P, N), true or 1 for patches with something in them.
+
+    Returns:
+        One value per picture, (N,).
+    """
+    values = direction_loss(fused=patches, visible=visible, thermal=thermal, text=text)
+    return (values * counts).mean(dim=0)
+
+
+def embedding_loss(*, fused: Tensor, visible: Tensor, thermal: Tensor) -> Tensor:
+    """1/2 (1 - cos(f, v)) + 1/2 (1 - cos(f, t)) of embeddings (..., D); shape (...), 0 to 2."""
+    direction = unit(fused)
+    return (1 - (direction * unit(visible)).sum(dim=-1)) / 2 + (1 - (direction * unit(thermal)).sum(dim=-1)) / 2
+
+
+def entropy_bits(images: Tensor) -> Tensor:
+    """Entropy -sum p log2 p of each picture's histogram of 256 bins over [0, 1]: (..., H, W) to (...), 0 to 8 bits."""
+    flat = images.detach().flatten(-2).reshape(-1, images.shape[-2] * images.shape[-1])
+    bins = (flat * BINS).long().clamp(0, BINS - 1)
+    bins = bins + BINS * torch.arange(len(flat), device=flat.device)[:, None]
+    counts = torch.bincount(bins.flatten(), minlength=BINS * len(flat)).reshape(-1, BINS)
+    p = counts / flat.shape[1]
+    return -torch.special.xlogy(p, p).sum(dim=1).div(math.log(2)).reshape(images.shape[:-2])
+
+
+def cut_patches(images: Sequence[Tensor], patches: Patches, *, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Cut the same random patches out of several pictures, warp them, and bring them to one size.
+
+    Each patch is a square at a random place, the same for the whole batch, with its own side and affine map; what the map
+    brings in from outside the patch is black.
+
+    Args:
+        images: pictures (N, 1, H, W), all of one shape.
+        patches: how many and how.
+        generator: of the CPU; the only source of chance.
+
+    Returns:
+        For each of the pictures (P, N, 1, S, S), S the pictures' shorter side.
+    """
+    height, width = images[0].shape[-2:]
+    shorter_px = min(height, width)
+    cut: list[list[Tensor]] = [[] for _ in images]
+    for _ in range(patches.count):
+        side_px = int(shorter_px * uniform(*patches.side, generator))
+        y, x = (int(torch.randint(length - side_px + 1, (), generator=generator)) for length in (height, width))
+        matrix = draw(patches.affine, generator)
+        for image, found in zip(images, cut, strict=True):
+            found.append(warp(image[..., y : y + side_px, x : x + side_px], matrix, size_px=shorter_px))
+    return tuple(torch.stack(found) for found in cut)
+
+
+def language_terms(
+    *,
+    encoder: ImageTextEncoder,
+    text: TextDirections,
+    fused: Tensor,
+    visible: Tensor,
+    thermal: Tensor,
+    patches: Patches,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """The three terms of a batch, unweighted, as scalars: ``global``, ``patch``, ``embedding``.
+
+    Gradients flow to ``fused`` only; all three are (N, 1, H, W).
+    """
+    with torch.no_grad():
+        embedded_visible, embedded_thermal = encoder.encode_image(visible), encoder.encode_image(thermal)
+    sources = {"visible": embedded_visible, "thermal": embedded_thermal}
+    embedded = encoder.encode_image(fused)
+    seen_visible, seen_thermal, seen_fused = cut_patches((visible, thermal, fused), patches, generator=generator)
+    counts = (entropy_bits(seen_visible) > patches.entropy_bits) & (entropy_bits(seen_thermal) > patches.entropy_bits)
+    embedded_patches = encoder.encode_image(seen_fused.flatten(0, 1)).reshape(*seen_fused.shape[:2], -1)
+    return {
+        "global": direction_loss(fused=embedded, text=text, **sources).mean(),
+        "patch": patch_direction_loss(patches=embedded_patches, text=text, counts=counts[..., 0], **sources).mean(),
+        "embedding": embedding_loss(fused=embedded, **sources).mean(),
+    }

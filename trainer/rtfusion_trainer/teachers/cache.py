@@ -1,0 +1,146 @@
+"""Teacher outputs on disk, so that a teacher is asked once per pair.
+
+One teacher has one folder, named after it and a checksum of its constants: another recipe or other weights are another folder.
+``teacher.json`` in it says which teacher that is; a picture's name is a checksum of the pair, so nothing stale can be read.
+Values are kept in 16 bits (PNG), in steps of 1 / 65535. `CachedTeacher` fills such a folder, `CachedPictures` reads it without
+the teacher, its weights or its code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import uuid
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rtfusion.errors import ConfigError
+from rtfusion.types import Image8
+from rtfusion_trainer.teachers.base import Constants, FloatImage, Teacher
+
+FULL_SCALE = 65535
+DESCRIPTION = "teacher.json"
+SCHEMA = 1
+Image16 = npt.NDArray[np.uint16]
+
+
+class CachedTeacher:
+    """A teacher that remembers in a folder; itself a teacher of the same name and constants."""
+
+    def __init__(self, teacher: Teacher, folder: Path) -> None:
+        """Its own folder is made in ``folder``, with the first picture."""
+        self._teacher = teacher
+        description = {"schema": SCHEMA, "name": teacher.name, "constants": dict(teacher.constants)}
+        self._description = json.dumps(description, sort_keys=True, indent=1)
+        self.folder = folder / f"{teacher.name}-{_checksum(self._description.encode())[:8]}"
+
+    @property
+    def name(self) -> str:
+        """The teacher's."""
+        return self._teacher.name
+
+    @property
+    def constants(self) -> Constants:
+        """The teacher's."""
+        return self._teacher.constants
+
+    def path(self, *, visible: Image8, thermal: Image8) -> Path:
+        """Where this pair's output is kept."""
+        return self.folder / picture_name(visible=visible, thermal=thermal)
+
+    def __call__(self, *, visible: Image8, thermal: Image8) -> FloatImage:
+        """The stored output of the pair, made and stored first if need be; (H, W) float32 in [0, 1].
+
+        Raises:
+            ConfigError: the folder cannot be written, or a file in it is damaged.
+        """
+        path = self.path(visible=visible, thermal=thermal)
+        if not path.exists():
+            fused = self._teacher(visible=visible, thermal=thermal)
+            if not (self.folder / DESCRIPTION).exists():
+                _write(self.folder / DESCRIPTION, self._description.encode())
+            counts = np.rint(np.clip(fused, 0, 1) * FULL_SCALE).astype(np.uint16)
+            _write(path, cv2.imencode(".png", counts)[1].tobytes())
+        return _read(path, shape=visible.shape).astype(np.float32) / np.float32(FULL_SCALE)
+
+
+class CachedPictures:
+    """The pictures in one teacher's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read which teacher it was.
+
+        Raises:
+            ConfigError: that is no teacher's folder; the message names those that lie in it.
+        """
+        self.folder = folder
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            inside = ", ".join(str(path.parent) for path in sorted(folder.glob(f"*/{DESCRIPTION}")))
+            raise ConfigError(
+                f"{folder} is no folder of teacher outputs ({DESCRIPTION}: {error}); "
+                + (f"name one of {inside}" if inside else "make one with rtfusion train cache")
+            ) from error
+        if description.get("schema") != SCHEMA:
+            raise ConfigError(f"{folder / DESCRIPTION} is not of schema {SCHEMA}; make the outputs anew")
+        self.teacher: str = description["name"]
+        self.constants: Constants = description["constants"]
+
+    @property
+    def identity(self) -> str:
+        """Teacher and checksum of its constants, as the folder was named when it was made."""
+        description = {"schema": SCHEMA, "name": self.teacher, "constants": self.constants}
+        return f"{self.teacher}-{_checksum(json.dumps(description, sort_keys=True, indent=1).encode())[:8]}"
+
+    def __call__(self, *, visible: Image8, thermal: Image8) -> Image16:
+        """What the teacher made of the pair, (H, W) of 0 to `FULL_SCALE`.
+
+        Raises:
+            ConfigError: it was not asked for this pair, or the file is damaged.
+        """
+        path = self.folder / picture_name(visible=visible, thermal=thermal)
+        if not path.exists():
+            raise ConfigError(
+                f"{self.folder} lacks a pair of these data (no {path.name}); run rtfusion train cache on the same --data"
+            )
+        return _read(path, shape=visible.shape)
+
+
+def picture_name(*, visible: Image8, thermal: Image8) -> str:
+    """A file name of 40 hexadecimal digits of SHA-256 over shapes and pixels."""
+    parts = []
+    for image in (visible, thermal):
+        parts += [f"{image.dtype} {image.shape}".encode(), np.ascontiguousarray(image).tobytes()]
+    return f"{_checksum(*parts)[:40]}.png"
+
+
+def _checksum(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _read(path: Path, *, shape: tuple[int, ...]) -> Image16:
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16 or stored.shape != shape:
+        raise ConfigError(f"{path} is damaged: expected a 16-bit gray PNG of {shape}; delete it")
+    return stored.astype(np.uint16, copy=False)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write whole or not at all; two processes that make the same file do not disturb each other."""
+    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another folder or free some space") from error
