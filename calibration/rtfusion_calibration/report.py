@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -17,6 +16,7 @@ import numpy as np
 
 from rtfusion import __version__
 from rtfusion.errors import ConfigError
+from rtfusion.files import write_whole
 from rtfusion.fusion.color import as_bgr, luminance
 from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration, Registration, register
@@ -59,12 +59,9 @@ def write_report(
         parameters=_parameters(evidence.calibration),
         footer=f"rtfusion {__version__} · calibration {evidence.calibration.id}",
     )
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, page)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ConfigError(f"cannot write the report {path}: {error.strerror}") from error
 
 

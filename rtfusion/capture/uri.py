@@ -16,11 +16,10 @@ A ``?`` that is part of the name of an existing file or folder stays with the na
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from urllib.parse import unquote
 
 from rtfusion.errors import CaptureError, ConfigError
 from rtfusion.files import expanded
+from rtfusion.text import did_you_mean
 
 SCHEMES = ("file", "video", "images", "v4l2", "usb", "synthetic", "session")
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
@@ -99,7 +99,8 @@ def read_query(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -
     for key, text in uri.query.items():
         if key not in converters:
             known = f"it takes {', '.join(sorted(converters))}" if converters else "it takes no parameters"
-            raise ConfigError(f"{uri.text}: unknown parameter {key!r}; {_suggest(key, converters)}{known}")
+            hint = did_you_mean(key, converters, hint="did you mean {}? ")
+            raise ConfigError(f"{uri.text}: unknown parameter {key!r}; {hint}{known}")
         try:
             values[key] = converters[key](text)
         except ValueError as error:
@@ -151,8 +152,9 @@ def _split_scheme(text: str, shown: str) -> tuple[str | None, str]:
         return scheme, rest
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}:" for name in SCHEMES)
+        hint = did_you_mean(scheme, SCHEMES, hint="did you mean {}:? ")
         raise ConfigError(
-            f"{shown}: unknown kind of source {match[0]!r}; {_suggest(scheme, SCHEMES, ending=':')}"
+            f"{shown}: unknown kind of source {match[0]!r}; {hint}"
             f"expected {known} or the path of a file, a folder or a camera"
         )
     if scheme == "file" and rest.startswith("//"):  # a URL: file:///folder/a%20name.mp4
@@ -220,8 +222,3 @@ def _parse_query(query: str, shown: str) -> dict[str, str]:
             raise ConfigError(f"{shown}: {key} is given twice; give it once")
         values[key] = unquote(value)
     return values
-
-
-def _suggest(word: str, known: Iterable[str], *, ending: str = "") -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {close[0]}{ending}? " if close else ""

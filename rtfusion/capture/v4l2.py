@@ -11,7 +11,6 @@ read nor a close.
 from __future__ import annotations
 
 import errno
-import re
 import threading
 from collections.abc import Mapping, Sequence
 
@@ -25,6 +24,7 @@ from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.capture.v4l2_device import KERNEL, Buffer, Kernel, Mode, VideoDevice
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
+from rtfusion.text import parse_size_px
 from rtfusion.types import Band, Frame
 
 OPEN_TIMEOUT_S = 5.0
@@ -52,7 +52,7 @@ def open_v4l2(
         ConfigError: a parameter of the URI is wrong.
         CaptureError: the camera is missing, busy, not permitted, has no such mode or delivers nothing.
     """
-    query = read_query(uri, {"size": _size_px, "fps": rate_hz, "format": _fourcc, "profile": _profile})
+    query = read_query(uri, {"size": parse_size_px, "fps": rate_hz, "format": _fourcc, "profile": _profile})
     asked = Asked(
         fourcc=query.get("format"), size_px=query.get("size"), rate_hz=query.get("fps"), profile=query.get("profile")
     )
@@ -357,13 +357,6 @@ def why_not_opened(error: OSError, path: str) -> str:
 def _describe(mode: Mode, profile: Profile | None, stamps: StampPicker) -> str:
     layout = "" if profile is None or profile.name == "y16" else f", profile {profile.name}"
     return f"{mode} by V4L2{layout}, {stamps.description}"
-
-
-def _size_px(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
-    if match is None:
-        raise ValueError("expected WIDTHxHEIGHT in pixels, such as 640x480")
-    return int(match[1]), int(match[2])
 
 
 def _fourcc(text: str) -> str:

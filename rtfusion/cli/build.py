@@ -39,8 +39,9 @@ def build(
     from rtfusion.engines import resolve
     from rtfusion.engines.tensorrt import build as build_engine
     from rtfusion.models import read_spec
+    from rtfusion.text import parse_size_px
 
-    sizes_px = [_size_px(text) for text in size]
+    sizes_px = [parse_size_px(text, option="--size") for text in size]
     stride = read_spec(model).stride
     resolve("tensorrt")
     device = Device()
@@ -70,13 +71,3 @@ class _Progress:
         elif phase != self._phase:
             sys.stderr.write(f"{phase}\n")
         self._phase = phase
-
-
-def _size_px(text: str) -> tuple[int, int]:
-    """(width, height) of ``640x480``."""
-    from rtfusion.errors import ConfigError
-
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise ConfigError(f"--size is {text!r}; expected WIDTHxHEIGHT in pixels, such as 640x480")
-    return int(width), int(height)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -83,8 +82,8 @@ def import_calibration(
         rig = read_opencv(
             opencv,
             distance_m=distance_m,
-            visible_size_px=_size_px(visible_size),
-            thermal_size_px=_size_px(thermal_size),
+            visible_size_px=_size_px(visible_size, option="--visible-size"),
+            thermal_size_px=_size_px(thermal_size, option="--thermal-size"),
         )
     elif opencv is None and ros_ir is not None and ros_vis is not None:
         rig = read_ros(visible=ros_vis, thermal=ros_ir, distance_m=distance_m)
@@ -94,12 +93,7 @@ def import_calibration(
     show_text(f"{out}\n")
 
 
-def _size_px(text: str | None) -> tuple[int, int] | None:
-    from rtfusion.errors import ConfigError
+def _size_px(text: str | None, *, option: str) -> tuple[int, int] | None:
+    from rtfusion.text import parse_size_px
 
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if match is None:
-        raise ConfigError(f"a size is {text!r}; expected width and height as in 640x512")
-    return int(match[1]), int(match[2])
+    return None if text is None else parse_size_px(text, option=option)

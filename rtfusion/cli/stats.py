@@ -12,6 +12,7 @@ from rtfusion import __version__
 from rtfusion.cli.config import settings_with_origins
 from rtfusion.config import Loaded
 from rtfusion.errors import ConfigError, SinkError
+from rtfusion.files import write_whole
 
 
 def check_writable(path: Path) -> None:
@@ -41,14 +42,7 @@ def write_stats(path: Path, *, snapshot: Mapping[str, Any], loaded: Loaded, endi
         "settings": settings_with_origins(loaded),
         "ending": dict(ending),
     }
-    text = json.dumps(stats, indent=2) + "\n"
-    target = path.resolve()
     try:
-        if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
-            target.write_text(text, encoding="utf-8")
-            return
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(target)
+        write_whole(path, json.dumps(stats, indent=2) + "\n")
     except OSError as error:
         raise SinkError(f"cannot write the statistics to {path}: {error.strerror}") from error

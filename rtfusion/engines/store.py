@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +24,7 @@ import numpy as np
 
 from rtfusion.engines.base import Tensor
 from rtfusion.errors import EngineError
+from rtfusion.files import write_whole
 
 SCHEMA = 1
 KEY_LENGTH = 24
@@ -96,9 +96,10 @@ class EngineStore:
             "build_s": round(build_s, 1),
         }
         try:
-            self._write(self._path(key, "plan"), stored.plan)
-            self._write(self._path(key, "npy"), golden.getvalue())
-            self._write(self._path(key, "json"), json.dumps(about, indent=1).encode())
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path(key, "plan"), stored.plan, durable=True)
+            write_whole(self._path(key, "npy"), golden.getvalue(), durable=True)
+            write_whole(self._path(key, "json"), json.dumps(about, indent=1), durable=True)
         except OSError as error:
             raise EngineError(
                 f"cannot write the engine to {self.folder}: {error.strerror}; set XDG_CACHE_HOME to a folder with room"
@@ -132,20 +133,6 @@ class EngineStore:
 
     def _path(self, key: str, suffix: str) -> Path:
         return self.folder / f"{key}.{suffix}"
-
-    def _write(self, path: Path, data: bytes) -> None:
-        """All of it or nothing, whenever the power goes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=self.folder, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(part).replace(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
 
 
 def _lock(handle: int, path: Path, *, timeout_s: float) -> None:

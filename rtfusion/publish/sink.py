@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 import re
 import time
@@ -18,6 +17,7 @@ from rtfusion.publish.publisher import Outlet, check_locks
 from rtfusion.publish.ring import RingWriter
 from rtfusion.publish.wire import BGR8, JPEG, SHM, TOPIC, encode_header
 from rtfusion.sinks.base import SinkContext
+from rtfusion.text import is_loopback
 from rtfusion.types import FusedFrame
 
 _log = logging.getLogger(__name__)
@@ -185,13 +185,4 @@ def _is_local(address: str, *, uri: str) -> bool:
     match = re.fullmatch(r"tcp://(.+):([0-9]{1,5}|\*)", address)
     if match is None or (match[2] != "*" and not 0 <= int(match[2]) <= 65535):
         raise ConfigError(f"{uri}: {address!r} is not an address; expected tcp://127.0.0.1:5555 or ipc:///tmp/name")
-    return _is_loopback(match[1])
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(match[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rtfusion.errors import CalibrationError
+from rtfusion.files import write_whole
 
 Matrix = npt.NDArray[np.float64]
 Bounded = Annotated[float, Field(ge=-1e9, le=1e9)]
@@ -207,12 +207,9 @@ class Calibration(_Strict):
 
     def save(self, path: Path) -> None:
         """Write the file; complete or not at all."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
-            temporary.replace(path)
+            write_whole(path, self.to_json() + "\n")
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise CalibrationError(f"{path}: cannot be written ({error.strerror})") from error
 
     def to_json(self) -> str:

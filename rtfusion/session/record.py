@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError, SinkError
+from rtfusion.files import write_whole
 from rtfusion.session.format import (
     CALIBRATION_FILE,
     SCHEMA,
@@ -155,9 +156,7 @@ class RecordSink:
             "settings": settings,
             "streams": {band.value: dict(stream) for band, stream in self._context.streams.items()},
         }
-        part = self.folder / f".{SESSION_FILE}"
-        part.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
-        part.replace(self.folder / SESSION_FILE)
+        write_whole(self.folder / SESSION_FILE, json.dumps(values, indent=2, default=str) + "\n")
 
 
 class _Segment:

@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from rtfusion.capture.uri import without_credentials
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
 from rtfusion.sinks.base import Sink, SinkContext, StopRequested
+from rtfusion.text import did_you_mean
 
 __all__ = ["Sink", "SinkContext", "StopRequested", "open_sink", "open_sinks"]
 
@@ -127,7 +127,7 @@ def _split(uri: str) -> tuple[str, str, str]:
         raise ConfigError(
             f"sink {uri!r} has the unknown scheme {scheme!r}; "
             f"expected a video file or one of {', '.join(f'{known}:' for known in _OPTIONS)}"
-            f"{_did_you_mean(scheme, _OPTIONS, after=':')}{path_hint}"
+            f"{did_you_mean(scheme, _OPTIONS, hint='; did you mean {}:?')}{path_hint}"
         )
     target, _, query = rest.partition("?")
     return scheme, target, query
@@ -141,7 +141,7 @@ def _video_path(target: str, *, uri: str) -> Path:
     bare, _, query = target.partition("?")
     if query and bare.lower().endswith(VIDEO_SUFFIXES):
         raise ConfigError(f"sink {uri!r}: a bare path takes no settings; did you mean video:{uri}?")
-    hint = _did_you_mean(suffix, VIDEO_SUFFIXES) or "; for a folder of images write images:DIR"
+    hint = did_you_mean(suffix, VIDEO_SUFFIXES) or "; for a folder of images write images:DIR"
     raise ConfigError(
         f"sink {uri!r} is not a video file by its name; expected one of {' '.join(VIDEO_SUFFIXES)} at the end{hint}"
     )
@@ -157,7 +157,7 @@ def _parse_query(query: str, *, scheme: str, uri: str) -> dict[str, Any]:
     for name, text in pairs:
         if name not in known:
             expected = f"expected one of {', '.join(known)}" if known else f"{scheme}: has none"
-            raise ConfigError(f"{uri}: unknown setting {name!r}; {expected}{_did_you_mean(name, known)}")
+            raise ConfigError(f"{uri}: unknown setting {name!r}; {expected}{did_you_mean(name, known)}")
         if name in options:
             raise ConfigError(f"{uri}: {name} is given twice; keep one")
         try:
@@ -167,15 +167,10 @@ def _parse_query(query: str, *, scheme: str, uri: str) -> dict[str, Any]:
     return options
 
 
-def _did_you_mean(got: str, known: Iterable[str], *, after: str = "") -> str:
-    close = difflib.get_close_matches(got, list(known), n=1)
-    return f"; did you mean {close[0]}{after}?" if close else ""
-
-
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"expected one of {', '.join(choices)}{_did_you_mean(text, choices)}")
+            raise ValueError(f"expected one of {', '.join(choices)}{did_you_mean(text, choices)}")
         return text
 
     return parse

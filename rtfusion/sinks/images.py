@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 
 from rtfusion.errors import ConfigError, SinkError
+from rtfusion.files import write_whole
 from rtfusion.sinks.base import SinkContext
 from rtfusion.types import FusedFrame
 
@@ -59,13 +60,9 @@ class ImagesSink:
         """
         path = self._folder / f"{self._new_name(frame)}{self._suffix}"
         encoded = cv2.imencode(self._suffix, frame.image, self._settings)[1]
-        part = path.with_name(f".{path.name}.part")
         try:
-            part.write_bytes(encoded.tobytes())
-            part.replace(path)
+            write_whole(path, encoded.tobytes())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             raise SinkError(f"{path}: {error.strerror}; make room, or write elsewhere") from error
 
     def close(self, *, aborted: bool) -> None:

@@ -32,6 +32,7 @@ import numpy.typing as npt
 from rtfusion.capture.uri import parse_source, rate_hz, read_query
 from rtfusion.errors import ConfigError
 from rtfusion.synthetic import KINDS, scaling
+from rtfusion.text import parse_size_px
 from rtfusion.types import Band, PixelFormat
 
 
@@ -124,11 +125,6 @@ class _Key:
         return value
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
-
-
 def _numbers(text: str) -> tuple[float, ...]:
     return tuple(float(number) for number in text.split(","))
 
@@ -160,7 +156,7 @@ _KEYS = {
     "frames": _Key(
         "frames", int, lambda count: 0 <= count <= 10_000_000, "a number of frames up to 10000000, 0 is endless"
     ),
-    "size": _Key("size_px", _size, _size_holds, _SIZE_LEGAL),
+    "size": _Key("size_px", parse_size_px, _size_holds, _SIZE_LEGAL),
     "seed": _Key("seed", int, lambda seed: 0 <= seed < 2**32, "an integer from 0 to 4294967295"),
     "bits": _Key("bits", int, lambda bits: bits in {8, 16}, "8 (gray levels) or 16 (counts)"),
     "noise": _Key("noise", float, lambda sigma: 0 <= sigma <= 64, "a standard deviation in gray levels from 0 to 64"),
@@ -171,7 +167,7 @@ _KEYS = {
     "misalign": _Key(
         "misalign", _numbers, _misalign_holds, "DX,DY,ROT_DEG,SCALE with a scale from 0.1 to 10, such as 12,-5,1.5,1.04"
     ),
-    "thermal_size": _Key("thermal_size_px", _size, _size_holds, _SIZE_LEGAL),
+    "thermal_size": _Key("thermal_size_px", parse_size_px, _size_holds, _SIZE_LEGAL),
     "thermal_fps": _Key("thermal_fps", rate_hz, lambda rate: 0 < rate <= 1000, _RATE_LEGAL),
     "homography": _Key("homography", _numbers, _homography_holds, "nine numbers h11,..,h33 with h33 not 0"),
     "prerender": _Key("prerender", int, lambda count: 0 <= count <= 2000, "a number of frames from 0 to 2000"),

@@ -42,7 +42,7 @@ class View(str, enum.Enum):
         return cast(Image8, join([as_bgr(frame.visible), thermal, frame.image]))
 
 
-class Gallery:
+class LatestFrameEncoder:
     """One thread puts frames, any number of threads look. Holds two frames at most, whatever the lookers do."""
 
     def __init__(self, *, palette: str, quality: int) -> None:

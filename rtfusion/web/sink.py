@@ -6,7 +6,6 @@ itself. The run hands over a reference to each frame and goes on; encoding happe
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import re
@@ -26,8 +25,9 @@ from rtfusion.errors import ConfigError, FusionError
 from rtfusion.files import expanded
 from rtfusion.fusion.color import PALETTES
 from rtfusion.sinks.base import SinkContext
+from rtfusion.text import is_loopback
 from rtfusion.types import FusedFrame
-from rtfusion.web.latest import Gallery, View
+from rtfusion.web.latest import LatestFrameEncoder, View
 from rtfusion.web.metrics import CONTENT_TYPE, prometheus
 from rtfusion.web.recorder import Recorder
 from rtfusion.web.server import Answer, Refused, Request, Server, json_answer
@@ -82,7 +82,7 @@ class WebSink:
         palette = None if control is None else control.palette
         self._run = context
         self._recorder = None if record is None else Recorder(expanded(record), context=context, uri=self.uri)
-        self._gallery = Gallery(palette=palette or "white-hot", quality=quality)
+        self._latest = LatestFrameEncoder(palette=palette or "white-hot", quality=quality)
         self._ages_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
         self._written_s = time.monotonic()
         self._streams = threading.BoundedSemaphore(STREAMS)
@@ -124,13 +124,13 @@ class WebSink:
         shown_from_ns = frame.timestamp_ns if self._run.live else frame.received_ns
         self._ages_ns.append(time.monotonic_ns() - shown_from_ns)
         self._written_s = time.monotonic()
-        self._gallery.put(frame)
+        self._latest.put(frame)
         if self._recorder is not None:
             self._recorder.put(frame)
 
     def close(self, *, aborted: bool) -> None:
         """Finish a recording, cut all connections and free the address; may be called twice."""
-        self._gallery.close()
+        self._latest.close()
         self._server.stop()
         if self._recorder is not None:
             self._recorder.close()
@@ -153,11 +153,11 @@ class WebSink:
         view = _view(request)
         after = request.query.get("after", "")
         known = int(after) if re.fullmatch(r"[0-9]{1,18}", after, re.ASCII) else None
-        frame = self._gallery.frame(after=known, timeout_s=PICTURE_S)
+        frame = self._latest.frame(after=known, timeout_s=PICTURE_S)
         if frame is None:
             return Answer(status=HTTPStatus.NO_CONTENT)
         headers = {"X-Sequence": str(frame.sequence)}
-        return Answer(content_type="image/jpeg", body=self._gallery.jpeg(frame, view), headers=headers)
+        return Answer(content_type="image/jpeg", body=self._latest.jpeg(frame, view), headers=headers)
 
     def _stream(self, request: Request) -> Answer:
         parts = self._parts(_view(request))
@@ -175,12 +175,12 @@ class WebSink:
         try:
             yield b""
             last: int | None = None
-            while not self._gallery.closed:
-                frame = self._gallery.frame(after=last, timeout_s=PICTURE_S)
+            while not self._latest.closed:
+                frame = self._latest.frame(after=last, timeout_s=PICTURE_S)
                 if frame is None:
                     continue
                 last = frame.sequence
-                data = self._gallery.jpeg(frame, view)
+                data = self._latest.jpeg(frame, view)
                 head = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                 yield head.encode() + data + f"\r\n--{_BOUNDARY}\r\n".encode()
         finally:
@@ -188,15 +188,15 @@ class WebSink:
 
     def _keep(self, request: Request) -> Answer:
         view = _view(request)
-        frame = self._gallery.frame()
+        frame = self._latest.frame()
         if frame is None:
             raise Refused(HTTPStatus.CONFLICT, "no frame has come yet")
         name = time.strftime(f"rtfusion-%Y%m%d-%H%M%S-{frame.sequence:06d}-{view.value}.png")
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Answer(content_type="image/png", body=self._gallery.png(frame, view), headers=headers)
+        return Answer(content_type="image/png", body=self._latest.png(frame, view), headers=headers)
 
     def _state(self, request: Request) -> Answer:
-        control, frame = self._run.control, self._gallery.frame()
+        control, frame = self._run.control, self._latest.frame()
         ages_ms = sorted(age_ns / NS_PER_MS for age_ns in list(self._ages_ns))
         state = {
             "session": self._run.session,
@@ -205,7 +205,7 @@ class WebSink:
             "silent_s": time.monotonic() - self._written_s,
             "frame": None if frame is None else _described(frame),
             "scalars": {} if control is None else dict(control.scalars),
-            "palette": self._gallery.palette,
+            "palette": self._latest.palette,
             "palettes": PALETTES,
             "record": None if self._recorder is None else self._recorder.state,
         }
@@ -244,7 +244,7 @@ class WebSink:
                 control.change(palette=palette)
         except FusionError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-        self._gallery.palette = palette or self._gallery.palette
+        self._latest.palette = palette or self._latest.palette
         return self._state(request)
 
     def _record(self, request: Request) -> Answer:
@@ -292,15 +292,8 @@ def _address(address: str, *, uri: str) -> tuple[str, int]:
     raise ConfigError(f"{uri}: expected an address and a port, as in web://127.0.0.1:8080")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _checked_token(token: str | None, *, host: str, uri: str) -> str | None:
-    if token is None and not _is_loopback(host):
+    if token is None and not is_loopback(host):
         raise ConfigError(
             f"{uri}: others than this machine may look only with a token: put one into {TOKEN_VARIABLE} (at least 16 "
             "letters and digits), or stay on this machine with web://127.0.0.1:8080"
@@ -313,7 +306,7 @@ def _checked_token(token: str | None, *, host: str, uri: str) -> str | None:
 def _names(host: str, name: str | None) -> frozenset[str]:
     """What a browser may call this machine; on the machine itself it is localhost or an address."""
     names = {} if name is None else {name.lower()}
-    if _is_loopback(host):
+    if is_loopback(host):
         return frozenset(names)
     machine = socket.gethostname().lower()
     return frozenset({*names, host.lower(), machine, f"{machine.partition('.')[0]}.local"})

@@ -173,7 +173,7 @@ def test_ctrl_c_finishes_the_step_and_saves(data: Path, tmp_path: Path, environ:
     (tmp_path / "long.toml").write_text(TINY.replace("steps = 2", "steps = 100000"))
     program = (
         "import os, signal, sys\n"
-        "from trainer import distill\n"
+        "from rtfusion_trainer import distill\n"
         "step = distill.Run.step\n"
         "def interrupted(self, batch):\n"
         "    if self.finished_steps == 2: os.kill(os.getpid(), signal.SIGINT)\n"

@@ -29,7 +29,7 @@ from rtfusion.pipeline import Pipeline
 from rtfusion.sinks import SinkContext, open_sink, open_sinks
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band
-from rtfusion.web import gallery, recorder, server
+from rtfusion.web import latest, recorder, server
 from rtfusion.web.sink import STREAMS, TOKEN_VARIABLE, WebSink
 from tests.support import MS, RecordingControl, ScriptedSource, stream
 
@@ -157,17 +157,17 @@ def test_before_the_first_frame_there_is_nothing_to_keep():
 
 
 def test_one_picture_is_encoded_once(make_frame):
-    pictures = gallery.Gallery(palette="inferno", quality=80)
+    pictures = latest.LatestFrameEncoder(palette="inferno", quality=80)
     frame = make_frame(0)
-    first = pictures.jpeg(frame, gallery.View.THERMAL)
-    assert pictures.jpeg(frame, gallery.View.THERMAL) is first
+    first = pictures.jpeg(frame, latest.View.THERMAL)
+    assert pictures.jpeg(frame, latest.View.THERMAL) is first
     pictures.palette = "white-hot"
-    assert pictures.jpeg(frame, gallery.View.THERMAL) != first
+    assert pictures.jpeg(frame, latest.View.THERMAL) != first
 
 
 def test_large_pictures_are_scaled_down(make_frame):
-    pictures = gallery.Gallery(palette="inferno", quality=80)
-    data = pictures.jpeg(make_frame(0, size_px=(1280, 512)), gallery.View.SIDE_BY_SIDE)
+    pictures = latest.LatestFrameEncoder(palette="inferno", quality=80)
+    data = pictures.jpeg(make_frame(0, size_px=(1280, 512)), latest.View.SIDE_BY_SIDE)
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (256, 1920, 3)
 
 

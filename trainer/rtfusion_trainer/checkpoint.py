@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from rtfusion.errors import ConfigError
+from rtfusion.files import replacing
 
 SCHEMA = 1
 
@@ -45,11 +46,10 @@ def write(path: Path, state: dict[str, Any]) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, part)
-        part.replace(path)
+        with replacing(path) as part:
+            torch.save(state, part)
     except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter where the folder cannot be written
         raise ConfigError(f"cannot write {path}: {error}; choose another folder or free some space") from error
 

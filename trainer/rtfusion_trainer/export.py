@@ -22,6 +22,7 @@ import torch
 
 from rtfusion.engines import open_engine
 from rtfusion.errors import ConfigError, ModelError
+from rtfusion.files import replacing, write_whole
 from rtfusion.models import PRECISIONS, file_name
 from rtfusion.models.spec import ModelSpec, ScalarInput, graph_checksum, read_spec
 from rtfusion_trainer import checkpoint
@@ -144,15 +145,11 @@ def export(
         checksum=graph_checksum(model.SerializeToString()),
     )
     onnx.helper.set_model_props(model, spec.metadata())
-    part = target.with_suffix(".part.onnx")
-    part.write_bytes(model.SerializeToString())
-    try:
+    with replacing(target) as part:
+        part.write_bytes(model.SerializeToString())
         difference = parity(part, student)
         if not difference <= TOLERANCES[precision]:
             raise ModelError(f"{target}: {difference:.4f} away from PyTorch; expected at most {TOLERANCES[precision]}")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     return difference
 
 
@@ -166,9 +163,7 @@ def stamp_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
     model = onnx.load(path)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, spec.metadata())
-    part = path.with_suffix(".part.onnx")
-    part.write_bytes(model.SerializeToString())
-    part.replace(path)
+    write_whole(path, model.SerializeToString())
 
 
 def to_onnx(student: Student) -> onnx.ModelProto:

@@ -6,7 +6,6 @@ further files from a hub are refused. No other model takes CLIP's place.
 
 from __future__ import annotations
 
-import difflib
 import json
 import pickle
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rtfusion.errors import ConfigError, ModelError
+from rtfusion.text import did_you_mean
 from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
 DEFAULT_MODEL = "ViT-B-32"
@@ -118,7 +118,7 @@ def _open_clip() -> Any:
 def _known_config(open_clip: Any, model: str) -> dict[str, Any]:
     known = open_clip.list_models()
     if model not in known:
-        near = ", ".join(difflib.get_close_matches(model, known)) or ", ".join(known[:8])
+        near = did_you_mean(model, known, hint="{}") or ", ".join(known[:8])
         raise ConfigError(f"open_clip knows no model {model!r}; near to it: {near}")
     config: dict[str, Any] = open_clip.get_model_config(model)
     return config

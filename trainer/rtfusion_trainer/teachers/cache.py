@@ -8,10 +8,8 @@ the teacher, its weights or its code.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import uuid
 from pathlib import Path
 
 import cv2
@@ -19,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.errors import ConfigError
+from rtfusion.files import write_whole
 from rtfusion.types import Image8
 from rtfusion_trainer.teachers.base import Constants, FloatImage, Teacher
 
@@ -135,12 +134,8 @@ def _read(path: Path, *, shape: tuple[int, ...]) -> Image16:
 
 def _write(path: Path, content: bytes) -> None:
     """Write whole or not at all; two processes that make the same file do not disturb each other."""
-    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another folder or free some space") from error

@@ -1,0 +1,41 @@
+"""What people write in options and addresses: sizes, misspelt words, hosts."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterable
+
+from rtfusion.errors import ConfigError
+
+
+def parse_size_px(text: str, *, option: str | None = None) -> tuple[int, int]:
+    """Read (width, height) in pixels from a text such as ``640x480``.
+
+    Args:
+        text: what was given.
+        option: the option that it was given to, for the message.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if match is None:
+        given = "" if option is None else f"{option} is {text!r}; "
+        raise ConfigError(f"{given}expected WIDTHxHEIGHT in pixels, such as 640x480")
+    return int(match[1]), int(match[2])
+
+
+def did_you_mean(wrong: str, known: Iterable[str], *, hint: str = "; did you mean {}?") -> str:
+    """Give ``hint`` with the known word that is nearest to a wrong one, and nothing where none is near."""
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return hint.format(close[0]) if close else ""
+
+
+def is_loopback(host: str) -> bool:
+    """Say if a host's name or address (IPv6 also in brackets) leads only to this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
