@@ -35,7 +35,7 @@ def floor(settings: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         FusionError: the files or the model cannot be used.
     """
-    chosen = Settings.model_validate(dict(settings), strict=False)
+    chosen = Settings(**settings)
     decoded = _decode(str(chosen.vis), str(chosen.ir))
     return {"decode": decoded, "network": _network(chosen), "fuser": _fuser(chosen)}
 

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
@@ -42,141 +41,262 @@ _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+Group = Literal["Input", "Pairing", "Registration", "Fusion", "Output", "Run"]
+Taker = Literal["pairs", "registration", "fuser", "renderer", "overlay", "gain", "learned", "sinks", "run"]
+Decider = Literal["batch", "replay"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What a field of `Settings` declares beside its type, default and help; everything else is derived from these."""
+
+    group: Group
+    """Panel of the help in which the flag stands."""
+    metavar: str = ""
+    """How the help writes the value. A switch has none."""
+    taker: Taker
+    """Part of a run that takes the value; see `Settings.arguments`."""
+    argument: str | None = None
+    """Name of the taker's argument, where it is not the name of the field."""
+    converted: Callable[[Any], object] | None = None
+    """Makes the taker's argument of the value, where they differ."""
+    path: Literal["file", "model", "uri"] | None = None
+    """Kind of path that the value is or contains: a file, a file or the name of a shipped model, or a source or an output."""
+    replayed: bool = False
+    """True where a replay takes over the recorded value, unless a flag gives another one."""
+    decided_by: tuple[Decider, ...] = ()
+    """Commands that decide the value themselves, and so have no flag for it."""
+
 
 class Settings(BaseModel):
     """Everything a run needs to know.
 
     Each field is the flag ``--like-this``, the TOML key ``like_this`` and the variable ``RTFUSION_LIKE_THIS``; the text
-    below it is its help.
+    below it is its help. The fields stand in the order of the help.
     """
 
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    ir: str | None = None
+    ir: Annotated[
+        str | None, Setting(group="Input", metavar="SRC", taker="pairs", path="uri", decided_by=("batch", "replay"))
+    ] = None
     """Thermal camera or recording: a video file, a folder of images, /dev/videoN, usb:VID:PID, rtsp://, http://, udp:// or
     synthetic:"""
-    vis: str | None = None
+    vis: Annotated[
+        str | None, Setting(group="Input", metavar="SRC", taker="pairs", path="uri", decided_by=("batch", "replay"))
+    ] = None
     """Visible camera or recording, of the same kinds."""
-    loop: Count = 1
+    loop: Annotated[Count, Setting(group="Input", metavar="N", taker="pairs", decided_by=("batch", "replay"))] = 1
     """Play recordings this many times."""
-    pace: bool = False
+    pace: Annotated[bool, Setting(group="Input", taker="pairs", decided_by=("batch",))] = False
     """Play recordings at their own speed instead of as fast as possible."""
 
-    calibration: Path | None = None
-    """Calibration file of the two cameras. Without one, both are taken to have the same view."""
-    distance_m: Annotated[float, Field(gt=0)] | None = None
-    """Distance of the scene in meters, where the calibration knows the pose of the cameras."""
-    grid: Literal["visible", "thermal"] = "visible"
-    """Camera whose pixels the fused image has."""
-    refine: bool = False
-    """Follow slow drift of the registration while running, within bounds."""
-
-    fuser: Literal["average", "maximum", "pyramid", "overlay", "learned"] = "learned"
-    """How the two images become one."""
-    model: Path = Path("small")
-    """Model of the learned fuser: one that comes with rtfusion, by its name, or an ONNX file."""
-    precision: Literal["auto", "f32", "f16", "int8"] = "auto"
-    """Of a model that comes with rtfusion: for OpenVINO f16 where the processor computes in it, else int8; else f32."""
-    enhance: Fraction | None = None
-    """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
-    engine: Literal[
-        "auto",
-        "openvino",
-        "onnxruntime",
-        "onnxruntime:cuda",
-        "onnxruntime:tensorrt",
-        "pytorch",
-        "pytorch:cuda",
-        "tensorrt",
-    ] = "auto"
-    """What runs the model. With tensorrt and pytorch:cuda, all of the fusing is done on the GPU."""
-    threads: Count | None = None
-    """Threads of the engine. Without it, the engine decides."""
-    look: Literal["eye", "detector"] = "eye"
-    """Whom the fused image is for: an eye, or a detector, which finds more people in gray with the brightness of the mean."""
-    palette: Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"] = "inferno"
-    """Colors of the overlay."""
-    threshold: Fraction = 0.6
-    """The overlay begins at this level of the thermal image, 0 to 1."""
-    opacity: Fraction = 0.7
-    """Opacity of the overlay where it is hottest, 0 to 1."""
-    gain: Literal["percentile", "plateau", "fixed"] = "percentile"
-    """How 16-bit thermal counts become gray levels: following the scene, with equalized contrast, or between fixed ends."""
-    gain_low: float | None = None
-    """Counts shown black with gain fixed."""
-    gain_high: float | None = None
-    """Counts shown white with gain fixed."""
-    polarity: Literal["white-hot", "black-hot"] = "white-hot"
-    """Whether warm is bright or dark."""
-    units: Literal["celsius", "fahrenheit", "kelvin", "counts"] | None = None
-    """Measure and draw the middle, the coldest and the warmest point. Temperatures need a radiometric camera."""
-    on_loss: Literal["passthrough", "hold", "stop"] = "passthrough"
-    """While one camera is lost, show the other one alone, fuse with the last frame of the lost one, or end the run."""
-
-    pair: Literal["once", "hold"] = "once"
-    """Each frame used once, or the nearest thermal frame held for every visible one."""
-    tolerance_ms: Annotated[float, Field(ge=0)] | None = None
+    pair: Annotated[
+        Literal["once", "hold"], Setting(group="Pairing", metavar="NAME", taker="pairs", decided_by=("replay",))
+    ] = "once"
+    """Use each frame once, or hold the nearest thermal frame for every visible one."""
+    tolerance_ms: Annotated[
+        Annotated[float, Field(ge=0)] | None,
+        Setting(group="Pairing", metavar="MS", taker="pairs", decided_by=("replay",)),
+    ] = None
     """Frames further apart than this are not a pair. Without it, 0.6 periods of the faster stream (hold: 2 thermal periods)."""
-    thermal_delay_ms: float | None = None
+    thermal_delay_ms: Annotated[float | None, Setting(group="Pairing", metavar="MS", taker="pairs")] = None
     """Known delay of the thermal stamps. Without it, that of the calibration, else 0."""
 
-    sink: tuple[str, ...] = ()
+    calibration: Annotated[
+        Path | None, Setting(group="Registration", metavar="FILE", taker="registration", path="file")
+    ] = None
+    """Calibration file of the two cameras. Without one, both are taken to have the same view."""
+    distance_m: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Setting(group="Registration", metavar="M", taker="registration", replayed=True),
+    ] = None
+    """Distance of the scene in meters, where the calibration knows the pose of the cameras."""
+    grid: Annotated[
+        Literal["visible", "thermal"], Setting(group="Registration", metavar="NAME", taker="renderer", replayed=True)
+    ] = "visible"
+    """Camera whose pixels the fused image has."""
+    refine: Annotated[bool, Setting(group="Registration", taker="fuser", replayed=True)] = False
+    """Follow slow drift of the registration while running, within bounds."""
+
+    fuser: Annotated[
+        Literal["average", "maximum", "pyramid", "overlay", "learned"],
+        Setting(group="Fusion", metavar="NAME", taker="renderer", argument="name", replayed=True),
+    ] = "learned"
+    """Method that makes one image of the two."""
+    look: Annotated[
+        Literal["eye", "detector"], Setting(group="Fusion", metavar="NAME", taker="renderer", replayed=True)
+    ] = "eye"
+    """Make the fused image for an eye, or for a detector, which finds more people in gray with the brightness of the mean."""
+    palette: Annotated[
+        Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"],
+        Setting(group="Fusion", metavar="NAME", taker="overlay", replayed=True),
+    ] = "inferno"
+    """Colors of the overlay."""
+    threshold: Annotated[Fraction, Setting(group="Fusion", metavar="0..1", taker="overlay", replayed=True)] = 0.6
+    """The overlay begins at this level of the thermal image, 0 to 1."""
+    opacity: Annotated[Fraction, Setting(group="Fusion", metavar="0..1", taker="overlay", replayed=True)] = 0.7
+    """Opacity of the overlay where it is hottest, 0 to 1."""
+    gain: Annotated[
+        Literal["percentile", "plateau", "fixed"],
+        Setting(group="Fusion", metavar="NAME", taker="gain", argument="mode", replayed=True),
+    ] = "percentile"
+    """Turn 16-bit thermal counts into gray levels: following the scene, with equalized contrast, or between fixed ends."""
+    gain_low: Annotated[
+        float | None, Setting(group="Fusion", metavar="COUNTS", taker="gain", argument="low_counts", replayed=True)
+    ] = None
+    """Counts shown black with gain fixed."""
+    gain_high: Annotated[
+        float | None, Setting(group="Fusion", metavar="COUNTS", taker="gain", argument="high_counts", replayed=True)
+    ] = None
+    """Counts shown white with gain fixed."""
+    polarity: Annotated[
+        Literal["white-hot", "black-hot"],
+        Setting(
+            group="Fusion",
+            metavar="NAME",
+            taker="gain",
+            argument="black_hot",
+            converted=lambda polarity: polarity == "black-hot",
+            replayed=True,
+        ),
+    ] = "white-hot"
+    """Show warm things bright or dark."""
+    units: Annotated[
+        Literal["celsius", "fahrenheit", "kelvin", "counts"] | None,
+        Setting(group="Fusion", metavar="NAME", taker="fuser", replayed=True),
+    ] = None
+    """Measure and draw the middle, the coldest and the warmest point. Temperatures need a radiometric camera."""
+    model: Annotated[
+        Path, Setting(group="Fusion", metavar="NAME|FILE", taker="learned", path="model", replayed=True)
+    ] = Path("small")
+    """Model of the learned fuser: one that comes with rtfusion, by its name, or an ONNX file."""
+    precision: Annotated[
+        Literal["auto", "f32", "f16", "int8"], Setting(group="Fusion", metavar="NAME", taker="learned", replayed=True)
+    ] = "auto"
+    """Precision of a model that comes with rtfusion. For OpenVINO, auto is f16 where the processor computes in it, else int8; for
+    other engines it is f32."""
+    enhance: Annotated[Fraction | None, Setting(group="Fusion", metavar="0..1", taker="learned", replayed=True)] = None
+    """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
+    engine: Annotated[
+        Literal[
+            "auto",
+            "openvino",
+            "onnxruntime",
+            "onnxruntime:cuda",
+            "onnxruntime:tensorrt",
+            "pytorch",
+            "pytorch:cuda",
+            "tensorrt",
+        ],
+        Setting(group="Fusion", metavar="NAME", taker="learned", replayed=True),
+    ] = "auto"
+    """Engine that runs the model. With tensorrt and pytorch:cuda, all of the fusing is done on the GPU."""
+    threads: Annotated[Count | None, Setting(group="Fusion", metavar="N", taker="learned", replayed=True)] = None
+    """Threads of the engine. Without it, the engine decides."""
+
+    sink: Annotated[
+        tuple[str, ...], Setting(group="Output", metavar="URI", taker="sinks", path="uri", decided_by=("batch",))
+    ] = ()
     """Output: a video file, images:DIR, zmq:tcp://127.0.0.1:5555, web://127.0.0.1:8080, window: or null: (repeatable)."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, Setting(group="Output", taker="sinks", decided_by=("batch",))] = False
     """Replace outputs that exist."""
-    max_frames: Count | None = None
-    """Stop after this many fused frames."""
-    stats_json: Path | None = None
+    stats_json: Annotated[
+        Path | None, Setting(group="Output", metavar="FILE", taker="run", path="file", decided_by=("batch",))
+    ] = None
     """Write the statistics of the run to this file."""
 
-    @model_validator(mode="after")
-    def _check_together(self) -> Settings:
-        if self.fuser == "learned" and is_name(self.model) and str(self.model) not in shipped_names():
-            raise _conflict(
-                f"no model named {self.model} comes with rtfusion (there is: {_shipped_names()}); a file is named with "
-                "its ending, as in model.onnx",
-                "model",
-            )
-        if self.enhance is not None and self.fuser != "learned":
-            raise _conflict(
-                f"enhance is a dial of the learned fuser, and the fuser is {self.fuser}", "enhance", "fuser"
-            )
-        if self.look == "detector" and self.fuser == "overlay":
-            raise _conflict(
-                "the look for detectors is without colors, and the overlay is made of them; choose another fuser",
-                "look",
-                "fuser",
-            )
-        if self.distance_m is not None and self.calibration is None:
-            raise _conflict("distance_m needs a calibration to apply to; name one with --calibration", "distance_m")
-        if self.polarity == "black-hot" and self.fuser == "overlay":
-            raise _conflict(
-                "polarity is for fusers without colors, and the fuser is overlay; use palette black-hot",
-                "polarity",
-                "fuser",
-            )
-        if self.gain == "fixed":
-            self._check_fixed_gain()
-        elif "gain" not in self.model_fields_set and (self.gain_low is not None or self.gain_high is not None):
-            raise _conflict("gain_low and gain_high need gain fixed; add --gain fixed", "gain_low", "gain_high")
-        return self
+    on_loss: Annotated[
+        Literal["passthrough", "hold", "stop"],
+        Setting(group="Run", metavar="NAME", taker="pairs", decided_by=("replay",)),
+    ] = "passthrough"
+    """While one camera is lost, show the other one alone, fuse with the last frame of the lost one, or end the run."""
+    max_frames: Annotated[Count | None, Setting(group="Run", metavar="N", taker="run", decided_by=("batch",))] = None
+    """Stop after this many fused frames."""
 
-    def _check_fixed_gain(self) -> None:
-        if self.gain_low is None or self.gain_high is None:
-            raise _conflict(
-                "gain fixed needs both ends, in counts; give --gain-low and --gain-high",
-                "gain",
-                "gain_low",
-                "gain_high",
-            )
-        if self.gain_low >= self.gain_high:
-            raise _conflict(
-                f"gain_low is {self.gain_low:g} and gain_high {self.gain_high:g}; gain_low has to be the smaller one",
-                "gain_low",
-                "gain_high",
-            )
+    def __init__(self, **values: Any) -> None:
+        """Take the values as people write them: a path or a source may be text or a `Path`, and one output needs no tuple.
+
+        Raises:
+            ConfigError: an unknown name, a value that is not legal, or values that do not go together.
+        """
+        for name in values:
+            if name not in type(self).model_fields:
+                raise ConfigError(f"unknown setting {name}{_suggestion(name, type(self).model_fields)}")
+        try:
+            super().__init__(**{name: _in_type(name, value) for name, value in values.items()})
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            raise ConfigError(f"{name} is {_shown(values[name])}; {_expected(error, values[name])}") from None
+        _refuse_conflicts(self, origins={})
+
+    @classmethod
+    def declared(cls) -> dict[str, Setting]:
+        """What each field declares, by its name, in the order of the help."""
+        return {
+            name: next(item for item in field.metadata if isinstance(item, Setting))
+            for name, field in cls.model_fields.items()
+        }
+
+    def arguments(self, taker: Taker) -> dict[str, Any]:
+        """The values that a part of the run takes, by the names of its arguments."""
+        found: dict[str, Any] = {}
+        for name, setting in self.declared().items():
+            if setting.taker == taker:
+                value = getattr(self, name)
+                found[setting.argument or name] = value if setting.converted is None else setting.converted(value)
+        return found
+
+
+def _refuse_conflicts(settings: Settings, *, origins: Mapping[str, str]) -> None:
+    for message, names in _conflicts(settings):
+        given = [f"{name} from {origins[name]}" for name in names if origins.get(name, "default") != "default"]
+        raise ConfigError(f"{message} ({', '.join(given)})" if given else message)
+
+
+def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What does not go together: a sentence, and the names of the settings that it speaks of."""
+    model, fuser = settings.model, settings.fuser
+    if fuser == "learned" and is_name(model) and str(model) not in shipped_names():
+        names = ", ".join(shipped_names()) or "none in this version"
+        yield (
+            f"no model named {model} comes with rtfusion (there is: {names}); a file is named with its ending, as in model.onnx",
+            ("model",),
+        )
+    if settings.enhance is not None and fuser != "learned":
+        yield f"enhance is a dial of the learned fuser, and the fuser is {fuser}", ("enhance", "fuser")
+    if settings.look == "detector" and fuser == "overlay":
+        yield (
+            "the look for detectors is without colors, and the overlay is made of them; choose another fuser",
+            ("look", "fuser"),
+        )
+    if settings.distance_m is not None and settings.calibration is None:
+        yield "distance_m needs a calibration to apply to; name one with --calibration", ("distance_m",)
+    if settings.polarity == "black-hot" and fuser == "overlay":
+        yield (
+            "polarity is for fusers without colors, and the fuser is overlay; use palette black-hot",
+            ("polarity", "fuser"),
+        )
+    yield from _conflicts_of_gain(settings)
+
+
+def _conflicts_of_gain(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    low, high = settings.gain_low, settings.gain_high
+    if settings.gain != "fixed":
+        if "gain" not in settings.model_fields_set and (low is not None or high is not None):
+            yield "gain_low and gain_high need gain fixed; add --gain fixed", ("gain_low", "gain_high")
+    elif low is None or high is None:
+        yield (
+            "gain fixed needs both ends, in counts; give --gain-low and --gain-high",
+            ("gain", "gain_low", "gain_high"),
+        )
+    elif low >= high:
+        yield (
+            f"gain_low is {low:g} and gain_high {high:g}; gain_low has to be the smaller one",
+            ("gain_low", "gain_high"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,10 +329,9 @@ def load(flags: Mapping[str, object], *, file: Path | None, environ: Mapping[str
         for name, value, origin in layer:
             values[name] = _checked(name, value, origin)
             origins[name] = origin
-    try:
-        return Loaded(settings=Settings(**values), origins=origins, file=path)  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise ConfigError(_conflict_sentence(error, origins)) from None
+    settings = Settings.model_construct(_fields_set=set(values), **values)  # each value has been checked above
+    _refuse_conflicts(settings, origins=origins)
+    return Loaded(settings=settings, origins=origins, file=path)
 
 
 def _find_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -231,7 +350,7 @@ def _from_file(path: Path | None) -> Iterator[tuple[str, object, str]]:
         if name not in Settings.model_fields:
             hint = _suggestion(name, Settings.model_fields)
             raise ConfigError(f"the settings file {path} has the unknown key {name}{hint}")
-        yield name, _relative_to(path.parent, name, value), origin
+        yield name, _in_type(name, value, folder=path.parent), origin
 
 
 def _read_toml(path: Path) -> dict[str, object]:
@@ -243,27 +362,47 @@ def _read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(f"the settings file {path} is not valid TOML: {error}") from error
 
 
-def _relative_to(folder: Path, name: str, value: object) -> object:
-    """A value of a file in the type of its field, its relative paths taken from the folder of the file."""
-    if name == "sink" and isinstance(value, list):
-        return tuple(_relative_uri(folder, item) if isinstance(item, str) else item for item in value)
-    if name in ("ir", "vis") and isinstance(value, str):
-        return _relative_uri(folder, value)
-    if name == "model" and isinstance(value, str) and is_name(Path(value)):
+def _in_type(name: str, value: object, *, folder: Path | None = None) -> object:
+    """The value as the field has it: texts become paths, their ``~`` replaced, and several outputs a tuple.
+
+    ``folder`` is that of a settings file: relative paths start there, and one output has to be a list all the same.
+    """
+    kind = Settings.declared()[name].path
+    if not _repeats(name):
+        return _resolved(value, kind=kind, folder=folder)
+    if folder is None and isinstance(value, str | Path):
+        value = (value,)
+    return (
+        tuple(_resolved(item, kind=kind, folder=folder) for item in value) if isinstance(value, list | tuple) else value
+    )
+
+
+def _resolved(value: object, *, kind: str | None, folder: Path | None) -> object:
+    """One path in the type of its kind; any other value as it is."""
+    if kind is None or not isinstance(value, str | Path):
+        return value
+    if kind == "uri":
+        return _relative_uri(folder, str(value))
+    if kind == "model" and is_name(Path(value)):
         return Path(value)
-    if name in ("calibration", "model", "stats_json") and isinstance(value, str):
-        return folder / expanded(value)
-    return value
+    return (folder or Path()) / expanded(value)
 
 
-def _relative_uri(folder: Path, uri: str) -> str:
+def _relative_uri(folder: Path | None, uri: str) -> str:
     """A bare path or the path in a URI that names a file, taken from the folder; any other URI as it is."""
     match = re.match(r"[a-z][a-z0-9+.-]+:", uri)
     scheme = "" if match is None else match[0]
     path = uri.removeprefix(scheme)
     if scheme not in ("", "file:", "video:", "images:") or path.startswith("/") or not path:
         return uri
+    if folder is None:
+        return f"{scheme}{expanded(path)}" if path.startswith("~") else uri
     return f"{scheme}{folder / expanded(path)}"
+
+
+def _repeats(name: str) -> bool:
+    """True for a setting that may be given several times."""
+    return get_origin(Settings.model_fields[name].annotation) is tuple
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
@@ -274,7 +413,8 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object,
         if name not in Settings.model_fields:
             hint = _suggestion(name, Settings.model_fields, form=lambda key: PREFIX + key.upper())
             raise ConfigError(f"the environment variable {variable} is not a setting of rtfusion{hint}")
-        yield name, _split_words(text, variable) if name == "sink" else text, f"environment {variable}"
+        value = _split_words(text, variable) if _repeats(name) else text
+        yield name, _in_type(name, value), f"environment {variable}"
 
 
 def _split_words(text: str, variable: str) -> tuple[str, ...]:
@@ -290,7 +430,7 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[tuple[str, object, str]
         if name not in Settings.model_fields:
             raise ConfigError(f"unknown setting {name}{_suggestion(name, Settings.model_fields)}")
         if value is not None:
-            yield name, value, f"flag --{name.replace('_', '-')}"
+            yield name, _in_type(name, value), f"flag --{name.replace('_', '-')}"
 
 
 def _checked(name: str, value: object, origin: str) -> object:
@@ -336,19 +476,3 @@ def _shown(value: object) -> str:
 def _suggestion(wrong: str, known: Iterable[str], *, form: Callable[[str], str] = str) -> str:
     close = difflib.get_close_matches(wrong, list(known), n=1)
     return f"; did you mean {form(close[0])}?" if close else ""
-
-
-def _shipped_names() -> str:
-    return ", ".join(shipped_names()) or "none in this version"
-
-
-def _conflict(message: str, *names: str) -> PydanticCustomError:
-    # The name of a file need not be UTF-8, and pydantic takes no other text.
-    shown = message.encode(errors="backslashreplace").decode()
-    return PydanticCustomError("conflict", "{message}", {"message": shown, "names": names})
-
-
-def _conflict_sentence(error: ValidationError, origins: Mapping[str, str]) -> str:
-    context: dict[str, Any] = error.errors()[0]["ctx"]
-    given = [f"{name} from {origins[name]}" for name in context["names"] if origins[name] != "default"]
-    return f"{context['message']} ({', '.join(given)})"

@@ -205,7 +205,7 @@ def _measured(fuser: str, engine: str, examination: Examination, *, seconds: flo
     from rtfusion.telemetry import Telemetry
 
     model = {} if examination.model is None or fuser != "learned" else {"model": examination.model}
-    settings = Settings.model_validate({"fuser": fuser, "engine": engine, **model})
+    settings = Settings(fuser=fuser, engine=engine, **model)
     opened = open_fuser(settings, gain=GainControl(), calibration=None, telemetry=Telemetry(), still=False)
     try:
         pairs = _pairs()

@@ -284,10 +284,7 @@ def build(settings: Settings) -> Pipeline:
         opened.callback(visible.close)
         opened.callback(thermal.close)
         gain = GainControl(
-            mode=settings.gain,
-            low_counts=settings.gain_low,
-            high_counts=settings.gain_high,
-            black_hot=settings.polarity == "black-hot",
+            **settings.arguments("gain"),
             time_constant_s=TIME_CONSTANT_S if thermal.info.continuous else 0.0,
         )
         fuser = open_fuser(
@@ -319,18 +316,7 @@ def open_fuser(
         from rtfusion.cuda.fuser import open_cuda_fuser
 
         return open_cuda_fuser(settings, gain=gain, calibration=calibration, telemetry=telemetry, still=still)
-    method = open_method(
-        settings.fuser,
-        still=still,
-        palette=settings.palette,
-        threshold=settings.threshold,
-        opacity=settings.opacity,
-        model=settings.model,
-        precision=settings.precision,
-        enhance=settings.enhance,
-        engine=settings.engine,
-        threads=settings.threads,
-    )
+    method = open_method(settings.fuser, still=still, **settings.arguments("overlay"), **settings.arguments("learned"))
     return HostFuser(
         name=settings.fuser,
         method=method,

@@ -15,6 +15,7 @@ from typing import Any
 
 from rtfusion import __version__
 from rtfusion.batch.archive import Recording
+from rtfusion.config import Settings
 from rtfusion.errors import ConfigError, FusionError, SinkError
 from rtfusion.fusion import model_file
 
@@ -55,8 +56,8 @@ def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) ->
     if settings.get("model") is not None:
         chosen = {name: settings[name] for name in ("precision", "engine") if name in settings}
         parts.append(_checksum(model_file(Path(settings["model"]), **chosen)))
-    if settings.get("calibration") is not None:
-        parts.append(_checksum(Path(settings["calibration"])))
+    files = [name for name, setting in Settings.declared().items() if setting.path == "file"]
+    parts += [_checksum(Path(settings[name])) for name in files if settings.get(name) is not None]
     return Job(
         name=recording.name,
         visible=str(recording.visible),
@@ -117,13 +118,12 @@ def fuse(job: Job) -> dict[str, Any]:
 
 
 def _fuse_into(staging: Path, job: Job) -> dict[str, Any]:
-    from rtfusion.config import Settings
     from rtfusion.pipeline import build
 
     is_video = Path(job.visible).is_file()
     sink = str(staging / "fused.mp4") if is_video else f"images:{staging / 'fused'}"
     values = {**job.settings, "vis": job.visible, "ir": job.thermal, "sink": (sink,)}
-    pipeline = build(Settings.model_validate(values, strict=False))
+    pipeline = build(Settings(**values))
     pipeline.run()
     snapshot = pipeline.telemetry.snapshot()
     if not snapshot["fused"]:

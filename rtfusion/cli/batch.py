@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rtfusion.cli.options import ConfigFile, Debug, takes_settings_but
+from rtfusion.cli.options import ConfigFile, Debug, takes_settings
 
 if TYPE_CHECKING:
     from rtfusion.batch.run import Summary, Workers
+    from rtfusion.config import Settings
 
 HELP = """Fuse every recording of an archive; go on where an earlier batch was interrupted.
 
@@ -29,11 +30,8 @@ done.json, which tells of what was read, paired and dropped.
 
 Give it the settings of [bold]run[/bold] that say how to pair, register and fuse."""
 
-OWN = ("ir", "vis", "sink", "stats_json", "pace", "loop", "max_frames", "overwrite")
-"""Settings of a run that a batch decides itself."""
 
-
-@takes_settings_but(*OWN)
+@takes_settings(decider="batch")
 def batch(
     flags: Mapping[str, object],
     *,
@@ -71,7 +69,7 @@ def batch(
     from rtfusion.cli.stopping import Stopping
     from rtfusion.config import load
 
-    settings = _plain(load(flags, file=config, environ=os.environ).settings.model_dump(mode="json"))
+    settings = _plain(load(flags, file=config, environ=os.environ).settings)
     archive, out = archive.resolve(), out.resolve()
     recordings = find_recordings(
         archive, visible=vis_name or VISIBLE_NAMES, thermal=ir_name or THERMAL_NAMES, leave_out=out
@@ -86,15 +84,16 @@ def batch(
     sys.exit(stopping.exit_code or summary.exit_code)
 
 
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a job carries: all settings but those that a batch decides itself, files by their whole path."""
-    kept = {name: value for name, value in settings.items() if name not in OWN and value is not None}
-    if kept["fuser"] != "learned":
-        del kept["model"], kept["precision"]
-    for name in ("calibration", "model"):
-        if name in kept and Path(kept[name]).exists():
-            kept[name] = str(Path(kept[name]).resolve())
-    return kept
+def _plain(settings: Settings) -> dict[str, Any]:
+    """What a job carries: the settings that a batch leaves open and the fuser takes, files by their whole path."""
+    plain: dict[str, Any] = {}
+    other_fusers = {"overlay", "learned"} - {settings.fuser}
+    for name, value in settings.model_dump(mode="json", exclude_none=True).items():
+        setting = settings.declared()[name]
+        if "batch" not in setting.decided_by and setting.taker not in other_fusers:
+            is_file = setting.path is not None and Path(value).exists()
+            plain[name] = str(Path(value).resolve()) if is_file else value
+    return plain
 
 
 def _workers(count: int, *, ray: str | None) -> Workers:

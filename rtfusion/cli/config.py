@@ -23,7 +23,7 @@ Defaults give way to the settings file, the file to RTFUSION_* variables, and
 those to flags. Give it the flags of [bold]run[/bold] to see what a run would use."""
 
 
-@takes_settings
+@takes_settings()
 def show(
     flags: Mapping[str, object],
     *,

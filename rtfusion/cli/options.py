@@ -1,10 +1,10 @@
-"""Every setting as a flag. Names and panels stand here, the help text stands with the fields of `rtfusion.config.Settings`."""
+"""Every setting as a flag, made of what the fields of `rtfusion.config.Settings` declare; and the options that commands share."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,65 +15,6 @@ EXIT_CODES = (
     "Exit codes: 0 done, 2 wrong option, settings file or output, 3 a source cannot be opened, 4 model or engine, "
     "5 a stream or an output broke, 130 interrupted, 143 terminated, 1 a bug in rtfusion."
 )
-PANELS = {
-    "Input": ("ir", "vis", "loop", "pace"),
-    "Pairing": ("pair", "tolerance_ms", "thermal_delay_ms"),
-    "Registration": ("calibration", "distance_m", "grid", "refine"),
-    "Fusion": (
-        "fuser",
-        "look",
-        "palette",
-        "threshold",
-        "opacity",
-        "gain",
-        "gain_low",
-        "gain_high",
-        "polarity",
-        "units",
-        "model",
-        "precision",
-        "enhance",
-        "engine",
-        "threads",
-    ),
-    "Output": ("sink", "overwrite", "stats_json"),
-    "Run": ("on_loss", "max_frames"),
-}
-SWITCHES = ("pace", "refine", "overwrite")
-METAVARS = {
-    "pace": "",
-    "refine": "",
-    "overwrite": "",
-    "pair": "NAME",
-    "grid": "NAME",
-    "fuser": "NAME",
-    "look": "NAME",
-    "palette": "NAME",
-    "gain": "NAME",
-    "polarity": "NAME",
-    "units": "NAME",
-    "on_loss": "NAME",
-    "engine": "NAME",
-    "ir": "SRC",
-    "vis": "SRC",
-    "sink": "URI",
-    "calibration": "FILE",
-    "model": "NAME|FILE",
-    "precision": "NAME",
-    "stats_json": "FILE",
-    "loop": "N",
-    "threads": "N",
-    "max_frames": "N",
-    "distance_m": "M",
-    "tolerance_ms": "MS",
-    "thermal_delay_ms": "MS",
-    "enhance": "0..1",
-    "threshold": "0..1",
-    "opacity": "0..1",
-    "gain_low": "COUNTS",
-    "gain_high": "COUNTS",
-}
-
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -94,66 +35,92 @@ LogJson = Annotated[
 
 
 class SettingsCommand(TyperCommand):
-    """A command whose flags are settings: their help, choices and defaults are looked up when help is asked for."""
+    """A command made by `takes_settings`. Its flags are made when it is used, so that listing commands loads no settings."""
+
+    def make_context(self, *arguments: Any, **keywords: Any) -> Any:
+        """Make the flags, then read the command line."""
+        app = typer.Typer(add_completion=False)
+        app.command()(self.callback.with_flags())  # type: ignore[union-attr]
+        whole: Any = typer.main.get_command(app)
+        self.params, self._with_flags = whole.params, whole.callback
+        return super().make_context(*arguments, **keywords)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command with all of its flags."""
+        return ctx.invoke(self._with_flags, **ctx.params)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Fill in what `Settings` says, then show the help."""
+        """Show the help with the defaults of the settings; elsewhere a flag without a value was not given."""
         from rtfusion.config import Settings
 
         parameters: list[Any] = self.params  # of typer's own option class, which is not public
         for parameter in parameters:
             field = Settings.model_fields.get(parameter.name or "")
-            if field is None:
-                continue
-            parameter.help = field.description
-            choices = _choices(field.annotation)
-            if choices:
-                parameter.help = f"{str(field.description).rstrip('.')}: {', '.join(choices)}."
-            if field.default not in (None, False, ()):
+            if field is not None and field.default not in (None, False, ()):
                 parameter.default, parameter.show_default = field.default, True
         super().format_help(ctx, formatter)
+
+
+def takes_settings(*, decider: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for every setting, but for those that the ``decider`` among the commands decides itself.
+
+    The flags that were given arrive as the first argument of the command, by the names of the settings.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def without_flags(**values: Any) -> None:
+            command({}, **values)
+
+        without_flags.__signature__ = inspect.Signature(_own(command))  # type: ignore[attr-defined]
+        without_flags.with_flags = functools.partial(_with_flags, command, decider=decider)  # type: ignore[attr-defined]
+        return without_flags
+
+    return decorate
+
+
+def _own(command: Callable[..., None]) -> list[inspect.Parameter]:
+    """The parameters of a command that are no settings."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters = list(inspect.signature(command).parameters.values())[1:]
+    return [
+        parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY) for parameter in parameters
+    ]
+
+
+def _with_flags(command: Callable[..., None], *, decider: str | None) -> Callable[..., None]:
+    from rtfusion.config import Settings
+
+    names = [name for name, setting in Settings.declared().items() if decider not in setting.decided_by]
+
+    def with_flags(**values: Any) -> None:
+        flags = {name: values.pop(name) for name in names}
+        command({name: value for name, value in flags.items() if value not in (None, [])}, **values)
+
+    with_flags.__signature__ = inspect.Signature([*map(_flag, names), *_own(command)])  # type: ignore[attr-defined]
+    return with_flags
+
+
+def _flag(name: str) -> inspect.Parameter:
+    """A flag. Its text is not interpreted here: `rtfusion.config.load` judges it, as it judges the environment."""
+    from rtfusion.config import Settings
+
+    field, setting = Settings.model_fields[name], Settings.declared()[name]
+    flag = "--" + name.replace("_", "-")
+    is_switch = field.annotation is bool
+    kind: Any = bool if is_switch else list[str] if get_origin(field.annotation) is tuple else str
+    choices = _choices(field.annotation)
+    option = typer.Option(
+        f"{flag}/--no{flag[1:]}" if is_switch else flag,
+        metavar=setting.metavar,
+        rich_help_panel=setting.group,
+        show_default=False,
+        help=f"{str(field.description).rstrip('.')}: {', '.join(choices)}." if choices else field.description,
+    )
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
     """The values of a Literal, or of a Literal that may be None."""
     return next((get_args(a) for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal), ())
-
-
-def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every setting as a flag; those that were given arrive as its first argument, by field name."""
-    return _with_flags(command, names=[name for names in PANELS.values() for name in names])
-
-
-def takes_settings_but(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The same without some settings, for a command that decides these itself."""
-    names = [name for names in PANELS.values() for name in names if name not in left_out]
-    return functools.partial(_with_flags, names=names)
-
-
-def _with_flags(command: Callable[..., None], *, names: Collection[str]) -> Callable[..., None]:
-    own = list(inspect.signature(command).parameters.values())[1:]
-    hints = get_type_hints(command, include_extras=True)
-
-    @functools.wraps(command)
-    def with_flags(**values: Any) -> None:
-        flags = {name: values.pop(name) for name in names}
-        if "sink" in flags:
-            flags["sink"] = tuple(flags["sink"] or ()) or None
-        command({name: value for name, value in flags.items() if value is not None}, **values)
-
-    with_flags.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [_parameter(name, panel) for panel, panel_names in PANELS.items() for name in panel_names if name in names]
-        + [parameter.replace(annotation=hints[parameter.name], kind=parameter.KEYWORD_ONLY) for parameter in own]
-    )
-    return with_flags
-
-
-def _parameter(name: str, panel: str) -> inspect.Parameter:
-    """A flag. Its text is not interpreted here: `rtfusion.config.load` judges it, as it judges the environment."""
-    flag = "--" + name.replace("_", "-")
-    declaration = f"{flag}/--no{flag[1:]}" if name in SWITCHES else flag
-    kind: Any = bool if name in SWITCHES else list[str] if name == "sink" else str
-    option = typer.Option(declaration, metavar=METAVARS[name], rich_help_panel=panel, show_default=False)
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
-    )

@@ -22,7 +22,7 @@ as they came), stamps, calibration and the fused video, in segments that
 survive a kill. Before the disk is full recording stops, and fusing goes on."""
 
 
-@takes_settings
+@takes_settings()
 def record(
     flags: Mapping[str, object],
     *,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rtfusion.cli.options import Debug, LogJson, takes_settings_but
+from rtfusion.cli.options import Debug, LogJson, takes_settings
 
 HELP = """Fuse a recorded session again: with the settings it was recorded with, or with others.
 
@@ -21,7 +21,7 @@ Whether every fused frame is bit for bit what it was:
   rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --check"""
 
 
-@takes_settings_but("ir", "vis", "loop", "pair", "tolerance_ms", "on_loss")
+@takes_settings(decider="replay")
 def replay(
     flags: Mapping[str, object],
     *,
@@ -34,14 +34,14 @@ def replay(
 ) -> None:
     """Run on the session; flags win over what was recorded, files and variables of settings do not count."""
     from rtfusion.cli.job import run_job
-    from rtfusion.config import load
-    from rtfusion.session.format import HOW_TO_FUSE, load_session
+    from rtfusion.config import Settings, load
+    from rtfusion.session.format import load_session
 
     session = load_session(folder)
-    recorded = {name: session.settings[name] for name in HOW_TO_FUSE if session.settings.get(name) is not None}
+    replayed = [name for name, setting in Settings.declared().items() if setting.replayed]
     source = f"session:{session.folder}"
     merged: dict[str, object] = {
-        **{name: value if isinstance(value, bool) else str(value) for name, value in recorded.items()},
+        **{name: session.settings.get(name) for name in replayed},
         "calibration": session.calibration,
         **flags,
         "ir": source,
@@ -54,4 +54,4 @@ def replay(
 
 def _sinks(flags: Mapping[str, object]) -> tuple[str, ...]:
     sinks = flags.get("sink", ())
-    return tuple(str(sink) for sink in sinks) if isinstance(sinks, tuple) else ()
+    return tuple(str(sink) for sink in sinks) if isinstance(sinks, list) else ()

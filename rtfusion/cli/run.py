@@ -26,7 +26,7 @@ and an environment variable, as in RTFUSION_MAX_FRAMES=300;
 Ctrl-C finishes the outputs and prints the table."""
 
 
-@takes_settings
+@takes_settings()
 def run(
     flags: Mapping[str, object], *, config: ConfigFile = None, log_json: LogJson = False, debug: Debug = False
 ) -> None:

@@ -64,7 +64,7 @@ def main() -> int:
 
 def _run(job: Mapping[str, Any]) -> dict[str, Any]:
     values = {"sink": ("null:",), **job["settings"]}
-    pipelines = [build(Settings.model_validate(values, strict=False)) for _ in range(job["streams"])]
+    pipelines = [build(Settings(**values)) for _ in range(job["streams"])]
     if job["wait"]:
         sys.stdout.write(READY + "\n")
         sys.stdout.flush()

@@ -29,11 +29,6 @@ from rtfusion.types import Band, Degraded, Frame
 SCHEMA = 1
 SESSION_FILE = "session.json"
 CALIBRATION_FILE = "calibration.json"
-HOW_TO_FUSE = (
-    "fuser", "model", "precision", "enhance", "engine", "threads", "look", "palette", "threshold", "opacity",
-    "gain", "gain_low", "gain_high", "polarity", "units", "grid", "distance_m", "refine",
-)  # fmt: skip
-"""The settings of a run that a replay takes over."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

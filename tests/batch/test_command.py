@@ -51,4 +51,4 @@ def settings_of_the_command() -> dict[str, object]:
     from rtfusion.cli.batch import _plain
     from rtfusion.config import Settings
 
-    return _plain(Settings().model_dump(mode="json"))
+    return _plain(Settings())

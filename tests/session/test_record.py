@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from rtfusion.cli.options import PANELS
 from rtfusion.config import Settings
 from rtfusion.errors import CaptureError, ConfigError, EndOfStream
 from rtfusion.pipeline import build
-from rtfusion.session.format import HOW_TO_FUSE, iterate, load_session, video_path
+from rtfusion.session.format import iterate, load_session, video_path
 from rtfusion.session.source import SessionSource, count_frames
 from rtfusion.sinks import SinkContext, open_sink
 from rtfusion.types import Band, FramePair, FusedFrame
@@ -48,7 +47,7 @@ def session_of(folder: Path) -> Path:
 
 
 def test_a_replay_takes_over_every_setting_of_the_fusing():
-    assert set(PANELS["Fusion"]) <= set(HOW_TO_FUSE)
+    assert all(setting.replayed for setting in Settings.declared().values() if setting.group == "Fusion")
 
 
 @pytest.mark.parametrize(
