@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
 from rtfusion.models.shipping import is_name, shipped_names
+from rtfusion.text import did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -224,7 +224,7 @@ class Settings(BaseModel):
         """
         for name in values:
             if name not in type(self).model_fields:
-                raise ConfigError(f"unknown setting {name}{_suggestion(name, type(self).model_fields)}")
+                raise ConfigError(f"unknown setting {name}{did_you_mean(name, type(self).model_fields)}")
         try:
             super().__init__(**{name: _in_type(name, value) for name, value in values.items()})
         except ValidationError as error:
@@ -348,7 +348,7 @@ def _from_file(path: Path | None) -> Iterator[tuple[str, object, str]]:
     origin = f"file {path}"
     for name, value in _read_toml(path).items():
         if name not in Settings.model_fields:
-            hint = _suggestion(name, Settings.model_fields)
+            hint = did_you_mean(name, Settings.model_fields)
             raise ConfigError(f"the settings file {path} has the unknown key {name}{hint}")
         yield name, _in_type(name, value, folder=path.parent), origin
 
@@ -411,7 +411,9 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object,
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name not in Settings.model_fields:
-            hint = _suggestion(name, Settings.model_fields, form=lambda key: PREFIX + key.upper())
+            hint = did_you_mean(
+                name.upper(), map(str.upper, Settings.model_fields), hint=f"; did you mean {PREFIX}{{}}?"
+            )
             raise ConfigError(f"the environment variable {variable} is not a setting of rtfusion{hint}")
         value = _split_words(text, variable) if _repeats(name) else text
         yield name, _in_type(name, value), f"environment {variable}"
@@ -428,7 +430,7 @@ def _split_words(text: str, variable: str) -> tuple[str, ...]:
 def _from_flags(flags: Mapping[str, object]) -> Iterator[tuple[str, object, str]]:
     for name, value in flags.items():
         if name not in Settings.model_fields:
-            raise ConfigError(f"unknown setting {name}{_suggestion(name, Settings.model_fields)}")
+            raise ConfigError(f"unknown setting {name}{did_you_mean(name, Settings.model_fields)}")
         if value is not None:
             yield name, _in_type(name, value), f"flag --{name.replace('_', '-')}"
 
@@ -455,7 +457,7 @@ def _expected(error: ValidationError, value: object) -> str:
     if words is None:
         words = first["msg"].removeprefix("Input should be ").replace("'", "")
     choices = first.get("ctx", {}).get("expected", "").replace("'", "").replace(" or ", ", ").split(", ")
-    return f"it should be {words}{_suggestion(str(value), choices)}"
+    return f"it should be {words}{did_you_mean(str(value), choices)}"
 
 
 _WORDS = {
@@ -471,8 +473,3 @@ _WORDS = {
 
 def _shown(value: object) -> str:
     return repr(list(value)) if isinstance(value, tuple) else repr(value)
-
-
-def _suggestion(wrong: str, known: Iterable[str], *, form: Callable[[str], str] = str) -> str:
-    close = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"; did you mean {form(close[0])}?" if close else ""

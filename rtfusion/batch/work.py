@@ -15,7 +15,6 @@ from typing import Any
 
 from rtfusion import __version__
 from rtfusion.batch.archive import Recording
-from rtfusion.config import Settings
 from rtfusion.errors import ConfigError, FusionError, SinkError
 from rtfusion.fusion import model_file
 
@@ -52,6 +51,8 @@ def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) ->
     Raises:
         ConfigError: a model or calibration that the settings name cannot be read.
     """
+    from rtfusion.config import Settings
+
     parts: list[Any] = [SCHEMA, __version__, dict(settings), recording.contents()]
     if settings.get("model") is not None:
         chosen = {name: settings[name] for name in ("precision", "engine") if name in settings}
@@ -118,6 +119,7 @@ def fuse(job: Job) -> dict[str, Any]:
 
 
 def _fuse_into(staging: Path, job: Job) -> dict[str, Any]:
+    from rtfusion.config import Settings
     from rtfusion.pipeline import build
 
     is_video = Path(job.visible).is_file()

@@ -7,19 +7,12 @@ import sys
 
 import pytest
 
-from rtfusion.cli.options import METAVARS, PANELS, SWITCHES
 from rtfusion.config import Settings
 
 from .conftest import Cli
 
 HEAVY = {"cv2", "av", "openvino", "onnxruntime", "zmq", "msgpack", "torch", "numpy", "pydantic"}
-
-
-def test_every_setting_is_a_flag_and_every_flag_a_setting() -> None:
-    flags = [name for names in PANELS.values() for name in names]
-    assert sorted(flags) == sorted(Settings.model_fields)
-    assert sorted(METAVARS) == sorted(Settings.model_fields)
-    assert {name for name, field in Settings.model_fields.items() if field.annotation is bool} == set(SWITCHES)
+PANELS = {setting.group for setting in Settings.declared().values()}
 
 
 @pytest.mark.parametrize(
