@@ -27,7 +27,7 @@ from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.marks import MarkedFuser
 from rtfusion.fusion.tone import GainControl
-from rtfusion.pairing import Pairer
+from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks import open_sinks
 from rtfusion.sinks.base import SinkContext
@@ -161,13 +161,11 @@ class Rig:
         )
         sinks = open_sinks([f"zmq:{self._address}", str(self.video)], context=self._context, inputs=[])
         return Pipeline(
-            visible=self.sources[Band.VISIBLE],
-            thermal=self.sources[Band.THERMAL],
-            pairer=Pairer(live=True, rate_hz=dict.fromkeys(Band, RATE_HZ)),
+            pairs=PairStream(
+                visible=self.sources[Band.VISIBLE], thermal=self.sources[Band.THERMAL], telemetry=self._telemetry
+            ),
             fuser=MarkedFuser(host),
             sinks=[*sinks, self.recording, self.checker],
-            telemetry=self._telemetry,
-            on_loss="passthrough",
         )
 
     # -- pictures ---------------------------------------------------------------------------------------------------

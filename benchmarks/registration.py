@@ -45,6 +45,7 @@ from rtfusion.errors import CalibrationError, ConfigError, EndOfStream, FusionEr
 from rtfusion.evaluate import timing
 from rtfusion.evaluate.conditions import Conditions
 from rtfusion.fusion.color import luminance
+from rtfusion.pairs import open_pairs
 from rtfusion.registration import Calibration, register
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.refine import Refiner
@@ -267,14 +268,15 @@ def boards(data: Path) -> Iterator[Row]:
     """Views in which each camera's board was found, and the errors of what was solved."""
     from rtfusion_calibration.board import Board
     from rtfusion_calibration.collect import Collector
-    from rtfusion_calibration.run import run_over
     from rtfusion_calibration.solve import solve
 
     for name, corners in (("checkerboard_heated_board", "6x4"), ("checkerboard_vimslab", "9x6")):
         folder = data / "calibration" / name
         board = Board.parse(f"chessboard:{corners}", spacing_mm=30.0)
         collector = Collector(board, still=True)
-        run_over(visible=str(folder / "vi"), thermal=str(folder / "ir"), look=lambda c=collector, **_: c)
+        with open_pairs(ir=folder / "ir", vis=folder / "vi") as pairs:
+            for pair in pairs:
+                collector(pair)
         solution = solve(
             collector.views,
             board=board,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StreamLost,
         WireError,
     )
+    from rtfusion.pairs import PairStream, open_pairs
     from rtfusion.pipeline import Pipeline, build
     from rtfusion.publish.subscriber import ReceivedFrame, Subscription, subscribe
     from rtfusion.registration import Calibration
@@ -48,6 +49,7 @@ _HOME = {
     "FusedFrame": "types",
     "FusionError": "errors",
     "ModelError": "errors",
+    "PairStream": "pairs",
     "Pipeline": "pipeline",
     "PixelFormat": "types",
     "ReceivedFrame": "publish.subscriber",
@@ -58,6 +60,7 @@ _HOME = {
     "WireError": "errors",
     "build": "pipeline",
     "open_pair": "capture",
+    "open_pairs": "pairs",
     "open_sink": "sinks",
     "open_source": "capture",
     "subscribe": "publish.subscriber",
@@ -78,6 +81,7 @@ __all__ = [
     "FusedFrame",
     "FusionError",
     "ModelError",
+    "PairStream",
     "Pipeline",
     "PixelFormat",
     "ReceivedFrame",
@@ -88,6 +92,7 @@ __all__ = [
     "WireError",
     "build",
     "open_pair",
+    "open_pairs",
     "open_sink",
     "open_source",
     "subscribe",

@@ -213,7 +213,9 @@ class Settings(BaseModel):
         Setting(group="Run", metavar="NAME", taker="pairs", decided_by=("replay",)),
     ] = "passthrough"
     """While one camera is lost, show the other one alone, fuse with the last frame of the lost one, or end the run."""
-    max_frames: Annotated[Count | None, Setting(group="Run", metavar="N", taker="run", decided_by=("batch",))] = None
+    max_frames: Annotated[
+        Count | None, Setting(group="Run", metavar="N", taker="pairs", argument="max_pairs", decided_by=("batch",))
+    ] = None
     """Stop after this many fused frames."""
 
     def __init__(self, **values: Any) -> None:

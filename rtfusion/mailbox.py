@@ -30,7 +30,7 @@ class Mailbox(Generic[T]):
     """A bounded queue with a named policy, a drop counter and a `close` that wakes both ends.
 
     One writer puts, then calls `finish` (no more items) or `fail` (an error for the reader); one reader gets.
-    Two mailboxes may share one condition, so that a reader can wait for either (`wait_any`).
+    Mailboxes may share one condition, so that a reader can wait for any of them (`wait_any`).
     """
 
     def __init__(self, *, capacity: int, policy: Policy, condition: threading.Condition | None = None) -> None:
@@ -120,9 +120,10 @@ class Mailbox(Generic[T]):
         return len(self._items)
 
 
-def wait_any(first: Mailbox[T], second: Mailbox[T], *, timeout_s: float) -> bool:
-    """Wait until one of two mailboxes that share a condition has something to say; False when none did in time."""
-    if first._condition is not second._condition:  # noqa: SLF001 - same module
-        raise ValueError("the mailboxes do not share a condition; make both with condition=...")
-    with first._condition:  # noqa: SLF001
-        return first._condition.wait_for(lambda: first._ready() or second._ready(), timeout_s)  # noqa: SLF001
+def wait_any(first: Mailbox[T], *others: Mailbox[T], timeout_s: float) -> bool:
+    """Wait until one of several mailboxes that share a condition has something to say; False when none did in time."""
+    condition = first._condition  # noqa: SLF001 - same module
+    if any(other._condition is not condition for other in others):  # noqa: SLF001
+        raise ValueError("the mailboxes do not share a condition; make all with condition=...")
+    with condition:
+        return condition.wait_for(lambda: any(one._ready() for one in (first, *others)), timeout_s)  # noqa: SLF001

@@ -86,7 +86,7 @@ class Pairer:
         self._waiting: dict[Band, deque[Frame]] = {band: deque() for band in Band}
         self._ended: set[Band] = set()
         self._last_ns: dict[Band, int | None] = dict.fromkeys(Band)
-        self._ready: deque[FramePair] = deque()
+        self._ready: deque[Mapping[Band, Frame]] = deque()
         self._held: Frame | None = None
         self._held_used = True
         self.pairs = 0
@@ -152,13 +152,13 @@ class Pairer:
         if self._live:
             for band in Band:
                 self.drops[band]["superseded"] += len(self._ready) - 1
-            pair = self._ready.pop()
+            matched = self._ready.pop()
             self._ready.clear()
         else:
-            pair = self._ready.popleft()
+            matched = self._ready.popleft()
         if self.finished:
             self._drop_rest()
-        return FramePair(visible=pair.visible, thermal=pair.thermal, sequence=self.count())
+        return FramePair(visible=matched[Band.VISIBLE], thermal=matched[Band.THERMAL], sequence=self.count())
 
     def count(self) -> int:
         """The number of the next pair; for pairs that are made elsewhere, while a camera is lost."""
@@ -206,8 +206,7 @@ class Pairer:
         self.drops[band][cause] += 1
 
     def _emit(self, first: Frame, second: Frame) -> None:
-        visible, thermal = (first, second) if first.band is Band.VISIBLE else (second, first)
-        self._ready.append(FramePair(visible=visible, thermal=thermal, sequence=0))
+        self._ready.append({first.band: first, second.band: second})
 
     def _once_recorded(self) -> bool:
         """Decide about the earlier of the two heads; False when more frames are needed first."""

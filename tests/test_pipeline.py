@@ -10,7 +10,7 @@ from rtfusion.errors import EngineError, SinkError, StreamLost
 from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.tone import GainControl
-from rtfusion.pairing import Pairer
+from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks.base import StopRequested
 from rtfusion.telemetry import Telemetry
@@ -40,12 +40,9 @@ def assemble(
     fuser: object = None,
     max_frames: int | None = None,
 ) -> Pipeline:
-    live = visible.info.live or thermal.info.live
     telemetry = Telemetry()
     return Pipeline(
-        visible=visible,
-        thermal=thermal,
-        pairer=Pairer(live=live, rate_hz={Band.VISIBLE: RATE_HZ, Band.THERMAL: RATE_HZ}),
+        pairs=PairStream(visible=visible, thermal=thermal, read_ahead=True, max_pairs=max_frames, telemetry=telemetry),
         fuser=fuser  # type: ignore[arg-type]
         or HostFuser(
             name="average",
@@ -56,8 +53,6 @@ def assemble(
             telemetry=telemetry,
         ),
         sinks=sinks,  # type: ignore[arg-type]
-        telemetry=telemetry,
-        max_frames=max_frames,
     )
 
 
@@ -257,7 +252,7 @@ def test_one_recording_ends_early() -> None:
 def test_nothing_pairs_is_explained() -> None:
     visible = ScriptedSource(Band.VISIBLE, stream(Band.VISIBLE, grid(10)))
     thermal = ScriptedSource(Band.THERMAL, stream(Band.THERMAL, [stamp + 5000 for stamp in grid(10)]))
-    pipeline = assemble(visible, thermal, [])
+    pipeline = assemble(visible, thermal, [CollectingSink()])
     pipeline.run()
     notes = pipeline.telemetry.snapshot()["notes"]
     assert any("no pair was made" in note and "thermal: last stamp" in note for note in notes)

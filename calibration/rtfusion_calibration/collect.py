@@ -33,7 +33,7 @@ SAMPLES = 6
 
 
 class Collector:
-    """Takes the views that tell something new, and says by pictures what to do; `rtfusion_calibration.run` drives it."""
+    """Takes the views that tell something new, and says by pictures what to do; a command hands it the pairs."""
 
     def __init__(
         self,

@@ -29,6 +29,11 @@ class StreamInfo:
     description: str = ""
     """One line for a person: codec, container, driver."""
 
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width_px, self.height_px
+
 
 class Source(Protocol):
     """One camera or recording. `read` is called by one thread; `close` may come from another and wakes it."""

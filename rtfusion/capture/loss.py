@@ -34,7 +34,7 @@ class LossPolicy:
         self.any_lost = False
         """At least one camera is lost."""
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """See how the cameras are.
 
         Raises:
@@ -47,15 +47,21 @@ class LossPolicy:
         self.any_lost = bool(losses)
         self._alone = next(iter(losses)).other if len(losses) == 1 else None
 
-    def alone(self, frame: Frame) -> FramePair | None:
-        """Remember a frame; the pair that it makes by itself while the other camera is lost, not yet numbered."""
+    def is_alone(self, frame: Frame) -> bool:
+        """Remember a frame; True while the other camera is lost, so that the frame makes a pair by itself (`pair`)."""
         self._last[frame.band] = frame
-        if frame.band is not self._alone:
-            return None
+        return frame.band is self._alone
+
+    def pair(self, frame: Frame, *, sequence: int) -> FramePair:
+        """The pair of a frame that is alone with what stands in for the lost camera."""
         lost = frame.band.other
-        other = self._last.get(lost) or _blank(self._sources[lost].info, frame)
-        visible, thermal = (frame, other) if frame.band is Band.VISIBLE else (other, frame)
-        return FramePair(visible=visible, thermal=thermal, sequence=0, degraded=_DEGRADED[self._policy, lost])
+        both = {frame.band: frame, lost: self._last.get(lost) or _blank(self._sources[lost].info, frame)}
+        return FramePair(
+            visible=both[Band.VISIBLE],
+            thermal=both[Band.THERMAL],
+            sequence=sequence,
+            degraded=_DEGRADED[self._policy, lost],
+        )
 
 
 def _blank(info: StreamInfo, beside: Frame) -> Frame:

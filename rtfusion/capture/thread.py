@@ -52,11 +52,24 @@ class CaptureThread:
             self._mailbox.fail(error)
 
     def _read_all(self) -> None:
-        band = self._source.info.band
         while True:
-            try:
-                frame = self._source.read(timeout_s=READ_TIMEOUT_S)
-            except CaptureTimeout:
-                continue  # a recording paces itself; a camera that is lost comes back, and its watchdog says so
-            self._telemetry.frame_read(band, decode_ns=self._clock.now_ns() - frame.received_ns)
-            self._mailbox.put(frame)
+            frame = read_counted(self._source, telemetry=self._telemetry, timeout_s=READ_TIMEOUT_S, clock=self._clock)
+            if frame is not None:
+                self._mailbox.put(frame)
+
+
+def read_counted(source: Source, *, telemetry: Telemetry, timeout_s: float, clock: Clock = MONOTONIC) -> Frame | None:
+    """The next frame, counted with the time since it was handed over; None if none came within ``timeout_s``.
+
+    None is no failure: a recording paces itself, and a camera that is lost comes back, which its watchdog says.
+
+    Raises:
+        EndOfStream: the recording is over, or the source was closed.
+        StreamLost: the source broke.
+    """
+    try:
+        frame = source.read(timeout_s=timeout_s)
+    except CaptureTimeout:
+        return None
+    telemetry.frame_read(frame.band, decode_ns=clock.now_ns() - frame.received_ns)
+    return frame

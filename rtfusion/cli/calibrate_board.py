@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,8 @@ from rtfusion.cli.options import Debug
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from rtfusion.pairs import PairStream
 
 
 HELP = """Calibrate both cameras with a board: lenses, pose, registration.
@@ -143,48 +147,53 @@ def _collect(
     overwrite: bool,
 ) -> Any:
     """Views of the board, until the recordings are over, enough are there, or Ctrl-C."""
-    from rtfusion_calibration.collect import Collector
-    from rtfusion_calibration.run import run_over
+    from rtfusion_calibration.preview import Preview
 
-    from rtfusion.capture.base import StreamInfo
-    from rtfusion.cli.console import say
     from rtfusion.cli.stopping import Stopping
-    from rtfusion.errors import CalibrationError, ConfigError
-
-    made: list[Collector] = []
-
-    def look(*, visible: StreamInfo, thermal: StreamInfo) -> Collector:
-        live = visible.live or thermal.live
-        folder = save_views or (out.with_name(f"{out.stem}-views") if live else None)
-        if folder is not None and folder.exists() and any(folder.iterdir()) and not overwrite:
-            raise ConfigError(
-                f"{folder} holds files already; name another folder with --save-views, or use --overwrite"
-            )
-        still = not (visible.continuous and thermal.continuous)
-        if live:
-            say(f"show {target} to both cameras; {wanted} views are wanted, Ctrl-C solves with those there are")
-        made.append(
-            Collector(
-                target, still=still, wanted=wanted if live else None, enough=stopping.event.set, folder=folder, tell=say
-            )
-        )
-        return made[0]
+    from rtfusion.errors import CalibrationError
+    from rtfusion.pairs import open_pairs
 
     has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    with Stopping() as stopping:
-        run_over(
-            visible=vis,
-            thermal=ir,
-            look=look,
-            live_sinks=("window:",) if has_display else (),
-            thermal_delay_ms=delay_ms,
-            stop=stopping.event,
-        )
-    if not made[0].views:
+    with (
+        Stopping() as stopping,
+        open_pairs(ir=ir, vis=vis, thermal_delay_ms=delay_ms, stop=stopping.event, read_ahead=True) as pairs,
+        ExitStack() as stack,
+    ):
+        folder = _views_folder(save_views, out=out, live=pairs.live, overwrite=overwrite)
+        collector = _collector(target, pairs=pairs, wanted=wanted, folder=folder, enough=stopping.event.set)
+        preview = Preview("window:", pairs=pairs, stop=stopping.event) if pairs.live and has_display else None
+        if preview is not None:
+            stack.enter_context(preview)
+        for pair in pairs:
+            picture = collector(pair)
+            if preview is not None:
+                preview.show(picture, pair=pair)
+    if not collector.views:
         raise CalibrationError(
-            f"{target} was found in none of {made[0].looks} pairs, by neither camera; is it this board, and warm enough?"
+            f"{target} was found in none of {collector.looks} pairs, by neither camera; is it this board, and warm enough?"
         )
-    return made[0]
+    return collector
+
+
+def _collector(target: Any, *, pairs: PairStream, wanted: int, folder: Path | None, enough: Callable[[], None]) -> Any:
+    from rtfusion_calibration.collect import Collector
+
+    from rtfusion.cli.console import say
+
+    if pairs.live:
+        say(f"show {target} to both cameras; {wanted} views are wanted, Ctrl-C solves with those there are")
+    still = not (pairs.visible.continuous and pairs.thermal.continuous)
+    return Collector(target, still=still, wanted=wanted if pairs.live else None, enough=enough, folder=folder, tell=say)
+
+
+def _views_folder(save_views: Path | None, *, out: Path, live: bool, overwrite: bool) -> Path | None:
+    """Where the images of the views are kept; None keeps none."""
+    from rtfusion.errors import ConfigError
+
+    folder = save_views or (out.with_name(f"{out.stem}-views") if live else None)
+    if folder is not None and folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise ConfigError(f"{folder} holds files already; name another folder with --save-views, or use --overwrite")
+    return folder
 
 
 def _tell(solution: Any, verdict: Any, *, out: Path, page: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,27 +89,18 @@ def check(
 def _look(target: Any, *, ir: str, vis: str) -> tuple[Sequence[Any], Sequence[FramePair]]:
     """The views of the board ``target``, where there is one, and pairs for the pictures."""
     from rtfusion_calibration.collect import Collector, Sampler
-    from rtfusion_calibration.run import Look, run_over
     from rtfusion_calibration.solve import same_order
 
-    from rtfusion.capture.base import StreamInfo
     from rtfusion.cli.stopping import Stopping
+    from rtfusion.pairs import open_pairs
 
-    sampler = Sampler()
-    collectors: list[Collector] = []
-
-    def look(*, visible: StreamInfo, thermal: StreamInfo) -> Look:
-        if target is None:
-            return sampler
-        still = not (visible.continuous and thermal.continuous)
-        collectors.append(Collector(target, still=still))
-        return collectors[0]
-
-    with Stopping() as stopping:
-        run_over(visible=vis, thermal=ir, look=look, stop=stopping.event, live_pairs=LIVE_PAIRS)
+    with Stopping() as stopping, open_pairs(ir=ir, vis=vis, stop=stopping.event, read_ahead=True) as pairs:
+        still = not (pairs.visible.continuous and pairs.thermal.continuous)
+        look = Sampler() if target is None else Collector(target, still=still)
+        for pair in islice(pairs, LIVE_PAIRS if pairs.live else None):
+            look(pair)
     if stopping.signal is not None:
         raise typer.Exit(stopping.exit_code)
-    if target is None or not collectors:
-        return [], sampler.pairs
-    views = [same_order(view, target) for view in collectors[0].views]
-    return views, [pair for _, pair in collectors[0].samples]
+    if isinstance(look, Sampler):
+        return [], look.pairs
+    return [same_order(view, target) for view in look.views], [pair for _, pair in look.samples]

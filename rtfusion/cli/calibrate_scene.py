@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,18 +67,15 @@ def scene(
 def _look(*, ir: str, vis: str, thermal_delay_ms: float) -> list[FramePair]:
     """Some pairs, evenly chosen, until the recordings are over, enough came from a camera, or Ctrl-C."""
     from rtfusion_calibration.collect import Sampler
-    from rtfusion_calibration.run import run_over
 
     from rtfusion.cli.stopping import Stopping
+    from rtfusion.pairs import open_pairs
 
     sampler = Sampler(PAIRS)
-    with Stopping() as stopping:
-        run_over(
-            visible=vis,
-            thermal=ir,
-            look=lambda **_infos: sampler,
-            live_pairs=LIVE_PAIRS,
-            thermal_delay_ms=thermal_delay_ms,
-            stop=stopping.event,
-        )
+    with (
+        Stopping() as stopping,
+        open_pairs(ir=ir, vis=vis, thermal_delay_ms=thermal_delay_ms, stop=stopping.event, read_ahead=True) as pairs,
+    ):
+        for pair in islice(pairs, LIVE_PAIRS if pairs.live else None):
+            sampler(pair)
     return sampler.pairs

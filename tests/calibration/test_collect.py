@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rtfusion_calibration.collect import Collector, Sampler
-from rtfusion_calibration.run import run_over
+from rtfusion_calibration.preview import Preview
 
 from rtfusion.errors import ConfigError
+from rtfusion.pairs import open_pairs
 from rtfusion.types import Band, Degraded, FramePair
 from tests.calibration.rigs import BOARD, Placement, make_rig, render
 from tests.support import MS, make_frame
@@ -96,11 +97,15 @@ def test_the_sampler_keeps_an_even_choice() -> None:
     assert sampler.pairs == []
 
 
-def test_the_pipeline_of_a_run_drives_it() -> None:
-    sampler = Sampler()
+def test_pictures_are_shown_and_the_end_closes_the_view() -> None:
     source = "synthetic:?scene=day&size=64x48&frames=5"
-    run_over(visible=source, thermal=source, look=lambda **_infos: sampler)
+    sampler, stop = Sampler(), threading.Event()
+    with open_pairs(ir=source, vis=source) as pairs, Preview("null:", pairs=pairs, stop=stop) as preview:
+        for one in pairs:
+            preview.show(sampler(one), pair=one)
     assert len(sampler.pairs) == 5
+    assert pairs.telemetry.written == {"null:": 5}
+    assert not any(thread.name.startswith("sink-") for thread in threading.enumerate())
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

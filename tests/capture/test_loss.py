@@ -16,11 +16,11 @@ from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.marks import MarkedFuser
 from rtfusion.fusion.tone import GainControl
-from rtfusion.pairing import Pairer
+from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, Degraded, Frame, FusedFrame
-from tests.support import MS, CollectingSink, ScriptedSource, make_frame
+from tests.support import CollectingSink, ScriptedSource, make_frame
 
 VISIBLE = np.full((48, 64, 3), 60, np.uint8)
 THERMAL = np.full((48, 64), 180, np.uint8)
@@ -100,13 +100,15 @@ def pipeline_of(rig: Rig, sink: CollectingSink, *, on_loss: str) -> Pipeline:
         telemetry=telemetry,
     )
     return Pipeline(
-        visible=rig.sources[Band.VISIBLE],
-        thermal=rig.sources[Band.THERMAL],
-        pairer=Pairer(live=True, rate_hz=dict.fromkeys(Band, 200.0), tolerance_ns=50 * MS),
+        pairs=PairStream(
+            visible=rig.sources[Band.VISIBLE],
+            thermal=rig.sources[Band.THERMAL],
+            tolerance_ms=50,
+            on_loss=on_loss,
+            telemetry=telemetry,
+        ),
         fuser=MarkedFuser(host),
         sinks=[sink],  # type: ignore[list-item]
-        telemetry=telemetry,
-        on_loss=on_loss,
     )
 
 
@@ -186,11 +188,13 @@ def test_a_camera_that_never_gave_a_frame_is_black() -> None:
     rig = Rig()
     rig.sources[Band.THERMAL].loss = StreamLost("gone")
     policy = LossPolicy("hold", rig.sources)
-    policy.look()
-    pair = policy.alone(make_frame(Band.VISIBLE, 5))
-    assert pair is not None
+    policy.refresh()
+    frame = make_frame(Band.VISIBLE, 5)
+    assert policy.is_alone(frame)
+    pair = policy.pair(frame, sequence=7)
     assert (pair.degraded, pair.thermal.image.max(), pair.thermal.size_px) == (Degraded.HELD_THERMAL, 0, (64, 48))
-    assert policy.alone(make_frame(Band.THERMAL, 5)) is None
+    assert pair.sequence == 7
+    assert not policy.is_alone(make_frame(Band.THERMAL, 5))
 
 
 def test_what_the_marks_say() -> None:

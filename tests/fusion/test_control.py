@@ -15,7 +15,7 @@ from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.tone import GainControl
 from rtfusion.models import PRECISIONS, file_name, shipping
-from rtfusion.pairing import Pairer
+from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
@@ -207,12 +207,12 @@ def test_a_run_is_changed_through_its_pipeline(fuse: HostFuser) -> None:
     visible = stream(Band.VISIBLE, range(0, 300, 33))
     steps = [*visible[:4], lambda: pipeline.change(enhance=1.0), *visible[4:]]
     pipeline = Pipeline(
-        visible=ScriptedSource(Band.VISIBLE, steps),
-        thermal=ScriptedSource(Band.THERMAL, stream(Band.THERMAL, range(0, 300, 33))),
-        pairer=Pairer(live=False, rate_hz={Band.VISIBLE: 30.0, Band.THERMAL: 30.0}, thermal_delay_ns=0),
+        pairs=PairStream(
+            visible=ScriptedSource(Band.VISIBLE, steps),
+            thermal=ScriptedSource(Band.THERMAL, stream(Band.THERMAL, range(0, 300, 33))),
+        ),
         fuser=fuse,
         sinks=[sink],
-        telemetry=Telemetry(),
     )
     assert pipeline.control.scalars == {"enhance": 0.25}
     pipeline.run()

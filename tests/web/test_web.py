@@ -24,7 +24,7 @@ from rtfusion.errors import ConfigError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.tone import GainControl
-from rtfusion.pairing import Pairer
+from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks import SinkContext, open_sink, open_sinks
 from rtfusion.telemetry import Telemetry
@@ -268,12 +268,13 @@ def test_the_palette_of_a_running_overlay():
 
     visible = stream(Band.VISIBLE, range(0, 100, 33))
     Pipeline(
-        visible=ScriptedSource(Band.VISIBLE, [*visible[:-1], turn, visible[-1]]),
-        thermal=ScriptedSource(Band.THERMAL, stream(Band.THERMAL, range(0, 100, 33))),
-        pairer=Pairer(live=False, rate_hz={Band.VISIBLE: 30.0, Band.THERMAL: 30.0}, thermal_delay_ns=0),
+        pairs=PairStream(
+            visible=ScriptedSource(Band.VISIBLE, [*visible[:-1], turn, visible[-1]]),
+            thermal=ScriptedSource(Band.THERMAL, stream(Band.THERMAL, range(0, 100, 33))),
+            read_ahead=True,
+        ),
         fuser=fuser,
         sinks=[sink, Watching()],
-        telemetry=Telemetry(),
     ).run()
     assert len(set(colors[0])) > 1
     assert colors[-1] == (100, 100, 100)
