@@ -18,7 +18,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -140,8 +140,9 @@ class PairStream:
         self._started = False
         self._paired_s: float | None = 0.0
         releasing = ExitStack()
-        for reading in reversed(self._captures or [visible, thermal]):
-            releasing.callback(reading.close)
+        closings: list[Callable[[], None]] = [capture.close for capture in self._captures]
+        for closing in closings or [visible.close, thermal.close]:
+            releasing.callback(closing)
         self._release = weakref.finalize(self, releasing.close)
         self._release.atexit = False
 

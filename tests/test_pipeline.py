@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
-from rtfusion.errors import EngineError, SinkError, StreamLost
+from rtfusion.errors import ConfigError, EngineError, SinkError, StreamLost
 from rtfusion.fusion import open_method
 from rtfusion.fusion.host import HostFuser
 from rtfusion.fusion.tone import GainControl
@@ -270,3 +271,43 @@ def test_a_source_that_ignores_close_does_not_hang_the_run() -> None:
     for thread in threading.enumerate():
         if thread.name == "capture-thermal":
             thread.join(10)
+
+
+def test_a_pipeline_runs_once() -> None:
+    pipeline = assemble(*recorded(5), [CollectingSink()])
+    pipeline.run()
+    with pytest.raises(ConfigError, match=r"this pipeline has run; a pipeline runs once: build another one"):
+        pipeline.run()
+    pipeline.close()
+
+
+def test_a_pipeline_without_a_sink_says_so() -> None:
+    pipeline = assemble(*recorded(5), [])
+    with pytest.raises(ConfigError, match="no sink, so its frames would go nowhere"):
+        pipeline.run()
+    pipeline.close()
+
+
+def test_a_closed_pipeline_has_released_everything_and_says_so() -> None:
+    visible, thermal = recorded(5)
+    sink = CollectingSink()
+    pipeline = assemble(visible, thermal, [sink])
+    pipeline.close()
+    pipeline.close()
+    assert (visible.closed, thermal.closed, sink.closed, sink.frames) == (True, True, [False], [])
+    with pytest.raises(ConfigError, match="this pipeline was closed"):
+        pipeline.run()
+
+
+def test_closing_a_pipeline_that_runs_stops_it() -> None:
+    sink = CollectingSink()
+    pipeline = assemble(*(Endless(band) for band in Band), [sink])
+    pipeline.run(on_tick=pipeline.close)
+    assert sink.closed == [False]
+
+
+class Endless(ScriptedSource):
+    """A recording without an end."""
+
+    def __init__(self, band: Band) -> None:
+        super().__init__(band, (make_frame(band, index * MS) for index in itertools.count()))
