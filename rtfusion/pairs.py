@@ -59,7 +59,6 @@ def open_pairs(
     max_pairs: int | None = None,
     stop: threading.Event | None = None,
     read_ahead: bool = False,
-    telemetry: Telemetry | None = None,
 ) -> PairStream:
     """Open a thermal and a visible source as one stream of pairs.
 
@@ -75,7 +74,6 @@ def open_pairs(
         max_pairs: the stream ends after this many pairs.
         stop: the iteration ends when this event is set.
         read_ahead: decode recordings ahead, in one thread per source; cameras always have one.
-        telemetry: takes the counters of a run; the stream has its own otherwise.
 
     Raises:
         ConfigError: an argument or a URI is wrong, both name the same thing, or two folders have no image name in common.
@@ -93,7 +91,6 @@ def open_pairs(
         max_pairs=max_pairs,
         stop=stop,
         read_ahead=read_ahead,
-        telemetry=telemetry,
     )
 
 
@@ -118,7 +115,10 @@ class PairStream:
         read_ahead: bool = False,
         telemetry: Telemetry | None = None,
     ) -> None:
-        """Take two open sources, which are closed with the stream. The arguments are those of `open_pairs`."""
+        """Take two open sources, which are closed with the stream.
+
+        The arguments are those of `open_pairs`; ``telemetry`` takes the counters in place of one of the stream's own.
+        """
         self.visible: StreamInfo = visible.info
         self.thermal: StreamInfo = thermal.info
         self.live = visible.info.live or thermal.info.live

@@ -208,14 +208,13 @@ def build(settings: Settings) -> Pipeline:
     calibration = None if settings.calibration is None else Calibration.load(settings.calibration)
     if calibration is not None and settings.distance_m is not None:
         calibration = calibration.at_distance(settings.distance_m)
-    telemetry = Telemetry()
     with ExitStack() as opened:
         pairs = open_pairs(
             **settings.arguments("pairs") | {"thermal_delay_ms": _delay_ms(settings, calibration)},
             read_ahead=True,
-            telemetry=telemetry,
         )
         opened.callback(pairs.close)
+        telemetry = pairs.telemetry
         gain = GainControl(
             **settings.arguments("gain"),
             time_constant_s=TIME_CONSTANT_S if pairs.thermal.continuous else 0.0,
