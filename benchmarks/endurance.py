@@ -14,63 +14,89 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from rtfusion.evaluate import timing
-from rtfusion.evaluate.bench import CAMERA_FRAMES
-from rtfusion.evaluate.conditions import Conditions
+from benchmarks.suite import Measured, Result, Suite, chosen, columns_table
+from rtfusion.errors import ConfigError
+from rtfusion.evaluate.bench import live_camera
 
 SAMPLES_A_MINUTE = 12
+COLUMNS = (
+    ("run", "{case}"),
+    ("fused", "{fused}"),
+    ("missed", "{missed}"),
+    ("age p50 ms", "{age_ms[p50]:.1f}"),
+    ("p99 ms", "{age_ms[p99]:.1f}"),
+    ("largest ms", "{age_ms[max]:.1f}"),
+    ("memory MB, second minute to last", "{memory}"),
+)
 
 
-def measure(settings: Mapping[str, Any], *, size: str, rate_hz: int, minutes: float) -> dict[str, Any]:
-    """One run; its counts, the ages of its frames in milliseconds, and the mean memory of every minute.
+def measure(options: argparse.Namespace) -> Measured:
+    """One run: its counts, the ages of its frames, and the mean memory of every minute.
 
     Raises:
-        RuntimeError: it failed.
+        ConfigError: the run failed.
     """
-    frames = round(minutes * 60 * rate_hz)
-    camera = f"synthetic:?live=true&size={size}&fps={rate_hz}&prerender={CAMERA_FRAMES}&frames={frames}"
+    frames = round(options.minutes * 60 * options.rate_hz)
+    camera = live_camera(size=options.size, rate_hz=options.rate_hz, frames=frames)
+    started_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rtfusion-endurance-") as folder:
-        told = Path(folder) / "run.json"
-        options = {**settings, "vis": camera, "ir": camera, "sink": "null:", "stats-json": told}
-        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        command = [sys.executable, "-m", "rtfusion", "run", *words]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
-            try:
-                memory_mb = _watch(process)
-                _, said = process.communicate()
-            finally:
-                process.kill()
-        if process.returncode:
-            raise RuntimeError(said.strip().splitlines()[-1] if said.strip() else "it said nothing")
-        run = json.loads(told.read_text(encoding="utf-8"))
-    age_ms = run["age_ms"]["null:"]
-    return {
+        stats = Path(folder) / "run.json"
+        words = [
+            "--fuser",
+            options.fuser,
+            "--vis",
+            camera,
+            "--ir",
+            camera,
+            "--sink",
+            "null:",
+            "--stats-json",
+            str(stats),
+        ]
+        memory_mb = _run([sys.executable, "-m", "rtfusion", "run", *words])
+        run = json.loads(stats.read_text(encoding="utf-8"))
+    row = {
+        "case": options.fuser,
         "wanted": frames,
         "fused": run["fused"],
         "missed": frames - run["fused"],
         "drops": run["drops"],
         "engine": run["engine"],
         "fps": run["fps"],
-        "age_ms": {name: age_ms[name] for name in ("p50", "p95", "p99", "max")},
+        "age_ms": {name: run["age_ms"]["null:"][name] for name in ("p50", "p95", "p99", "max")},
         "memory_mb": memory_mb,
+        "elapsed_s": time.monotonic() - started_s,
     }
+    return chosen(options, "size", "rate_hz", "minutes"), [row]
 
 
-def _watch(process: subprocess.Popen[str]) -> list[float]:
-    """The resident size in MB of every minute that the process lives, the mean of `SAMPLES_A_MINUTE`."""
-    sizes_mb: list[float] = []
-    while True:
+def _run(words: Sequence[str]) -> list[float]:
+    """The mean resident size in MB of every minute that the run lives."""
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
-            process.wait(timeout=60 / SAMPLES_A_MINUTE)
-        except subprocess.TimeoutExpired:
-            sizes_mb.append(_resident_mb(process.pid))
-        else:
-            minutes = range(0, len(sizes_mb), SAMPLES_A_MINUTE)
-            return [_mean(sizes_mb[start : start + SAMPLES_A_MINUTE]) for start in minutes]
+            sizes_mb: list[float] = []
+            while not _ended(process, within_s=60 / SAMPLES_A_MINUTE):
+                sizes_mb.append(_resident_mb(process.pid))
+            said = process.communicate()[1].strip()
+        finally:
+            process.kill()
+    if process.returncode:
+        raise ConfigError(said.splitlines()[-1] if said else "the run failed, and said nothing")
+    starts = range(0, len(sizes_mb), SAMPLES_A_MINUTE)
+    return [fmean(sizes_mb[start : start + SAMPLES_A_MINUTE]) for start in starts]
+
+
+def _ended(process: subprocess.Popen[str], *, within_s: float) -> bool:
+    try:
+        process.wait(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _resident_mb(pid: int) -> float:
@@ -78,53 +104,33 @@ def _resident_mb(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:")), 0.0)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def table(data: dict[str, Any]) -> str:
-    """The result as Markdown."""
+def table(data: Result) -> str:
+    """The counts, ages and memory as Markdown."""
     settings, machine = data["settings"], data["machine"]
-    lines = [
+    title = (
         f"{settings['size']} at {settings['rate_hz']} Hz for {settings['minutes']:g} minutes, {machine['cores']} cores of "
-        f"{machine['processor']}",
-        "",
-        "| run | fused | missed | age p50 ms | p99 ms | largest ms | memory MB, second minute to last |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in data["rows"]:
-        age, memory = row["age_ms"], [*row["memory_mb"][1:2], *row["memory_mb"][-1:]]
-        lines.append(
-            f"| {row['case']} | {row['fused']} | {row['missed']} | {age['p50']:.1f} | {age['p99']:.1f} | {age['max']:.1f} "
-            f"| {' to '.join(f'{value:.0f}' for value in memory)} |"
-        )
-    return "\n".join(lines)
+        f"{machine['processor']}"
+    )
+    return f"{title}\n\n{columns_table(COLUMNS, [{**row, 'memory': _memory(row)} for row in data['rows']])}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The named command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--fuser", default="learned")
-    parser.add_argument("--size", default="640x480")
-    parser.add_argument("--rate-hz", type=int, default=60)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--json", type=Path, help="result file to write")
-    asked = parser.parse_args(arguments)
-    conditions = Conditions()
-    started_s = time.monotonic()
-    try:
-        row = measure({"fuser": asked.fuser}, size=asked.size, rate_hz=asked.rate_hz, minutes=asked.minutes)
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    settings = {"size": asked.size, "rate_hz": asked.rate_hz, "minutes": asked.minutes}
-    rows = [{"case": asked.fuser, **row, "elapsed_s": time.monotonic() - started_s}]
-    data = timing.result("endurance", settings=settings, rows=rows, conditions=conditions)
-    print(table(data))
-    if asked.json is not None:
-        timing.save(data, asked.json)
-    return 0
+def _memory(row: Result) -> str:
+    sizes_mb: list[Any] = row["memory_mb"]
+    return " to ".join(f"{value:.0f}" for value in [*sizes_mb[1:2], *sizes_mb[-1:]])
 
+
+SUITE = Suite(
+    name="endurance",
+    help=__doc__,
+    options={
+        "--fuser": {"default": "learned"},
+        "--size": {"default": "640x480"},
+        "--rate-hz": {"type": int, "default": 60},
+        "--minutes": {"type": float, "default": 10.0},
+    },
+    measure=measure,
+    table=table,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SUITE.main())

@@ -14,16 +14,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
+from benchmarks.suite import Measured, Result, Suite, chosen, columns_table
 from rtfusion import CaptureTimeout, subscribe
 from rtfusion.clock import NS_PER_MS
+from rtfusion.errors import ConfigError
 from rtfusion.evaluate import timing
-from rtfusion.evaluate.bench import CAMERA_FRAMES
-from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.bench import live_camera
 from rtfusion.evaluate.speed_case import command
 
 ENCODINGS = ("raw", "jpeg", "shm")
@@ -31,39 +29,56 @@ WARM_UP_FRAMES = 60
 TIMEOUT_S = 60.0
 """Longest wait for the first frame: a model is compiled meanwhile."""
 BAR_MS = 50.0
+COLUMNS = (
+    ("fuser, encoding", "{case}"),
+    ("p50 ms", "{p50[median]:.1f}"),
+    ("p95 ms", "{p95[median]:.1f}"),
+    ("p99 ms (least to most)", "{p99[median]:.1f} ({p99[min]:.1f} to {p99[max]:.1f})"),
+    ("frames a round", "{count[median]:.0f}"),
+    ("missed", "{missed[max]:.0f}"),
+)
 
 
-def measure(*, encoding: str, fuser: str, size: str, rate_hz: int, seconds: float) -> dict[str, float]:
-    """One run and its subscriber; the ages of its frames in milliseconds, and how many there were.
+def measure(options: argparse.Namespace) -> Measured:
+    """A row for every encoding."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    cases = {f"{options.fuser}, {encoding}": partial(ages_ms, options, encoding) for encoding in options.encoding}
+    baseline = next(iter(cases))
+    rows = timing.interleaved_rows(cases, rounds=options.rounds, baseline=baseline, figure="p99")
+    settings = chosen(options, "size", "rate_hz", "seconds", "cores")
+    return {**settings, "bar_ms": BAR_MS, "baseline": baseline}, rows
+
+
+def ages_ms(options: argparse.Namespace, encoding: str) -> dict[str, float]:
+    """One run and its subscriber: the distribution of the ages of its frames in milliseconds, and how many it missed.
 
     Raises:
-        RuntimeError: the run failed, or nothing came.
+        ConfigError: the run failed, or nothing came.
     """
-    frames = WARM_UP_FRAMES + round(seconds * rate_hz)
-    camera = f"synthetic:?live=true&size={size}&fps={rate_hz}&prerender={CAMERA_FRAMES}&frames=0"
+    camera = live_camera(size=options.size, rate_hz=options.rate_hz, frames=0)
     url = f"tcp://127.0.0.1:{_free_port()}"
-    settings = {"ir": camera, "vis": camera, "fuser": fuser, "sink": [f"zmq:{url}?encoding={encoding}"]}
-    with subprocess.Popen(command(settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as publisher:  # noqa: S603
+    run = command({"ir": camera, "vis": camera, "fuser": options.fuser, "sink": [f"zmq:{url}?encoding={encoding}"]})
+    with subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as publisher:  # noqa: S603
         try:
-            return _ages_ms(url, frames=frames)
+            return _received(url, frames=WARM_UP_FRAMES + round(options.seconds * options.rate_hz))
         except CaptureTimeout as error:
             publisher.kill()
-            raise RuntimeError(f"{error}; the run said: {publisher.communicate()[1]}") from error
+            raise ConfigError(f"{error}; the run said: {publisher.communicate()[1]}") from error
         finally:
             publisher.kill()
 
 
-def _ages_ms(url: str, *, frames: int) -> dict[str, float]:
-    ages_ms: list[float] = []
+def _received(url: str, *, frames: int) -> dict[str, float]:
+    found_ms: list[float] = []
     missed = 0
     with subscribe(url, timeout_s=TIMEOUT_S) as subscription:
-        for number, frame in enumerate(subscription):
-            if number >= WARM_UP_FRAMES:
-                ages_ms.append((time.monotonic_ns() - frame.timestamp_ns) / NS_PER_MS)
+        for count, frame in enumerate(subscription, start=1):
+            if count > WARM_UP_FRAMES:
+                found_ms.append((time.monotonic_ns() - frame.timestamp_ns) / NS_PER_MS)
                 missed += frame.missed
-            if number + 1 >= frames:
+            if count >= frames:
                 break
-    return {**timing.distribution(ages_ms), "missed": missed}
+    return {**timing.distribution(found_ms), "missed": missed}
 
 
 def _free_port() -> int:
@@ -72,70 +87,28 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def run(
-    *, fuser: str, encodings: Sequence[str], size: str, rate_hz: int, seconds: float, rounds: int, cores: int
-) -> dict[str, Any]:
-    """A result with a row for every encoding."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    conditions = Conditions()
-    cases = {
-        f"{fuser}, {encoding}": partial(
-            measure, encoding=encoding, fuser=fuser, size=size, rate_hz=rate_hz, seconds=seconds
-        )
-        for encoding in encodings
-    }
-    baseline = next(iter(cases))
-    rows = timing.interleaved(cases, rounds=rounds, baseline=baseline, figure="p99")
-    settings = {
-        "size": size,
-        "rate_hz": rate_hz,
-        "seconds": seconds,
-        "cores": cores,
-        "bar_ms": BAR_MS,
-        "baseline": baseline,
-    }
-    return timing.result("latency", settings=settings, rows=rows, conditions=conditions)
-
-
-def table(data: dict[str, Any]) -> str:
-    """The result as Markdown."""
+def table(data: Result) -> str:
+    """The ages by encoding, as Markdown."""
     settings, machine = data["settings"], data["machine"]
-    lines = [
-        f"{settings['size']} at {settings['rate_hz']} Hz, {settings['cores']} cores of {machine['processor']}",
-        "",
-        "| fuser, encoding | p50 ms | p95 ms | p99 ms (least to most) | frames a round | missed |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in data["rows"]:
-        p99 = row["p99"]
-        lines.append(
-            f"| {row['case']} | {row['p50']['median']:.1f} | {row['p95']['median']:.1f} | {p99['median']:.1f} "
-            f"({p99['min']:.1f} to {p99['max']:.1f}) | {row['count']['median']:.0f} | {row['missed']['max']:.0f} |"
-        )
-    return "\n".join(lines)
+    title = f"{settings['size']} at {settings['rate_hz']} Hz, {settings['cores']} cores of {machine['processor']}"
+    return f"{title}\n\n{columns_table(COLUMNS, data['rows'])}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The named command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--fuser", default="learned")
-    parser.add_argument("--encoding", nargs="+", default=list(ENCODINGS), choices=ENCODINGS)
-    parser.add_argument("--size", default="640x480")
-    parser.add_argument("--rate-hz", type=int, default=30)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of one round, after two seconds of warm-up")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="result file to write")
-    asked = parser.parse_args(arguments)
-    data = run(
-        fuser=asked.fuser, encodings=asked.encoding, size=asked.size, rate_hz=asked.rate_hz, seconds=asked.seconds,
-        rounds=asked.rounds, cores=asked.cores,
-    )  # fmt: skip
-    print(table(data))
-    if asked.json is not None:
-        timing.save(data, asked.json)
-    return 0
-
+SUITE = Suite(
+    name="latency",
+    help=__doc__,
+    options={
+        "--fuser": {"default": "learned"},
+        "--encoding": {"nargs": "+", "default": list(ENCODINGS), "choices": ENCODINGS},
+        "--size": {"default": "640x480"},
+        "--rate-hz": {"type": int, "default": 30},
+        "--seconds": {"type": float, "default": 20.0, "help": "of one round, after two seconds of warm-up"},
+        "--rounds": {"type": int, "default": 3},
+        "--cores": {"type": int, "default": 2},
+    },
+    measure=measure,
+    table=table,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SUITE.main())

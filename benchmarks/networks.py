@@ -19,77 +19,83 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table
 from rtfusion.engines import open_engine
 from rtfusion.evaluate import timing
-from rtfusion.evaluate.conditions import Conditions
 from rtfusion.models import shipped
 from rtfusion.models.spec import IMAGE_INPUTS
 
 STUDENT = "small"
 BASELINE = f"{STUDENT} INT8, OpenVINO"
-HALF = f"{STUDENT} f16, OpenVINO"
+PRECISIONS = {BASELINE: "int8", f"{STUDENT} f16, OpenVINO": "f16"}
+"""Cases of the student's files in other precisions."""
 SCALARS = ("enhance", "visible_mean", "thermal_mean")
 """Inputs of the student beside the images."""
 PLAIN_WIDTH, PLAIN_LAYERS = 32, 5
 OPSET = 17
 WARM_UP = 3
+COLUMNS = (
+    ("size", "{size}"),
+    ("network, engine", "{case}"),
+    ("ms p50", "{ms[p50]:.2f}"),
+    ("p90", "{ms[p90]:.2f}"),
+    ("p99", "{ms[p99]:.2f}"),
+    (f"times {STUDENT} INT8", "{ratio:.2f}"),
+    ("least to most", "{least:.2f} to {most:.2f}"),
+)
 
 Run = Callable[[], object]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table, and write the result file where one is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__.splitlines()[0])
-    parser.add_argument("--size", nargs="+", default=["640x480", "1280x1024"], metavar="WxH", help="multiples of 8")
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="runs of each, taken in turn")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="result file to write")
-    options = parser.parse_args(arguments)
-    conditions = Conditions()
-    rows: list[dict[str, Any]] = []
+class Network(NamedTuple):
+    """A network as a module and as a file of the same graph."""
+
+    module: Any
+    path: Path
+    scalars: tuple[str, ...] = ()
+    """Names of its inputs beside the images."""
+
+    @property
+    def parameters(self) -> int:
+        """How many weights it has."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+
+def measure(options: argparse.Namespace) -> Measured:
+    """A row for every size, network and engine."""
     with tempfile.TemporaryDirectory(prefix="rtfusion-networks-") as folder:
         networks = _networks(Path(folder))
-        for size in options.size:
-            rows += _measure(networks, size=size, rounds=options.rounds, threads=options.threads)
-    settings = {
-        "rounds": options.rounds,
-        "warm_up": WARM_UP,
-        "threads": options.threads,
-        "parameters": {name: count for name, (_, _, count) in networks.items()},
-    }
-    data = timing.result("networks", settings=settings, rows=rows, conditions=conditions)
-    print(table(data))
-    if options.json is not None:
-        timing.save(data, options.json)
-    return 0
+        rows = [row for size in options.size for row in _measure_size(networks, size, options)]
+    parameters = {name: network.parameters for name, network in networks.items()}
+    return {**chosen(options, "rounds", "threads"), "warm_up": WARM_UP, "parameters": parameters}, rows
 
 
-def _measure(networks: Mapping[str, Any], *, size: str, rounds: int, threads: int) -> list[dict[str, Any]]:
+def _measure_size(networks: Mapping[str, Network], size: str, options: argparse.Namespace) -> list[Row]:
     width, height = map(int, size.split("x"))
     runs: dict[str, Run] = {}
-    engines = []
-    for name, (module, path, _) in networks.items():
-        runs[f"{name}, PyTorch"] = _eager(module, size_px=(width, height), threads=threads)
-        engine = open_engine("openvino", model=path, size_px=(width, height), threads=threads)
-        engines.append(engine)
-        runs[f"{name}, OpenVINO"] = _engine(engine, _inputs(name, size_px=(width, height)))
-    for name, precision in ((BASELINE, "int8"), (HALF, "f16")):
-        path = shipped(STUDENT, precision=precision)
-        engines.append(open_engine("openvino", model=path, size_px=(width, height), threads=threads))
-        runs[name] = _engine(engines[-1], _inputs(STUDENT, size_px=(width, height)))
-    measured = timing.in_turns(
-        {name: lambda run=run: _timed_ms(run) for name, run in runs.items()},  # type: ignore[misc]
-        rounds=rounds,
-        warm_up=WARM_UP,
-    )
-    for engine in engines:
-        engine.close()
+    with ExitStack() as stack:
+
+        def openvino(path: Path, scalars: tuple[str, ...]) -> Run:
+            engine = open_engine("openvino", model=path, size_px=(width, height), threads=options.threads)
+            stack.enter_context(closing(engine))
+            return partial(engine.run, inputs=_inputs(scalars, size_px=(width, height)))
+
+        for name, network in networks.items():
+            runs[f"{name}, PyTorch"] = _eager(network, size_px=(width, height), threads=options.threads)
+            runs[f"{name}, OpenVINO"] = openvino(network.path, network.scalars)
+        for name, precision in PRECISIONS.items():
+            runs[name] = openvino(shipped(STUDENT, precision=precision), SCALARS)
+        cases = {name: partial(_timed_ms, run) for name, run in runs.items()}
+        measured = timing.run_interleaved(cases, rounds=options.rounds, warm_up=WARM_UP)
     return [
         {
             "case": name,
@@ -108,58 +114,71 @@ def _timed_ms(run: Run) -> float:
     return (time.perf_counter_ns() - started_ns) / 1e6
 
 
-def _networks(folder: Path) -> dict[str, tuple[Any, Path, int]]:
-    """Name to module, ONNX file and number of parameters."""
+def _inputs(scalars: tuple[str, ...], *, size_px: tuple[int, int]) -> dict[str, Any]:
+    """Noise for the images, 0.5 for the scalars."""
+    rng = np.random.default_rng(0)
+    width, height = size_px
+    images = {image: rng.random((1, 1, height, width), np.float32) for image in IMAGE_INPUTS}
+    return images | {scalar: np.full((1, 1, 1, 1), 0.5, np.float32) for scalar in scalars}
+
+
+def _eager(network: Network, *, size_px: tuple[int, int], threads: int) -> Run:
+    import torch
+
+    torch.set_num_threads(threads)
+    inputs = [torch.from_numpy(array) for array in _inputs(network.scalars, size_px=size_px).values()]
+
+    def run() -> object:
+        with torch.inference_mode():
+            return network.module(*inputs)
+
+    return run
+
+
+# -- networks -----------------------------------------------------------------------------------------------------------
+
+
+def _networks(folder: Path) -> dict[str, Network]:
     import torch
     from rtfusion_trainer.config import load_config
     from rtfusion_trainer.student import Student
     from rtfusion_trainer.teachers.ldlite import LdLite
     from torch import nn
 
-    class Plain(nn.Module):
-        """Five layers at full resolution."""
+    class TwoImages(nn.Module):
+        """A network with inputs that an exporter can name."""
 
-        def __init__(self) -> None:
+        def __init__(self, fuse: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], network: nn.Module) -> None:
             super().__init__()
-            widths = [2, *[PLAIN_WIDTH] * (PLAIN_LAYERS - 1)]
-            layers: list[nn.Module] = []
-            for before, after in itertools.pairwise(widths):
-                layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
-            self.layers = nn.Sequential(*layers, nn.Conv2d(PLAIN_WIDTH, 1, 3, padding=1), nn.Sigmoid())
+            self.fuse, self.network = fuse, network
 
         def forward(self, visible: torch.Tensor, thermal: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = self.layers(torch.cat((visible, thermal), dim=1))
-            return result
-
-    class Positional(nn.Module):
-        """LD-Lite with inputs that an exporter can name."""
-
-        def __init__(self, network: nn.Module) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, visible: torch.Tensor, thermal: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = self.network(visible=visible, thermal=thermal)
-            return result
+            return self.fuse(visible, thermal)
 
     torch.manual_seed(0)
-    student = Student(load_config(STUDENT).network).eval()
-    found: dict[str, tuple[Any, Path, int]] = {STUDENT: (student, shipped(STUDENT), _count(student))}
-    for name, module in (("LD-Lite", Positional(LdLite()).eval()), ("plain, 5 layers", Plain().eval())):
-        path = folder / f"{len(found)}.onnx"
-        _export(module, path)
-        found[name] = (module, path, _count(module))
+    ldlite, plain = LdLite(), nn.Sequential(*_plain_layers())
+    found = {STUDENT: Network(Student(load_config(STUDENT).network).eval(), shipped(STUDENT), SCALARS)}
+    for name, module in (
+        ("LD-Lite", TwoImages(lambda visible, thermal: ldlite(visible=visible, thermal=thermal), ldlite)),
+        ("plain, 5 layers", TwoImages(lambda visible, thermal: plain(torch.cat((visible, thermal), dim=1)), plain)),
+    ):
+        found[name] = Network(module.eval(), folder / f"{len(found)}.onnx")
+        _export(found[name])
     return found
 
 
-def _count(module: Any) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _plain_layers() -> list[Any]:
+    """Convolutions at full resolution."""
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise([2, *[PLAIN_WIDTH] * (PLAIN_LAYERS - 1)]):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+    return [*layers, nn.Conv2d(PLAIN_WIDTH, 1, 3, padding=1), nn.Sigmoid()]
 
 
-def _export(module: Any, path: Path) -> None:
-    """An ONNX file with the names that engines expect, height and width dynamic."""
-    import warnings
-
+def _export(network: Network) -> None:
+    """Write its ONNX file with the names that engines expect, height and width dynamic."""
     import torch
 
     image = torch.rand(1, 1, 64, 64)
@@ -167,59 +186,31 @@ def _export(module: Any, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but gives the plain graph wanted here
         torch.onnx.export(
-            module, (image, image), str(path), input_names=["visible_y", "thermal"], output_names=["fused_y"],
-            dynamic_axes=free, opset_version=OPSET, dynamo=False,
+            network.module, (image, image), str(network.path), input_names=["visible_y", "thermal"],
+            output_names=["fused_y"], dynamic_axes=free, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
 
 
-def _eager(module: Any, *, size_px: tuple[int, int], threads: int) -> Run:
-    import torch
-
-    torch.set_num_threads(threads)
-    width, height = size_px
-    images = [torch.rand(1, 1, height, width) for _ in range(2)]
-    is_student = type(module).__name__ == "Student"
-    scalars = [torch.full((1, 1, 1, 1), 0.5)] * (len(SCALARS) if is_student else 0)
-
-    def run() -> object:
-        with torch.inference_mode():
-            return module(*images, *scalars)
-
-    return run
-
-
-def _inputs(name: str, *, size_px: tuple[int, int]) -> dict[str, Any]:
-    """Noise for the images, 0.5 for the scalars of the student."""
-    rng = np.random.default_rng(0)
-    width, height = size_px
-    images = {image: rng.random((1, 1, height, width), np.float32) for image in IMAGE_INPUTS}
-    return images | {scalar: np.full((1, 1, 1, 1), 0.5, np.float32) for scalar in SCALARS if name == STUDENT}
-
-
-def _engine(engine: Any, inputs: Mapping[str, Any]) -> Run:
-    return lambda: engine.run(inputs=inputs)
-
-
-def table(data: Mapping[str, Any]) -> str:
+def table(data: Result) -> str:
     """Times and ratios as Markdown: how many times as long as the student's INT8 file in OpenVINO."""
     settings = data["settings"]
     counts = ", ".join(f"{name} {count:,}" for name, count in settings["parameters"].items())
-    head = ["size", "network, engine", "ms p50", "p90", "p99", f"times {STUDENT} INT8", "least to most"]
-    lines = [
-        f"{settings['threads']} threads of {data['machine']['processor']}, {settings['rounds']} rounds; "
-        f"parameters: {counts}",
-        "",
-        f"| {' | '.join(head)} |",
-        "|" + "---|" * len(head),
-    ]
-    for row in data["rows"]:
-        ms, ratios = row["ms"], row["ratios"]
-        figures = [*(f"{ms[name]:.2f}" for name in ("p50", "p90", "p99")), f"{row['ratio']:.2f}"]
-        lines.append(
-            f"| {row['size']} | {row['case']} | {' | '.join(figures)} | {min(ratios):.2f} to {max(ratios):.2f} |"
-        )
-    return "\n".join(lines)
+    title = f"{settings['threads']} threads of {data['machine']['processor']}, {settings['rounds']} rounds; parameters: {counts}"
+    rows = [{**row, "least": min(row["ratios"]), "most": max(row["ratios"])} for row in data["rows"]]
+    return f"{title}\n\n{columns_table(COLUMNS, rows)}"
 
+
+SUITE = Suite(
+    name="networks",
+    help=__doc__,
+    options={
+        "--size": {"nargs": "+", "default": ["640x480", "1280x1024"], "metavar": "WxH", "help": "multiples of 8"},
+        "--rounds": {"type": int, "default": 15, "metavar": "N", "help": "runs of each, taken in turn"},
+        "--threads": {"type": int, "default": len(os.sched_getaffinity(0)), "metavar": "N"},
+    },
+    measure=measure,
+    table=table,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SUITE.main())

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import cast
 
@@ -17,9 +18,9 @@ import numpy as np
 
 from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_S
-from rtfusion.evaluate.methods import select, shipped_models
-from rtfusion.fusion.color import compose, luminance
-from rtfusion.types import Image8
+from rtfusion.evaluate.methods import Method, select, shipped_models
+from rtfusion.fusion.color import as_bgr, compose, luminance
+from rtfusion.types import Frame, Image8
 
 SCENES = ("day", "night", "smoke")
 MOMENT_S = 2.0
@@ -44,31 +45,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def draw(*, model: str) -> tuple[list[str], list[list[Image8]]]:
     """Names of the columns, and one row of BGR pictures per scene."""
     methods = select(fusers=("pyramid",), models={model: shipped_models()[model]})
-    rows = []
-    for scene in SCENES:
-        uri = f"synthetic:?scene={scene}&frames=90"
-        visible, thermal = open_pair(visible=uri, thermal=uri)
-        fusers = [method.open_luminance(still=False) for method in methods]
-        while True:
-            seen, warmth = visible.read(timeout_s=5.0), thermal.read(timeout_s=5.0)
-            image, heat = cast(Image8, seen.image), cast(Image8, warmth.image)
-            y = luminance(image)
-            fused = [
-                compose(
-                    visible=image, visible_y=y, fused_y=fuse(visible_y=y, thermal=heat, timestamp_ns=seen.timestamp_ns)
-                )
-                for fuse in fusers
-            ]
-            if seen.timestamp_ns >= MOMENT_S * NS_PER_S:
-                break
-        rows.append(
-            [image.copy(), cast(Image8, cv2.cvtColor(heat, cv2.COLOR_GRAY2BGR)), *(picture.copy() for picture in fused)]
-        )
-        visible.close()
-        thermal.close()
-        for fuse in fusers:
-            fuse.close()
+    rows = [_row(f"synthetic:?scene={scene}&frames=90", methods) for scene in SCENES]
     return ["visible", "thermal", *(method.name for method in methods)], rows
+
+
+def _row(uri: str, methods: Sequence[Method]) -> list[Image8]:
+    """Both bands and every fused picture at `MOMENT_S`; the methods have seen the scene until then."""
+    with ExitStack() as stack:
+        fuses = [stack.enter_context(closing(method.open_luminance(still=False))) for method in methods]
+        for visible, thermal in _pairs(uri):
+            image, heat = cast(Image8, visible.image), cast(Image8, thermal.image)
+            y, stamp_ns = luminance(image), visible.timestamp_ns
+            fused = [fuse(visible_y=y, thermal=heat, timestamp_ns=stamp_ns) for fuse in fuses]
+            if stamp_ns >= MOMENT_S * NS_PER_S:
+                break
+        composed = [compose(visible=image, visible_y=y, fused_y=picture) for picture in fused]
+        return [picture.copy() for picture in (image, as_bgr(heat), *composed)]
+
+
+def _pairs(uri: str) -> Iterator[tuple[Frame, Frame]]:
+    visible, thermal = open_pair(visible=uri, thermal=uri)
+    with closing(visible), closing(thermal):
+        while True:
+            yield visible.read(timeout_s=5.0), thermal.read(timeout_s=5.0)
 
 
 def sheet(columns: Sequence[str], rows: Sequence[Sequence[Image8]]) -> Image8:

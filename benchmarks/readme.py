@@ -6,33 +6,45 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from benchmarks import comparison, endurance, enhanced, faults, fusers, latency, networks, scale, speed, stability
-from rtfusion.evaluate import bench, visibility
+from benchmarks import (
+    comparison,
+    endurance,
+    enhanced,
+    faults,
+    fusers,
+    latency,
+    networks,
+    scale,
+    speed,
+    stability,
+    visibility,
+)
+from benchmarks.suite import Result, markdown, write_plots
+from rtfusion.evaluate import bench
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
 IMAGES = ROOT / "docs/images"
 PRINTED = ROOT / "benchmarks/published_printed.json"
 
-Table = Callable[[dict[str, Any]], str]
 
-TABLES: Mapping[str, tuple[Path, Table]] = {
-    "speed": (RESULTS / "speed.json", speed.table),
-    "fusers": (RESULTS / "fusers.json", fusers.table),
-    "visibility": (RESULTS / "visibility.json", visibility.table),
-    **{f"fusers-{name}": (RESULTS / "fusers.json", partial(fusers.set_table, name=name)) for name in fusers.SETS},
-    "ranks": (RESULTS / "fusers.json", comparison.ranks_table),
-    "losses": (RESULTS / "fusers.json", comparison.losses),
-    "stability": (RESULTS / "stability.json", stability.table),
-    "enhanced": (RESULTS / "enhanced.json", enhanced.table),
-    "bench": (RESULTS / "bench.json", bench.table),
-    "scale": (RESULTS / "scale.json", scale.table),
-    "networks": (RESULTS / "networks.json", networks.table),
-    "faults": (RESULTS / "faults.json", faults.table),
-    "latency": (RESULTS / "latency.json", latency.table),
-    "endurance": (RESULTS / "endurance.json", endurance.table),
+def bench_table(data: Result) -> str:
+    """Rates and stages of ``rtfusion bench``, as Markdown."""
+    title = f"{data['settings']['source']}, {data['machine']['cores']} cores of {data['machine']['processor']}"
+    tables = ((bench.RATES, bench.rates(data)), (bench.STAGES, bench.stages(data)))
+    return "\n\n".join([title, *(markdown(head, body, rule=" --- ") for head, body in tables)])
+
+
+_SUITES = (endurance, enhanced, faults, latency, networks, scale, speed, stability, visibility)
+_FUSERS = RESULTS / "fusers.json"
+TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
+    **{suite.SUITE.name: (RESULTS / f"{suite.SUITE.name}.json", suite.table) for suite in _SUITES},
+    "bench": (RESULTS / "bench.json", bench_table),
+    "fusers": (_FUSERS, fusers.table),
+    **{f"fusers-{name}": (_FUSERS, partial(fusers.set_table, name=name)) for name in fusers.SETS},
+    "ranks": (_FUSERS, comparison.ranks_table),
+    "losses": (_FUSERS, comparison.losses),
     "printed": (PRINTED, comparison.printed_table),
 }
 """Marker to the file it is made from and how."""
@@ -51,7 +63,7 @@ PAGES = {
     "docs/benchmarks.md": ("bench", "scale"),
     "docs/service.md": ("latency", "endurance", "faults"),
 }
-PLOTS: Mapping[str, Callable[[dict[str, Any]], dict[str, str]]] = {
+PLOTS: Mapping[str, Callable[[Result], Mapping[str, str]]] = {
     "bench": lambda data: {"bench-stages": bench.draw(data)},
     "scale": scale.plots,
 }
@@ -60,11 +72,10 @@ PLOTS: Mapping[str, Callable[[dict[str, Any]], dict[str, str]]] = {
 
 def main() -> None:
     """Rewrite the pages and the plots."""
-    for suite, draw in PLOTS.items():
-        path = RESULTS / f"{suite}.json"
+    for name, draw in PLOTS.items():
+        path, _ = TABLES[name]
         if path.exists():
-            for stem, svg in draw(json.loads(path.read_text(encoding="utf-8"))).items():
-                (IMAGES / f"{stem}.svg").write_text(svg, encoding="utf-8")
+            write_plots(draw(json.loads(path.read_text(encoding="utf-8"))), IMAGES)
     for page, names in PAGES.items():
         path = ROOT / page
         path.write_text(with_tables(path.read_text(encoding="utf-8"), names), encoding="utf-8")

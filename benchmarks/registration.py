@@ -15,8 +15,8 @@
 - refine: a recording whose thermal picture is knocked, and is not; error, motion and cost
 
 Sets registered by hand are off by pixels themselves. A witness that the estimate knows nothing of (`benchmarks.witness`) is
-asked from the truth and from the estimate. Where there is truth, a line at the end of a set says whether the uncertainty that
-was told covers the error.
+asked from the truth and from the estimate. Where there is truth, a line at the end of a set says whether the predicted
+uncertainty covers the error.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,12 +39,11 @@ from rtfusion_calibration.fitting import transformed
 from rtfusion_calibration.scene import SceneEstimate, estimate_scene
 from rtfusion_calibration.search import GrayPair, size_px
 
+from benchmarks.suite import DATA, Measured, Result, Row, Suite, grouped, markdown
 from benchmarks.witness import witness_px
 from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_MS, NS_PER_S
-from rtfusion.errors import CalibrationError, ConfigError, EndOfStream, FusionError
-from rtfusion.evaluate import timing
-from rtfusion.evaluate.conditions import Conditions
+from rtfusion.errors import CalibrationError, ConfigError, EndOfStream
 from rtfusion.fusion.color import luminance
 from rtfusion.pairs import open_pairs
 from rtfusion.registration import Calibration, register
@@ -62,32 +62,18 @@ CLIP_PAIRS = 4
 SINGLE_STEP = 5
 READ_TIMEOUT_S = 10.0
 
-Row = dict[str, Any]
 Points = npt.NDArray[np.float64]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table, and write the result file where one is asked for; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.registration", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--suite", nargs="+", default=list(SUITES), choices=list(SUITES), metavar="NAME")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="result file to write")
-    options = parser.parse_args(arguments)
+def measure(options: argparse.Namespace) -> Measured:
+    """The rows of the suites that were asked for; each is told on stderr as soon as it is there."""
     cv2.setNumThreads(1)
-    conditions, rows = Conditions(), []
-    try:
-        for suite in options.suite:
-            for row in SUITES[suite](options.data):
-                rows.append({"case": f"{suite}/{row['name']}", **{key: row[key] for key in row if key != "name"}})
-                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    except FusionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    data = timing.result("registration", settings={"suites": options.suite}, rows=rows, conditions=conditions)
-    print(table(data))
-    if options.json is not None:
-        timing.save(data, options.json)
-    return 0
+    rows = []
+    for suite in options.suite:
+        for row in SUITES[suite](options.data):
+            rows.append({"case": f"{suite}/{row.pop('name')}", **row})
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return {"suites": options.suite}, rows
 
 
 # -- without a target -----------------------------------------------------------------------------------------------------
@@ -99,10 +85,7 @@ def landmarks(data: Path) -> Iterator[Row]:
     for name, truth in sorted(json.loads(_text(folder / "gt.json")).items()):
         pair = _pair(folder, f"{name}.png")
         thermal_px, visible_px = (np.array(truth[key], dtype=np.float64) for key in ("landmarks_ir", "landmarks_vi"))
-
-        def error_px(found: Matrix, here: Points = thermal_px, there: Points = visible_px) -> float:
-            return _median_px(found, here, there)
-
+        error_px = partial(_median_px, thermal_px=thermal_px, visible_px=visible_px)
         yield _estimated(name, [pair], error_px, truth=np.array(truth["T"]).T)
 
 
@@ -118,10 +101,7 @@ def deformed(data: Path) -> Iterator[Row]:
         seen = ((straight_px >= 0) & (straight_px < (width, height))).all(axis=1)
         warped_px, straight_px = warped_px[seen], straight_px[seen]
         best = np.asarray(cv2.findHomography(warped_px, straight_px, 0)[0], dtype=np.float64)
-
-        def error_px(found: Matrix, here: Points = warped_px, there: Points = straight_px) -> float:
-            return _median_px(found, here, there)
-
+        error_px = partial(_median_px, thermal_px=warped_px, visible_px=straight_px)
         row = _estimated(path.stem, [_pair(folder, f"{path.stem}.png", thermal="ir_warp")], error_px, truth=best)
         yield {**row, "best_homography_px": error_px(best)}
 
@@ -171,61 +151,67 @@ def _judged(name: str, rows: Iterable[Row], *, error: str = "error_px") -> Itera
 
 
 def _estimated(name: str, pairs: Sequence[GrayPair], error_px: Callable[[Matrix], float], *, truth: Matrix) -> Row:
-    try:
-        estimate = estimate_scene(pairs)
-    except CalibrationError as refusal:
-        return {"name": name, "accepted": False, "reason": _reason(refusal)}
-    found = estimate.visible_from_thermal_px
-    off_px = error_px(found)
-    return {
-        "name": name,
-        "error_px": off_px,
-        **_told(estimate),
-        "sigmas": off_px / estimate.uncertainty_px,
-        "witness_from_truth_px": witness_px(pairs[0], truth),
-        "witness_from_estimate_px": witness_px(pairs[0], found),
-    }
+    def figures(estimate: SceneEstimate) -> Row:
+        found = estimate.visible_from_thermal_px
+        off_px = error_px(found)
+        return {
+            "error_px": off_px,
+            "sigmas": off_px / estimate.uncertainty_px,
+            "witness_from_truth_px": witness_px(pairs[0], truth),
+            "witness_from_estimate_px": witness_px(pairs[0], found),
+        }
+
+    return _tried(name, pairs, figures)
 
 
 def _placed(name: str, pairs: Sequence[GrayPair]) -> Row:
+    def figures(estimate: SceneEstimate) -> Row:
+        middle = (np.array(size_px(pairs[0].thermal)) - 1) / 2
+        at, right = transformed(estimate.visible_from_thermal_px, middle + np.array([(0.0, 0.0), (1.0, 0.0)]))
+        step = complex(*(right - at))
+        place = {
+            "x_px": float(at[0]),
+            "y_px": float(at[1]),
+            "scale": abs(step),
+            "turn_deg": float(np.degrees(np.angle(step))),
+        }
+        return {**place, "pairs": estimate.pairs, "outliers": len(estimate.outliers)}
+
+    return _tried(name, pairs, figures)
+
+
+def _tried(name: str, pairs: Sequence[GrayPair], figures: Callable[[SceneEstimate], Row]) -> Row:
+    """What an estimate says of itself, and its ``figures``; the reason where it is refused."""
     try:
         estimate = estimate_scene(pairs)
     except CalibrationError as refusal:
         return {"name": name, "accepted": False, "reason": _reason(refusal)}
-    found = estimate.visible_from_thermal_px
-    (x, y), (right_x, right_y) = transformed(
-        found, (np.array(size_px(pairs[0].thermal)) - 1) / 2 + np.array([(0.0, 0.0), (1.0, 0.0)])
-    )
-    step = complex(right_x - x, right_y - y)
-    place = {"x_px": float(x), "y_px": float(y), "scale": abs(step), "turn_deg": float(np.degrees(np.angle(step)))}
-    return {"name": name, **place, **_told(estimate), "pairs": estimate.pairs, "outliers": len(estimate.outliers)}
-
-
-def _told(estimate: SceneEstimate) -> Row:
     return {
+        "name": name,
         "accepted": True,
         "model": estimate.model.name.lower(),
         "rough": estimate.is_rough,
-        "told_px": estimate.uncertainty_px,
+        "predicted_sigma_px": estimate.uncertainty_px,
         "corner_px": estimate.corner_uncertainty_px,
         "misfit_px": estimate.misfit_px,
         "disagreement_px": estimate.disagreement_px,
+        **figures(estimate),
     }
 
 
 def _coverage(name: str, rows: Sequence[Row], *, error: str = "error_px") -> Row:
-    """Whether what was told covers the errors; beyond two of its standard deviations and above `GOOD` is a lie."""
+    """Says whether the predicted uncertainty covers the errors: beyond two sigmas and above `GOOD` it was overconfident."""
     accepted = [row for row in rows if row["accepted"]]
     sigmas = np.abs([row["sigmas"] for row in accepted])
     is_good = np.abs([row[error] for row in accepted]) <= GOOD
     return {
-        "name": f"{name}, told against true",
+        "name": f"{name}, predicted against true",
         "given": len(rows),
         "accepted": len(accepted),
         "called_rough": sum(row.get("rough", False) for row in accepted),
         "good": int(is_good.sum()),
         "within_2_sigmas": int((sigmas <= 2.0).sum()),
-        "lies": int((~is_good & (sigmas > 2.0)).sum()),
+        "overconfident": int((~is_good & (sigmas > 2.0)).sum()),
         "rms_sigmas": float(np.sqrt(np.square(sigmas).mean())) if accepted else None,
     }
 
@@ -236,13 +222,12 @@ def _reason(refusal: CalibrationError) -> str:
 
 def _off_identity_px(pair: GrayPair) -> Callable[[Matrix], float]:
     width, height = size_px(pair.visible)
-    grid_px = np.stack(np.meshgrid(np.linspace(0, width - 1, 21), np.linspace(0, height - 1, 16)), axis=2).reshape(
-        -1, 2
-    )
-    return lambda found: _median_px(found, grid_px, grid_px)
+    columns, rows = np.meshgrid(np.linspace(0, width - 1, 21), np.linspace(0, height - 1, 16))
+    grid_px = np.stack([columns, rows], axis=2).reshape(-1, 2)
+    return partial(_median_px, thermal_px=grid_px, visible_px=grid_px)
 
 
-def _median_px(found: Matrix, thermal_px: Points, visible_px: Points) -> float:
+def _median_px(found: Matrix, *, thermal_px: Points, visible_px: Points) -> float:
     return float(np.median(np.linalg.norm(transformed(found, thermal_px) - visible_px, axis=1)))
 
 
@@ -311,9 +296,9 @@ def delay(data: Path) -> Iterator[Row]:
         finally:
             visible.close()
             thermal.close()
-        off_ms, told_ms = found.delay_ns / NS_PER_MS - true_ms, found.uncertainty_ns / NS_PER_MS
-        row = {"name": f"{true_ms:g} ms", "accepted": True, "error_ms": off_ms, "told_ms": told_ms}
-        yield {**row, "sigmas": off_ms / told_ms}
+        off_ms, sigma_ms = found.delay_ns / NS_PER_MS - true_ms, found.uncertainty_ns / NS_PER_MS
+        row = {"name": f"{true_ms:g} ms", "accepted": True, "error_ms": off_ms, "predicted_sigma_ms": sigma_ms}
+        yield {**row, "sigmas": off_ms / sigma_ms}
 
 
 def refine(data: Path) -> Iterator[Row]:
@@ -389,18 +374,16 @@ SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {
 # -- the table ------------------------------------------------------------------------------------------------------------
 
 
-def table(data: Mapping[str, Any]) -> str:
+def table(data: Result) -> str:
     """Markdown: a line for every case, all figures of a suite in one table."""
-    parts: list[str] = []
-    for suite in dict.fromkeys(row["case"].partition("/")[0] for row in data["rows"]):
-        rows = [row for row in data["rows"] if row["case"].startswith(f"{suite}/")]
-        keys = list(dict.fromkeys(key for row in rows for key in row if key not in ("case", "ratio", "ratios")))
-        parts += [f"| {suite} | {' | '.join(key.replace('_', ' ') for key in keys)} |", "|" + "---|" * (len(keys) + 1)]
-        for row in rows:
-            cells = [_cell(row.get(key)) for key in keys]
-            parts.append(f"| {row['case'].partition('/')[2]} | {' | '.join(cells)} |")
-        parts.append("")
-    return "\n".join(parts).rstrip()
+    parts = []
+    for suite, rows in grouped(
+        ({**row, "suite": row["case"].partition("/")[0]} for row in data["rows"]), "suite"
+    ).items():
+        keys = list(dict.fromkeys(key for row in rows for key in row if key not in ("case", "suite")))
+        body = [[row["case"].partition("/")[2], *(_cell(row.get(key)) for key in keys)] for row in rows]
+        parts.append(markdown([suite, *(key.replace("_", " ") for key in keys)], body))
+    return "\n\n".join(parts)
 
 
 def _cell(value: Any) -> str:
@@ -411,5 +394,16 @@ def _cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
+SUITE = Suite(
+    name="registration",
+    help=__doc__,
+    options={
+        "--data": DATA,
+        "--suite": {"nargs": "+", "default": list(SUITES), "choices": list(SUITES), "metavar": "NAME"},
+    },
+    measure=measure,
+    table=table,
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SUITE.main())

@@ -1,63 +1,55 @@
-"""How fast the main job runs: decode, pair, register, fuse, hand to the null sink. `python -m benchmarks.speed --help`.
+"""How fast the main job runs: decode, pair, register, fuse, hand to the null sink.
 
 Two files are decoded as fast as they can be: the figure is capacity, not camera rate. By default they are made from the
 synthetic scene (H.264, 300 frames of 640x480, and fewer of 1280x1024); name your own with --ir and --vis. A model runs in
 the precision that a run takes by itself, in INT8 and in float32. Every case runs in a process of its own, so that its memory
-is its own, and the cases take turns. Beside the rates stands what decoding, network and fuser do alone:
-`benchmarks.speed_floor`.
+is its own, and the cases take turns. Beside the rates stands what decoding, network and fuser do alone: `benchmarks.speed_floor`.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed_floor import floor
+from benchmarks.suite import Measured, Result, Row, Suite, columns_table
+from rtfusion.errors import ConfigError
 from rtfusion.evaluate import timing
 from rtfusion.evaluate.bench import frames_of
 from rtfusion.evaluate.clips import make_clips
-from rtfusion.evaluate.conditions import Conditions
-from rtfusion.evaluate.methods import shipped_models
+from rtfusion.evaluate.methods import WITHOUT_MODEL, shipped_models
 from rtfusion.evaluate.speed_case import run_case
 
-CLASSICAL_AND_OVERLAY = ("average", "maximum", "pyramid", "overlay")
 SIZES = ("640x480", "1280x1024")
 FLOOR_ROUNDS = 3
 FIGURES = ("fps", "frames", "fuser_p50_ms", "fuser_p99_ms", "cpu_ms_per_frame", "memory_mb")
-
-
-def main() -> None:
-    """Measure, print the table, and write the result file where one is asked for."""
-    arguments = _arguments()
-    conditions = Conditions()
-    floors: dict[str, dict[str, dict[str, float]]] = {}
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="rtfusion-speed-") as folder:
-        recordings = arguments.ir is not None and arguments.vis is not None
-        for size in [None] if recordings else arguments.size:
-            rows += _measure_size(arguments, size, Path(folder), floors=floors)
-    sizes = ", ".join(arguments.size)
-    source = "named on the command line" if recordings else f"synthetic scene, H.264, {sizes}"
-    settings = {
-        "source": source,
-        "loop": arguments.loop,
-        "sink": "null:",
-        "baseline": rows[0]["case"],
-        "floors": floors,
-    }
-    data = timing.result("speed", settings=settings, rows=rows, conditions=conditions)
-    print(table(data))
-    if arguments.json is not None:
-        timing.save(data, arguments.json)
+COLUMNS = (
+    ("fuser", "{case}"),
+    ("FPS", "{fps[median]:.0f}"),
+    ("min to max", "{fps[min]:.0f} to {fps[max]:.0f}"),
+    ("ratio", "{ratio:.2f}"),
+    ("fuser p50 ms", "{fuser_p50_ms[median]:.2f}"),
+    ("fuser p99 ms", "{fuser_p99_ms[median]:.2f}"),
+    ("CPU ms/frame", "{cpu_ms_per_frame[median]:.2f}"),
+    ("memory MB", "{memory_mb[max]:.0f}"),
+)
+FLOOR_COLUMNS = (
+    ("alone, pairs a second", "{case}"),
+    ("decode", "{decode[median]:.0f}"),
+    ("network", "{network[median]:.0f}"),
+    ("fuser", "{fuser[median]:.0f}"),
+    ("whole run, of the slowest part", "{share:.0%}"),
+)
 
 
 def methods() -> dict[str, dict[str, Any]]:
     """What is compared, by name, as settings of a run: a model as it runs by itself, in INT8 and in float32."""
-    found: dict[str, dict[str, Any]] = {name: {"fuser": name} for name in CLASSICAL_AND_OVERLAY}
+    found: dict[str, dict[str, Any]] = {name: {"fuser": name} for name in WITHOUT_MODEL}
     for model in shipped_models():
         found[model] = {"fuser": "learned", "model": model}
         for name, precision in (("INT8", "int8"), ("float32", "f32")):
@@ -65,96 +57,82 @@ def methods() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _measure_size(
-    arguments: argparse.Namespace, size: str | None, folder: Path, *, floors: dict[str, dict[str, dict[str, float]]]
-) -> list[dict[str, Any]]:
-    """The rows of one size; what the parts of the models do alone goes into ``floors``, by case."""
-    files = {"vis": arguments.vis, "ir": arguments.ir}
-    if size is not None:
-        files = make_clips(folder, size=size, frames=frames_of(size, frames=arguments.frames))
-    chosen = {name: {**files, **values} for name, values in methods().items() if name in arguments.fuser}
+def measure(options: argparse.Namespace) -> Measured:
+    """A row for every method and size; the floors are among the settings."""
+    recorded = options.ir is not None and options.vis is not None
+    methods = _chosen(options.fuser)
+    rows: list[Row] = []
+    floors: dict[str, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="rtfusion-speed-") as folder:
+        for size in [None] if recorded else options.size:
+            files = {"vis": options.vis, "ir": options.ir}
+            if size is not None:
+                files = make_clips(Path(folder), size=size, frames=frames_of(size, frames=options.frames))
+            cases = {
+                name if size is None else f"{name}, {size}": {**files, **values, "loop": options.loop}
+                for name, values in methods.items()
+            }
+            rows += _rates(cases, rounds=options.rounds)
+            floors |= _floors(cases)
+    source = "named on the command line" if recorded else f"synthetic scene, H.264, {', '.join(options.size)}"
+    baseline = rows[0]["case"]
+    return {"source": source, "loop": options.loop, "sink": "null:", "baseline": baseline, "floors": floors}, rows
+
+
+def _chosen(names: list[str] | None) -> dict[str, dict[str, Any]]:
+    known = methods()
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(f"there is no fuser {name!r} to measure; there are {', '.join(known)}")
+    return {name: values for name, values in known.items() if names is None or name in names}
+
+
+def _rates(cases: Mapping[str, Mapping[str, Any]], *, rounds: int) -> list[Row]:
     # one round of warm-up: file cache, compiled bytecode, processor clocks
-    cases = {_named(name, size): _case(name, {**values, "loop": arguments.loop}) for name, values in chosen.items()}
-    rows = timing.interleaved(cases, rounds=arguments.rounds, baseline=next(iter(cases)), figure="fps", warm_up=1)
-    alone = {_named(name, size): values for name, values in chosen.items() if values["fuser"] == "learned"}
-    measured = timing.in_turns({name: partial(floor, values) for name, values in alone.items()}, rounds=FLOOR_ROUNDS)
-    for name, runs in measured.items():
-        floors[name] = {part: timing.spread([run[part] for run in runs]) for part in runs[0]}
-    return rows
+    runs = {name: partial(_run, settings) for name, settings in cases.items()}
+    return timing.interleaved_rows(runs, rounds=rounds, baseline=next(iter(cases)), figure="fps", warm_up=1)
 
 
-def _named(name: str, size: str | None) -> str:
-    return name if size is None else f"{name}, {size}"
+def _run(settings: Mapping[str, Any]) -> dict[str, float]:
+    figures = run_case(settings)
+    decode = {f"decode_{band}_p50_ms": figures["stages_ms"][f"decode {band}"]["p50"] for band in ("visible", "thermal")}
+    return {**{figure: figures[figure] for figure in FIGURES}, **decode}
 
 
-def table(data: dict[str, Any]) -> str:
-    """The result as a Markdown table."""
-    lines = [
-        f"{data['settings']['source']}, {data['machine']['cores']} cores of {data['machine']['processor']}",
-        "",
-        "| fuser | FPS | min to max | ratio | fuser p50 ms | fuser p99 ms | CPU ms/frame | memory MB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in data["rows"]:
-        fps = row["fps"]
-        lines.append(
-            f"| {row['case']} | {fps['median']:.0f} | {fps['min']:.0f} to {fps['max']:.0f} | {row['ratio']:.2f} "
-            f"| {row['fuser_p50_ms']['median']:.2f} | {row['fuser_p99_ms']['median']:.2f} "
-            f"| {row['cpu_ms_per_frame']['median']:.2f} | {row['memory_mb']['max']:.0f} |"
-        )
-    return "\n".join(lines + _floor_lines(data))
+def _floors(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """What the parts of every model do alone, over the rounds, by case and part."""
+    runs = {name: partial(floor, settings) for name, settings in cases.items() if settings["fuser"] == "learned"}
+    measured = timing.run_interleaved(runs, rounds=FLOOR_ROUNDS)
+    return {name: timing.spreads(rounds) for name, rounds in measured.items()}
 
 
-def _floor_lines(data: dict[str, Any]) -> list[str]:
-    """A table of what the parts do alone, and how much of the slowest of them a whole run reaches."""
-    floors = data["settings"].get("floors", {})
-    if not floors:
-        return []
+def table(data: Result) -> str:
+    """The rates, and what the parts do alone with the share that a whole run reaches of the slowest; Markdown."""
+    title = f"{data['settings']['source']}, {data['machine']['cores']} cores of {data['machine']['processor']}"
+    parts = [title, columns_table(COLUMNS, data["rows"])]
     rates = {row["case"]: row["fps"]["median"] for row in data["rows"]}
-    lines = [
-        "",
-        "| alone, pairs a second | decode | network | fuser | whole run, of the slowest part |",
-        "|---|---|---|---|---|",
+    floors = [
+        {"case": name, **alone, "share": rates[name] / min(spread["median"] for spread in alone.values())}
+        for name, alone in data["settings"].get("floors", {}).items()
     ]
-    for name, parts in floors.items():
-        medians = {part: spread["median"] for part, spread in parts.items()}
-        share = rates[name] / min(medians.values())
-        cells = " | ".join(f"{medians[part]:.0f}" for part in ("decode", "network", "fuser"))
-        lines.append(f"| {name} | {cells} | {share:.0%} |")
-    return lines
+    return "\n\n".join([*parts, columns_table(FLOOR_COLUMNS, floors)] if floors else parts)
 
 
-def _arguments() -> argparse.Namespace:
-    known = list(methods())
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.splitlines()[0])
-    parser.add_argument("--ir", help="thermal recording; default: made from the synthetic scene")
-    parser.add_argument("--vis", help="visible recording; default: made from the synthetic scene")
-    parser.add_argument(
-        "--fuser", nargs="+", default=known, choices=known, metavar="NAME", help=f"of {', '.join(known)}"
-    )
-    parser.add_argument("--size", nargs="+", default=list(SIZES), help="of the synthetic clips")
-    parser.add_argument("--frames", type=int, default=300, help="of the synthetic clips, at 640x480")
-    parser.add_argument("--loop", type=int, default=2, help="times each recording is played in one run")
-    parser.add_argument("--rounds", type=int, default=3, help="runs per fuser, taken in turn")
-    parser.add_argument("--json", type=Path, help="result file to write")
-    return parser.parse_args()
-
-
-def _case(name: str, settings: dict[str, Any]) -> Callable[[], dict[str, float]]:
-    def run() -> dict[str, float]:
-        try:
-            figures = run_case(settings)
-        except RuntimeError as error:
-            raise SystemExit(f"the case {name} failed: {error}") from None
-        stages = figures["stages_ms"]
-        return {
-            **{figure: figures[figure] for figure in FIGURES},
-            "decode_visible_p50_ms": stages["decode visible"]["p50"],
-            "decode_thermal_p50_ms": stages["decode thermal"]["p50"],
-        }
-
-    return run
-
+SUITE = Suite(
+    name="speed",
+    help=__doc__,
+    options={
+        "--ir": {"help": "thermal recording; default: made from the synthetic scene"},
+        "--vis": {"help": "visible recording; default: made from the synthetic scene"},
+        "--fuser": {"nargs": "+", "metavar": "NAME", "help": "average, small, 'small, INT8' ...; default: all"},
+        "--size": {"nargs": "+", "default": list(SIZES), "help": "of the synthetic clips"},
+        "--frames": {"type": int, "default": 300, "help": "of the synthetic clips, at 640x480"},
+        "--loop": {"type": int, "default": 2, "help": "times each recording is played in one run"},
+        "--rounds": {"type": int, "default": 3, "help": "runs per fuser, taken in turn"},
+    },
+    measure=measure,
+    table=table,
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(SUITE.main())

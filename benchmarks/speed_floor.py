@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,71 +23,63 @@ from rtfusion.telemetry import Telemetry
 from rtfusion.types import Frame, FramePair
 
 RUNS = 60
-"""Of network and fuser; what is given is their median."""
+"""Runs of network and fuser, of which the median counts."""
 
 
 def floor(settings: Mapping[str, Any]) -> dict[str, float]:
     """Pairs a second of ``decode`` (both files, a thread each), ``network`` and ``fuser`` (network included), each alone.
 
     Args:
-        settings: of a run that fuses with a model, with ``vis`` and ``ir`` named.
+        settings: those of a run that fuses with a model, with ``vis`` and ``ir`` named.
 
     Raises:
         FusionError: the files or the model cannot be used.
     """
-    chosen = Settings(**settings)
-    decoded = _decode(str(chosen.vis), str(chosen.ir))
-    return {"decode": decoded, "network": _network(chosen), "fuser": _fuser(chosen)}
+    run = Settings(**settings)
+    files = {Band.VISIBLE: str(run.vis), Band.THERMAL: str(run.ir)}
+    pair = FramePair(visible=_first(files, Band.VISIBLE), thermal=_first(files, Band.THERMAL), sequence=0)
+    return {
+        "decode": _decode(files),
+        "network": _network(run, size_px=pair.visible.size_px),
+        "fuser": _fuser(run, pair),
+    }
 
 
-def _decode(visible: str, thermal: str) -> float:
-    counts: list[int] = []
-
-    def play(uri: str, band: Band) -> None:
-        with contextlib.closing(open_source(uri, band=band)) as source:
-            count = 0
-            with contextlib.suppress(EndOfStream):
-                while True:
-                    source.read(timeout_s=5.0)
-                    count += 1
-            counts.append(count)
-
-    threads = [threading.Thread(target=play, args=each) for each in ((visible, Band.VISIBLE), (thermal, Band.THERMAL))]
+def _decode(files: Mapping[Band, str]) -> float:
     started_s = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return min(counts, default=0) / (time.perf_counter() - started_s)
+    with ThreadPoolExecutor(len(files)) as pool:
+        counts = list(pool.map(_play, files.values(), files))
+    return min(counts) / (time.perf_counter() - started_s)
 
 
-def _network(settings: Settings) -> float:
-    frame = _first(str(settings.vis), Band.VISIBLE)
-    path = model_file(settings.model or Path("small"), precision=settings.precision, engine=settings.engine)
-    spec = read_spec(path)
-    width, height = (length + -length % spec.stride for length in frame.size_px)
-    engine = open_engine(settings.engine, model=path, size_px=(width, height), threads=settings.threads)
-    inputs = golden_inputs(spec, size_px=(width, height))
-    try:
-        return _rate(lambda: engine.run(inputs=inputs))
-    finally:
-        engine.close()
+def _play(uri: str, band: Band) -> int:
+    count = 0
+    with contextlib.closing(open_source(uri, band=band)) as source, contextlib.suppress(EndOfStream):
+        while True:
+            source.read(timeout_s=5.0)
+            count += 1
+    return count
 
 
-def _fuser(settings: Settings) -> float:
-    pair = FramePair(
-        visible=_first(str(settings.vis), Band.VISIBLE), thermal=_first(str(settings.ir), Band.THERMAL), sequence=0
-    )
-    fuser = open_fuser(settings, gain=GainControl(), calibration=None, telemetry=Telemetry(), still=False)
-    try:
-        return _rate(lambda: fuser(pair))
-    finally:
-        fuser.close()
-
-
-def _first(uri: str, band: Band) -> Frame:
-    with contextlib.closing(open_source(uri, band=band)) as source:
+def _first(files: Mapping[Band, str], band: Band) -> Frame:
+    with contextlib.closing(open_source(files[band], band=band)) as source:
         return source.read(timeout_s=5.0)
+
+
+def _network(run: Settings, *, size_px: tuple[int, int]) -> float:
+    path = model_file(run.model or Path("small"), precision=run.precision, engine=run.engine)
+    spec = read_spec(path)
+    width, height = (length + -length % spec.stride for length in size_px)
+    inputs = golden_inputs(spec, size_px=(width, height))
+    engine = open_engine(run.engine, model=path, size_px=(width, height), threads=run.threads)
+    with contextlib.closing(engine):
+        return _rate(lambda: engine.run(inputs=inputs))
+
+
+def _fuser(run: Settings, pair: FramePair) -> float:
+    fuser = open_fuser(run, gain=GainControl(), calibration=None, telemetry=Telemetry(), still=False)
+    with contextlib.closing(fuser):
+        return _rate(lambda: fuser(pair))
 
 
 def _rate(run: Callable[[], object]) -> float:

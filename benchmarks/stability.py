@@ -21,168 +21,137 @@ In all of them less is better, and the rows ``visible`` and ``thermal`` are the 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.suite import DATA, Measured, Result, Row, Suite, chosen, columns_table, finite_mean, grouped
 from rtfusion.capture import open_pair
-from rtfusion.errors import ConfigError, EndOfStream, FusionError
-from rtfusion.evaluate import timing
-from rtfusion.evaluate.conditions import Conditions
+from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.evaluate.methods import Method, select
 from rtfusion.evaluate.metrics import halo, leak, standard_deviation, still_scene_noise, warp_error
+from rtfusion.fusion import Luminance
 from rtfusion.fusion.color import luminance
 from rtfusion.types import Image8
 
 CLIPS = ("m3svd_0111_1716", "m3svd_0113_1714", "m3svd_0117_1605")
-FIGURES = ("warp", "motion", "jitter", "noise", "leak", "halo", "contrast")
 NOISE_SIGMA = 2.0
 NOISE_FRAMES = 12
 FRAME_NS = 33_333_333
 READ_TIMEOUT_S = 10.0
+COLUMNS = (
+    ("method", "{case}"),
+    ("warp", "{warp:.4f}"),
+    ("x visible", "{times:.2f}"),
+    *((name, f"{{{name}:.2f}}") for name in ("motion", "jitter", "noise", "leak", "halo", "contrast")),
+)
 
-Fuse = Callable[[Image8, Image8, int], Image8]
-"""Visible, thermal and timestamp to the fused (H, W)."""
 Flow = npt.NDArray[np.float32]
+Shown = Mapping[str, Image8]
+"""What every case shows at one moment, (H, W) each."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables, and write the result file where one is asked for; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stability", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the clips: video/NAME")
-    parser.add_argument("--clip", nargs="+", default=list(CLIPS), metavar="NAME")
-    parser.add_argument("--frames", type=int, default=90, metavar="N", help="of every clip, from its beginning")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="result file to write")
-    options = parser.parse_args(arguments)
-    conditions = Conditions()
-    try:
-        rows = [
-            row
-            for clip in options.clip
-            for row in measure(options.data / "video" / clip, frames=options.frames, methods=select())
-        ]
-    except FusionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    settings = {"clips": options.clip, "frames": options.frames, "noise_sigma": NOISE_SIGMA}
-    data = timing.result("stability", settings=settings, rows=rows, conditions=conditions)
-    print(table(data))
-    if options.json is not None:
-        timing.save(data, options.json)
-    return 0
+class BandItself:
+    """A band as it is, in the place of a fuser."""
+
+    def __init__(self, band: str) -> None:
+        self._is_visible = band == "visible"
+
+    def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
+        """The picture of the band."""
+        return visible_y if self._is_visible else thermal
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
-def measure(clip: Path, *, frames: int, methods: Sequence[Method]) -> list[dict[str, Any]]:
+Fuse = Luminance | BandItself
+Cases = Mapping[str, Callable[[], Fuse]]
+"""Case to what opens it anew: a method has a memory, and some figures are of one that has just started."""
+
+
+def measure(options: argparse.Namespace) -> Measured:
+    """A row for every clip, band and method."""
+    rows = [
+        row
+        for clip in options.clip
+        for row in measure_clip(options.data / "video" / clip, frames=options.frames, methods=select())
+    ]
+    return {"clips": options.clip, **chosen(options, "frames"), "noise_sigma": NOISE_SIGMA}, rows
+
+
+def measure_clip(clip: Path, *, frames: int, methods: Sequence[Method]) -> list[Row]:
     """A row for both bands and for every method.
 
     Raises:
         ConfigError: the clip cannot be read, has fewer than two frames, or its bands differ in size.
     """
-    with ExitStack() as stack:
-        fuses: dict[str, Fuse] = {"visible": lambda v, t, at: v, "thermal": lambda v, t, at: t}
-        for method in methods:
-            fuses[method.name] = _opened(method, stack, still=False)
-        moving, last = _moving(clip, frames=frames, fuses=fuses)
-    visible, thermal = last
-    rows: list[dict[str, Any]] = []
-    for case, figures in moving.items():
-        chosen = next((method for method in methods if method.name == case), None)
-        frozen = _frozen(case, chosen, visible=visible, thermal=thermal)
-        rows.append({"case": case, "clip": clip.name, "frames": frames, **figures, **frozen})
+    cases: dict[str, Callable[[], Fuse]] = {band: partial(BandItself, band) for band in ("visible", "thermal")}
+    cases |= {method.name: partial(method.open_luminance, still=False) for method in methods}
+    moving, last = _moving(clip, frames=frames, cases=cases)
+    bands = {"visible": last["visible"], "thermal": last["thermal"]}
+    rows: list[Row] = [
+        {"case": case, "clip": clip.name, "frames": frames, **moving[case], **_frozen(cases[case], **bands)}
+        for case in cases
+    ]
     reference = rows[0]["noise"]
     for row in rows:
         row["noise"] = row["noise"] / reference if reference else None
     return rows
 
 
-def _moving(
-    clip: Path, *, frames: int, fuses: Mapping[str, Fuse]
-) -> tuple[dict[str, dict[str, float | None]], tuple[Image8, Image8]]:
-    """What shows from frame to frame, averaged, by case; and the last frame of both bands."""
-    values: dict[str, list[tuple[float, ...]]] = {case: [] for case in fuses}
-    before: dict[str, Image8] = {}
-    bands = ("visible", "thermal")
-    pair: tuple[Image8, Image8] | None = None
-    for visible, thermal, timestamp_ns in clip_frames(clip, count=frames):
-        # Copies: a method may hand out the same buffer again.
-        fused = {case: fuse(visible, thermal, timestamp_ns).copy() for case, fuse in fuses.items()}
-        if before:
-            flows = {case: _flow(before[case], fused[case]) for case in fused}
-            for case, picture in fused.items():
-                warp = warp_error(
-                    previous_fused=before[case],
-                    fused=picture,
-                    previous_visible=before["visible"],
-                    visible=fused["visible"],
-                )
-                motion = np.mean([_apart(flows[case], flows[band]) for band in bands])
-                jitter = abs(float(picture.mean()) - float(before[case].mean()))
-                seam = halo(fused=picture, visible=visible, thermal=thermal)
-                values[case].append((warp, float(motion), jitter, seam, standard_deviation(fused=picture)))
-        before, pair = fused, (visible, thermal)
-    if pair is None or not values["visible"]:
+# -- what moves ---------------------------------------------------------------------------------------------------------
+
+
+def _moving(clip: Path, *, frames: int, cases: Cases) -> tuple[dict[str, dict[str, float | None]], Shown]:
+    """What shows from frame to frame, averaged, by case; and what the last frame shows."""
+    steps: dict[str, list[dict[str, float]]] = {case: [] for case in cases}
+    last: Shown = {}
+    for before, shown in itertools.pairwise(_shown(clip, frames=frames, cases=cases)):
+        flows = {case: _flow(before[case], shown[case]) for case in cases}
+        for case in cases:
+            motion = float(np.mean([_apart_px(flows[case], flows[band]) for band in ("visible", "thermal")]))
+            steps[case].append({**_step(case, before=before, shown=shown), "motion": motion})
+        last = shown
+    if not last:
         raise ConfigError(f"{clip} has fewer than two frames; stability needs some that follow one another")
     names = ("warp", "motion", "jitter", "halo", "contrast")
-    return {case: dict(zip(names, _means(rows), strict=True)) for case, rows in values.items()}, pair
+    # a cut has no flow, a black frame no contrast
+    return {case: {name: finite_mean(step[name] for step in steps[case]) for name in names} for case in cases}, last
 
 
-def _means(rows: Sequence[tuple[float, ...]]) -> list[float | None]:
-    """Of every column, over the finite values: a cut has no flow, a black frame no contrast."""
-    columns = [[value for value in column if math.isfinite(value)] for column in zip(*rows, strict=True)]
-    return [float(np.mean(column)) if column else None for column in columns]
-
-
-def _frozen(case: str, method: Method | None, *, visible: Image8, thermal: Image8) -> dict[str, float]:
-    """Noise over contrast of a still scene, and the leak."""
+def _shown(clip: Path, *, frames: int, cases: Cases) -> Iterator[Shown]:
     with ExitStack() as stack:
-        fuse: Fuse = (
-            _opened(method, stack, still=False)
-            if method is not None
-            else (lambda v, t, at: v if case == "visible" else t)
-        )
-        pictures = [
-            fuse(v, t, index * FRAME_NS).copy() for index, (v, t) in enumerate(_noisy(visible=visible, thermal=thermal))
-        ]
-    contrast = standard_deviation(fused=pictures[-1])
-    noise = still_scene_noise(pictures) / contrast if contrast else math.inf
-    return {"noise": noise, "leak": _leak(case, method, visible=visible, thermal=thermal)}
+        fuses = {case: stack.enter_context(closing(start())) for case, start in cases.items()}
+        for visible, thermal, stamp_ns in clip_frames(clip, count=frames):
+            # copies: a method may hand out the same buffer again
+            yield {
+                case: fuse(visible_y=visible, thermal=thermal, timestamp_ns=stamp_ns).copy()
+                for case, fuse in fuses.items()
+            }
 
 
-def _leak(case: str, method: Method | None, *, visible: Image8, thermal: Image8) -> float:
-    """A video whose second frame holds the hot object, for a method that has just started."""
-    if method is None:
-        return 0.0
-    with ExitStack() as stack:
-        fuse = _opened(method, stack, still=False)
-        stamps = iter(range(0, 10 * FRAME_NS, FRAME_NS))
-        return leak(
-            fuse=lambda *, visible, thermal: fuse(visible, thermal, next(stamps)).copy(),
-            visible=visible,
-            thermal=thermal,
-        )
-
-
-def _noisy(*, visible: Image8, thermal: Image8) -> Iterator[tuple[Image8, Image8]]:
-    rng = np.random.default_rng(0)
-    for _ in range(NOISE_FRAMES):
-        v, t = (
-            np.clip(np.rint(image + rng.normal(0, NOISE_SIGMA, image.shape)), 0, 255).astype(np.uint8)
-            for image in (visible, thermal)
-        )
-        yield v, t
-
-
-def _opened(method: Method, stack: ExitStack, *, still: bool) -> Fuse:
-    fuser = method.open_luminance(still=still)
-    stack.callback(fuser.close)
-    return lambda visible, thermal, at: fuser(visible_y=visible, thermal=thermal, timestamp_ns=at)
+def _step(case: str, *, before: Shown, shown: Shown) -> dict[str, float]:
+    fused = shown[case]
+    return {
+        "warp": warp_error(
+            previous_fused=before[case],
+            fused=fused,
+            previous_visible=before["visible"],
+            visible=shown["visible"],
+        ),
+        "jitter": abs(float(fused.mean()) - float(before[case].mean())),
+        "halo": halo(fused=fused, visible=shown["visible"], thermal=shown["thermal"]),
+        "contrast": standard_deviation(fused=fused),
+    }
 
 
 def _flow(previous: Image8, current: Image8) -> Flow:
@@ -191,7 +160,7 @@ def _flow(previous: Image8, current: Image8) -> Flow:
     return flow
 
 
-def _apart(flow: Flow, other: Flow) -> float:
+def _apart_px(flow: Flow, other: Flow) -> float:
     """Mean length of the difference, in pixels."""
     difference = flow - other
     return float(np.hypot(difference[..., 0], difference[..., 1]).mean())
@@ -213,24 +182,54 @@ def clip_frames(clip: Path, *, count: int) -> Iterator[tuple[Image8, Image8, int
         thermal.close()
 
 
-def table(data: Mapping[str, Any]) -> str:
+# -- what stands still --------------------------------------------------------------------------------------------------
+
+
+def _frozen(start: Callable[[], Fuse], *, visible: Image8, thermal: Image8) -> dict[str, float]:
+    """Noise over contrast of a still scene, and the leak; each of a method that has just started."""
+    rng = np.random.default_rng(0)
+    with closing(start()) as fuse:
+        pictures = [
+            fuse(visible_y=noisy(rng, visible), thermal=noisy(rng, thermal), timestamp_ns=index * FRAME_NS).copy()
+            for index in range(NOISE_FRAMES)
+        ]
+    contrast = standard_deviation(fused=pictures[-1])
+    stamps_ns = itertools.count(0, FRAME_NS)
+    with closing(start()) as fuse:
+
+        def again(*, visible: Image8, thermal: Image8) -> Image8:
+            return fuse(visible_y=visible, thermal=thermal, timestamp_ns=next(stamps_ns)).copy()
+
+        leaked = leak(fuse=again, visible=visible, thermal=thermal)
+    return {"noise": still_scene_noise(pictures) / contrast if contrast else math.inf, "leak": leaked}
+
+
+def noisy(rng: np.random.Generator, image: Image8) -> Image8:
+    """The picture with fresh sensor noise of `NOISE_SIGMA` gray levels."""
+    return np.rint(image + rng.normal(0, NOISE_SIGMA, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def table(data: Result) -> str:
     """One Markdown table for each clip; warp also as a multiple of the visible stream's."""
     parts = []
-    for clip in dict.fromkeys(row["clip"] for row in data["rows"]):
-        rows = [row for row in data["rows"] if row["clip"] == clip]
-        head = ["method", "warp", "x visible", *FIGURES[1:]]
-        parts += [f"{clip}, {rows[0]['frames']} frames", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        for row in rows:
-            times = row["warp"] / rows[0]["warp"] if row["warp"] is not None and rows[0]["warp"] else None
-            cells = [_number(row["warp"], 4), _number(times, 2), *(_number(row[name], 2) for name in FIGURES[1:])]
-            parts.append(f"| {row['case']} | {' | '.join(cells)} |")
-        parts.append("")
-    return "\n".join(parts).rstrip()
+    for clip, rows in grouped(data["rows"], "clip").items():
+        warp = rows[0]["warp"]
+        shown = [{**row, "times": row["warp"] / warp if row["warp"] is not None and warp else None} for row in rows]
+        parts += [f"{clip}, {rows[0]['frames']} frames", columns_table(COLUMNS, shown)]
+    return "\n\n".join(parts)
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
+SUITE = Suite(
+    name="stability",
+    help=__doc__,
+    options={
+        "--data": {**DATA, "help": "folder of the clips: video/NAME"},
+        "--clip": {"nargs": "+", "default": list(CLIPS), "metavar": "NAME"},
+        "--frames": {"type": int, "default": 90, "metavar": "N", "help": "of every clip, from its beginning"},
+    },
+    measure=measure,
+    table=table,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(SUITE.main())

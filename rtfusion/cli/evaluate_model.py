@@ -118,16 +118,15 @@ def evaluate_model(
 
 def _rank(result: dict[str, Any]) -> None:
     """Mean ranks over eleven metrics among the cases, and among the published methods where they are known for the set."""
-    from rtfusion.evaluate.quality import PUBLISHED
-    from rtfusion.evaluate.ranking import mean_ranks
+    from rtfusion.evaluate.ranking import mean_ranks, published
 
-    published = json.loads(PUBLISHED[PUBLISHED_SET].read_text(encoding="utf-8"))
+    metrics, others = published(PUBLISHED_SET)
     for name, entry in result["sets"].items():
         rows: dict[str, list[float]] = {
-            case: [figures[metric] for metric in published["metrics"]] for case, figures in entry["cases"].items()
+            case: [figures[metric] for metric in metrics] for case, figures in entry["cases"].items()
         }
         if (name, entry["pairs"]) == (PUBLISHED_SET, PUBLISHED_PAIRS):
-            rows = {**published["rows"], **rows}
+            rows = {**others, **rows}
         if any(None in row for row in rows.values()):
             continue  # PSNR of pictures that are equal
         ranks = mean_ranks(rows)

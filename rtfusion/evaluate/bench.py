@@ -12,6 +12,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,17 @@ def _sources(plan: Plan, folder: Path, *, say: Say) -> Iterator[_Source]:
         clip = min(frames, 60)  # rendering costs more than playing the same frames again
         say(f"filming {clip} frames of {size}")
         uris = make_clips(folder, size=size, frames=clip, rate_hz=plan.rate_hz)
-        camera = f"synthetic:?live=true&size={size}&fps={plan.rate_hz}&prerender={CAMERA_FRAMES}"
+        camera = live_camera(size=size, rate_hz=plan.rate_hz)
         yield _Source(
             size=size,
             capacity={**uris, "loop": max(1, round(frames / clip))},
             live={"ir": camera, "vis": camera, "max_frames": max(2, round(plan.live_s * plan.rate_hz))},
         )
+
+
+def live_camera(*, size: str, rate_hz: int, frames: int = 0) -> str:
+    """The URI of a synthetic camera that shows pictures from memory at a camera's rate; 0 ``frames``: without end."""
+    return f"synthetic:?live=true&size={size}&fps={rate_hz}&prerender={CAMERA_FRAMES}&frames={frames}"
 
 
 def frames_of(size: str, *, frames: int) -> int:
@@ -121,30 +127,18 @@ def _measure_size(plan: Plan, source: _Source, *, say: Say) -> list[dict[str, An
             name = method.name if engine in (None, "auto") else f"{method.name}, {engine}"
             jobs[name] = {**method.settings, **({"engine": engine} if engine else {})}
     say(f"{source.size}: capacity of {', '.join(jobs)}")
-    capacity = timing.in_turns(
-        {name: _runner(name, {**source.capacity, **settings}) for name, settings in jobs.items()},
-        rounds=plan.rounds,
-    )
+    cases = {name: partial(run_case, {**source.capacity, **settings}) for name, settings in jobs.items()}
+    capacity = timing.run_interleaved(cases, rounds=plan.rounds)
     baseline = [run["fps"] for run in next(iter(capacity.values()))]
     rows = []
     for name, runs in capacity.items():
         row = {"case": name, "size": source.size, **_capacity(runs, baseline=baseline)}
         if plan.live_s > 0:
             say(f"{source.size}: {name} live at {plan.rate_hz} Hz")
-            live = _runner(name, {**source.live, **jobs[name]})()
+            live = run_case({**source.live, **jobs[name]})
             row["live"] = _live(live, rate_hz=None if plan.recordings else plan.rate_hz)
         rows.append(row)
     return rows
-
-
-def _runner(name: str, settings: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
-    def run() -> dict[str, Any]:
-        try:
-            return run_case(settings)
-        except RuntimeError as error:
-            raise ConfigError(f"{name} cannot be measured: {error}") from None
-
-    return run
 
 
 def _capacity(runs: Sequence[Mapping[str, Any]], *, baseline: Sequence[float]) -> dict[str, Any]:
@@ -154,9 +148,8 @@ def _capacity(runs: Sequence[Mapping[str, Any]], *, baseline: Sequence[float]) -
     return {
         "engine": middle["engine"],
         "rounds": len(runs),
-        "fps": timing.spread(rates),
+        **timing.spreads(runs, ("fps", "cpu_ms_per_frame")),
         **timing.ratios(rates, baseline),
-        "cpu_ms_per_frame": timing.spread([run["cpu_ms_per_frame"] for run in runs]),
         "memory_mb": max(run["memory_mb"] for run in runs),
         "bound_by": middle["bound_by"],
         "stages_ms": middle["stages_ms"],
@@ -220,15 +213,6 @@ def stage_parts(stages: Mapping[str, Mapping[str, float]], *, figure: str) -> di
         "compose": of("compose"),
         "sink": slowest("sink "),
     }
-
-
-def table(data: Mapping[str, Any]) -> str:
-    """The result as Markdown."""
-    machine = data["machine"]
-    lines = [f"{data['settings']['source']}, {machine['cores']} cores of {machine['processor']}", ""]
-    for head, body in ((RATES, rates(data)), (STAGES, stages(data))):
-        lines += [*(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body)), ""]
-    return "\n".join(lines).rstrip()
 
 
 def draw(data: Mapping[str, Any]) -> str:

@@ -59,7 +59,8 @@ def kept_where_blind(*, fused: Image8, visible: Image8, thermal: Image8) -> Kept
     Kept is the part of the fused gradient along the thermal one, up to its length: an edge of the other sign, or of another
     direction, is not kept, and making it stronger than it was earns nothing.
     """
-    mask = (_deviation(visible) < BLIND_SD) & (_deviation(thermal) > DETAIL_SD)
+    seen_visible, seen_thermal = (deviation(image, window_px=WINDOW_PX) for image in (visible, thermal))
+    mask = (seen_visible < BLIND_SD) & (seen_thermal > DETAIL_SD)
     fused_x, fused_y = _gradient(fused)
     thermal_x, thermal_y = _gradient(thermal)
     there = thermal_x * thermal_x + thermal_y * thermal_y
@@ -72,13 +73,11 @@ def kept_where_blind(*, fused: Image8, visible: Image8, thermal: Image8) -> Kept
     )
 
 
-def _deviation(image: Image8) -> Map:
-    """Standard deviation in the window around every pixel."""
-    values = image.astype(np.float32)
-    window = (WINDOW_PX, WINDOW_PX)
+def deviation(image: Image8, *, window_px: int) -> Map:
+    """Standard deviation in the square window around every pixel; (H, W) uint8 in, (H, W) float32 gray levels out."""
+    values, window = image.astype(np.float32), (window_px, window_px)
     mean, square = cv2.blur(values, window), cv2.blur(values * values, window)
-    deviation: Map = np.sqrt(np.maximum(square - mean * mean, 0)).astype(np.float32, copy=False)
-    return deviation
+    return np.sqrt(np.maximum(square - mean * mean, 0)).astype(np.float32, copy=False)
 
 
 def _gradient(image: Image8) -> tuple[Map, Map]:

@@ -7,7 +7,6 @@ judged), and the three pictures of a moment have one size: register first.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -21,7 +20,8 @@ import numpy as np
 from rtfusion.capture import Source, open_source
 from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.evaluate.metrics import image_metrics, warp_error
-from rtfusion.evaluate.ranking import mean_ranks
+from rtfusion.evaluate.ranking import PUBLISHED, mean_ranks
+from rtfusion.evaluate.ranking import published as published_values
 from rtfusion.fusion.color import luminance
 from rtfusion.types import Band, Frame, Image8
 
@@ -29,8 +29,6 @@ SCHEMA = 2
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 ROLES = ("ir", "vis", "fused")
 READ_TIMEOUT_S = 10.0
-PUBLISHED = {"tno": Path(__file__).with_name("published_tno.json")}
-"""Values of published methods by the same definitions, by set."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -281,8 +279,8 @@ def _summary(images: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, f
 def _published(name: str) -> dict[str, dict[str, float | None]]:
     if name not in PUBLISHED:
         raise ConfigError(f"there are no published values for {name!r}; there are some for {', '.join(PUBLISHED)}")
-    data = json.loads(PUBLISHED[name].read_text(encoding="utf-8"))
-    return {method: dict(zip(data["metrics"], values, strict=True)) for method, values in data["rows"].items()}
+    metrics, rows = published_values(name)
+    return {method: dict(zip(metrics, values, strict=True)) for method, values in rows.items()}
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 LOWER_IS_BETTER = frozenset({"Nabf", "halo", "warp"})
+PUBLISHED = {"tno": Path(__file__).with_name("published_tno.json")}
+"""Values of published methods by the same definitions, by set."""
+
+
+class Published(NamedTuple):
+    """What published methods reach on a set."""
+
+    metrics: list[str]
+    rows: dict[str, list[float]]
+    """The values of every method, one for each metric."""
+
+
+def published(name: str) -> Published:
+    """The published values of a set of `PUBLISHED`."""
+    data = json.loads(PUBLISHED[name].read_text(encoding="utf-8"))
+    return Published(metrics=data["metrics"], rows=data["rows"])
 
 
 def mean_ranks(rows: Mapping[str, Sequence[float]], *, metrics: Sequence[str] = ()) -> dict[str, float]:

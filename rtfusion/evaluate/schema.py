@@ -1,4 +1,4 @@
-"""The schema of result files: `benchmarks/result.schema.json` is made from it by `python -m rtfusion.evaluate.schema`.
+"""The schema of result files: `result.schema.json` is made from it by `python -m rtfusion.evaluate.schema`.
 
 Schema 2 added ``conditions`` (clocks, governor, power mode, throttling); results of schema 1 are still read.
 """

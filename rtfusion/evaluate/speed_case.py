@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rtfusion import FusionError, Pipeline, Settings, build
+from rtfusion import ConfigError, FusionError, Pipeline, Settings, build
 from rtfusion.telemetry import Histogram, Telemetry
 
 READY = "ready"
@@ -31,11 +31,12 @@ def run_case(settings: Mapping[str, Any], *, streams: int = 1, cores: Sequence[i
     """Run it in a fresh interpreter: its memory and its threads are its own.
 
     Raises:
-        RuntimeError: the run failed; the message is what it said.
+        ConfigError: the run failed; the message ends with what it said.
     """
     done = subprocess.run(command(settings, streams=streams, cores=cores), capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it said nothing")
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise ConfigError(f"{settings.get('model') or settings.get('fuser', 'a run')} cannot be measured: {said[-1]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 

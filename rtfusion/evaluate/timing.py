@@ -11,11 +11,11 @@ import json
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,7 +36,9 @@ PACKAGES = (
 """Those that decide speed or results; what is not installed is left out of a result."""
 PERCENTILES = (50, 90, 95, 99)
 
-Figures = Mapping[str, float]
+Figures = Mapping[str, Any]
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 def versions() -> dict[str, str]:
@@ -76,9 +78,9 @@ def distribution(values: Sequence[float]) -> dict[str, float]:
     return {"count": len(array), "mean": float(array.mean()), **found, "max": float(array.max())}
 
 
-def in_turns(cases: Mapping[str, Callable[[], Any]], *, rounds: int, warm_up: int = 0) -> dict[str, list[Any]]:
-    """What every case gave in every round: A B C, A B C …, after ``warm_up`` rounds that do not count."""
-    measured: dict[str, list[Any]] = {name: [] for name in cases}
+def run_interleaved(cases: Mapping[K, Callable[[], T]], *, rounds: int, warm_up: int = 0) -> dict[K, list[T]]:
+    """Run A B C, A B C …; gives what every case gave in every round, after ``warm_up`` rounds that do not count."""
+    measured: dict[K, list[T]] = {name: [] for name in cases}
     for index in range(warm_up + rounds):
         for name, case in cases.items():
             figures = case()
@@ -93,7 +95,7 @@ def ratios(values: Sequence[float], baseline: Sequence[float]) -> dict[str, Any]
     return {"ratio": statistics.median(pairs), "ratios": pairs}
 
 
-def interleaved(
+def interleaved_rows(
     cases: Mapping[str, Callable[[], Figures]], *, rounds: int, baseline: str, figure: str, warm_up: int = 0
 ) -> list[dict[str, Any]]:
     """Run every case once per round, round after round, and summarize.
@@ -101,17 +103,17 @@ def interleaved(
     Each case returns its figures. A row holds the median and the extremes over the rounds of every figure, ``ratios``: this
     case's ``figure`` divided by the baseline's in the same round, round by round, and ``ratio``, their median.
     """
-    measured = in_turns(cases, rounds=rounds, warm_up=warm_up)
+    measured = run_interleaved(cases, rounds=rounds, warm_up=warm_up)
     base = [run[figure] for run in measured[baseline]]
     return [
-        {
-            "case": name,
-            "rounds": rounds,
-            **{key: spread([run[key] for run in runs]) for key in runs[0]},
-            **ratios([run[figure] for run in runs], base),
-        }
+        {"case": name, "rounds": rounds, **spreads(runs), **ratios([run[figure] for run in runs], base)}
         for name, runs in measured.items()
     ]
+
+
+def spreads(runs: Sequence[Figures], names: Iterable[str] | None = None) -> dict[str, dict[str, float]]:
+    """The `spread` over the rounds of every figure, or of those that are named."""
+    return {name: spread([run[name] for run in runs]) for name in names or runs[0]}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

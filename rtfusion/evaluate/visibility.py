@@ -37,8 +37,6 @@ LEAST_SCORE = 0.4
 READ_TIMEOUT_S = 10.0
 ALL = "all"
 BLIND = "visible-blind areas"
-OVERALL = ("precision", "recall", "average_precision")
-"""Figures that the table gives over all sets only."""
 
 Render = Callable[..., Image8]
 """Visible, thermal and timestamp to the (H, W) or (H, W, 3) picture that is looked at."""
@@ -116,36 +114,6 @@ def measure(
             kept = Kept.over(look.kept for look in seen[labels.name][case, labels.kinds[0]])
             rows.append({"case": case, "class": BLIND, "set": labels.name, "kept": kept.ratio, "blind": kept.blind})
     return rows
-
-
-def table(data: dict[str, Any]) -> str:
-    """The result as Markdown: for each class what is found by set, and the contrast."""
-    score = data["settings"]["least_score"]
-    parts = []
-    for kind in dict.fromkeys(row["class"] for row in data["rows"] if row["class"] != BLIND):
-        rows = {(row["case"], row["set"]): row for row in data["rows"] if row["class"] == kind}
-        cases, sets = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 1))
-        counts = ", ".join(f"{name} {rows[cases[0], name]['boxes']}" for name in sets)
-        parts += [f"{kind}: F1 at score {score} by set, and over all (boxes: {counts})", ""]
-        parts += _lines(
-            ["method", *sets, *(name.replace("_", " ") for name in OVERALL)],
-            [_found(case, sets, rows) for case in cases],
-        )
-        parts += ["", f"{kind}: contrast to the surround, gray levels", ""]
-        contrasts = [[case, *(_number(rows[case, name]["contrast"], digits=1) for name in sets)] for case in cases]
-        parts += [*_lines(["method", *sets], contrasts), ""]
-    return "\n".join(parts + _kept_table(data)).rstrip()
-
-
-def _kept_table(data: dict[str, Any]) -> list[str]:
-    rows = {(row["case"], row["set"]): row for row in data["rows"] if row["class"] == BLIND}
-    cases, sets = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 1))
-    if not rows:
-        return []
-    shares = ", ".join(f"{name} {rows[cases[0], name]['blind']:.0%}" for name in sets)
-    body = [[case, *(_number(rows[case, name]["kept"], digits=2) for name in sets)] for case in cases]
-    head = f"share of the thermal detail kept where only the thermal camera sees some (of the picture: {shares})"
-    return [head, "", *_lines(["method", *sets], body)]
 
 
 def _labels(entries: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
@@ -263,18 +231,3 @@ def _figures(looks: Sequence[_Look]) -> dict[str, Any]:
         "average_precision": average_precision(outcome),
         "contrast": float(np.mean(contrasts)) if contrasts else None,
     }
-
-
-def _found(case: str, sets: Sequence[str], rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
-    over_all = rows[case, sets[-1]]
-    figures = [rows[case, name]["f1"] for name in sets]
-    figures += [over_all[figure] for figure in OVERALL]
-    return [case, *(_number(figure, digits=2) for figure in figures)]
-
-
-def _lines(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body)]
-
-
-def _number(value: float | None, *, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

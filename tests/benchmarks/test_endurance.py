@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import endurance
+from rtfusion.errors import ConfigError
 from rtfusion.evaluate import schema
 
 
+@pytest.mark.slow
 def test_a_run_is_counted_and_weighed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(endurance, "SAMPLES_A_MINUTE", 120)
     target = tmp_path / "endurance.json"
     case = ["--fuser", "average", "--size", "64x48", "--rate-hz", "20", "--minutes", "0.05", "--json", str(target)]
-    assert endurance.main(case) == 0
+    assert endurance.SUITE.main(case) == 0
     (row,) = schema.load(target)["rows"]
     assert f"| average | {row['fused']} | {row['missed']} |" in capsys.readouterr().out
     assert row["wanted"] == 60
@@ -27,8 +30,25 @@ def test_a_run_is_counted_and_weighed(
     assert row["elapsed_s"] > 3
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "endurance.json"
-    assert endurance.main(["--size", "sixty", "--minutes", "0.01", "--json", str(target)]) == 1
+    assert (
+        endurance.SUITE.main(["--size", "sixty", "--minutes", "0.01", "--json", str(target)]) == ConfigError.exit_code
+    )
     assert "size" in capsys.readouterr().err
     assert not target.exists()
+
+
+def test_a_process_is_weighed_while_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endurance, "SAMPLES_A_MINUTE", 1200)
+    program = "import time; held = bytearray(64 << 20); time.sleep(0.5)"
+    (size_mb,) = endurance._run([sys.executable, "-c", program])
+    assert 20 < size_mb < 500
+
+
+def test_a_process_that_fails_is_told_by_its_last_words() -> None:
+    with pytest.raises(ConfigError, match=r"^no such camera$"):
+        endurance._run([sys.executable, "-c", "import sys; sys.exit('first\\nno such camera')"])
+    with pytest.raises(ConfigError, match="said nothing"):
+        endurance._run([sys.executable, "-c", "raise SystemExit(3)"])

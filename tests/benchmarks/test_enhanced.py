@@ -33,12 +33,12 @@ def test_contrast_counts_where_only_the_thermal_band_sees() -> None:
 
 
 def test_ratios_are_to_ldlite_picture_by_picture() -> None:
-    pairs = [half_blind()]
+    pairs = [dict(zip(("visible_y", "thermal"), half_blind(), strict=True))]
     fuses = {
-        enhanced.LDLITE: lambda v, t: t,
-        "half": lambda v, t: (100 + (t.astype(np.int16) - 100) // 2).astype(np.uint8),
+        enhanced.LDLITE: lambda visible_y, thermal: thermal,
+        "half": lambda visible_y, thermal: (100 + (thermal.astype(np.int16) - 100) // 2).astype(np.uint8),
     }
-    theirs, ours = enhanced.measure("made", pairs, fuses)
+    theirs, ours = enhanced.measure_scene("made", pairs, fuses)
     assert theirs["contrast_ratio"] == theirs["noise_ratio"] == 1
     assert ours["contrast_ratio"] == pytest.approx(0.5, abs=0.05)
     assert ours["noise_ratio"] == pytest.approx(0.5, abs=0.1)

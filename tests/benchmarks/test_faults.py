@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,11 +14,15 @@ from typing import Any
 import pytest
 
 from benchmarks import faults
-from benchmarks.fault_disk import check_session, check_video, small_disk
-from benchmarks.fault_life import Log, Plan, live, read_log
 from rtfusion.capture import watchdog
 from rtfusion.clock import NS_PER_MS
+from tests.rig import life
+from tests.rig.disk import check_session, check_video, small_disk
+from tests.rig.life import Log, Plan, live, read_log
 
+ALL_BUT_THERMAL_UNPLUGGED = (
+    "hangs", "killed", "repeated", "shutter", "size", "silent", "frozen", "corrupt", "rate", "visible unplugged",
+)  # fmt: skip
 KINDS = ("unplugged", "silent", "corrupt", "frozen", "size")
 
 
@@ -28,6 +34,20 @@ def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog.RateWatch, "WINDOW_NS", 500 * NS_PER_MS)
 
 
+@pytest.mark.usefixtures("short_limits")
+def test_a_camera_that_is_unplugged_is_noticed_and_got_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(life, "SETTLED_FRAMES", 10)
+    plan = Plan(minutes=0, least=1, without=ALL_BUT_THERMAL_UNPLUGGED, pause_s=0.05)
+    live(plan, folder=tmp_path, log=Log(tmp_path / "log"))
+    lines = {line["kind"]: line for line in read_log(tmp_path / "log")}
+    assert lines["fault"]["name"] == "thermal unplugged"
+    assert lines["fault"]["noticed_s"] is not None
+    assert lines["fault"]["recovered_s"] is not None
+    assert lines["state"]["counted"]["thermal"]["unplugged"] == 1
+    assert (lines["state"]["swapped"], lines["ended"]["threads_left"]) == (0, [])
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_limits")
 def test_every_fault_is_noticed_and_got_over(tmp_path: Path) -> None:
     # another rate takes seconds to be sure of, and a rate that a busy machine can follow: tests/capture/test_watchdog.py
@@ -53,11 +73,12 @@ def test_every_fault_is_noticed_and_got_over(tmp_path: Path) -> None:
             assert counted.get(cause, 0) >= sum(fault["name"] == f"{band} {cause}" for fault in played)
 
 
+@pytest.mark.slow
 def test_a_life_that_is_killed_leaves_what_was_recorded(tmp_path: Path) -> None:
     words = ["--minutes", "0", "--seed", "1", "--folder", tmp_path, "--log", tmp_path / "log", "--killed"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.fault_life", *words], env=environment, start_new_session=True
+        [sys.executable, "-m", "tests.rig.life", *words], env=environment, start_new_session=True
     ) as life:
         life.wait(120)
         os.killpg(life.pid, signal.SIGKILL)
@@ -103,3 +124,49 @@ def test_what_is_wrong_is_said(case: str, changes: dict[str, Any], message: str)
 def test_the_table_of_a_good_run() -> None:
     assert faults.failures(result()) == []
     assert "| visible frozen | 2 | 2 | 1.00 (most 1.00) | 2 | 2 | 1.00 (most 1.00) |" in faults.table(result())
+
+
+def told(*, at_s: float, **changes: Any) -> list[dict[str, Any]]:
+    """What a life of one fault tells."""
+    state = {
+        "kind": "state", "at_s": at_s, "memory_mb": 200.0, "threads": 9, "files": 20, "swapped": 0,
+        "frames": {"whole": 100, "held": 2}, "counted": {"thermal": {"frozen": 1}}, "written": 100, "notes": [],
+    }  # fmt: skip
+    fault = {
+        "kind": "fault",
+        "at_s": at_s,
+        "name": "thermal frozen",
+        "limit_s": 2.0,
+        "noticed_s": 1.5,
+        "recovered_s": 0.5,
+    }
+    return [{"kind": "started", "at_s": at_s}, {**fault, **changes}, state]
+
+
+def test_both_lives_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = {"kind": "ended", "at_s": 160.0, "threads_left": [], "drops": {}, "age_ms": {}}
+    lives = {
+        "first": ([*told(at_s=10.0), {"kind": "killed", "at_s": 20.0}], 20.25),
+        "second": ([*told(at_s=24.0, noticed_s=2.5), ended], 170.0),
+    }
+    monkeypatch.setattr(faults, "_live", lambda folder, options, **_: lives[folder.name])
+    monkeypatch.setattr(faults, "small_disk", lambda folder: contextlib.nullcontext(None))
+    monkeypatch.setattr(faults, "check_session", lambda folder: {"file": folder.name, "plays": True})
+    monkeypatch.setattr(faults, "check_video", lambda path, written: {"written": written, "plays": True})
+    (tmp_path / "first" / "killed" / "session").mkdir(parents=True)
+    settings, rows = faults.measure(argparse.Namespace(folder=tmp_path, minutes=1.0, seed=0))
+    assert settings["left_out"] == [faults.NO_DISK]
+    by_case = {row["case"]: row for row in rows}
+    assert list(by_case) == ["process killed", "thermal frozen", "all", "memory", "recordings"]
+    assert by_case["process killed"]["noticed_s"]["median"] == 0.25
+    assert by_case["process killed"]["recovered_s"]["median"] == 3.75
+    frozen = by_case["thermal frozen"]
+    assert (frozen["count"], frozen["noticed"], frozen["in_time"], frozen["recovered"]) == (2, 2, 1, 2)
+    assert by_case["all"]["frames"] == {"whole": 200, "held": 4}
+    assert by_case["all"]["counted"] == {"thermal": {"frozen": 2}}
+    assert [file["file"] for file in by_case["recordings"]["files"]] == [
+        "session",
+        "first/fused.mkv",
+        "second/fused.mkv",
+    ]
+    assert faults.failures({"rows": rows}) == ["1 faults were noticed late"]

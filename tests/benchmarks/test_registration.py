@@ -44,7 +44,7 @@ def test_the_table_has_a_line_for_every_case() -> None:
     assert "| 8 | no | no |" in registration.table(data)
 
 
-def test_an_error_that_was_not_told_is_counted_as_a_lie() -> None:
+def test_an_error_beyond_the_predicted_uncertainty_is_overconfident() -> None:
     rows = [
         {"accepted": True, "error_px": 1.0, "sigmas": 1.0, "rough": False},
         {"accepted": True, "error_px": 1.9, "sigmas": 3.0, "rough": False},
@@ -54,10 +54,10 @@ def test_an_error_that_was_not_told_is_counted_as_a_lie() -> None:
     ]
     found = registration._coverage("made", rows)
     assert (found["given"], found["accepted"], found["good"], found["called_rough"]) == (5, 4, 2, 1)
-    assert (found["within_2_sigmas"], found["lies"]) == (2, 1)
+    assert (found["within_2_sigmas"], found["overconfident"]) == (2, 1)
     assert found["rms_sigmas"] == pytest.approx(np.sqrt((1 + 9 + 2.25 + 9) / 4))
 
 
 def test_data_that_is_not_there_is_said(tmp_path: registration.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert registration.main(["--data", str(tmp_path), "--suite", "landmarks"]) == ConfigError.exit_code
+    assert registration.SUITE.main(["--data", str(tmp_path), "--suite", "landmarks"]) == ConfigError.exit_code
     assert "cannot read" in capsys.readouterr().err

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from benchmarks import comparison, fusers, readme, scale, stability
+from benchmarks import comparison, fusers, readme, scale, speed, stability
 from rtfusion.errors import ConfigError
-from rtfusion.evaluate import schema, timing
+from rtfusion.evaluate import schema
 from rtfusion.evaluate.methods import Method
 from rtfusion.evaluate.metrics import image_metrics
+from rtfusion.evaluate.ranking import published
 from tests.capture.clips import write_clip
 
 AVERAGE, PYRAMID = Method(name="average", fuser="average"), Method(name="pyramid", fuser="pyramid")
@@ -37,7 +39,7 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_stability_of_a_sliding_scene(clip: Path) -> None:
-    rows = {row["case"]: row for row in stability.measure(clip, frames=4, methods=[AVERAGE, PYRAMID])}
+    rows = {row["case"]: row for row in stability.measure_clip(clip, frames=4, methods=[AVERAGE, PYRAMID])}
     assert list(rows) == ["visible", "thermal", "average", "pyramid"]
     assert rows["visible"]["noise"] == 1.0
     assert rows["visible"]["leak"] == rows["thermal"]["leak"] == rows["average"]["leak"] == 0.0
@@ -52,7 +54,7 @@ def test_stability_of_a_sliding_scene(clip: Path) -> None:
 
 def test_a_clip_of_one_frame_has_no_stability(clip: Path) -> None:
     with pytest.raises(ConfigError, match="fewer than two frames"):
-        stability.measure(clip, frames=1, methods=[])
+        stability.measure_clip(clip, frames=1, methods=[])
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def sets(tmp_path: Path) -> Path:
 
 
 def test_fusers_are_measured_as_the_metrics_say(sets: Path) -> None:
-    (row,) = fusers.measure(sets, "tno", methods=[AVERAGE])
+    (row,) = fusers.measure_set(sets, "tno", methods=[AVERAGE])
     expected = []
     for index in range(2):
         visible, thermal = (texture(10 * index + seed, size_px=(96, 64)) for seed in (0, 1))
@@ -77,7 +79,7 @@ def test_fusers_are_measured_as_the_metrics_say(sets: Path) -> None:
     assert row["Qabf"] == pytest.approx(np.mean(expected))
     assert row["standard_error"]["Qabf"] == pytest.approx(np.std(expected, ddof=1) / np.sqrt(2))
     with pytest.raises(ConfigError, match="holds no images"):
-        fusers.measure(sets, "vifb", methods=[AVERAGE])
+        fusers.measure_set(sets, "vifb", methods=[AVERAGE])
 
 
 def test_painting_is_not_measured_as_luminance() -> None:
@@ -89,15 +91,15 @@ def test_the_command_writes_a_result_with_every_set(
     sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "fusers.json"
-    assert fusers.main(["--data", str(sets), "--set", "tno", "msrs", "--json", str(target)]) == 0
+    assert fusers.SUITE.main(["--data", str(sets), "--set", "tno", "msrs", "--json", str(target)]) == 0
     assert "SeAFusion" in capsys.readouterr().out
     data = schema.load(target)
     assert {row["set"] for row in data["rows"]} == {"tno", "msrs"}
-    assert fusers.main(["--data", str(sets / "nowhere")]) == 2
+    assert fusers.SUITE.main(["--data", str(sets / "nowhere")]) == 2
 
 
 def model_rows() -> list[dict[str, object]]:
-    metrics = json.loads(fusers.PUBLISHED["tno"].read_text())["metrics"]
+    metrics = published("tno").metrics
     values = {"pyramid": 1.0, "small, enhance 0": 2.0, "small, enhance 0.55": 0.5}
     rows = [
         {"case": case, "set": "msrs", "pairs": 2, **dict.fromkeys(metrics, value)} for case, value in values.items()
@@ -140,7 +142,7 @@ def test_scale_measures_pixels_streams_and_cores(tmp_path: Path) -> None:
         "--rounds",
         "1",
     ]
-    assert scale.main([*arguments, "--json", str(target), "--plots", str(tmp_path / "plots")]) == 0
+    assert scale.SUITE.main([*arguments, "--json", str(target), "--plots", str(tmp_path / "plots")]) == 0
     data = schema.load(target)
     by_kind = {kind: [row for row in data["rows"] if row["of"] == kind] for kind in ("pixels", "streams", "cores")}
     assert [row["size"] for row in by_kind["pixels"]] == ["64x48", "96x64"]
@@ -151,6 +153,37 @@ def test_scale_measures_pixels_streams_and_cores(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
         "scale-cores.svg", "scale-pixels.svg", "scale-streams.svg",
     ]  # fmt: skip
+
+
+def test_runs_side_by_side_start_together(tmp_path: Path) -> None:
+    """Every process says that it is ready before any is let go, and the figures of all come back."""
+    program = f"""
+import os, pathlib, sys
+marks = pathlib.Path({str(tmp_path)!r})
+(marks / str(os.getpid())).touch()
+print("ready", flush=True)
+sys.stdin.readline()
+print('{{"seen": %d}}' % len(list(marks.iterdir())))
+"""
+    assert scale._processes([sys.executable, "-c", program], count=3) == [{"seen": 3}] * 3
+    with pytest.raises(ConfigError, match="a run of 2 side by side could not be opened: no such fuser"):
+        scale._processes([sys.executable, "-c", "import sys; sys.exit('no such fuser')"], count=2)
+
+
+def test_several_runs_count_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [
+        {"frames": 10, "elapsed_s": 2.0, "cpu_ms_per_frame": 4.0, "memory_mb": 100.0},
+        {"frames": 30, "elapsed_s": 4.0, "cpu_ms_per_frame": 8.0, "memory_mb": 50.0},
+    ]
+    monkeypatch.setattr(scale, "_processes", lambda line, count: runs[:count])
+    assert scale.together({}, count=2, mode="processes") == {"fps": 10.0, "cpu_ms_per_frame": 7.0, "memory_mb": 150.0}
+
+
+def test_what_cannot_be_measured_is_told_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert scale.SUITE.main(["--method", "median"]) == ConfigError.exit_code
+    assert "there is no method 'median' to measure; there are average" in capsys.readouterr().err
+    assert speed.SUITE.main(["--fuser", "median"]) == ConfigError.exit_code
+    assert "there is no fuser 'median' to measure; there are average" in capsys.readouterr().err
 
 
 def test_every_page_has_a_place_for_its_tables() -> None:
@@ -169,8 +202,3 @@ def test_printed_values_keep_their_sources_apart() -> None:
     assert all(source["source"] and source["rows"] for source in data["sources"])
     assert all(len(values) == len(s["metrics"]) for s in data["sources"] for values in s["rows"].values())
     assert comparison.printed_table(data).count("| method |") == len(data["sources"])
-
-
-def test_the_summary_of_a_result_is_of_its_suite() -> None:
-    data = timing.result("stability", settings={}, rows=[{"case": "a"}])
-    assert data["suite"] == "stability"

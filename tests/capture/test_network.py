@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.cameras import MjpegServer
 from rtfusion.capture import open_source
 from rtfusion.capture.network import ArrivalClock, NetworkSource, open_network
 from rtfusion.capture.uri import parse_source
@@ -26,6 +25,7 @@ from rtfusion.clock import MONOTONIC, NS_PER_S
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
 from rtfusion.types import Band, Frame, PixelFormat
 from tests.capture.rtsp_server import RtspServer
+from tests.rig.cameras import MjpegServer
 from tests.support import MS
 
 

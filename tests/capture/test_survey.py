@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cameras import FakeCamera, FakeKernel
 from rtfusion.capture import v4l2_abi as abi
 from rtfusion.capture.survey import ask_cameras, check_cameras
 from rtfusion.capture.v4l2_device import Mode
 from rtfusion.types import Band
 from tests.capture.test_devices import add_node
+from tests.rig.cameras import FakeCamera, FakeKernel
 
 
 class Desk:

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.cameras import FakeCamera, FakeKernel
 from rtfusion.capture import v4l2_abi as abi
 from rtfusion.capture.buffers import BufferDecoder
 from rtfusion.capture.modes import FOURCCS, Asked, choose_mode
@@ -29,6 +28,7 @@ from rtfusion.capture.v4l2_device import Mode, VideoDevice
 from rtfusion.clock import NS_PER_MS, NS_PER_S, FakeClock
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
 from rtfusion.types import Band, PixelFormat
+from tests.rig.cameras import FakeCamera, FakeKernel
 
 PERIOD_NS = NS_PER_S // 25
 START_NS = 100 * NS_PER_S

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmarks.cameras import FakeCamera, FakeKernel
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import open_v4l2
 from rtfusion.capture.v4l2_device import Mode
@@ -18,6 +17,7 @@ from rtfusion.clock import NS_PER_S, FakeClock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream
 from rtfusion.types import Band, Frame, PixelFormat
 from tests.capture import layouts
+from tests.rig.cameras import FakeCamera, FakeKernel
 from tests.support import MS
 
 RATE_HZ = 25.0

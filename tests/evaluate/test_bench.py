@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import readme
 from rtfusion.cli.bench import bench as command
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import bench, schema, timing
@@ -43,7 +45,7 @@ def test_what_bounds_is_the_busiest_thread_and_its_longest_part(changes: dict[st
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"none\.mp4"):
+    with pytest.raises(ConfigError, match=r"^a run cannot be measured: .*none\.mp4"):
         run_case({"vis": str(tmp_path / "none.mp4"), "ir": str(tmp_path / "neither.mp4")})
 
 
@@ -74,6 +76,49 @@ def test_models_that_ship_are_picked_up_by_themselves(tmp_path: Path, monkeypatc
     assert (fused == 90).all(), "the thermal picture at enhance 1"
 
 
+def figures(*, fps: float) -> dict[str, Any]:
+    """Those of one run, as a process of its own tells them."""
+    stages = {
+        name: {"count": 40, "mean": 1.0, "p50": 1.0} for name in ("decode visible", "fuse", "compose", "sink null:")
+    }
+    return {
+        "engine": None, "fps": fps, "cpu_ms_per_frame": 2.0, "memory_mb": 100.0, "bound_by": "infer", "dropped": 0,
+        "age_p50_ms": 3.0, "age_p99_ms": 4.0, "stages_ms": stages,
+    }  # fmt: skip
+
+
+def test_capacity_is_of_the_middle_round_and_live_says_what_is_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Average and maximum take turns over three rounds, and then each is run live; maximum is half as fast, and late."""
+    rates = iter([100.0, 50.0, 300.0, 150.0, 200.0, 100.0, 30.0, 12.0])
+    jobs: list[dict[str, Any]] = []
+
+    def run(settings: dict[str, Any]) -> dict[str, Any]:
+        jobs.append(settings)
+        return figures(fps=next(rates))
+
+    monkeypatch.setattr(bench, "run_case", run)
+    monkeypatch.setattr(bench, "make_clips", lambda folder, **_: {"vis": "vi.mp4", "ir": "ir.mp4"})
+    plan = bench.Plan(methods=select(fusers=["average", "maximum"], models={}), sizes=["64x48"], frames=120)
+    data = bench.measure(plan, say=lambda text: None)
+    assert [job["fuser"] for job in jobs] == ["average", "maximum"] * 4
+    assert [job.get("loop") for job in jobs] == [2] * 6 + [None] * 2, "120 frames of clips of 60"
+    assert jobs[-1]["vis"].startswith("synthetic:?live=true&size=64x48&fps=30")
+    average, maximum = data["rows"]
+    assert average["fps"] == {"median": 200.0, "min": 100.0, "max": 300.0}
+    assert (maximum["ratio"], maximum["ratios"]) == (0.5, [0.5] * 3)
+    assert bench.rates(data)[1] == ["64x48 maximum", "100", "12.0 late", "4.0", "2.0", "100"]
+    assert average["live"]["keeps_up"]
+    assert bench.stages(data)[0] == ["64x48 average", "1.00", "0.00", "1.00", "1.00", "1.00", "infer"]
+    timing.save(data, tmp_path / "bench.json")
+    earlier = {**data, "machine": {**data["machine"], "cores": 99}}
+    assert bench.remarks(data, previous=earlier)[0].startswith("average at 64x48: 1.00 times the FPS of")
+    assert "on another machine" in bench.remarks(data, previous=earlier)[0]
+    assert bench.draw(data).startswith("<svg")
+
+
+@pytest.mark.slow
 def test_a_whole_measurement_is_written_drawn_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = onnx_models.write(tmp_path / "tiny.onnx", onnx_models.average())
     target, plot = tmp_path / "bench.json", tmp_path / "bench.svg"
@@ -105,7 +150,7 @@ def test_a_whole_measurement_is_written_drawn_and_compared(tmp_path: Path, capsy
     assert "times the FPS of" in out
     assert plot.read_text().startswith("<svg")
     assert schema.load(target)["rows"][0]["case"] == "average"
-    assert bench.table(data).count("| 64x48 tiny |") == 2
+    assert readme.bench_table(data).count("| 64x48 tiny |") == 2
 
 
 def test_published_figures_have_sources() -> None:

@@ -21,7 +21,7 @@ def test_cases_take_turns_and_warm_up_does_not_count() -> None:
         order.append(name)
         return {"fps": float(len(order))}
 
-    measured = timing.in_turns({"a": lambda: case("a"), "b": lambda: case("b")}, rounds=2, warm_up=1)
+    measured = timing.run_interleaved({"a": lambda: case("a"), "b": lambda: case("b")}, rounds=2, warm_up=1)
     assert order == ["a", "b"] * 3
     assert measured == {"a": [{"fps": 3.0}, {"fps": 5.0}], "b": [{"fps": 4.0}, {"fps": 6.0}]}
 
@@ -29,7 +29,7 @@ def test_cases_take_turns_and_warm_up_does_not_count() -> None:
 def test_ratios_are_taken_within_a_round() -> None:
     """The machine is twice as slow in the second round and four times in the third: the ratio stays."""
     speeds = iter([10.0, 30.0, 5.0, 15.0, 2.5, 8.0])
-    rows = timing.interleaved(
+    rows = timing.interleaved_rows(
         {"a": lambda: {"fps": next(speeds)}, "b": lambda: {"fps": next(speeds)}}, rounds=3, baseline="a", figure="fps"
     )
     assert rows[0]["ratios"] == [1.0] * 3

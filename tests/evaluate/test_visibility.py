@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.visibility import main
+from benchmarks.visibility import SUITE, table
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import timing
 from rtfusion.evaluate.detector import COCO, STRIDES, Detector, decode, letterbox
-from rtfusion.evaluate.visibility import BLIND, LABELS, Label, LabelSet, measure, methods, read_labels, table
+from rtfusion.evaluate.visibility import BLIND, LABELS, Label, LabelSet, measure, methods, read_labels
 from tests import onnx_models
 from tests.capture.clips import write_clip
 
@@ -253,7 +253,7 @@ def test_the_look_for_detectors_is_gray_with_the_base_of_the_mean(stills: Path) 
 
 def test_a_missing_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--data", str(tmp_path), "--detector", str(tmp_path / "none.onnx")]
-    assert main(common) == 2
+    assert SUITE.main(common) == 2
     assert "there is no such file; expected a YOLOX model" in capsys.readouterr().err
 
 

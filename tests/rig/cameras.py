@@ -206,21 +206,21 @@ class FakeKernel:
 
 
 _CALLS: dict[int, Callable[..., None]] = {
-    abi.QUERYCAP: FakeKernel._query,  # noqa: SLF001 - its own class, here and below
-    abi.ENUM_FMT: FakeKernel._format,  # noqa: SLF001
-    abi.ENUM_FRAMESIZES: FakeKernel._size,  # noqa: SLF001
-    abi.ENUM_FRAMEINTERVALS: FakeKernel._interval,  # noqa: SLF001
-    abi.G_FMT: FakeKernel._get_format,  # noqa: SLF001
-    abi.S_FMT: FakeKernel._set_format,  # noqa: SLF001
-    abi.G_PARM: FakeKernel._rate,  # noqa: SLF001
-    abi.S_PARM: FakeKernel._rate,  # noqa: SLF001
-    abi.REQBUFS: FakeKernel._request_buffers,  # noqa: SLF001
-    abi.QUERYBUF: FakeKernel._query_buffer,  # noqa: SLF001
-    abi.QBUF: FakeKernel._queue,  # noqa: SLF001
-    abi.DQBUF: FakeKernel._dequeue,  # noqa: SLF001
-    abi.STREAMON: FakeKernel._start,  # noqa: SLF001
-    abi.STREAMOFF: FakeKernel._ignore,  # noqa: SLF001
-    abi.S_CTRL: FakeKernel._control,  # noqa: SLF001
+    abi.QUERYCAP: FakeKernel._query,
+    abi.ENUM_FMT: FakeKernel._format,
+    abi.ENUM_FRAMESIZES: FakeKernel._size,
+    abi.ENUM_FRAMEINTERVALS: FakeKernel._interval,
+    abi.G_FMT: FakeKernel._get_format,
+    abi.S_FMT: FakeKernel._set_format,
+    abi.G_PARM: FakeKernel._rate,
+    abi.S_PARM: FakeKernel._rate,
+    abi.REQBUFS: FakeKernel._request_buffers,
+    abi.QUERYBUF: FakeKernel._query_buffer,
+    abi.QBUF: FakeKernel._queue,
+    abi.DQBUF: FakeKernel._dequeue,
+    abi.STREAMON: FakeKernel._start,
+    abi.STREAMOFF: FakeKernel._ignore,
+    abi.S_CTRL: FakeKernel._control,
 }
 
 

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fault_rig import LEAST_RECORDED, RECORDED_IN_S, Fault, Rig, wait
 from rtfusion.memory import use_few_pools
+from tests.rig.rig import LEAST_RECORDED, RECORDED_IN_S, Fault, Rig, wait
 
 SETTLED_FRAMES = 100
 """What is usual has to be known before anything can be unusual."""

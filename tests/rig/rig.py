@@ -1,4 +1,4 @@
-"""Two cameras that can be made to fail, the run they feed, and the faults: what `benchmarks.faults` plays with."""
+"""Two cameras that can be made to fail, the run they feed, and the faults: what a run of faults plays with."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.cameras import FakeCamera, FakeKernel, MjpegServer
-from benchmarks.fault_disk import Disk, Recording, is_of_band
 from rtfusion.capture.network import open_network
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import open_v4l2
@@ -33,6 +31,8 @@ from rtfusion.sinks import open_sinks
 from rtfusion.sinks.base import SinkContext
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FusedFrame
+from tests.rig.cameras import FakeCamera, FakeKernel, MjpegServer
+from tests.rig.disk import Disk, Recording, is_of_band
 
 RATE_HZ = 30.0
 VISIBLE_SIZE_PX = 640, 480
@@ -302,12 +302,12 @@ class Rig:
 
     def _subscribe(self) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-c", SUBSCRIBER, self._address, str(self._received)]
-        return subprocess.Popen(words)  # noqa: S603 - our own words
+        return subprocess.Popen(words)
 
     def disk_full(self) -> Fault:
         """The disk of a recording gets full: recording stops, fusing does not; with room again it goes on."""
         disk, recording, lines = self.disk, self.recording, [0]
-        assert disk is not None  # noqa: S101 - the caller asked
+        assert disk is not None
 
         def start() -> None:
             recording.begin(disk.folder)
