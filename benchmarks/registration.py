@@ -327,7 +327,7 @@ def _refined(frames: Sequence[tuple[Image8, Image8, int]], *, knock_px: tuple[fl
         spent_ns = time.thread_time_ns() - started_ns
         registered_thermal = cast(Image8, registration.thermal(thermal))
         started_ns = time.thread_time_ns()
-        refiner.look(visible=visible, thermal=registered_thermal, timestamp_ns=timestamp_ns)
+        refiner.observe(visible=visible, thermal=registered_thermal, timestamp_ns=timestamp_ns)
         busy_ns.append(spent_ns + time.thread_time_ns() - started_ns)
         moved_px.append(refiner.state["shift_px"])
     shifts_px, stamps_ns = np.array(moved_px), np.array([frame[2] for frame in frames])

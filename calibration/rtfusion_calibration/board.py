@@ -120,8 +120,13 @@ class Board:
 
     @property
     def charuco(self) -> cv2.aruco.CharucoBoard:
-        """OpenCV's description of a ChArUco board."""
-        assert self.marker_m is not None  # noqa: S101 - set for every board of that kind
+        """OpenCV's description of a ChArUco board.
+
+        Raises:
+            ConfigError: the board is of another kind.
+        """
+        if self.marker_m is None:
+            raise ConfigError(f"{self} has no markers; expected a charuco board")
         dictionary = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, self.dictionary))
         return cv2.aruco.CharucoBoard((self.columns, self.rows), self.spacing_m, self.marker_m, dictionary)
 

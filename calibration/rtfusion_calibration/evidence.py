@@ -21,7 +21,7 @@ from rtfusion_calibration.board import Board, Points
 from rtfusion_calibration.camera import rms
 from rtfusion_calibration.detect import Sighting
 from rtfusion_calibration.guidance import Coverage
-from rtfusion_calibration.rig import epipolar_px, lens_of, view_errors
+from rtfusion_calibration.rig import epipolar_px, lens_of, matched_px, pose_of, view_errors
 from rtfusion_calibration.solve import View
 
 DISTANCES_M = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
@@ -105,13 +105,13 @@ def gather(calibration: Calibration, views: Sequence[View], *, board: Board | No
     epipolar = None
     normals, distances = [], {}
     if evidence.has_pose:
-        epipolar = rms(np.concatenate([epipolar_px(calibration, _seen(view)) for view in both]))
+        epipolar = rms(np.concatenate([epipolar_px(calibration, view.sightings) for view in both]))
         for view in both:
-            normal, distances[view.name] = _board_place(calibration, view, board)
+            normal, distances[view.name] = _board_place(calibration, view.sightings[Band.THERMAL], board)
             normals.append(normal)
     coverage = {band: Coverage() for band in Band}
     for view in both:
-        for band, sighting in _seen(view).items():
+        for band, sighting in view.sightings.items():
             coverage[band].add(sighting.points_px, getattr(calibration, band.value).size_px)
     return Evidence(
         calibration=calibration,
@@ -143,35 +143,27 @@ def parallax_px(calibration: Calibration, distance_m: float) -> float:
     return float(np.linalg.norm(step))
 
 
-def _seen(view: View) -> dict[Band, Sighting]:
-    assert view.visible is not None and view.thermal is not None  # noqa: S101 - asked before
-    return {Band.VISIBLE: view.visible, Band.THERMAL: view.thermal}
-
-
 def _measure(evidence: Evidence, views: Sequence[View], board: Board) -> dict[str, dict[Band, float]]:
     """By view and band, rms: reprojection with a pose; without one what the homography leaves, in visible pixels."""
     calibration = evidence.calibration
     if evidence.has_pose:
         return {
             view.name: {
-                band: rms(errors) for band, errors in view_errors(calibration, _seen(view), board=board).items()
+                band: rms(errors) for band, errors in view_errors(calibration, view.sightings, board=board).items()
             }
             for view in views
         }
     measured = {}
     for view in views:
-        visible, thermal = _seen(view).values()
-        _, of_visible, of_thermal = np.intersect1d(visible.ids, thermal.ids, return_indices=True)
-        placed = visible_from_thermal(calibration, thermal_px=thermal.points_px[of_thermal])
-        error_px = rms(np.linalg.norm(placed - visible.points_px[of_visible], axis=1))
+        visible_px, thermal_px = matched_px(view.sightings)
+        placed = visible_from_thermal(calibration, thermal_px=thermal_px)
+        error_px = rms(np.linalg.norm(placed - visible_px, axis=1))
         measured[view.name] = {Band.VISIBLE: error_px, Band.THERMAL: error_px / evidence.thermal_pixel_px}
     return measured
 
 
-def _board_place(calibration: Calibration, view: View, board: Board) -> tuple[Points, float]:
-    """Normal of the board, and the distance of its middle from the thermal camera in meters."""
-    sighting = view.thermal
-    assert sighting is not None  # noqa: S101 - asked before
+def _board_place(calibration: Calibration, sighting: Sighting, board: Board) -> tuple[Points, float]:
+    """Normal of the board, and the distance of its middle from the thermal camera, which saw it, in meters."""
     _, turn, shift = cv2.solvePnP(board.points_m[sighting.ids], sighting.points_px, *lens_of(calibration.thermal))
     rotation = np.asarray(cv2.Rodrigues(turn)[0], dtype=np.float64)
     middle = rotation @ board.points_m.mean(axis=0) + shift.ravel()
@@ -211,8 +203,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 def _sentence(evidence: Evidence, level: Level, worst: Finding) -> str:
     where = _where(evidence.calibration.distance_m)
-    if level is Level.GOOD:
-        assert evidence.uncertainty_px is not None  # noqa: S101 - unknown would not be good
+    if level is Level.GOOD and evidence.uncertainty_px is not None:  # unknown would not be good
         return (
             f"Good: {where} the thermal picture lies within {evidence.uncertainty_px:.1f} visible pixels of where it "
             f"belongs ({evidence.uncertainty_px / evidence.thermal_pixel_px:.1f} thermal ones, one standard deviation)."
@@ -303,9 +294,7 @@ def _covered(evidence: Evidence) -> Finding | None:
 
 def _reach(evidence: Evidence) -> Finding:
     if evidence.has_pose:
-        pose = evidence.calibration.visible_from_thermal
-        assert pose is not None  # noqa: S101 - just asked
-        baseline_mm = 1000 * float(np.linalg.norm(pose.translation_m))
+        baseline_mm = 1000 * float(np.linalg.norm(pose_of(evidence.calibration).translation_m))
         return Finding(
             level=Level.GOOD, what="distance", value=f"any; the cameras are {baseline_mm:.0f} mm apart", why=""
         )

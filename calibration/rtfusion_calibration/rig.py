@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rtfusion.registration import Calibration, CameraModel
+from rtfusion.errors import CalibrationError
+from rtfusion.registration import Calibration, CameraModel, Pose
 from rtfusion.types import Band
 from rtfusion_calibration.board import Board, Points
 from rtfusion_calibration.camera import Lensed
@@ -67,8 +68,7 @@ def joint_errors(
 def view_errors(calibration: Calibration, sightings: Mapping[Band, Sighting], *, board: Board) -> dict[Band, Points]:
     """`joint_errors` of a calibration that holds a pose and both intrinsics."""
     lenses = {band: lens_of(getattr(calibration, band.value)) for band in Band}
-    pose = calibration.visible_from_thermal
-    assert pose is not None  # noqa: S101 - by contract
+    pose = pose_of(calibration)
     turn = np.asarray(cv2.Rodrigues(np.array(pose.rotation))[0], dtype=np.float64).ravel()
     motion = turn, np.array(pose.translation_m)
     return joint_errors(sightings, lenses, motion, board=board)
@@ -76,38 +76,56 @@ def view_errors(calibration: Calibration, sightings: Mapping[Band, Sighting], *,
 
 def epipolar_px(calibration: Calibration, sightings: Mapping[Band, Sighting]) -> Points:
     """(2 N,): distances of undistorted points from the epipolar lines of their partners, in pixels, in both pictures."""
-    visible, thermal = sightings[Band.VISIBLE], sightings[Band.THERMAL]
-    _, of_visible, of_thermal = np.intersect1d(visible.ids, thermal.ids, return_indices=True)
-    pose = calibration.visible_from_thermal
-    assert pose is not None  # noqa: S101 - by contract
+    pose = pose_of(calibration)
     x, y, z = pose.translation_m
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ np.array(pose.rotation)
-    rays = [
-        _rays(sighting.points_px[chosen], camera)
-        for sighting, chosen, camera in (
-            (visible, of_visible, calibration.visible),
-            (thermal, of_thermal, calibration.thermal),
-        )
-    ]
+    cameras = (calibration.visible, calibration.thermal)
+    rays = [_rays(points, camera) for points, camera in zip(matched_px(sightings), cameras, strict=True)]
     lines = rays[1] @ essential.T, rays[0] @ essential
     return np.concatenate(
         [
             np.abs(np.sum(ray * line, axis=1)) / np.hypot(line[:, 0], line[:, 1]) * focal_px(camera)
-            for ray, line, camera in zip(rays, lines, (calibration.visible, calibration.thermal), strict=True)
+            for ray, line, camera in zip(rays, lines, cameras, strict=True)
         ]
     )
 
 
+def matched_px(sightings: Mapping[Band, Sighting]) -> tuple[Points, Points]:
+    """Return where the visible and the thermal camera saw the points that both saw, each (N, 2) in its own pixels."""
+    visible, thermal = sightings[Band.VISIBLE], sightings[Band.THERMAL]
+    _, of_visible, of_thermal = np.intersect1d(visible.ids, thermal.ids, return_indices=True)
+    return visible.points_px[of_visible], thermal.points_px[of_thermal]
+
+
+def pose_of(calibration: Calibration) -> Pose:
+    """Return the pose between the cameras.
+
+    Raises:
+        CalibrationError: the calibration holds only a homography.
+    """
+    if calibration.visible_from_thermal is None:
+        raise CalibrationError("the calibration holds no pose, only one homography; calibrate with a board")
+    return calibration.visible_from_thermal
+
+
 def lens_of(camera: CameraModel) -> Lens:
-    """Camera matrix and distortion vector for OpenCV."""
+    """Return camera matrix and distortion vector for OpenCV.
+
+    Raises:
+        CalibrationError: the calibration says nothing of the lens.
+    """
+    if camera.intrinsics is None:
+        raise CalibrationError(
+            f"the calibration has no camera matrix of {camera.name or 'the camera'}; calibrate with a board"
+        )
     distortion = camera.distortion if camera.distortion is not None else (0.0, 0.0, 0.0, 0.0)
     return np.array(camera.intrinsics), np.array(distortion)
 
 
 def focal_px(camera: CameraModel) -> float:
     """The mean of both focal lengths."""
-    assert camera.intrinsics is not None  # noqa: S101 - by contract
-    return (camera.intrinsics[0][0] + camera.intrinsics[1][1]) / 2
+    matrix, _ = lens_of(camera)
+    return float(matrix[0, 0] + matrix[1, 1]) / 2
 
 
 def _rays(points_px: Points, camera: CameraModel) -> Points:

@@ -38,6 +38,8 @@ from rtfusion_calibration.rig import (
     inverse,
     joint_errors,
     lens_of,
+    matched_px,
+    pose_of,
     relative_pose,
     view_errors,
 )
@@ -61,9 +63,15 @@ class View:
     thermal: Sighting | None
 
     @property
+    def sightings(self) -> dict[Band, Sighting]:
+        """By band; a camera that did not see the board is missing."""
+        found = {Band.VISIBLE: self.visible, Band.THERMAL: self.thermal}
+        return {band: sighting for band, sighting in found.items() if sighting is not None}
+
+    @property
     def both(self) -> bool:
-        """Whether both cameras saw the board."""
-        return self.visible is not None and self.thermal is not None
+        """True when both cameras saw the board."""
+        return len(self.sightings) == len(Band)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -109,7 +117,7 @@ def solve(
     """
     views = [same_order(view, board) for view in views]
     if not any(view.both for view in views):
-        seen = {band.value: sum(_of(view, band) is not None for view in views) for band in Band}
+        seen = {band.value: sum(band in view.sightings for view in views) for band in Band}
         raise CalibrationError(
             f"no view shows the board to both cameras (visible {seen['visible']}, thermal {seen['thermal']} of "
             f"{len(views)}); is it {board}, warm enough, and seen whole by both?"
@@ -129,7 +137,7 @@ def _solve_pose(
 ) -> Solution:
     cameras = {
         band: fit_camera(
-            {view.name: sighting for view in views if (sighting := _of(view, band)) is not None},
+            {view.name: view.sightings[band] for view in views if band in view.sightings},
             board=board,
             size_px=size_px,
             name=band.value,
@@ -302,8 +310,7 @@ def _parameters(calibration: Calibration) -> dict[str, float]:
         values[f"{band.value}.focal_px"] = matrix[0, 0]
         values[f"{band.value}.center_x_px"] = matrix[0, 2]
         values[f"{band.value}.center_y_px"] = matrix[1, 2]
-    pose = calibration.visible_from_thermal
-    assert pose is not None  # noqa: S101 - a board gave it
+    pose = pose_of(calibration)
     turn_deg = np.degrees(cv2.Rodrigues(np.array(pose.rotation))[0].ravel())
     for axis, degrees, meters in zip("xyz", turn_deg, pose.translation_m, strict=True):
         values[f"rotation_{axis}_deg"] = float(degrees)
@@ -317,7 +324,7 @@ def _parameters(calibration: Calibration) -> dict[str, float]:
 def _solve_homography(
     views: Sequence[View], *, board: Board, sizes_px: Mapping[Band, tuple[int, int]], reason: str
 ) -> Solution:
-    pairs = {view.name: _matched(view) for view in views if view.both}
+    pairs = {view.name: matched_px(view.sightings) for view in views if view.both}
     homography, off_px = _homography(pairs)
     typical_px = float(np.median(list(off_px.values())))
     limit_px = max(4 * OUTLIER_PX, OUTLIER_FACTOR * typical_px)
@@ -359,13 +366,6 @@ def _homography(pairs: Mapping[str, tuple[Points, Points]]) -> tuple[Matrix, dic
     return cast(Matrix, homography.astype(np.float64)), off
 
 
-def _matched(view: View) -> tuple[Points, Points]:
-    """The places in the visible and the thermal picture of the points that both saw."""
-    assert view.visible is not None and view.thermal is not None  # noqa: S101 - asked before
-    _, of_visible, of_thermal = np.intersect1d(view.visible.ids, view.thermal.ids, return_indices=True)
-    return view.visible.points_px[of_visible], view.thermal.points_px[of_thermal]
-
-
 # -- order --------------------------------------------------------------------------------------------------------------
 
 
@@ -378,19 +378,15 @@ def same_order(view: View, board: Board) -> View:
     if view.visible is None or view.thermal is None:
         return view
     candidates = [view.thermal.reordered(order) for order in board.symmetries]
-    turned = [abs(_turn_rad(View(name="", visible=view.visible, thermal=candidate))) for candidate in candidates]
+    turned = [abs(_turn_rad({Band.VISIBLE: view.visible, Band.THERMAL: candidate})) for candidate in candidates]
     return View(name=view.name, visible=view.visible, thermal=candidates[int(np.argmin(turned))])
 
 
-def _turn_rad(view: View) -> float:
-    visible, thermal = (points - points.mean(axis=0) for points in _matched(view))
+def _turn_rad(sightings: Mapping[Band, Sighting]) -> float:
+    visible, thermal = (points - points.mean(axis=0) for points in matched_px(sightings))
     # the angle of the best similarity between the two, as complex numbers
     product = np.vdot(thermal[:, 0] + 1j * thermal[:, 1], visible[:, 0] + 1j * visible[:, 1])
     return float(np.angle(product))
-
-
-def _of(view: View, band: Band) -> Sighting | None:
-    return view.visible if band is Band.VISIBLE else view.thermal
 
 
 def _orthonormal(rotation: Any) -> Any:

@@ -129,7 +129,6 @@ class JpegDecoder:
 
 def _jpeg_codec(*, strict: bool) -> VideoCodecContext:
     codec = CodecContext.create("mjpeg", "r")
-    assert isinstance(codec, VideoCodecContext)  # noqa: S101 - for the type checker
     codec.thread_count = 1
     if strict:
         codec.options = {"err_detect": "explode"}

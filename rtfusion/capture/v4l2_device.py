@@ -250,8 +250,7 @@ class VideoDevice:
         for index in range(request.count):
             buffer = self._buffer(index)
             self._ioctl(abi.QUERYBUF, buffer)
-            assert self._fd is not None  # noqa: S101 - it was just used
-            self._maps.append(self._kernel.map(self._fd, buffer.length, buffer.m.offset))
+            self._maps.append(self._kernel.map(self._open_fd(), buffer.length, buffer.m.offset))
             self._ioctl(abi.QBUF, buffer)
         self._ioctl(abi.STREAMON, abi.StreamType(abi.VIDEO_CAPTURE))
         self._streaming = True
@@ -262,9 +261,7 @@ class VideoDevice:
         Raises:
             OSError: ENODEV when the camera is gone, EIO when this one frame is lost.
         """
-        if self._fd is None:
-            raise OSError(errno.EBADF, "the device was closed")
-        events = self._kernel.wait(self._fd, timeout_s)
+        events = self._kernel.wait(self._open_fd(), timeout_s)
         if not events:
             return None
         buffer = self._buffer(0)
@@ -311,9 +308,12 @@ class VideoDevice:
         return abi.Buffer(index=index, type=abi.VIDEO_CAPTURE, memory=abi.MMAP)
 
     def _ioctl(self, request: int, argument: ctypes.Structure) -> None:
+        self._kernel.ioctl(self._open_fd(), request, argument)
+
+    def _open_fd(self) -> int:
         if self._fd is None:
             raise OSError(errno.EBADF, "the device was closed")
-        self._kernel.ioctl(self._fd, request, argument)
+        return self._fd
 
 
 def _negotiated(pix: abi.PixelFormat) -> Mode:

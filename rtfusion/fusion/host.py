@@ -170,7 +170,7 @@ class HostFuser:
         ):
             self._telemetry.stage(stage).record(duration_ns)
         if self._refiner is not None and pair.degraded is None and not pair.thermal.shutter:
-            self._refiner.look(visible=visible, thermal=thermal, timestamp_ns=pair.timestamp_ns)
+            self._refiner.observe(visible=visible, thermal=thermal, timestamp_ns=pair.timestamp_ns)
             self._telemetry.refinement = self._refiner.state
             self._telemetry.stage("refine").record(time.perf_counter_ns() - composed_ns)
         return FusedFrame(

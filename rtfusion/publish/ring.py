@@ -103,9 +103,8 @@ class RingWriter:
             SinkError: there is no room for a ring.
         """
         slot_bytes = -(-(SLOT_HEAD_BYTES + image.nbytes) // SLOT_HEAD_BYTES) * SLOT_HEAD_BYTES
-        if slot_bytes != self._slot_bytes:
-            self._open(slot_bytes)
-        assert self._path is not None  # noqa: S101 - opened above
+        if self._path is None or slot_bytes != self._slot_bytes:
+            self._path = self._open(slot_bytes)
         self._tickets += 1
         offset = self._tickets % SLOTS * slot_bytes
         self._stamp(offset, 0)
@@ -128,7 +127,7 @@ class RingWriter:
     def _stamp(self, offset: int, ticket: int) -> None:
         _TICKET.pack_into(self._memory, offset, ticket)
 
-    def _open(self, slot_bytes: int) -> None:
+    def _open(self, slot_bytes: int) -> Path:
         self.close()
         name = f"{PREFIX}{uuid.uuid4().hex}"
         hidden = self._folder / f".{name}"
@@ -145,9 +144,8 @@ class RingWriter:
             raise SinkError(
                 f"no ring of {SLOTS * slot_bytes / 1e6:.0f} MB in {self._folder}: {error.strerror}; {hint}"
             ) from None
-        self._path = self._folder / name
-        hidden.rename(self._path)  # seen only now that it is locked
         self._file, self._slot_bytes = file, slot_bytes
+        return hidden.rename(self._folder / name)  # seen only now that it is locked
 
 
 class RingReader:

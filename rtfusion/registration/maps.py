@@ -37,10 +37,9 @@ class Warp:
             return
         shrink = _source_pixels_per_grid_pixel(source_from_grid)
         if shrink > LARGEST_SHRINK:
-            self._small_px = tuple(max(1, round(side / shrink)) for side in source_size_px)  # type: ignore[assignment]
-            assert self._small_px is not None  # noqa: S101
-            self._source_px = self._small_px
-            small_from_source = scale_px(from_px=source_size_px, to_px=self._small_px)
+            width_px, height_px = (max(1, round(side / shrink)) for side in source_size_px)
+            self._small_px = self._source_px = width_px, height_px
+            small_from_source = scale_px(from_px=source_size_px, to_px=self._source_px)
             source_from_grid = cv2.transform(source_from_grid, small_from_source[:2]).astype(np.float32)
         x, y = (np.ascontiguousarray(source_from_grid[..., axis]) for axis in range(2))
         self._maps = x, y

@@ -98,7 +98,7 @@ class _Similarity:
 class Refiner:
     """Corrects a registration while it is in use.
 
-    For every frame ask for `registration`, then show the registered pictures to `look`. ``grid`` is the band whose pixels the
+    For every frame ask for `registration`, then show the registered pictures to `observe`. ``grid`` is the band whose pixels the
     pictures have; the other one is moved.
     """
 
@@ -106,6 +106,7 @@ class Refiner:
         self._grid = grid
         self._base: Registration | None = None
         self._used: Registration | None = None
+        self._size_px = (0, 0)
         self._reset()
 
     def _reset(self) -> None:
@@ -152,16 +153,17 @@ class Refiner:
 
     def registration(self, base: Registration, *, timestamp_ns: int) -> Registration:
         """What to use for the frame of this moment: ``base``, moved by the correction. Another ``base`` starts afresh."""
-        if base is not self._base:
-            self._base, self._used = base, base
+        if base is not self._base or self._used is None:
+            self._base = self._used = base
+            self._size_px = base.size_px
             self._reset()
         self._move(timestamp_ns)
         left_px = self._apart(self._correction, self._in_use)
         if left_px > (0.0 if self._target is None else SMALLEST_STEP_PX):
-            self._use()
-        return cast(Registration, self._used)
+            self._used = self._corrected(base)
+        return self._used
 
-    def look(self, *, visible: Image8, thermal: Image8, timestamp_ns: int) -> None:
+    def observe(self, *, visible: Image8, thermal: Image8, timestamp_ns: int) -> None:
         """Do the slice of work of this frame; the pictures are the registered ones, both on the grid."""
         if self._work is None:
             if timestamp_ns < self._next_ns or self._used is None or self._target is not None:
@@ -228,8 +230,7 @@ class Refiner:
 
     def _apart(self, first: _Similarity, second: _Similarity) -> float:
         """Mean distance, in grid pixels, between where two corrections put the points halfway to the corners."""
-        assert self._base is not None  # noqa: S101 - nothing is measured before
-        width, height = self._base.size_px
+        width, height = self._size_px
         halfway = complex(width / 4, height / 4)
         gaps = [
             abs((first.turning - second.turning) * point + first.shift_px - second.shift_px)
@@ -242,31 +243,28 @@ class Refiner:
     def _move(self, now_ns: int) -> None:
         """One step of the correction towards its target, as fast as may be and slower as it arrives."""
         moved_ns, self._moved_ns = self._moved_ns, now_ns
-        if self._target is None or moved_ns is None or self._base is None:
+        if self._target is None or moved_ns is None:
             return
         step_s = min(max((now_ns - moved_ns) / NS_PER_S, 0.0), _MAX_STEP_S)
         left_px = self._apart(self._target, self._correction)
         if left_px < REST_PX:
             self._correction, self._target = self._target, None
             return
-        allowed_px = min(
-            max(SPEED_PX, SPEED * self._base.size_px[0]) * step_s, left_px * (1.0 - math.exp(-step_s / EASE_S))
-        )
+        allowed_px = min(max(SPEED_PX, SPEED * self._size_px[0]) * step_s, left_px * (1.0 - math.exp(-step_s / EASE_S)))
         self._correction = self._correction.towards(self._target, allowed_px / left_px)
 
-    def _use(self) -> None:
-        assert self._base is not None  # noqa: S101
+    def _corrected(self, base: Registration) -> Registration:
         self._in_use = self._correction
         seen = None
         if self._seen is not None and self._target is not None and self._apart(self._seen[0], self._in_use) < SEEN_PX:
             seen = self._seen[1]
-        self._used = self._base.moved(self._correction.matrix(self._base.size_px), grid=self._grid, seen=seen)
+        used = base.moved(self._correction.matrix(base.size_px), grid=self._grid, seen=seen)
         if seen is None:
-            self._seen = self._in_use, self._used
+            self._seen = self._in_use, used
+        return used
 
     def _bounded(self, wanted: _Similarity) -> _Similarity:
-        assert self._base is not None  # noqa: S101
-        limit_px = LARGEST_SHIFT * self._base.size_px[0]
+        limit_px = LARGEST_SHIFT * self._size_px[0]
         turn = min(max(wanted.turn_deg, -LARGEST_TURN_DEG), LARGEST_TURN_DEG)
         scale = min(max(wanted.scale, 1.0 - LARGEST_SCALE), 1.0 + LARGEST_SCALE)
         shift_px = wanted.shift_px * min(1.0, limit_px / max(abs(wanted.shift_px), 1e-9))

@@ -37,7 +37,6 @@ class LosslessVideo:
             stream = self._container.add_stream("ffv1", rate=rate, options=options)
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"{path}: cannot be written: {error}") from error
-        assert isinstance(stream, av.VideoStream)  # noqa: S101 - the codec is video
         stream.width, stream.height = like.size_px
         stream.pix_fmt = _FORMATS[like.pixel_format]
         stream.codec_context.thread_type = "SLICE"  # threads over frames would hold frames back

@@ -97,8 +97,7 @@ class RecordSink:
             return
         try:
             if self._segment is None or self._segment.is_over(frame.pair):
-                self._next_segment(frame.pair)
-            assert self._segment is not None  # noqa: S101 - just begun
+                self._segment = self._next_segment(frame.pair)
             self._segment.write(frame, frame.pair)
         except (SinkError, OSError) as error:
             self.drops["failed"] += 1
@@ -122,10 +121,10 @@ class RecordSink:
             _log.info("%s: there is room again, recording goes on", self.uri)
         return not self._full
 
-    def _next_segment(self, pair: FramePair) -> None:
+    def _next_segment(self, pair: FramePair) -> _Segment:
         self._end_segment(finished=True)
         number, self._number = self._number, self._number + 1
-        self._segment = _Segment(
+        return _Segment(
             self.folder, number, first=pair, context=self._context, length_ns=self._segment_ns, fused=self._with_fused
         )
 

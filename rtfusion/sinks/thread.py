@@ -97,9 +97,7 @@ class SinkThread:
             self._close()
 
     def _write_all(self) -> None:
-        while True:
-            frame = self._mailbox.get()
-            assert frame is not None  # noqa: S101 - without a timeout get returns an item or raises
+        while (frame := self._mailbox.get()) is not None:  # without a timeout it gives an item or raises
             started_ns = self._clock.now_ns()
             self._sink.write(frame)
             ended_ns = self._clock.now_ns()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -170,7 +171,7 @@ class _Encoder:
         file: _GuardedFile,
         *,
         container: str,
-        codec: str,
+        codec: Literal["ffv1", "libx264"],
         pixel_format: str,
         size_px: tuple[int, int],
         rate_hz: Fraction,
@@ -183,7 +184,6 @@ class _Encoder:
         self._reformatter = VideoReformatter()
         self._container = av.open(file, "w", format=container, container_options=_muxer_options(container))
         stream = self._container.add_stream(codec, rate=rate_hz, width=size_px[0], height=size_px[1], options=options)
-        assert isinstance(stream, av.VideoStream)  # noqa: S101 - both codecs are video
         stream.pix_fmt = pixel_format
         stream.codec_context.time_base = self._tick_s
         stream.codec_context.thread_count = min(4, os.cpu_count() or 1)

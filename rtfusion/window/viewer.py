@@ -188,8 +188,7 @@ def receive(connection: socket.socket) -> Pictures | None:
         shape = (height_px, width_px, 3) if channels == 3 else (height_px, width_px)
         images.append(np.frombuffer(data, np.uint8).reshape(shape) if channels else None)
     fused, visible, thermal = images
-    assert fused is not None  # noqa: S101 - it has three channels, always
-    return Pictures(fused=fused, visible=visible, thermal=thermal)
+    return None if fused is None else Pictures(fused=fused, visible=visible, thermal=thermal)
 
 
 def main() -> None:

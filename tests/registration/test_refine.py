@@ -48,7 +48,7 @@ def watch(
     for index in range(round(seconds * RATE_HZ)):
         timestamp_ns = round((begin_s + index / RATE_HZ) * NS_PER_S)
         registration = refiner.registration(base, timestamp_ns=timestamp_ns)
-        refiner.look(
+        refiner.observe(
             visible=registration.visible(VISIBLE), thermal=registration.thermal(thermal), timestamp_ns=timestamp_ns
         )
         yield registration

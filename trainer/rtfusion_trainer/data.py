@@ -143,14 +143,13 @@ def _noisy(crop: _Crop, *, visible: Plane, thermal: Plane) -> _Sample:
 def _clip(random: Random, pairs: list[Pair], config: TrainingConfig) -> tuple[list[_Sample], Tensor, Tensor]:
     """Two consecutive frames, or one twice with its noise drawn anew: a still scene."""
     size_px = config.schedule.crop_px
-    starts = [index for index, pair in enumerate(pairs) if pair.next_pair is not None]
+    starts = [(pair, pair.next_pair) for pair in pairs if pair.next_pair is not None]
     if starts and random.random() < config.clip_share:
-        first = pairs[starts[random.integers(len(starts))]]
-        assert first.next_pair is not None  # noqa: S101  (for the type checker)
+        first, second = starts[random.integers(len(starts))]
         state = random.bit_generator.state
         previous = _crop(random, first, size_px=size_px)
         random.bit_generator.state = state  # the same crop of both frames
-        current = _crop(random, pairs[first.next_pair], size_px=size_px)
+        current = _crop(random, pairs[second], size_px=size_px)
         warp, steady = _motion(previous=previous.visible, current=current.visible)
         return [_clean(previous), _clean(current)], warp, steady
     frame = _crop(random, pairs[random.integers(len(pairs))], size_px=size_px)

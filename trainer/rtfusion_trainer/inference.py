@@ -35,6 +35,7 @@ from rtfusion_trainer.student import (
     SALIENCY_FLOOR,
     Student,
     Trunk,
+    bias_of,
     cored,
     extend,
     far_end,
@@ -153,8 +154,7 @@ class _Trunk(nn.Module):
         self.enter = _convolution(trunk.enter.weight[:, order], trunk.enter.bias, padding=1)
         # a block's four pixels one after the other, each with all its channels
         order = torch.arange(trunk.up.out_channels).reshape(-1, 4).T.flatten().tolist()
-        assert trunk.up.bias is not None  # noqa: S101  (for the type checker)
-        self.up = _convolution(trunk.up.weight[order], trunk.up.bias[order])
+        self.up = _convolution(trunk.up.weight[order], bias_of(trunk.up)[order])
         self.scene_before, self.scene_after = trunk.scene_before, trunk.scene_after
         self.body, self.down, self.middle, self.merge = trunk.body, trunk.down, trunk.middle, trunk.merge
 
@@ -202,9 +202,8 @@ def _heads(student: Student) -> nn.Conv2d:
     signs = ((student.coarse, 1.0), (student.side, -1.0), (student.side, 1.0), (student.offset, -0.5))
     weights, biases = [], []
     for layer, sign in signs:
-        assert layer.bias is not None  # noqa: S101  (for the type checker)
         weights.append(sign * layer.weight)
-        biases.append(sign * layer.bias)
+        biases.append(sign * bias_of(layer))
     none = _PLANES - sum(len(bias) for bias in biases)
     weight, bias = functional.pad(torch.cat(weights), (0, 0, 0, 0, 0, 0, 0, none)), torch.cat(biases)
     return _convolution(weight, functional.pad(bias, (0, none)))

@@ -220,12 +220,16 @@ def _base(base: Tensor, distance: Tensor, side: Tensor) -> Tensor:
     return base[:, 1:] + salient_v / (salient_v + salient_t) * (base[:, :1] - base[:, 1:])
 
 
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """Return the (channels,) bias of a convolution; zeros where it has none."""
+    return layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
+
+
 def _start_small(head: nn.Conv2d) -> None:
     """A fresh student is the fixed pyramid with a slight opinion."""
-    assert head.bias is not None  # noqa: S101  (for the type checker)
     with torch.no_grad():
         head.weight.mul_(0.1)
-        head.bias.zero_()
+        bias_of(head).zero_()
 
 
 def _interpolation() -> Tensor:
