@@ -19,7 +19,6 @@ from rtfusion.cli import (
     config,
     demo,
     devices,
-    distill,
     doctor,
     engines,
     evaluate,
@@ -66,7 +65,7 @@ app.command()(devices.devices)
 app.command()(engines.engines)
 app.command(help=build.HELP)(build.build)
 app.command(help=doctor.HELP)(doctor.doctor)
-app.command(help=distill.HELP)(distill.distill)
+app.command("distill", help=train.DISTILL_HELP)(train.distill)
 app.command(help=export.HELP)(export.export)
 app.command()(version.version)
 config_app.command("show", cls=SettingsCommand, help=config.HELP)(config.show)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rtfusion.cli.options import Debug
-from rtfusion.cli.training import (
-    DISTRIBUTED,
-    Data,
-    Device,
-    Init,
-    NoFeatures,
-    Out,
-    Overfit,
-    Precision,
-    Preset,
-    Seed,
-    Steps,
-    Tensorboard,
-    Threads,
-    VggWeights,
-    require_trainer,
-)
+from rtfusion.cli.training import DISTRIBUTED, Data, Device, Threads, require_trainer, trains
+from rtfusion.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rtfusion_trainer.options import TrainingOptions
 
 HELP = """Train the networks that fuse.
 
@@ -42,8 +31,17 @@ TEACHER_HELP = f"""Train LDFusion, a teacher that learns from what is said of pi
 
 Weights of CLIP and VGG-19 are files that you place; nothing is downloaded.
 {DISTRIBUTED}"""
-STUDENT_HELP = f"""Train a student on the direct objective alone, without a teacher.
+STUDENT_HELP = f"""Train a student on the direct objective, without a teacher.
 
+Where teachers' outputs are named it is [bold]rtfusion distill[/bold], which has these options too.
+{DISTRIBUTED}"""
+DISTILL_HELP = f"""Train a student on teachers' outputs beside the direct objective.
+
+The outputs come from [bold]rtfusion train cache[/bold], weighted by the preset's table
+guidance. A faithful teacher guides by pixels, gradients, structure and VGG-19
+features; a language-driven one shows what the dial at 1 shall bring out: how
+bright, and with how much local contrast. Either may be left out. Where the
+student sees a pair changed on purpose, the teachers do not count.
 {DISTRIBUTED}"""
 CACHE_HELP = """Keep a teacher's outputs on disk, for [bold]rtfusion distill[/bold].
 
@@ -51,19 +49,16 @@ Each teacher gets a folder of its own in --out, whose name is printed. What is
 there is not made again."""
 
 
+@trains(preset="ldfusion")
 def teacher(
+    options: TrainingOptions,
     *,
-    data: Data,
-    out: Out,
     clip_weights: Annotated[
         Path | None, typer.Option("--clip-weights", metavar="PATH", help="Checkpoint of CLIP, or an open_clip folder.")
     ] = None,
     clip_model: Annotated[
         str, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in the file.")
     ] = "ViT-B-32",
-    vgg_weights: VggWeights = None,
-    no_features: NoFeatures = False,
-    preset: Preset = "ldfusion",
     prompt_visible: Annotated[
         list[str] | None,
         typer.Option("--prompt-visible", metavar="TEXT", help="Describes the visible image (repeatable)."),
@@ -76,84 +71,51 @@ def teacher(
         list[str] | None,
         typer.Option("--prompt-objective", metavar="TEXT", help="Describes what is wanted (repeatable)."),
     ] = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    device: Device = "auto",
-    precision: Precision = "f32",
-    threads: Threads = None,
-    overfit: Overfit = False,
-    tensorboard: Tensorboard = False,
-    debug: Debug = False,
 ) -> None:
     """Train, and leave the checkpoint and the weights in the published layout."""
-    require_trainer()
     from rtfusion_trainer.teach import train_teacher
 
-    from rtfusion.cli.stopping import Stopping
-
-    with Stopping() as stopping:
-        train_teacher(
-            preset=preset,
-            data=data,
-            out=out,
-            clip_weights=clip_weights,
-            clip_model=clip_model,
-            vgg_weights=vgg_weights,
-            with_features=not no_features,
-            prompts={
-                "visible": prompt_visible or (),
-                "thermal": prompt_thermal or (),
-                "objective": prompt_objective or (),
-            },
-            steps=steps,
-            seed=seed,
-            device=device,
-            precision=precision,
-            threads=threads,
-            overfit=overfit,
-            tensorboard=tensorboard,
-            stop=stopping.event.is_set,
-        )
-    sys.exit(stopping.exit_code)
+    prompts = {"visible": prompt_visible, "thermal": prompt_thermal, "objective": prompt_objective}
+    train_teacher(
+        options,
+        clip_weights=clip_weights,
+        clip_model=clip_model,
+        prompts={name: texts or () for name, texts in prompts.items()},
+    )
 
 
+@trains(preset="small")
 def student(
+    options: TrainingOptions,
     *,
-    data: Data,
-    out: Out,
-    preset: Preset = "small",
-    init: Init = None,
-    steps: Steps = None,
-    seed: Seed = None,
-    device: Device = "auto",
-    precision: Precision = "f32",
-    threads: Threads = None,
-    overfit: Overfit = False,
-    tensorboard: Tensorboard = False,
-    debug: Debug = False,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", metavar="FILE", help="Checkpoint to begin with; a smaller student is widened."),
+    ] = None,
+    teacher_cache: Annotated[
+        Path | None,
+        typer.Option("--teacher-cache", metavar="DIR", help="Folder of a faithful teacher's outputs."),
+    ] = None,
+    enhanced_cache: Annotated[
+        Path | None,
+        typer.Option("--enhanced-cache", metavar="DIR", help="Folder of a teacher that shows the look of 1."),
+    ] = None,
 ) -> None:
     """Train, and leave the checkpoint."""
-    require_trainer()
     from rtfusion_trainer.distill import train_student
 
-    from rtfusion.cli.stopping import Stopping
+    train_student(options, init=init, teacher_cache=teacher_cache, enhanced_cache=enhanced_cache)
 
-    with Stopping() as stopping:
-        train_student(
-            preset=preset,
-            data=data,
-            out=out,
-            init=init,
-            steps=steps,
-            seed=seed,
-            device=device,
-            precision=precision,
-            threads=threads,
-            overfit=overfit,
-            tensorboard=tensorboard,
-            stop=stopping.event.is_set,
+
+@functools.wraps(student)
+def distill(**options: Any) -> None:
+    """Train a student that has a teacher."""
+    require_trainer()
+    if options["teacher_cache"] is None and options["enhanced_cache"] is None:
+        raise ConfigError(
+            "there is no teacher to learn from; name --teacher-cache, --enhanced-cache or both, or use rtfusion train student"
         )
-    sys.exit(stopping.exit_code)
+    student(**options)
 
 
 def cache(

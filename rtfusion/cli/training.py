@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from rtfusion.cli.options import Debug
 from rtfusion.errors import ConfigError
 
 PACKAGES = ("torch", "onnx")
@@ -15,30 +20,81 @@ INSTALL = "pip install 'rtfusion[train]'"
 DISTRIBUTED = "On several GPUs: torchrun --nproc-per-node N -m rtfusion ... (batches are those of one process)."
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Training pairs: folders SET/vi and SET/ir.")]
-Out = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="For the checkpoint; where it holds one, training goes on.")
-]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="A preset, or a TOML file.")]
-Init = Annotated[
-    Path | None, typer.Option("--init", metavar="FILE", help="Checkpoint to begin with; a smaller student is widened.")
-]
-Steps = Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of the preset's.")]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed, instead of the preset's.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.")]
-Precision = Annotated[
-    str, typer.Option("--precision", metavar="NAME", help="Of the forward pass: f32, bf16 or f16 (mixed precision).")
-]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Threads on the CPU.")]
-Overfit = Annotated[
-    bool, typer.Option("--overfit", metavar="", help="Train on one batch, to see that it can be learned.")
-]
-Tensorboard = Annotated[
-    bool, typer.Option("--tensorboard", metavar="", help="Write curves for TensorBoard into --out.")
-]
-VggWeights = Annotated[Path | None, typer.Option("--vgg-weights", metavar="FILE", help="State dict of VGG-19.")]
-NoFeatures = Annotated[
-    bool, typer.Option("--no-features", metavar="", help="Leave out the term that needs VGG-19, and its weights.")
-]
+
+
+def _shared(
+    *,
+    data: Data,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="For the checkpoint; where it holds one, training goes on.")
+    ],
+    preset: Preset,
+    vgg_weights: Annotated[
+        Path | None, typer.Option("--vgg-weights", metavar="FILE", help="State dict of VGG-19.")
+    ] = None,
+    no_features: Annotated[
+        bool, typer.Option("--no-features", metavar="", help="Leave out the term that needs VGG-19, and its weights.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of the preset's.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, help="Seed, instead of the preset's.")
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[
+        str,
+        typer.Option("--precision", metavar="NAME", help="Of the forward pass: f32, bf16 or f16 (mixed precision)."),
+    ] = "f32",
+    threads: Threads = None,
+    overfit: Annotated[
+        bool, typer.Option("--overfit", metavar="", help="Train on one batch, to see that it can be learned.")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", metavar="", help="Write curves for TensorBoard into --out.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """List, by its signature alone, the options of every command that trains a network."""
+
+
+def trains(*, preset: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command all options of training; its first argument becomes `TrainingOptions`, and Ctrl-C ends it well."""
+    signature, hints = inspect.signature(_shared), get_type_hints(_shared, include_extras=True)
+    shared = [parameter.replace(annotation=hints[name]) for name, parameter in signature.parameters.items()]
+    shared = [option.replace(default=preset) if option.name == "preset" else option for option in shared]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def training(*, no_features: bool, debug: bool, **values: Any) -> None:
+            require_trainer()
+            from rtfusion_trainer.options import TrainingOptions
+
+            from rtfusion.cli.stopping import Stopping
+
+            names = TrainingOptions.__dataclass_fields__.keys() & values.keys()
+            given = {name: values.pop(name) for name in names}
+            with Stopping() as stopping:
+                stop = stopping.event.is_set
+                command(TrainingOptions(**given, with_features=not no_features, stop=stop), **values)
+            sys.exit(stopping.exit_code)
+
+        # the trainer is imported late, so its name means nothing yet
+        own_hints = get_type_hints(command, include_extras=True, localns={"TrainingOptions": object})
+        own = [
+            parameter.replace(annotation=own_hints[name], kind=parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(command).parameters.items()
+            if name != "options"
+        ]
+        options = [*shared[:-1], *own, shared[-1]]
+        training.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        training.__annotations__ = {option.name: option.annotation for option in options}
+        return training
+
+    return decorate
 
 
 def require_trainer() -> None:

@@ -63,3 +63,8 @@ def test_a_chessboard_is_drawn_with_its_corners_where_it_says() -> None:
         assert around[0, 0] == around[1, 1] != around[0, 1] == around[1, 0]
     assert (picture[:20] == 255).all()
     assert Board.parse("circles:4x11", spacing_mm=30).kind is Kind.CIRCLES
+
+
+def test_a_board_without_markers_says_so() -> None:
+    with pytest.raises(ConfigError, match="chessboard:9x6, 30 mm has no markers"):
+        _ = Board.parse("chessboard:9x6", spacing_mm=30).charuco

@@ -11,9 +11,10 @@ from rtfusion_calibration.board import Board
 from rtfusion_calibration.evidence import Evidence, Level, gather, judge, parallax_px
 from rtfusion_calibration.guidance import Coverage
 from rtfusion_calibration.report import checkerboard, edges_over, write_report
+from rtfusion_calibration.rig import focal_px, pose_of
 from rtfusion_calibration.solve import View
 
-from rtfusion.errors import ConfigError
+from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion.color import as_bgr
 from rtfusion.registration import Calibration, Quality
 from rtfusion.types import Band, FramePair
@@ -189,3 +190,13 @@ def test_a_homography_alone_is_measured_in_visible_pixels() -> None:
     assert evidence.rms_px == pytest.approx(np.sqrt(np.mean(np.sum(off**2, axis=1))))
     assert not evidence.has_pose
     assert evidence.tilt_deg is None
+
+
+def test_what_needs_a_pose_or_a_lens_says_so_where_there_is_only_a_homography() -> None:
+    flat = Calibration.from_homography(
+        visible_from_thermal_px=np.eye(3), visible_size_px=(640, 480), thermal_size_px=(320, 240)
+    )
+    with pytest.raises(CalibrationError, match="no pose, only one homography"):
+        pose_of(flat)
+    with pytest.raises(CalibrationError, match="no camera matrix"):
+        focal_px(flat.thermal)

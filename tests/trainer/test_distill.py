@@ -11,6 +11,7 @@ from rtfusion_trainer import checkpoint  # noqa: E402
 from rtfusion_trainer.config import Guidance, Network, Schedule, TrainingConfig, Variation  # noqa: E402
 from rtfusion_trainer.data import make_batch  # noqa: E402
 from rtfusion_trainer.distill import CHECKPOINT, Run, learning_rate, load_average, train, train_student  # noqa: E402
+from rtfusion_trainer.options import TrainingOptions  # noqa: E402
 from rtfusion_trainer.pairs import load_pairs  # noqa: E402
 from rtfusion_trainer.teachers.cache import CachedTeacher  # noqa: E402
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher, Recipe  # noqa: E402
@@ -198,13 +199,14 @@ def test_a_student_learns_from_what_a_cache_holds(folder, tmp_path):
     preset = tmp_path / "tiny.toml"
     preset.write_text("[schedule]\nsteps = 2\nbatch = 3\ncrop_px = 64\n")
     given = {"preset": str(preset), "data": folder, "device": "cpu"}
-    train_student(out=tmp_path / "out", teacher_cache=teacher.folder, with_features=False, **given)
+    plain = TrainingOptions(out=tmp_path / "out", with_features=False, **given)
+    train_student(plain, teacher_cache=teacher.folder)
     assert checkpoint.load(tmp_path / "out" / CHECKPOINT).teachers == [teacher.folder.name]
     with pytest.raises(ConfigError, match="--vgg-weights FILE"):
-        train_student(out=tmp_path / "other", teacher_cache=teacher.folder, **given)
+        train_student(TrainingOptions(out=tmp_path / "other", **given), teacher_cache=teacher.folder)
     write_pairs(folder, {"more/a": (80, 80)})
     with pytest.raises(ConfigError, match="lacks a pair"):
-        train_student(out=tmp_path / "other", teacher_cache=teacher.folder, with_features=False, **given)
+        train_student(replace(plain, out=tmp_path / "other"), teacher_cache=teacher.folder)
 
 
 def test_learning_rate_warms_up_and_falls():

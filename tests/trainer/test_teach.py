@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 from rtfusion_trainer import teach  # noqa: E402
 from rtfusion_trainer.losses.language import LDFUSION  # noqa: E402
 from rtfusion_trainer.losses.perceptual import Vgg19Features  # noqa: E402
+from rtfusion_trainer.options import TrainingOptions  # noqa: E402
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher  # noqa: E402
 from rtfusion_trainer.teachers.training import (  # noqa: E402
     ImagePair,
@@ -220,15 +221,15 @@ def test_a_request_to_stop_leaves_checkpoint_and_weights(tmp_path: Path, monkeyp
     monkeypatch.setattr(teach, "load_clip", lambda *_, **__: encoder)
     preset = tmp_path / "small.toml"
     preset.write_text("[schedule]\nbatch = 2\ncrop_px = 32\n[loss.patches]\ncount = 2\n")
-    teach.train_teacher(
+    options = TrainingOptions(
         preset=str(preset),
         data=write_pairs(tmp_path / "data"),
         out=tmp_path / "out",
-        clip_weights=None,
         with_features=False,
         device="cpu",
         stop=lambda: encoder.requested,
     )
+    teach.train_teacher(options, clip_weights=None)
     assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 1
     fused = ldfusion_teacher(tmp_path / "out")(visible=pairs()[0][0], thermal=pairs()[0][1])
     assert fused.shape == (48, 64)

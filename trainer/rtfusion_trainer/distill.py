@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +24,7 @@ from rtfusion_trainer.guidance import guidance
 from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.mixed import MixedPrecision
 from rtfusion_trainer.objective import objective
+from rtfusion_trainer.options import TrainingOptions
 from rtfusion_trainer.pairs import Pair, Teachers, load_pairs
 from rtfusion_trainer.progress import Progress
 from rtfusion_trainer.student import Student
@@ -210,89 +210,58 @@ def train(
 
 
 def train_student(
+    options: TrainingOptions,
     *,
-    preset: str,
-    data: Path,
-    out: Path,
+    init: Path | None = None,
     teacher_cache: Path | None = None,
     enhanced_cache: Path | None = None,
-    vgg_weights: Path | None = None,
-    with_features: bool = True,
-    steps: int | None = None,
-    seed: int | None = None,
-    init: Path | None = None,
-    device: str = "auto",
-    precision: str = "f32",
-    threads: int | None = None,
-    overfit: bool = False,
-    tensorboard: bool = False,
-    stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train, or go on training where ``out`` holds a checkpoint.
+    """Train, or go on training where ``options.out`` holds a checkpoint.
 
     Args:
-        preset: of `rtfusion_trainer.config.load_config`.
-        data: folders SET/vi and SET/ir.
-        out: for the checkpoint, and TensorBoard's files where they are wanted.
+        options: the preset (of `rtfusion_trainer.config.load_config`), the data, and how to train.
+        init: a checkpoint to begin with; a smaller student is widened (`rtfusion_trainer.widen`).
         teacher_cache: folder of a faithful teacher's pictures.
         enhanced_cache: folder of those of a teacher that shows the look of the dial at 1.
-        vgg_weights: for guidance by features.
-        with_features: False leaves that out.
-        steps: instead of the preset's.
-        seed: instead of the preset's.
-        init: a checkpoint to begin with; a smaller student is widened (`rtfusion_trainer.widen`).
-        device: ``auto``, ``cpu`` or ``cuda``.
-        precision: one of `rtfusion_trainer.mixed.PRECISIONS`.
-        threads: of PyTorch on the CPU.
-        overfit: train on one batch, to see that it can be learned.
-        tensorboard: write curves.
-        stop: asked between two steps.
 
     Raises:
         ConfigError: a file, folder, setting or device is not as it should be.
     """
-    config = _config(preset, steps=steps, seed=seed, with_features=with_features)
+    config = _config(options)
     teachers = Teachers(
         faithful=None if teacher_cache is None else CachedPictures(teacher_cache),
         enhanced=None if enhanced_cache is None else CachedPictures(enhanced_cache),
     )
-    with join(device, threads=threads) as workers:
+    with join(options.device, threads=options.threads) as workers:
         features = None
         if teachers.faithful is not None and config.guidance.features:
-            features = load_vgg19(vgg_weights, layers=config.guidance.layers, device=workers.device)
+            features = load_vgg19(options.vgg_weights, layers=config.guidance.layers, device=workers.device)
         run = Run(
             config,
             device=workers.device,
-            precision=precision,
+            precision=options.precision,
             teachers=teachers.identities,
             features=features,
             workers=workers,
         )
-        if workers.from_first((out / CHECKPOINT).exists):
-            run.resume(out / CHECKPOINT)
+        if workers.from_first((options.out / CHECKPOINT).exists):
+            run.resume(options.out / CHECKPOINT)
         elif init is not None:
             run.start_from(init)
-        pairs = load_pairs(data, part=(workers.rank, workers.count), teachers=teachers)
-        curves = out if tensorboard else None
+        pairs = load_pairs(options.data, part=(workers.rank, workers.count), teachers=teachers)
         total, silent = config.schedule.steps, not workers.is_first
-        with Progress(total=total, finished=run.finished_steps, curves=curves, silent=silent) as progress:
-            train(run, pairs, out=out, overfit=overfit, stop=stop, log=progress)
+        with Progress(total=total, finished=run.finished_steps, curves=options.curves, silent=silent) as progress:
+            train(run, pairs, out=options.out, overfit=options.overfit, stop=options.stop, log=progress)
 
 
-def _config(preset: str, *, steps: int | None, seed: int | None, with_features: bool) -> TrainingConfig:
-    config = load_config(preset)
-    given = {name: value for name, value in {"steps": steps, "seed": seed}.items() if value is not None}
-    config = replace(config, schedule=replace(config.schedule, **given))
-    return config if with_features else replace(config, guidance=replace(config.guidance, features=0.0))
+def _config(options: TrainingOptions) -> TrainingConfig:
+    config = load_config(options.preset)
+    given = {"steps": options.steps, "seed": options.seed}
+    changed = {name: value for name, value in given.items() if value is not None}
+    config = replace(config, schedule=replace(config.schedule, **changed))
+    return config if options.with_features else replace(config, guidance=replace(config.guidance, features=0.0))
 
 
 def _settings(config: TrainingConfig) -> dict[str, object]:
     """What decides the course of a run; its length does not."""
     return replace(config, schedule=replace(config.schedule, steps=0, save_every=1)).to_dict()
-
-
-if __name__ == "__main__":  # rtfusion train student
-    from rtfusion.cli import main
-
-    sys.argv[1:1] = ["train", "student"]
-    main()

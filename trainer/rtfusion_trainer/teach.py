@@ -16,6 +16,7 @@ from rtfusion_trainer.config import changed, read_preset
 from rtfusion_trainer.losses.clip import DEFAULT_MODEL, load_clip
 from rtfusion_trainer.losses.language import LDFUSION, LanguagePreset
 from rtfusion_trainer.losses.perceptual import load_vgg19
+from rtfusion_trainer.options import TrainingOptions
 from rtfusion_trainer.pairs import load_pairs
 from rtfusion_trainer.progress import Progress
 from rtfusion_trainer.teachers.base import Teacher
@@ -52,56 +53,32 @@ def load_teacher_config(preset: str) -> TeacherConfig:
 
 
 def train_teacher(
+    options: TrainingOptions,
     *,
-    preset: str,
-    data: Path,
-    out: Path,
     clip_weights: Path | None,
     clip_model: str = DEFAULT_MODEL,
-    vgg_weights: Path | None = None,
-    with_features: bool = True,
     prompts: Mapping[str, Sequence[str]] | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    device: str = "auto",
-    precision: str = "f32",
-    threads: int | None = None,
-    overfit: bool = False,
-    tensorboard: bool = False,
-    stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train LDFusion; leaves the checkpoint and, in the published layout, the weights so far.
 
     Args:
-        preset: of `load_teacher_config`.
-        data: folders SET/vi and SET/ir.
-        out: for the checkpoint; where it holds one, training goes on.
-        clip_weights: see `rtfusion_trainer.losses.clip.load_clip`.
-        clip_model: the same.
-        vgg_weights: for perceptual fidelity.
-        with_features: False leaves that out.
+        options: the preset (of `load_teacher_config`), the data, and how to train; ``steps`` may end it before the last epoch.
+        clip_weights: a file or folder for `rtfusion_trainer.losses.clip.load_clip`.
+        clip_model: open_clip's name of the model in that file.
         prompts: texts instead of the preset's, by ``visible``, ``thermal`` and ``objective``.
-        steps: end after so many, before the last epoch.
-        seed: instead of the preset's.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        precision: one of `rtfusion_trainer.mixed.PRECISIONS`.
-        threads: of PyTorch on the CPU.
-        overfit: train on one batch, to see that it can be learned.
-        tensorboard: write curves.
-        stop: asked between two steps.
 
     Raises:
         ConfigError: a file, folder, setting or device is not as it should be.
         ModelError: weights that cannot be read or are of another model.
     """
-    config = _changed(load_teacher_config(preset), prompts=prompts or {}, seed=seed, with_features=with_features)
-    with join(device, threads=threads) as workers:
+    config = _config(options, prompts=prompts or {})
+    with join(options.device, threads=options.threads) as workers:
         # The weights first: they are what is most likely to be missing, and reading the data takes longer.
         encoder = load_clip(clip_weights, model=clip_model, device=workers.device)
         vgg = None
         if config.loss.perceptual_weight:
-            vgg = load_vgg19(vgg_weights, layers=config.loss.perceptual_layers, device=workers.device)
-        pairs = load_pairs(data, part=(workers.rank, workers.count))
+            vgg = load_vgg19(options.vgg_weights, layers=config.loss.perceptual_layers, device=workers.device)
+        pairs = load_pairs(options.data, part=(workers.rank, workers.count))
         run = LanguageRun(
             config.schedule,
             config.loss,
@@ -109,18 +86,20 @@ def train_teacher(
             encoder=encoder,
             vgg=vgg,
             device=workers.device,
-            precision=precision,
-            overfit=overfit,
+            precision=options.precision,
+            overfit=options.overfit,
             workers=workers,
         )
-        if steps is not None:
-            run.total_steps = min(run.total_steps, steps)
-        if workers.from_first((out / CHECKPOINT).exists):
-            run.resume(out / CHECKPOINT)
-        curves, silent = out if tensorboard else None, not workers.is_first
-        with Progress(total=run.total_steps, finished=run.finished_steps, curves=curves, silent=silent) as log:
-            train(run, out / CHECKPOINT, stop=stop, log=log, save_every=SAVE_EVERY)
-        run.export(out)
+        if options.steps is not None:
+            run.total_steps = min(run.total_steps, options.steps)
+        checkpoint, silent = options.out / CHECKPOINT, not workers.is_first
+        if workers.from_first(checkpoint.exists):
+            run.resume(checkpoint)
+        with Progress(
+            total=run.total_steps, finished=run.finished_steps, curves=options.curves, silent=silent
+        ) as progress:
+            train(run, checkpoint, stop=options.stop, log=progress, save_every=SAVE_EVERY)
+        run.export(options.out)
 
 
 def cache_outputs(
@@ -164,15 +143,14 @@ def cache_outputs(
     return cached.folder
 
 
-def _changed(
-    config: TeacherConfig, *, prompts: Mapping[str, Sequence[str]], seed: int | None, with_features: bool
-) -> TeacherConfig:
-    loss, schedule = config.loss, config.schedule
+def _config(options: TrainingOptions, *, prompts: Mapping[str, Sequence[str]]) -> TeacherConfig:
+    config = load_teacher_config(options.preset)
     given = {name: tuple(texts) for name, texts in prompts.items() if texts}
-    loss = replace(loss, prompts=replace(loss.prompts, **given))
-    if not with_features:
+    loss = replace(config.loss, prompts=replace(config.loss.prompts, **given))
+    if not options.with_features:
         loss = replace(loss, perceptual_weight=0.0)
-    return TeacherConfig(loss=loss, schedule=schedule if seed is None else replace(schedule, seed=seed))
+    seed = config.schedule.seed if options.seed is None else options.seed
+    return TeacherConfig(loss=loss, schedule=replace(config.schedule, seed=seed))
 
 
 def _teacher(name: str, *, weights: Path | None, shifts: str, device: torch.device) -> Teacher:
