@@ -16,9 +16,8 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.engines import open_engine
 from rtfusion.engines.parity import golden_inputs
 from rtfusion.fusion import model_file
-from rtfusion.fusion.tone import GainControl
+from rtfusion.fusion.fuser import open_fuser
 from rtfusion.models import read_spec
-from rtfusion.pipeline import open_fuser
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Frame, FramePair
 
@@ -77,7 +76,7 @@ def _network(run: Settings, *, size_px: tuple[int, int]) -> float:
 
 
 def _fuser(run: Settings, pair: FramePair) -> float:
-    fuser = open_fuser(run, gain=GainControl(), calibration=None, telemetry=Telemetry(), still=False)
+    fuser = open_fuser(run, telemetry=Telemetry())
     with contextlib.closing(fuser):
         return _rate(lambda: fuser(pair))
 

@@ -200,13 +200,12 @@ CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
 
 def _measured(fuser: str, engine: str, examination: Examination, *, seconds: float) -> Finding:
     from rtfusion.config import Settings
-    from rtfusion.fusion.tone import GainControl
-    from rtfusion.pipeline import open_fuser
+    from rtfusion.fusion.fuser import open_fuser
     from rtfusion.telemetry import Telemetry
 
     model = {} if examination.model is None or fuser != "learned" else {"model": examination.model}
     settings = Settings(fuser=fuser, engine=engine, **model)
-    opened = open_fuser(settings, gain=GainControl(), calibration=None, telemetry=Telemetry(), still=False)
+    opened = open_fuser(settings, telemetry=Telemetry())
     try:
         pairs = _pairs()
         for pair in pairs[:WARM_UP_FRAMES]:

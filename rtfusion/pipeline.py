@@ -11,31 +11,23 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rtfusion.capture import source_path
 from rtfusion.capture.base import StreamInfo
 from rtfusion.clock import NS_PER_MS
 from rtfusion.config import Settings
-from rtfusion.engines import NETWORKS
 from rtfusion.errors import ConfigError, EndOfStream
-from rtfusion.fusion import Control, Fuser, open_method
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.marks import MarkedFuser
-from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
+from rtfusion.fusion import Control
+from rtfusion.fusion.fuser import PairFuser, open_fuser
 from rtfusion.memory import return_freed_memory
 from rtfusion.pairs import PairStream, open_pairs
-from rtfusion.registration import Calibration
+from rtfusion.registration import Calibration, PairShape
 from rtfusion.sinks import open_sinks
 from rtfusion.sinks.base import Sink, SinkContext
 from rtfusion.sinks.thread import SinkThread
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, FramePair, FusedFrame
-
-if TYPE_CHECKING:
-    from rtfusion.cuda.fuser import CudaFuser
+from rtfusion.types import Band, Change, FramePair, FusedFrame
 
 TICK_S = 0.1
 FINISH_S = 10.0, 2.0
@@ -48,7 +40,7 @@ RETURN_MEMORY_S = 60.0
 class Pipeline:
     """A stream of pairs, a fuser and any number of sinks, run once. The counters of all are in ``telemetry``."""
 
-    def __init__(self, *, pairs: PairStream, fuser: Fuser, sinks: list[Sink]) -> None:
+    def __init__(self, *, pairs: PairStream, fuser: PairFuser[Any], sinks: list[Sink]) -> None:
         self.telemetry = telemetry = pairs.telemetry
         self._pairs = pairs
         self._fuser = fuser
@@ -83,7 +75,7 @@ class Pipeline:
             for sink in self._sinks:
                 sink.start()
             for pair in self._each_pair():
-                fused = replace(self._fuser(pair), pair=pair)
+                fused = self._fuser(pair)
                 self.telemetry.fused_one()
                 self._deliver(fused)
         self._raise_sink_error()
@@ -93,19 +85,12 @@ class Pipeline:
         """What may be changed while it runs: dials of the model, the model, the calibration. Any thread may ask."""
         return self._fuser
 
-    def change(
-        self,
-        *,
-        calibration: Calibration | None = None,
-        model: Path | None = None,
-        palette: str | None = None,
-        **scalars: float,
-    ) -> None:
-        """Use these from the next frame on, without losing one; see `rtfusion.fusion.base.Control`.
+    def change(self, change: Change) -> None:
+        """Use this from the next frame on, without losing one; see `rtfusion.fusion.base.Control`.
 
         The delay between the streams stays the one that the run began with.
         """
-        self._fuser.change(calibration=calibration, model=model, palette=palette, **scalars)
+        self._fuser.change(change)
 
     def close(self) -> None:
         """Release a pipeline that does not run, or ask one that does to stop. Idempotent."""
@@ -214,42 +199,19 @@ def build(settings: Settings) -> Pipeline:
             read_ahead=True,
         )
         opened.callback(pairs.close)
-        telemetry = pairs.telemetry
-        gain = GainControl(
-            **settings.arguments("gain"),
-            time_constant_s=TIME_CONSTANT_S if pairs.thermal.continuous else 0.0,
-        )
         fuser = open_fuser(
-            settings, gain=gain, calibration=calibration, telemetry=telemetry, still=not pairs.visible.continuous
+            settings,
+            calibration=calibration,
+            telemetry=pairs.telemetry,
+            still=not pairs.visible.continuous,
+            thermal_still=not pairs.thermal.continuous,
         )
         opened.callback(fuser.close)
-        fuser.prepare(visible_size_px=pairs.visible.size_px, thermal_size_px=pairs.thermal.size_px)
-        marked = MarkedFuser(fuser, units=settings.units, grid=settings.grid)
-        sinks = _open_sinks(settings, pairs=pairs, telemetry=telemetry, control=marked)
-        pipeline = Pipeline(pairs=pairs, fuser=marked, sinks=sinks)
+        fuser.prepare(PairShape.of_streams(visible=pairs.visible, thermal=pairs.thermal))
+        sinks = _open_sinks(settings, pairs=pairs, telemetry=pairs.telemetry, control=fuser)
+        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=sinks)
         opened.pop_all()
     return pipeline
-
-
-def open_fuser(
-    settings: Settings, *, gain: GainControl, calibration: Calibration | None, telemetry: Telemetry, still: bool
-) -> HostFuser | CudaFuser:
-    """The fuser of the device that the engine is on."""
-    if settings.fuser == "learned" and settings.engine in NETWORKS:
-        from rtfusion.cuda.fuser import open_cuda_fuser
-
-        return open_cuda_fuser(settings, gain=gain, calibration=calibration, telemetry=telemetry, still=still)
-    method = open_method(settings.fuser, still=still, **settings.arguments("overlay"), **settings.arguments("learned"))
-    return HostFuser(
-        name=settings.fuser,
-        method=method,
-        gain=gain,
-        calibration=calibration,
-        grid=settings.grid,
-        telemetry=telemetry,
-        refine=settings.refine,
-        look=settings.look,
-    )
 
 
 def _stream(info: StreamInfo) -> dict[str, Any]:

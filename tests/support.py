@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.errors import CaptureTimeout, EndOfStream
+from rtfusion.fusion import LuminanceFuser, Overlay, open_method
+from rtfusion.fusion.fuser import PairFuser
+from rtfusion.fusion.host import HostReady, HostRenderer
+from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration
-from rtfusion.types import Band, Frame, FusedFrame, PixelFormat
+from rtfusion.telemetry import Telemetry
+from rtfusion.types import Band, Change, Frame, FusedFrame, InputValue, PixelFormat
 
 MS = 1_000_000
 _PLAIN = {Band.VISIBLE: np.full((48, 64, 3), 100, dtype=np.uint8), Band.THERMAL: np.full((48, 64), 100, dtype=np.uint8)}
@@ -116,22 +120,40 @@ class RecordingControl:
 
     def __init__(self, calibration: Calibration | None = None) -> None:
         self.calibration = calibration
-        self.scalars: Mapping[str, float] = {}
+        self.inputs: Mapping[str, InputValue] = {}
         self.palette: str | None = None
         self.changes = 0
 
-    def change(
-        self,
-        *,
-        calibration: Calibration | None = None,
-        model: Path | None = None,
-        palette: str | None = None,
-        **scalars: float,
-    ) -> None:
-        self.calibration = calibration
-        self.palette = palette or self.palette
-        self.scalars = {**self.scalars, **scalars}
+    def change(self, change: Change) -> None:
+        self.calibration = change.calibration
+        self.palette = change.palette or self.palette
+        self.inputs = {**self.inputs, **change.inputs}
         self.changes += 1
+
+
+def host_fuser(
+    name: str = "average",
+    *,
+    method: LuminanceFuser | Overlay | None = None,
+    telemetry: Telemetry | None = None,
+    gain: GainControl | None = None,
+    calibration: Calibration | None = None,
+    grid: str = "visible",
+    look: str = "eye",
+    refine: bool = False,
+    units: str | None = None,
+) -> PairFuser[HostReady]:
+    """A fuser of the host, of small parts; the method is the one of that name, without memory, unless another is given."""
+    telemetry = telemetry or Telemetry()
+    method = method or open_method(name, still=True)
+    return PairFuser(
+        HostRenderer(name=name, method=method, telemetry=telemetry, grid=grid, look=look),
+        gain=gain or GainControl(),
+        telemetry=telemetry,
+        calibration=calibration,
+        refine=refine,
+        units=units,
+    )
 
 
 def stream(band: Band, stamps_ms: Iterable[float]) -> list[Frame]:

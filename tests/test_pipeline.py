@@ -9,14 +9,12 @@ import pytest
 
 from rtfusion.errors import ConfigError, EngineError, SinkError, StreamLost
 from rtfusion.fusion import open_method
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.tone import GainControl
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks.base import StopRequested
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, Frame, FramePair, FusedFrame
-from tests.support import MS, CollectingSink, ScriptedSource, make_frame, stream
+from tests.support import MS, CollectingSink, ScriptedSource, host_fuser, make_frame, stream
 
 RATE_HZ = 30.0
 
@@ -45,12 +43,9 @@ def assemble(
     return Pipeline(
         pairs=PairStream(visible=visible, thermal=thermal, read_ahead=True, max_pairs=max_frames, telemetry=telemetry),
         fuser=fuser  # type: ignore[arg-type]
-        or HostFuser(
-            name="average",
+        or host_fuser(
+            "average",
             method=open_method("average", still=False),
-            gain=GainControl(),
-            calibration=None,
-            grid="visible",
             telemetry=telemetry,
         ),
         sinks=sinks,  # type: ignore[arg-type]
@@ -114,13 +109,9 @@ def test_a_slow_sink_never_slows_a_live_stream() -> None:
             ]
         return steps
 
-    inner = HostFuser(
-        name="average",
+    inner = host_fuser(
+        "average",
         method=open_method("average", still=False),
-        gain=GainControl(),
-        calibration=None,
-        grid="visible",
-        telemetry=Telemetry(),
     )
 
     class Fuser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +14,11 @@ from rtfusion.engines.base import DeviceNetwork
 from rtfusion.fusion.learned import SCENE_MEANS
 from rtfusion.models import ModelSpec
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT
-from rtfusion.registration import Registration
+from rtfusion.registration import PairShape, Registration
 from rtfusion.types import Image, Image8
 
-SLOTS = 2
-"""One frame may be on its way up or down while the one before is computed."""
 ALIGNMENT_BYTES = 256
 _FLOAT_BYTES = 4
-
-
-class Shapes(NamedTuple):
-    """Of the two images of a pair."""
-
-    visible: tuple[int, ...]
-    """(H, W, 3) or (H, W)."""
-    thermal: tuple[int, ...]
-    """(h, w)."""
-    thermal_bytes: int
-    """1 for gray levels, 2 for counts."""
 
 
 class Model:
@@ -91,7 +78,7 @@ class Setup:
         self,
         device: Device,
         *,
-        shapes: Shapes,
+        shapes: PairShape,
         model: Model,
         registration: Registration,
         means: int,
@@ -106,7 +93,7 @@ class Setup:
         self._thermal_shape = registration.thermal.reduced(np.zeros(shapes.thermal, np.uint8)).shape
         try:
             self._upload_tables()
-            self.slots = [Slot(device.cuda, shapes=shapes._replace(thermal=self._thermal_shape)) for _ in range(SLOTS)]
+            self.slots = [Slot(device.cuda, shapes=shapes._replace(thermal=self._thermal_shape)) for _ in range(1)]
             self._make_ready()
         except BaseException:
             self.close()
@@ -168,7 +155,7 @@ class Setup:
 class Slot:
     """One frame's way up and down: a block of pinned memory and of device memory each, a stream, events, a graph."""
 
-    def __init__(self, cuda: Any, *, shapes: Shapes) -> None:
+    def __init__(self, cuda: Any, *, shapes: PairShape) -> None:
         height, width = shapes.visible[:2]
         sizes = {
             "wanted": ALIGNMENT_BYTES,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtfusion.errors import ConfigError
-from rtfusion.fusion import Luminance, Overlay, open_method
+from rtfusion.fusion import LuminanceFuser, Overlay, open_method
 from rtfusion.models import PRECISIONS, ScalarInput, file_name, find_model, read_spec, shipped_names, shipping
 
 CLASSICAL = ("average", "maximum", "pyramid")
@@ -23,13 +23,13 @@ class Method:
     model: Path | None = None
     enhance: float | None = None
 
-    def open(self, *, still: bool, engine: str = "auto", threads: int | None = None) -> Luminance | Overlay:
+    def open(self, *, still: bool, engine: str = "auto", threads: int | None = None) -> LuminanceFuser | Overlay:
         """The method itself; ``still`` for unrelated images."""
         return open_method(
             self.fuser, still=still, model=self.model, enhance=self.enhance, engine=engine, threads=threads
         )
 
-    def open_luminance(self, *, still: bool) -> Luminance:
+    def open_luminance(self, *, still: bool) -> LuminanceFuser:
         """The same, for suites that need the fused luminance.
 
         Raises:

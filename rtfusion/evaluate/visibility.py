@@ -26,8 +26,8 @@ from rtfusion.evaluate.detector import COCO, Detections
 from rtfusion.evaluate.matching import Floats, Outcome, at_score, average_precision, contrast, match, pool
 from rtfusion.evaluate.methods import CLASSICAL, select
 from rtfusion.evaluate.methods import Method as Fusing
-from rtfusion.fusion import Luminance, Overlay
-from rtfusion.fusion.color import as_bgr, compose, luminance, over_mean
+from rtfusion.fusion import LuminanceFuser, Overlay
+from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
 from rtfusion.types import Image8
 
 LABELS = Path(__file__).with_name("labels") / "people.json"
@@ -127,7 +127,7 @@ def _opened(method: Fusing, *, look: str = "eye") -> Method:
     return lambda still, stack: _render(method.open(still=still), stack, look=look)
 
 
-def _render(method: Luminance | Overlay, stack: ExitStack, *, look: str) -> Render:
+def _render(method: LuminanceFuser | Overlay, stack: ExitStack, *, look: str) -> Render:
     if isinstance(method, Overlay):
         return lambda *, visible, thermal, timestamp_ns: method(visible=visible, thermal=thermal)
     stack.callback(method.close)
@@ -136,7 +136,7 @@ def _render(method: Luminance | Overlay, stack: ExitStack, *, look: str) -> Rend
         visible_y = luminance(visible)
         fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=timestamp_ns)
         if look == "detector":
-            return over_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
+            return rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
         return compose(visible=visible, visible_y=visible_y, fused_y=fused_y)
 
     return fuse

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from rtfusion.errors import ConfigError
-from rtfusion.fusion.base import Control, Fuser, Luminance
+from rtfusion.fusion.base import Control, LuminanceFuser
 from rtfusion.fusion.overlay import Overlay
 
 FUSERS = ("average", "maximum", "pyramid", "overlay", "learned")
 
-__all__ = ["FUSERS", "Control", "Fuser", "Luminance", "Overlay", "open_method"]
+__all__ = ["FUSERS", "Control", "LuminanceFuser", "Overlay", "open_method"]
 
 
 def open_method(
@@ -25,7 +25,7 @@ def open_method(
     enhance: float | None = None,
     engine: str = "auto",
     threads: int | None = None,
-) -> Luminance | Overlay:
+) -> LuminanceFuser | Overlay:
     """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
 
     ``model`` is a file, or the name of a model that comes with the package, in ``precision``: see `model_file`.
@@ -43,8 +43,9 @@ def open_method(
         from rtfusion.fusion.learned import LearnedLuminance
 
         scalars = {} if enhance is None else {"enhance": enhance}
-        file = model_file(model, precision=precision, engine=engine)
-        return LearnedLuminance(model=file, engine=engine, threads=threads, scalars=scalars, still=still)
+        return LearnedLuminance(
+            model=model, precision=precision, engine=engine, threads=threads, scalars=scalars, still=still
+        )
     if name == "pyramid":
         return classical.Pyramid(still=still)
     if name in {"average", "maximum"}:

@@ -1,26 +1,26 @@
-"""What every fuser and every way of fusing luminance is."""
+"""The protocols of fusing: what may be asked of a running fuser, one device, and one way to fuse two luminance images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Protocol, TypeVar
 
-from rtfusion.registration import Calibration
-from rtfusion.types import FramePair, FusedFrame, Image8
+from rtfusion.fusion.tone import GainControl
+from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration
+from rtfusion.types import Change, FramePair, Image8, InputValue
 
 
 class Control(Protocol):
-    """What may be changed while frames flow. Any thread may call it; no frame is lost, none has two models or calibrations."""
+    """What may be changed while frames flow. Any thread may call it; no frame is lost, none mixes before and after."""
 
     @property
     def calibration(self) -> Calibration | None:
-        """The one in use, or about to be."""
+        """The calibration in use, or about to be."""
         ...
 
     @property
-    def scalars(self) -> Mapping[str, float]:
-        """The dials of the model, such as ``enhance``, and where they stand; empty for fusers without a model."""
+    def inputs(self) -> Mapping[str, InputValue]:
+        """The inputs of the model that a person may set, such as ``enhance``, with their values; empty without a model."""
         ...
 
     @property
@@ -28,56 +28,108 @@ class Control(Protocol):
         """The colors that the fused picture is painted with; None for fusers that paint none."""
         ...
 
-    def change(
-        self,
-        *,
-        calibration: Calibration | None = None,
-        model: Path | None = None,
-        palette: str | None = None,
-        **scalars: float,
-    ) -> None:
-        """Use these from the next frame on; what is None stays.
+    def change(self, change: Change) -> None:
+        """Use this from the next frame on.
 
         What takes time (loading a model, making the registration) is done here, in the thread that asks, beside the run.
 
         Raises:
-            ConfigError: no such dial or palette, a value out of its range, a fuser without a model or without colors.
-                Nothing was changed.
-            CalibrationError: it is for cameras of another aspect.
-            ModelError, EngineError: the model cannot be used.
+            ConfigError: there is no such input or palette, a value is out of its range, or the fuser has no model or no
+                colors. Nothing was changed.
+            CalibrationError: the calibration is for cameras of another aspect. Nothing was changed.
+            ModelError, EngineError: the model cannot be used. Nothing was changed.
         """
         ...
 
 
-class Fuser(Control, Protocol):
-    """Owns the pixels from the raw pair to the fused frame, on one device."""
+class Ready(Protocol):
+    """What stands ready on a device for pairs of one shape: a method or network, and what the registration needs."""
 
     @property
-    def name(self) -> str:
-        """For tables and headers."""
+    def shape(self) -> PairShape | None:
+        """The pairs that it is for; None until the first one is known."""
+        ...
+
+    @property
+    def registration(self) -> Registration | None:
+        """How those pairs are registered; None until the first one is known."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, InputValue]:
+        """See `Control.inputs`."""
+        ...
+
+    @property
+    def palette(self) -> str | None:
+        """See `Control.palette`."""
         ...
 
     @property
     def engine(self) -> str | None:
-        """What runs the network, where there is one."""
+        """What runs the network; None without one, or until it is loaded."""
         ...
 
-    def __call__(self, pair: FramePair) -> FusedFrame:
-        """Register, tone, fuse and compose one pair."""
+    @property
+    def model_id(self) -> str | None:
+        """The model that is used; None without one."""
+        ...
+
+
+ReadyT = TypeVar("ReadyT", bound=Ready)
+
+
+class Renderer(Protocol[ReadyT]):
+    """The pixel work of one device. `ready` may be called by any thread, the rest by the thread that fuses."""
+
+    name: str
+    """The name of the fuser, for tables and headers."""
+    grid: str
+    """The band whose pixels the fused image has."""
+
+    def ready(
+        self,
+        *,
+        shape: PairShape | None,
+        registration: Registration | None,
+        before: ReadyT | None,
+        change: Change,
+    ) -> ReadyT:
+        """Make ready for pairs of a shape after a change, keeping of ``before`` what still serves.
+
+        ``before`` stays usable until it is released. The shape and the registration are None until the first pair is known.
+
+        Raises:
+            ConfigError, ModelError, EngineError: as `Control.change` says. ``before`` is as it was.
+        """
+        ...
+
+    def render(
+        self, pair: FramePair, *, ready: ReadyT, registration: Registration, gain: GainControl
+    ) -> tuple[RegisteredPair, Image8]:
+        """Register one pair and fuse it: the registered pair, and the fused (H, W, 3) BGR image on its grid.
+
+        Raises:
+            EngineError: the device or the network failed.
+        """
+        ...
+
+    def release(self, ready: ReadyT, *, keep: Collection[ReadyT] = ()) -> None:
+        """Free what is ready, except for what those of ``keep`` go on with."""
         ...
 
     def close(self) -> None:
-        """Release the device."""
+        """Release the device. Idempotent."""
         ...
 
 
-class Luminance(Protocol):
+class LuminanceFuser(Protocol):
     """One way to fuse two registered luminance images."""
 
     def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
-        """(H, W) uint8 twice in, (H, W) uint8 out: a fresh array or one that stays valid until the next call."""
+        """Fuse two (H, W) uint8 images into one: a fresh array or one that stays valid until the next call."""
         ...
 
     def close(self) -> None:
-        """Release what it holds."""
+        """Release what it holds. Idempotent."""
         ...

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.fusion.tone import SlowValue
+from rtfusion.fusion.tone import ExponentialAverage
 from rtfusion.types import Image8
 
 LEVELS = 4
@@ -61,9 +61,9 @@ class Pyramid:
 
     def __init__(self, *, still: bool = False) -> None:
         tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
-        self._visible_mean = SlowValue(time_constant_s=tau_s)
-        self._thermal_mean = SlowValue(time_constant_s=tau_s)
-        self._base_mean = SlowValue(time_constant_s=tau_s)
+        self._visible_mean = ExponentialAverage(time_constant_s=tau_s)
+        self._thermal_mean = ExponentialAverage(time_constant_s=tau_s)
+        self._base_mean = ExponentialAverage(time_constant_s=tau_s)
 
     def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
         """(H, W) uint8 twice in, (H, W) uint8 out."""

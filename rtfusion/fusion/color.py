@@ -65,7 +65,7 @@ def compose(*, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take =
     return cast(Image8, cv2.subtract(cv2.add(visible, up, up), down, up))
 
 
-def over_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, take: Take = fresh) -> Image8:
+def rebase_on_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, take: Take = fresh) -> Image8:
     """Detail of the fused luminance over the base of the plain mean of both bands, all (H, W).
 
     fused + G (mean - fused), with G a Gaussian blur of `MEAN_SIGMA_PX`: what a detector finds most in (docs/visibility.md).

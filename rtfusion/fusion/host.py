@@ -1,166 +1,106 @@
-"""The fuser of the host: OpenCV for the pixels, and a CPU engine where the luminance is fused by a network."""
+"""The pixel work of the host: OpenCV for the pixels, and a CPU engine where the luminance is fused by a network."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import cv2
 
 from rtfusion.errors import ConfigError
-from rtfusion.fusion.base import Luminance
+from rtfusion.fusion.base import LuminanceFuser
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import as_bgr, compose, luminance, over_mean
+from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.overlay import Overlay
 from rtfusion.fusion.tone import GainControl
-from rtfusion.registration import Calibration, Registration, Warp, Weights, register
-from rtfusion.registration.refine import Refiner
+from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import FramePair, FusedFrame, Image8, PixelFormat
+from rtfusion.types import Change, FramePair, Image8, InputValue
 
-SizesPx = tuple[tuple[int, int], tuple[int, int]]
-"""(width, height) of the visible and of the thermal frames."""
+Method = LuminanceFuser | Overlay
+"""What fuses two luminance images, or paints."""
 
 
-class HostFuser:
-    """register → tone → fuse → compose, each timed as a stage.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class HostReady:
+    """A method, open for the grid of a registration; see `rtfusion.fusion.base.Ready`."""
 
-    ``method`` fuses two luminance images, or paints (`Overlay`). The registration is made for the sizes that come, anew when
-    one changes. ``calibration`` None takes both cameras to have the same view; ``refine`` follows it when it drifts; ``look`` is
-    whom the fused luminance is for, `eye` or `detector` (`over_mean`, without colors). `change`
-    may be called by any thread, all else by one. Frames own their pixels: a buffer is used again only when nobody holds it.
-    """
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        method: Luminance | Overlay,
-        gain: GainControl,
-        calibration: Calibration | None,
-        grid: str,
-        telemetry: Telemetry,
-        refine: bool = False,
-        look: str = "eye",
-    ) -> None:
-        self.name = name
-        self._method = method
-        self._gain = gain
-        self._calibration = calibration
-        self._grid = grid
-        self._telemetry = telemetry
-        self._sizes_px: SizesPx | None = None
-        self._registration: Registration | None = None
-        self._look = look
-        self._refiner = Refiner(grid=grid) if refine else None
-        self._pool = Pool()
-        self._changing = threading.Lock()
-        """Held as long as a change is being prepared: they come one after the other."""
-        self._swapping = threading.Lock()
-        """Held only while what follows is handed over, so that no frame waits."""
-        self._next_method: LearnedLuminance | None = None
-        self._next_registration: tuple[SizesPx, Registration] | None = None
-        self._closed = False
+    shape: PairShape | None
+    registration: Registration | None
+    method: Method
 
     @property
-    def calibration(self) -> Calibration | None:
-        """The one in use, or about to be."""
-        return self._calibration
-
-    @property
-    def scalars(self) -> Mapping[str, float]:
-        """The dials of the model and where they stand; empty without a model."""
-        method = self._next_method or self._method
-        return method.scalars if isinstance(method, LearnedLuminance) else {}
+    def inputs(self) -> Mapping[str, InputValue]:
+        """The inputs of the model that a person may set; empty without a model."""
+        return self.method.inputs if isinstance(self.method, LearnedLuminance) else {}
 
     @property
     def palette(self) -> str | None:
         """The palette of the overlay; None for the other fusers."""
-        return self._method.palette if isinstance(self._method, Overlay) else None
-
-    def change(
-        self,
-        *,
-        calibration: Calibration | None = None,
-        model: Path | None = None,
-        palette: str | None = None,
-        **scalars: float,
-    ) -> None:
-        """Use these from the next frame on; see `rtfusion.fusion.base.Control`."""
-        with self._changing:
-            method = self._next_method or self._method
-            if palette is not None and not isinstance(method, Overlay):
-                raise ConfigError(f"the palette cannot be changed: the fuser is {self.name}, which paints no colors")
-            if (model is not None or scalars) and not isinstance(method, LearnedLuminance):
-                wish = ", ".join(["model"] * (model is not None) + list(scalars))
-                raise ConfigError(f"{wish} cannot be changed: the fuser is {self.name}, which has no model")
-            sizes_px = self._sizes_px
-            registration = None
-            if calibration is not None and sizes_px is not None:
-                registration = self._registration_of(calibration, sizes_px)
-            if palette is not None and isinstance(method, Overlay):
-                method.paint(palette)
-            if isinstance(method, LearnedLuminance):
-                if model is not None:
-                    self._hand_over(method.successor(model=model, scalars=scalars))
-                else:
-                    method.turn(scalars)
-            with self._swapping:
-                if calibration is not None:
-                    self._calibration = calibration
-                if registration is not None and sizes_px is not None:
-                    self._next_registration = sizes_px, registration
-
-    def _hand_over(self, method: LearnedLuminance) -> None:
-        """Let the next frame be fused by ``method``."""
-        with self._swapping:
-            replaced, self._next_method = self._next_method, method
-            if self._closed:
-                replaced, self._next_method = method, None
-        if replaced is not None:  # nobody ever used it
-            replaced.close()
-
-    def _swap(self) -> None:
-        """Between two frames: take what was prepared."""
-        with self._swapping:
-            replaced = self._method
-            if self._next_method is not None:
-                self._method, self._next_method = self._next_method, None
-            if self._next_registration is not None:
-                self._sizes_px, self._registration = self._next_registration
-                self._next_registration = None
-        if replaced is not self._method and not isinstance(replaced, Overlay):
-            replaced.close()
+        return self.method.palette if isinstance(self.method, Overlay) else None
 
     @property
     def engine(self) -> str | None:
         """What runs the network; None for methods without one."""
-        return getattr(self._method, "engine_description", None)
+        return self.method.engine_description if isinstance(self.method, LearnedLuminance) else None
 
-    def __call__(self, pair: FramePair) -> FusedFrame:
-        """Fuse one pair.
+    @property
+    def model_id(self) -> str | None:
+        """The model; None for methods without one."""
+        return self.method.model_id if isinstance(self.method, LearnedLuminance) else None
 
-        Raises:
-            CalibrationError: a size came that the calibration is not for.
-            EngineError: the network failed.
-        """
-        if pair.visible.pixel_format is PixelFormat.GRAY16:
-            raise ConfigError("the visible source gives 16-bit counts; are --ir and --vis exchanged?")
-        self._swap()
+
+class HostRenderer:
+    """tone → register → fuse → compose, each timed as a stage.
+
+    ``look`` says whom the fused luminance is for, `eye` or `detector` (`rebase_on_mean`, without colors). A buffer is used
+    again only when nobody holds it.
+    """
+
+    def __init__(
+        self, *, name: str, method: Method, telemetry: Telemetry, grid: str = "visible", look: str = "eye"
+    ) -> None:
+        self.name = name
+        self.grid = grid
+        self._method = method
+        self._telemetry = telemetry
+        self._look = look
+        self._pool = Pool()
+
+    def ready(
+        self,
+        *,
+        shape: PairShape | None,
+        registration: Registration | None,
+        before: HostReady | None,
+        change: Change,
+    ) -> HostReady:
+        """Open the method for a grid; see `rtfusion.fusion.base.Renderer`."""
+        method = self._changed(self._method if before is None else before.method, change)
+        if registration is not None and isinstance(method, LearnedLuminance):
+            method.prepare(size_px=registration.size_px)
+        if before is not None and before.shape != shape:
+            self._pool.clear()
+        return HostReady(shape=shape, registration=registration, method=method)
+
+    def render(
+        self, pair: FramePair, *, ready: HostReady, registration: Registration, gain: GainControl
+    ) -> tuple[RegisteredPair, Image8]:
+        """Tone, register, fuse and compose one pair; see `rtfusion.fusion.base.Renderer`."""
         started_ns = time.perf_counter_ns()
-        thermal = self._gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns, hold=pair.thermal.shutter)
+        thermal = gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns, hold=pair.thermal.shutter)
         toned_ns = time.perf_counter_ns()
-        registration = self._register(pair.visible.size_px, pair.thermal.size_px)
-        if self._refiner is not None:
-            registration = self._refiner.registration(registration, timestamp_ns=pair.timestamp_ns)
-        visible = self._warped(registration.visible, cast(Image8, pair.visible.image))
-        thermal = self._warped(registration.thermal, thermal)
+        registered = RegisteredPair(
+            pair=pair,
+            visible=self._warped(registration.visible, cast(Image8, pair.visible.image), registration),
+            thermal=self._warped(registration.thermal, thermal, registration),
+            registration=registration,
+        )
         registered_ns = time.perf_counter_ns()
-        image, fused_ns = self._render(visible, thermal, registration, pair.timestamp_ns)
+        image, fused_ns = self._fuse(registered, ready.method)
         composed_ns = time.perf_counter_ns()
         for stage, duration_ns in (
             ("tone", toned_ns - started_ns),
@@ -169,92 +109,62 @@ class HostFuser:
             ("compose", composed_ns - fused_ns),
         ):
             self._telemetry.stage(stage).record(duration_ns)
-        if self._refiner is not None and pair.degraded is None and not pair.thermal.shutter:
-            self._refiner.observe(visible=visible, thermal=thermal, timestamp_ns=pair.timestamp_ns)
-            self._telemetry.refinement = self._refiner.state
-            self._telemetry.stage("refine").record(time.perf_counter_ns() - composed_ns)
-        return FusedFrame(
-            image=image,
-            visible=visible,
-            thermal=thermal,
-            timestamp_ns=pair.timestamp_ns,
-            thermal_timestamp_ns=pair.thermal.timestamp_ns,
-            received_ns=pair.received_ns,
-            sequence=pair.sequence,
-            fuser=self.name,
-            model_id=getattr(self._method, "model_id", None),
-            calibration_id=registration.calibration_id,
-            thermal_state=self._gain.state,
-            name=pair.visible.name,
-        )
+        return registered, image
 
-    def prepare(self, *, visible_size_px: tuple[int, int], thermal_size_px: tuple[int, int]) -> None:
-        """Make the registration and open the engine ahead of the first pair: what is wrong is found early, no frame waits.
-
-        Raises:
-            CalibrationError: the calibration is for cameras of another aspect.
-            ModelError, EngineError: the model cannot be used for this size.
-        """
-        registration = self._register(visible_size_px, thermal_size_px)
-        if isinstance(self._method, LearnedLuminance):
-            self._method.prepare(size_px=registration.size_px)
+    def release(self, ready: HostReady, *, keep: Collection[HostReady] = ()) -> None:
+        """Close the method, unless another one goes on with it."""
+        if not isinstance(ready.method, Overlay) and all(ready.method is not other.method for other in keep):
+            ready.method.close()
 
     def close(self) -> None:
-        """Release the engine, where there is one; may be called twice."""
-        with self._swapping:
-            self._closed = True
-            methods, self._next_method = [self._method, self._next_method], None
-        for method in methods:
-            if method is not None and not isinstance(method, Overlay):
-                method.close()
+        """Hold nothing: methods are released with what was ready."""
 
-    def _warped(self, warp: Warp, image: Image8) -> Image8:
+    def _changed(self, method: Method, change: Change) -> Method:
+        """The method after a change: itself, or for another model its successor."""
+        if change.palette is not None:
+            if not isinstance(method, Overlay):
+                raise ConfigError(f"the palette cannot be changed: the fuser is {self.name}, which paints no colors")
+            method.set_palette(change.palette)
+        wish = [name for name in ("model", "precision") if getattr(change, name) is not None]
+        if not wish and not change.inputs:
+            return method
+        if not isinstance(method, LearnedLuminance):
+            names = ", ".join([*wish, *change.inputs])
+            raise ConfigError(f"{names} cannot be changed: the fuser is {self.name}, which has no model")
+        if wish:
+            return method.successor(model=change.model, precision=change.precision, inputs=change.inputs)
+        method.set_inputs(change.inputs)
+        return method
+
+    def _warped(self, warp: Warp, image: Image8, registration: Registration) -> Image8:
         if warp.is_identity:
             return image
-        width, height = self._registration.size_px if self._registration is not None else image.shape[1::-1]
+        width, height = registration.size_px
         return cast(Image8, warp(image, out=self._pool.take((height, width, *image.shape[2:]))))
 
-    def _register(self, visible_size_px: tuple[int, int], thermal_size_px: tuple[int, int]) -> Registration:
-        sizes_px = visible_size_px, thermal_size_px
-        if self._registration is None or sizes_px != self._sizes_px:
-            self._registration = self._registration_of(self._calibration, sizes_px)
-            self._sizes_px = sizes_px
-            self._pool.clear()
-        return self._registration
-
-    def _registration_of(self, calibration: Calibration | None, sizes_px: SizesPx) -> Registration:
-        visible_size_px, thermal_size_px = sizes_px
-        return register(
-            visible_size_px=visible_size_px,
-            thermal_size_px=thermal_size_px,
-            calibration=calibration,
-            grid=self._grid,
-        )
-
-    def _render(
-        self, visible: Image8, thermal: Image8, registration: Registration, timestamp_ns: int
-    ) -> tuple[Image8, int]:
+    def _fuse(self, registered: RegisteredPair, method: Method) -> tuple[Image8, int]:
         """The fused BGR image, and the moment between fusing and composing."""
-        if isinstance(self._method, Overlay):
-            if registration.valid is not None:
-                thermal = cast(Image8, cv2.bitwise_and(thermal, registration.valid))
-            image = self._method(visible=visible, thermal=thermal)
-            return image, time.perf_counter_ns()
-        weights = registration.weights
-        if weights is not None and self._grid == "thermal" and visible.ndim == 3:
+        visible, thermal = registered.visible, registered.thermal
+        if isinstance(method, Overlay):
+            if registered.valid is not None:
+                thermal = cast(Image8, cv2.bitwise_and(thermal, registered.valid))
+            return method(visible=visible, thermal=thermal), time.perf_counter_ns()
+        weights = registered.registration.weights
+        if weights is not None and self.grid == "thermal" and visible.ndim == 3:
             # the repeated edge of the visible image must not color what only the thermal camera sees
-            visible = self._blend(visible, as_bgr(thermal), weights)
+            visible = self._blend(inside=visible, outside=as_bgr(thermal), weights=weights)
         visible_y = luminance(visible, take=self._pool.take)
-        fused_y = self._method(visible_y=visible_y, thermal=thermal, timestamp_ns=timestamp_ns)
+        fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=registered.pair.timestamp_ns)
         if self._look == "detector":
-            fused_y = over_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
+            fused_y = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:
             # where only one camera sees, its picture alone is shown
-            fused_y = self._blend(fused_y, visible_y if self._grid == "visible" else thermal, weights)
+            alone = visible_y if self.grid == "visible" else thermal
+            fused_y = self._blend(inside=fused_y, outside=alone, weights=weights)
         fused_ns = time.perf_counter_ns()
         colors = visible_y if self._look == "detector" else visible
         return compose(visible=colors, visible_y=visible_y, fused_y=fused_y, take=self._pool.take), fused_ns
 
-    def _blend(self, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
-        """``inside`` where both cameras see, ``outside`` elsewhere, with the soft border of the registration."""
+    def _blend(self, *, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
+        """Show ``inside`` where both cameras see and ``outside`` elsewhere, with the soft border of the registration."""
         return cast(Image8, cv2.blendLinear(inside, outside, *weights, self._pool.take(inside.shape)))

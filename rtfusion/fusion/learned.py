@@ -12,7 +12,7 @@ from rtfusion.engines import open_gray_engine, resolve
 from rtfusion.engines.gray import GrayEngine
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import model_file
-from rtfusion.fusion.tone import SlowValue
+from rtfusion.fusion.tone import ExponentialAverage
 from rtfusion.models import ModelSpec, read_spec
 from rtfusion.types import Image8
 
@@ -28,7 +28,8 @@ class LearnedLuminance:
     frame to the next but the means of the two images, for a model that takes them (`SCENE_MEANS`).
 
     Args:
-        model: ONNX file with its contract inside (`rtfusion.models.spec`).
+        model: ONNX file with its contract inside (`rtfusion.models.spec`), or the name of a model that comes with rtfusion.
+        precision: of a named model; ``auto`` is the one for the engine: see `rtfusion.fusion.model_file`.
         engine: one of `rtfusion.engines.ENGINES`, or ``auto``.
         threads: for the engine; None for every core.
         scalars: values for named inputs of the model, instead of their defaults; a mean given here is not followed.
@@ -46,16 +47,18 @@ class LearnedLuminance:
         model: Path,
         engine: str,
         threads: int | None,
+        precision: str = "auto",
         scalars: Mapping[str, float] | None = None,
         still: bool = False,
     ) -> None:
-        self._spec = read_spec(model)
+        self._model, self._precision = model, precision
+        self._file = model_file(model, precision=precision, engine=engine)
+        self._spec = read_spec(self._file)
         self._chosen = dict(scalars or {})
-        self._model = model
-        check_scalars(self._spec, self._chosen, model=model)
+        check_scalars(self._spec, self._chosen, model=self._file)
         tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
         followed = (SCENE_MEANS.keys() & self._spec.scalars.keys()) - self._chosen.keys()
-        self._means = {name: SlowValue(time_constant_s=tau_s) for name in followed}
+        self._means = {name: ExponentialAverage(time_constant_s=tau_s) for name in followed}
         self._still = still
         self._engine_name = resolve(engine)
         self._threads = threads
@@ -76,7 +79,7 @@ class LearnedLuminance:
             raise ValueError(f"visible is {visible_y.shape}, thermal {thermal.shape}; register them to one size first")
         engine = self._opened((visible_y.shape[1], visible_y.shape[0]))
         images = {"visible_y": visible_y, "thermal": thermal}
-        scalars = self.scalars
+        scalars = self.inputs
         for name, mean in self._means.items():
             present = cv2.mean(images[SCENE_MEANS[name]])[0] / 255
             scalars[name] = mean.follow(present, timestamp_ns=timestamp_ns)
@@ -92,39 +95,37 @@ class LearnedLuminance:
         self._opened(size_px)
 
     @property
-    def scalars(self) -> dict[str, float]:
+    def inputs(self) -> dict[str, float]:
         """The dials of the model and where they stand; not the means, which are followed."""
         return dials(self._spec, self._chosen, followed=self._means)
 
-    def turn(self, scalars: Mapping[str, float]) -> None:
+    def set_inputs(self, inputs: Mapping[str, float]) -> None:
         """Set dials from the next call on; any thread may ask.
 
         Raises:
             ConfigError: no such dial, a mean that is followed, or a value out of its range. Nothing was changed.
         """
-        check_scalars(self._spec, scalars, model=self._model, followed=self._means)
-        self._chosen = {**self._chosen, **scalars}
+        check_scalars(self._spec, inputs, model=self._file, followed=self._means)
+        self._chosen = {**self._chosen, **inputs}
 
-    def successor(self, *, model: Path, scalars: Mapping[str, float]) -> LearnedLuminance:
-        """Another model in place of this one, its engine open: same engine, threads, memory, and dials where it has them.
+    def successor(
+        self, *, model: Path | None = None, precision: str | None = None, inputs: Mapping[str, float]
+    ) -> LearnedLuminance:
+        """Make another model that takes over, its engine open: same engine, threads and memory.
 
-        A model that ships may be named; it comes in the precision for the engine.
+        What is None stays as it is, and so does every input that the new model has in that range.
 
         Raises:
             ModelError, EngineError, ConfigError: as on construction. This one is as it was.
         """
-        model = model_file(model, engine=self._engine_name)
-        spec = read_spec(model)
-        kept = {
-            name: value
-            for name, value in self._chosen.items()
-            if name in spec.scalars and spec.scalars[name].minimum <= value <= spec.scalars[name].maximum
-        }
+        model, precision = model or self._model, precision or self._precision
+        spec = read_spec(model_file(model, precision=precision, engine=self._engine_name))
         new = LearnedLuminance(
             model=model,
+            precision=precision,
             engine=self._engine_name,
             threads=self._threads,
-            scalars={**kept, **scalars},
+            scalars={**kept_inputs(spec, self._chosen), **inputs},
             still=self._still,
         )
         new._means.update({name: mean for name, mean in self._means.items() if name in new._means})
@@ -142,11 +143,21 @@ class LearnedLuminance:
         if self._engine is None or size_px != self._size_px:
             self.close()
             self._engine = open_gray_engine(
-                self._engine_name, model=self._model, size_px=size_px, stride=self._spec.stride, threads=self._threads
+                self._engine_name, model=self._file, size_px=size_px, stride=self._spec.stride, threads=self._threads
             )
             self._size_px = size_px
-            self.engine_description = f"{self._engine.description}, {self._model.name}"
+            self.engine_description = f"{self._engine.description}, {self._file.name}"
         return self._engine
+
+
+def kept_inputs(spec: ModelSpec, chosen: Mapping[str, float]) -> dict[str, float]:
+    """Those of the chosen inputs that a model has too, with values that are in its range."""
+    scalars = spec.scalars
+    return {
+        name: value
+        for name, value in chosen.items()
+        if name in scalars and scalars[name].minimum <= value <= scalars[name].maximum
+    }
 
 
 def dials(spec: ModelSpec, chosen: Mapping[str, float], *, followed: Iterable[str]) -> dict[str, float]:

@@ -22,7 +22,7 @@ class Overlay:
     """
 
     def __init__(self, *, palette: str, threshold: float, opacity: float) -> None:
-        self.paint(palette)
+        self.set_palette(palette)
         warmth = (np.arange(256) / 255.0 - threshold) / SOFT_RANGE
         rise = np.clip(warmth, 0.0, 1.0) if threshold > 0.0 else np.ones(256)
         self._opacity = (opacity * rise * rise * (3.0 - 2.0 * rise)).astype(np.float32)[None]
@@ -32,7 +32,7 @@ class Overlay:
         """The palette in use."""
         return self._palette
 
-    def paint(self, palette: str) -> None:
+    def set_palette(self, palette: str) -> None:
         """Use this palette from the next image on; any thread may ask.
 
         Raises:

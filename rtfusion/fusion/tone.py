@@ -1,4 +1,4 @@
-"""Thermal counts to grey levels: gain control with memory, never a stretch of the present frame alone. And to temperatures."""
+"""Tone mapping of thermal counts: gain control with memory, never a stretch of the present frame alone; and temperatures."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ LINEAR_SHARE = 0.25
 Curve = npt.NDArray[np.float64]
 
 
-class SlowShare:
-    """How far something with a memory moves towards its input: 1 - exp(-dt / tau).
+class SmoothingWeight:
+    """The weight of a new value in an exponential average with a time constant: 1 - exp(-dt / tau).
 
-    1 at first, when time goes back, and always where ``time_constant_s`` is 0 (unrelated stills).
+    It is 1 at first, when time goes back, and always where ``time_constant_s`` is 0 (unrelated stills).
     """
 
     def __init__(self, *, time_constant_s: float) -> None:
@@ -43,7 +43,7 @@ class SlowShare:
         self._timestamp_ns: int | None = None
 
     def advance(self, timestamp_ns: int) -> float:
-        """The share for a step to ``timestamp_ns``."""
+        """Give the weight of the value at ``timestamp_ns``."""
         last_ns, self._timestamp_ns = self._timestamp_ns, timestamp_ns
         if last_ns is None or self._tau_ns <= 0 or timestamp_ns < last_ns:
             return 1.0
@@ -54,20 +54,20 @@ class SlowShare:
         self._timestamp_ns = None
 
 
-class SlowValue:
-    """A number that follows its input with a time constant: v += (1 - exp(-dt / tau)) (x - v).
+class ExponentialAverage:
+    """The exponential moving average of a number: v += (1 - exp(-dt / tau)) (x - v).
 
     The first value is taken as it is, and so is every value when ``time_constant_s`` is 0 (unrelated stills).
     """
 
     def __init__(self, *, time_constant_s: float) -> None:
-        self._share = SlowShare(time_constant_s=time_constant_s)
+        self._weight = SmoothingWeight(time_constant_s=time_constant_s)
         self._value = 0.0
 
     def follow(self, value: float, *, timestamp_ns: int) -> float:
         """Move towards ``value`` and return where it is now."""
-        share = self._share.advance(timestamp_ns)
-        self._value = value if share == 1.0 else self._value + share * (value - self._value)
+        weight = self._weight.advance(timestamp_ns)
+        self._value = value if weight == 1.0 else self._value + weight * (value - self._value)
         return self._value
 
 
@@ -100,7 +100,7 @@ class GainControl:
             )
         self._mode = mode
         self._black_hot = black_hot
-        self._share = SlowShare(time_constant_s=time_constant_s)
+        self._weight = SmoothingWeight(time_constant_s=time_constant_s)
         self._curve: Curve = np.linspace(0.0, 1.0, CURVE_BINS + 1)
         self._table: Image8 | None = None
         self._ends_counts: tuple[float, float] | None = None
@@ -123,7 +123,7 @@ class GainControl:
         if counts.dtype == np.uint8:
             return self._polarized(cast(Image8, counts))
         if hold and self._ends_counts is not None:
-            self._share.advance(timestamp_ns)  # the time of a pause must not be made up for at its end
+            self._weight.advance(timestamp_ns)  # the time of a pause must not be made up for at its end
         elif self._mode != "fixed":
             self._follow(counts[::SAMPLE_STEP, ::SAMPLE_STEP], timestamp_ns)
         assert self._ends_counts is not None  # noqa: S101 - set above, or by the constructor for fixed
@@ -141,14 +141,14 @@ class GainControl:
         """Move the end points, and the curve of ``plateau``, towards what the sample asks for."""
         low, high = _span(sample)
         if self._ends_counts is not None and (high <= self._ends_counts[0] or low >= self._ends_counts[1]):
-            self._share.reset()
-        share = self._share.advance(timestamp_ns)
-        if share < 1.0 and self._ends_counts is not None:
+            self._weight.reset()
+        weight = self._weight.advance(timestamp_ns)
+        if weight < 1.0 and self._ends_counts is not None:
             was_low, was_high = self._ends_counts
-            low, high = was_low + share * (low - was_low), was_high + share * (high - was_high)
+            low, high = was_low + weight * (low - was_low), was_high + weight * (high - was_high)
         self._ends_counts = (low, high)
         if self._mode == "plateau":
-            self._curve = self._curve + share * (_plateau_curve(sample, low, high) - self._curve)
+            self._curve = self._curve + weight * (_plateau_curve(sample, low, high) - self._curve)
             levels = np.arange(math.floor(low), math.ceil(high) + 1)
             curve = np.interp(levels, np.linspace(low, high, CURVE_BINS + 1), self._curve)
             self._table = np.rint(255.0 * curve).astype(np.uint8)

@@ -2,5 +2,18 @@
 
 from rtfusion.registration.calibration import Calibration, CameraModel, Pose, Quality, scale_px
 from rtfusion.registration.maps import Registration, Warp, Weights, register
+from rtfusion.registration.pair import PairShape, RegisteredPair
 
-__all__ = ["Calibration", "CameraModel", "Pose", "Quality", "Registration", "Warp", "Weights", "register", "scale_px"]
+__all__ = [
+    "Calibration",
+    "CameraModel",
+    "PairShape",
+    "Pose",
+    "Quality",
+    "RegisteredPair",
+    "Registration",
+    "Warp",
+    "Weights",
+    "register",
+    "scale_px",
+]

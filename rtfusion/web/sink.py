@@ -26,7 +26,7 @@ from rtfusion.files import expanded
 from rtfusion.fusion.color import PALETTES
 from rtfusion.sinks.base import SinkContext
 from rtfusion.text import is_loopback
-from rtfusion.types import FusedFrame
+from rtfusion.types import Change, FusedFrame
 from rtfusion.web.latest import LatestFrameEncoder, View
 from rtfusion.web.metrics import CONTENT_TYPE, prometheus
 from rtfusion.web.recorder import Recorder
@@ -204,7 +204,7 @@ class WebSink:
             "age_ms": None if not ages_ms else {"p50": _at(ages_ms, 0.5), "p95": _at(ages_ms, 0.95)},
             "silent_s": time.monotonic() - self._written_s,
             "frame": None if frame is None else _described(frame),
-            "scalars": {} if control is None else dict(control.scalars),
+            "scalars": {} if control is None else dict(control.inputs),
             "palette": self._latest.palette,
             "palettes": PALETTES,
             "record": None if self._recorder is None else self._recorder.state,
@@ -235,13 +235,12 @@ class WebSink:
         control = self._run.control
         if control is None and scalars:
             raise Refused(HTTPStatus.CONFLICT, "nothing of this run can be changed")
-        if unknown := scalars.keys() - (control.scalars if control is not None else {}):
+        if unknown := scalars.keys() - (control.inputs if control is not None else {}):
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"this run has no dial {sorted(unknown)[0][:40]!r}")
         try:
-            if control is not None and scalars:
-                control.change(**scalars)
-            if control is not None and palette is not None and control.palette is not None:
-                control.change(palette=palette)
+            if control is not None:
+                painted = palette if control.palette is not None else None
+                control.change(Change(inputs=scalars, palette=painted))
         except FusionError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         self._latest.palette = palette or self._latest.palette

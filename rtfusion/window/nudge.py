@@ -16,7 +16,7 @@ import numpy as np
 from rtfusion.errors import CalibrationError
 from rtfusion.fusion.base import Control
 from rtfusion.registration import Calibration, scale_px
-from rtfusion.types import Band
+from rtfusion.types import Band, Change
 
 _log = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ class Nudger:
     def apply(self) -> None:
         """Do what was asked for since the last time."""
         if self._reset:
-            self._control.change(calibration=self._start or self._same_view())
+            self._control.change(Change(calibration=self._start or self._same_view()))
         if self._shift.any() or self._turns or self._scales:
             now = self._control.calibration or self._same_view()
             # a calibration may be of a larger picture than the stream's
             step_px = SHIFT_PX * now.visible.width_px / self._sizes_px[Band.VISIBLE][0]
             x, y = (float(steps) * step_px for steps in self._shift)
             nudged = now.nudged(shift_px=(x, y), turn_deg=TURN_DEG * self._turns, scale=SCALE**self._scales)
-            self._control.change(calibration=nudged)
+            self._control.change(Change(calibration=nudged))
         if self._save:
             self._write()
         self._shift, self._turns, self._scales, self._reset, self._save = np.zeros(2), 0, 0, False, False

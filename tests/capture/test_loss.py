@@ -13,14 +13,11 @@ from rtfusion.capture.watchdog import WatchedSource
 from rtfusion.clock import MONOTONIC, NS_PER_S
 from rtfusion.errors import CaptureError, StreamLost
 from rtfusion.fusion import open_method
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.marks import MarkedFuser
-from rtfusion.fusion.tone import GainControl
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, Degraded, Frame, FusedFrame
-from tests.support import CollectingSink, ScriptedSource, make_frame
+from tests.support import CollectingSink, ScriptedSource, host_fuser, make_frame
 
 VISIBLE = np.full((48, 64, 3), 60, np.uint8)
 THERMAL = np.full((48, 64), 180, np.uint8)
@@ -91,12 +88,9 @@ class Watching(CollectingSink):
 
 def pipeline_of(rig: Rig, sink: CollectingSink, *, on_loss: str) -> Pipeline:
     telemetry = Telemetry()
-    host = HostFuser(
-        name="average",
+    host = host_fuser(
+        "average",
         method=open_method("average", still=False),
-        gain=GainControl(),
-        calibration=None,
-        grid="visible",
         telemetry=telemetry,
     )
     return Pipeline(
@@ -107,7 +101,7 @@ def pipeline_of(rig: Rig, sink: CollectingSink, *, on_loss: str) -> Pipeline:
             on_loss=on_loss,
             telemetry=telemetry,
         ),
-        fuser=MarkedFuser(host),
+        fuser=host,
         sinks=[sink],  # type: ignore[list-item]
     )
 

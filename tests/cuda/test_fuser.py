@@ -12,17 +12,18 @@ import pytest
 
 from rtfusion.cuda import device as device_module
 from rtfusion.cuda.device import Device
-from rtfusion.cuda.fuser import CudaFuser
+from rtfusion.cuda.renderer import CudaRenderer
 from rtfusion.errors import CalibrationError, ConfigError, EngineError, EngineUnavailable
 from rtfusion.fusion import open_method
-from rtfusion.fusion.host import HostFuser
+from rtfusion.fusion.fuser import PairFuser
+from rtfusion.fusion.host import HostReady
 from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, FramePair
+from rtfusion.types import Band, Change, FramePair
 from tests import onnx_models
 from tests.cuda import fake
-from tests.support import MS, make_frame
+from tests.support import MS, host_fuser, make_frame
 
 SCALARS = {
     "enhance": onnx_models.ENHANCE,
@@ -88,14 +89,10 @@ class Bench:
         self.networks: list[Network] = []
         self.telemetry = Telemetry()
         self.device = Device()
-        self.fuse = CudaFuser(
-            device=self.device,
-            open_network=self.open_network,
-            model=model,
-            gain=GainControl(),
-            calibration=None,
-            telemetry=self.telemetry,
+        self.renderer = CudaRenderer(
+            device=self.device, open_network=self.open_network, model=model, telemetry=self.telemetry
         )
+        self.fuse = PairFuser(self.renderer, gain=GainControl(), telemetry=self.telemetry)
 
     def open_network(self, path: Path, size_px: tuple[int, int]) -> Network:
         self.networks.append(Network(self.cuda, size_px, self.arithmetic, capturable=self.capturable))
@@ -145,15 +142,12 @@ def shifted(dx: float) -> Calibration:
     )
 
 
-def on_the_host(path: Path, *, calibration: Calibration | None = None) -> HostFuser:
+def on_the_host(path: Path, *, calibration: Calibration | None = None) -> PairFuser[HostReady]:
     onnx_models.write(path, onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
-    return HostFuser(
-        name="learned",
+    return host_fuser(
+        "learned",
         method=open_method("learned", still=False, model=path, threads=1),
-        gain=GainControl(),
         calibration=calibration,
-        grid="visible",
-        telemetry=Telemetry(),
     )
 
 
@@ -169,7 +163,7 @@ def test_it_gives_what_the_fuser_of_the_host_gives(
     calibration = shifted(8.0) if calibrated else None
     host = on_the_host(tmp_path / "host.onnx", calibration=calibration)
     if calibration is not None:
-        bench.fuse.change(calibration=calibration)
+        bench.fuse.change(Change(calibration=calibration))
     for sequence in range(4):
         here, there = (fuse(pair(sequence, bits=bits, gray=gray)) for fuse in (host, bench.fuse))
         assert np.abs(here.thermal.astype(int) - there.thermal).max() <= 2  # OpenCV's remap has 5 bits of position
@@ -201,7 +195,7 @@ def luminance(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_frames_on_the_way_do_not_mix_whatever_overtakes(
+def test_frames_do_not_mix_whatever_overtakes_on_the_device(
     kernels_on_host: ctypes.CDLL, model: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     module = fake.FakeCuda(kernels_on_host, seed=seed)
@@ -209,9 +203,9 @@ def test_frames_on_the_way_do_not_mix_whatever_overtakes(
     monkeypatch.setattr(device_module, "_driver", lambda: module)
     bench = Bench(module, model)
     alone = [bench.fuse(pair(sequence)).image for sequence in range(7)]
-    together = list(bench.fuse.over(pair(sequence) for sequence in range(7)))
-    assert [frame.sequence for frame in together] == list(range(7))
-    for one, frame in zip(alone, together, strict=True):
+    held = [bench.fuse(pair(sequence)) for sequence in range(7)]
+    assert [frame.sequence for frame in held] == list(range(7))
+    for one, frame in zip(alone, held, strict=True):
         np.testing.assert_array_equal(one, frame.image)
     bench.fuse.close()
 
@@ -250,31 +244,31 @@ def test_dials_model_calibration_and_size_change_between_two_frames(bench: Bench
 
     def changing() -> Iterator[FramePair]:
         yield pair(0)
-        bench.fuse.change(enhance=0.0)
+        bench.fuse.change(Change(inputs={"enhance": 0.0}))
         yield pair(1)
-        bench.fuse.change(enhance=1.0, calibration=shifted(0.0))
+        bench.fuse.change(Change(calibration=shifted(0.0), inputs={"enhance": 1.0}))
         yield pair(2)
         bench.arithmetic = lambda planes: (planes["visible_y"] + planes["thermal"]) / 2
-        bench.fuse.change(model=other)
+        bench.fuse.change(Change(model=other))
         yield pair(3)
         yield pair(4, shape=(40, 72))
         yield pair(5, shape=(40, 72), bits=16)
 
-    bench.fuse.change(enhance=0.5)
-    frames = list(bench.fuse.over(changing()))
+    bench.fuse.change(Change(inputs={"enhance": 0.5}))
+    frames = [bench.fuse(frames) for frames in changing()]
     assert [frame.sequence for frame in frames] == list(range(6))
     np.testing.assert_array_equal(frames[1].image, pair(1).visible.image)
     assert [frame.calibration_id for frame in frames[:4]] == [None, None, *[shifted(0.0).id] * 2]
     assert len({frame.model_id for frame in frames[:3]}) == 1
     assert len({frame.model_id for frame in frames[3:]}) == 1
     assert frames[4].image.shape == (40, 72, 3)
-    assert bench.fuse.scalars == {}
+    assert bench.fuse.inputs == {}
 
 
 def test_another_calibration_keeps_the_network(bench: Bench) -> None:
     bench.fuse(pair())
-    bench.fuse.change(calibration=shifted(3.0))
-    bench.fuse.change(calibration=shifted(4.0))
+    bench.fuse.change(Change(calibration=shifted(3.0)))
+    bench.fuse.change(Change(calibration=shifted(4.0)))
     bench.fuse(pair())
     assert len(bench.networks) == 1
     assert not bench.networks[0].closed
@@ -283,14 +277,14 @@ def test_another_calibration_keeps_the_network(bench: Bench) -> None:
 def test_what_cannot_be_done_changes_nothing(bench: Bench) -> None:
     before = bench.fuse(pair()).image
     with pytest.raises(ConfigError, match="did you mean enhance"):
-        bench.fuse.change(enhanse=1.0)
+        bench.fuse.change(Change(inputs={"enhanse": 1.0}))
     with pytest.raises(ConfigError, match="thermal_mean follows the scene"):
-        bench.fuse.change(thermal_mean=0.5)
+        bench.fuse.change(Change(inputs={"thermal_mean": 0.5}))
     other = Calibration.from_homography(
         visible_from_thermal_px=np.eye(3), visible_size_px=(100, 48), thermal_size_px=(64, 48)
     )
     with pytest.raises(CalibrationError, match="another aspect"):
-        bench.fuse.change(calibration=other, enhance=1.0)
+        bench.fuse.change(Change(calibration=other, inputs={"enhance": 1.0}))
     np.testing.assert_array_equal(bench.fuse(pair()).image, before)
 
 
@@ -305,18 +299,19 @@ def test_a_refused_run_is_found_before_it_is_captured(bench: Bench) -> None:
         network.refuses = True
         return network
 
-    bench.fuse._open_network = refusing
+    bench.renderer._open_network = refusing
     with pytest.raises(EngineError, match="refused to be enqueued"):
         bench.fuse(pair())
-    bench.fuse._open_network = opened
+    bench.renderer._open_network = opened
     assert bench.fuse(pair()).image.shape == (20, 36, 3)
 
 
-def test_a_model_that_does_not_fit_in_memory_leaves_the_running_one(bench: Bench, model: Path) -> None:
+def test_a_model_that_does_not_fit_in_memory_leaves_the_running_one(bench: Bench, tmp_path: Path) -> None:
+    model = onnx_models.write(tmp_path / "other.onnx", onnx_models.average(), stride=8)
     before = bench.fuse(pair()).image
     bench.cuda.memory_bytes = sum(bench.cuda.live.values()) + 1000
     with pytest.raises(EngineError, match="out of device memory"):
-        bench.fuse.change(model=model)
+        bench.fuse.change(Change(model=model))
     np.testing.assert_array_equal(bench.fuse(pair()).image, before)
 
 
@@ -344,9 +339,10 @@ def test_a_device_that_does_not_answer(cuda: fake.FakeCuda, model: Path, monkeyp
 
 
 def test_a_size_that_the_calibration_is_not_for_ends_the_run_in_order(bench: Bench) -> None:
-    bench.fuse.change(calibration=shifted(0.0))
+    bench.fuse.change(Change(calibration=shifted(0.0)))
     with pytest.raises(CalibrationError, match="another aspect"):
-        list(bench.fuse.over([pair(0), pair(1), pair(2, shape=(28, 44))]))
+        for frames in (pair(0), pair(1), pair(2, shape=(28, 44))):
+            bench.fuse(frames)
 
 
 def test_counts_in_the_visible_stream_are_refused(bench: Bench) -> None:

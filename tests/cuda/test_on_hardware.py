@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from rtfusion.cuda.device import Device
-from rtfusion.cuda.fuser import CudaFuser
+from rtfusion.cuda.renderer import CudaRenderer
 from rtfusion.cuda.selftest import check_kernels
 from rtfusion.engines import NETWORKS, open_engine, open_network
 from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.errors import EngineUnavailable
+from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.tone import GainControl
 from rtfusion.models import read_spec
 from rtfusion.telemetry import Telemetry
@@ -57,14 +58,14 @@ def test_every_engine_of_the_device_computes_what_the_cpu_does(real_device: Devi
 def test_the_fuser_of_the_device_gives_what_the_hosts_gives(
     real_device: Device, model: Path, tmp_path: Path, name: str
 ) -> None:
-    fuse = CudaFuser(
+    telemetry = Telemetry()
+    renderer = CudaRenderer(
         device=real_device,
         open_network=lambda path, size_px: open_network(name, model=path, size_px=size_px, device=real_device),
         model=model,
-        gain=GainControl(),
-        calibration=None,
-        telemetry=Telemetry(),
+        telemetry=telemetry,
     )
+    fuse = PairFuser(renderer, gain=GainControl(), telemetry=telemetry)
     host = on_the_host(tmp_path / "host.onnx")
     for sequence in range(20):
         frames = pair(sequence, bits=16)

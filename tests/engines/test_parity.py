@@ -13,12 +13,9 @@ from rtfusion.engines import AUTO, open_engine
 from rtfusion.engines.parity import TOLERANCES, check, difference, golden_inputs
 from rtfusion.errors import EngineError
 from rtfusion.fusion import open_method
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.tone import GainControl
-from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair
 from tests import onnx_models
-from tests.support import make_frame
+from tests.support import host_fuser, make_frame
 
 HERE = (*AUTO, *(["pytorch"] if importlib.util.find_spec("torch") else []))
 SIZE_PX = (64, 48)
@@ -70,13 +67,9 @@ def test_the_fuser_of_the_host_composes_what_float64_says(
     name: str, tmp_path: Path, pairs: list[tuple[np.ndarray, np.ndarray]]
 ) -> None:
     model = onnx_models.write(tmp_path / "model.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
-    fuse = HostFuser(
-        name="learned",
+    fuse = host_fuser(
+        "learned",
         method=open_method("learned", still=True, model=model, engine=name, threads=1, enhance=0.6),
-        gain=GainControl(),
-        calibration=None,
-        grid="visible",
-        telemetry=Telemetry(),
     )
     for visible, thermal in pairs:
         frames = FramePair(

@@ -14,14 +14,15 @@ import pytest
 
 from rtfusion.config import Settings
 from rtfusion.cuda.device import Device
-from rtfusion.cuda.fuser import CudaFuser
+from rtfusion.cuda.renderer import CudaRenderer
 from rtfusion.engines import open_engine, open_network, resolve
 from rtfusion.engines import tensorrt as engine_module
 from rtfusion.engines.store import EngineStore, Stored, key_of
 from rtfusion.engines.tensorrt import TensorRtEngine, build
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from rtfusion.fusion.fuser import PairFuser, open_fuser
 from rtfusion.fusion.tone import GainControl
-from rtfusion.pipeline import open_fuser
+from rtfusion.registration import PairShape
 from rtfusion.telemetry import Telemetry
 from tests import onnx_models
 from tests.cuda import fake
@@ -72,15 +73,15 @@ def test_the_fuser_of_the_device_runs_it_in_a_graph(trt: TensorRt, cuda: fake.Fa
     from tests.cuda.test_fuser import pair
 
     device = Device()
-    fuse = CudaFuser(
+    telemetry = Telemetry()
+    renderer = CudaRenderer(
         device=device,
         open_network=lambda path, size_px: engine_module.open_stored(model=path, size_px=size_px, device=device),
         model=model,
-        gain=GainControl(),
-        calibration=None,
-        telemetry=Telemetry(),
-        scalars={"enhance": 0.0},
+        telemetry=telemetry,
+        inputs={"enhance": 0.0},
     )
+    fuse = PairFuser(renderer, gain=GainControl(), telemetry=telemetry)
     frames = pair()
     np.testing.assert_array_equal(fuse(frames).image, frames.visible.image)
     assert "TensorRT" in (fuse.engine or "")
@@ -93,19 +94,18 @@ def test_the_settings_choose_the_fuser_of_the_device(
 ) -> None:
     from tests.cuda.test_fuser import pair
 
-    monkeypatch.setattr("rtfusion.cuda.fuser.resolve", lambda name: name)
+    monkeypatch.setattr("rtfusion.cuda.renderer.resolve", lambda name: name)
     monkeypatch.setattr("rtfusion.engines.resolve", lambda name: name if name == "tensorrt" else resolve(name))
     chosen = {"fuser": "learned", "model": model, "engine": "tensorrt", "enhance": 0.0}
-    rest = {"gain": GainControl(), "calibration": None, "telemetry": Telemetry(), "still": False}
-    fuse = open_fuser(Settings.model_validate(chosen), **rest)
-    assert isinstance(fuse, CudaFuser)
-    fuse.prepare(visible_size_px=(36, 20), thermal_size_px=(18, 10))
+    fuse = open_fuser(Settings.model_validate(chosen), telemetry=Telemetry())
+    fuse.prepare(PairShape.of(pair()))
     np.testing.assert_array_equal(fuse(pair()).image, pair().visible.image)
+    assert "TensorRT" in (fuse.engine or "")
     fuse.close()
     with pytest.raises(ConfigError, match="grid thermal is for engines of the CPU"):
-        open_fuser(Settings.model_validate({**chosen, "grid": "thermal"}), **rest)
+        open_fuser(Settings.model_validate({**chosen, "grid": "thermal"}), telemetry=Telemetry())
     with pytest.raises(ConfigError, match="look detector is for engines of the CPU"):
-        open_fuser(Settings.model_validate({**chosen, "look": "detector"}), **rest)
+        open_fuser(Settings.model_validate({**chosen, "look": "detector"}), telemetry=Telemetry())
     assert cuda.live == {}
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtfusion.fusion.color import PALETTES, as_bgr, colorize, compose, luminance, over_mean, palette_bgr
+from rtfusion.fusion.color import PALETTES, as_bgr, colorize, compose, luminance, palette_bgr, rebase_on_mean
 
 
 def reference_compose(visible: np.ndarray, fused_y: np.ndarray) -> np.ndarray:
@@ -58,21 +58,21 @@ def test_over_the_mean_is_the_formula() -> None:
     fused_y, visible_y, thermal = noise(0), noise(1), noise(2)
     fused, mean = fused_y.astype(np.float64), (visible_y.astype(np.float64) + thermal) / 2
     expected = fused + cv2.GaussianBlur(mean - fused, (0, 0), 3.0)
-    got = over_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
+    got = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
     assert np.abs(got - np.clip(expected, 0, 255)).max() <= 1.5
 
 
 def test_the_mean_over_the_mean_is_the_mean() -> None:
     visible_y, thermal = noise(1), noise(2)
     mean = cv2.addWeighted(visible_y, 0.5, thermal, 0.5, 0.0)
-    np.testing.assert_array_equal(over_mean(fused_y=mean, visible_y=visible_y, thermal=thermal), mean)
+    np.testing.assert_array_equal(rebase_on_mean(fused_y=mean, visible_y=visible_y, thermal=thermal), mean)
 
 
 def test_an_edge_stays_sharp_over_a_flat_mean() -> None:
     flat = np.full((48, 64), 100, np.uint8)
     fused_y = flat.copy()
     fused_y[:, 32:] = 160
-    got = over_mean(fused_y=fused_y, visible_y=flat, thermal=flat).astype(int)
+    got = rebase_on_mean(fused_y=fused_y, visible_y=flat, thermal=flat).astype(int)
     assert got[24, 32] - got[24, 31] > 50
     np.testing.assert_array_equal(got[24, [4, 60]], [100, 100])
 

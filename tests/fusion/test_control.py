@@ -12,16 +12,15 @@ import pytest
 from rtfusion.errors import CalibrationError, ConfigError, ModelError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.tone import GainControl
+from rtfusion.fusion.fuser import PairFuser
+from rtfusion.fusion.host import HostReady
 from rtfusion.models import PRECISIONS, file_name, shipping
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
-from rtfusion.registration import Calibration
-from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, FramePair
+from rtfusion.registration import Calibration, PairShape
+from rtfusion.types import Band, Change, FramePair
 from tests import onnx_models
-from tests.support import MS, CollectingSink, ScriptedSource, make_frame, stream
+from tests.support import MS, CollectingSink, ScriptedSource, host_fuser, make_frame, stream
 
 VISIBLE, THERMAL = 200, 100
 """Gray levels of the two pictures: what `dial` makes of them tells where it stood."""
@@ -51,105 +50,121 @@ def thermal_only(path: Path) -> Path:
     return onnx_models.write(path, onnx_models.affine(visible=0, thermal=1))
 
 
-def fuser_of(model: Path | None) -> HostFuser:
+def fuser_of(model: Path | None) -> PairFuser[HostReady]:
     name = "average" if model is None else "learned"
-    return HostFuser(
-        name=name,
+    return host_fuser(
+        name,
         method=open_method(name, still=False, model=model, threads=1),
-        gain=GainControl(),
-        calibration=None,
-        grid="visible",
-        telemetry=Telemetry(),
     )
 
 
 @pytest.fixture
-def fuse(tmp_path: Path) -> Iterator[HostFuser]:
+def fuse(tmp_path: Path) -> Iterator[PairFuser[HostReady]]:
     opened = fuser_of(dial(tmp_path / "dial.onnx"))
     yield opened
     opened.close()
 
 
-def level(fuse: HostFuser) -> int:
+def level(fuse: PairFuser[HostReady]) -> int:
     image = fuse(pair()).image
     assert (image == image[0, 0, 0]).all()
     return int(image[0, 0, 0])
 
 
-def test_a_model_that_ships_is_named(fuse: HostFuser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_ships_is_named(
+    fuse: PairFuser[HostReady], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shipping, "FOLDER", tmp_path)
     for precision in PRECISIONS:
         thermal_only(tmp_path / file_name("other", precision=precision))
     assert level(fuse) != THERMAL
-    fuse.change(model=Path("other"))
+    fuse.change(Change(model=Path("other")))
     assert level(fuse) == THERMAL
     with pytest.raises(ConfigError, match="no model 'another'"):
-        fuse.change(model=Path("another"))
+        fuse.change(Change(model=Path("another")))
     assert level(fuse) == THERMAL
 
 
-def test_a_dial_turns_between_two_frames(fuse: HostFuser) -> None:
-    assert fuse.scalars == {"enhance": 0.25}
+def test_another_model_comes_in_the_precision_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "FOLDER", tmp_path)
+    for name in ("one", "other"):
+        dial(tmp_path / file_name(name, precision="f32"))
+        dial(tmp_path / file_name(name, precision="f16"))
+        thermal_only(tmp_path / file_name(name, precision="int8"))
+    method = open_method("learned", still=False, model=Path("one"), precision="int8", threads=1)
+    fuse = host_fuser("learned", method=method)
+    assert level(fuse) == THERMAL
+    fuse.change(Change(model=Path("other")))
+    assert level(fuse) == THERMAL
+    assert "student-other-int8.onnx" in (fuse.engine or "")
+    fuse.change(Change(precision="f32"))
     assert level(fuse) == 175
-    fuse.change(enhance=1.0)
+    assert "student-other.onnx" in (fuse.engine or "")
+    fuse.close()
+
+
+def test_a_dial_turns_between_two_frames(fuse: PairFuser[HostReady]) -> None:
+    assert fuse.inputs == {"enhance": 0.25}
+    assert level(fuse) == 175
+    fuse.change(Change(inputs={"enhance": 1.0}))
     assert level(fuse) == THERMAL
-    assert fuse.scalars == {"enhance": 1.0}
+    assert fuse.inputs == {"enhance": 1.0}
 
 
-def test_another_model_takes_over_with_the_dials_that_it_has(fuse: HostFuser, tmp_path: Path) -> None:
-    fuse.change(enhance=1.0)
+def test_another_model_takes_over_with_the_dials_that_it_has(fuse: PairFuser[HostReady], tmp_path: Path) -> None:
+    fuse.change(Change(inputs={"enhance": 1.0}))
     before = fuse(pair())
-    fuse.change(model=thermal_only(tmp_path / "thermal.onnx"))
+    fuse.change(Change(model=thermal_only(tmp_path / "thermal.onnx")))
     after = fuse(pair())
     assert before.model_id != after.model_id
     assert (after.image == THERMAL).all()
-    assert fuse.scalars == {}
-    fuse.change(model=tmp_path / "dial.onnx", enhance=0.0)
+    assert fuse.inputs == {}
+    fuse.change(Change(model=tmp_path / "dial.onnx", inputs={"enhance": 0.0}))
     assert level(fuse) == VISIBLE
 
 
-def test_a_dial_turned_before_the_new_model_ran_is_the_new_models(fuse: HostFuser, tmp_path: Path) -> None:
+def test_a_dial_turned_before_the_new_model_ran_is_the_new_models(fuse: PairFuser[HostReady], tmp_path: Path) -> None:
     level(fuse)
-    fuse.change(model=dial(tmp_path / "other.onnx"))
-    fuse.change(enhance=0.5)
+    fuse.change(Change(model=dial(tmp_path / "other.onnx")))
+    fuse.change(Change(inputs={"enhance": 0.5}))
     assert level(fuse) == 150
 
 
-def test_what_cannot_be_done_changes_nothing(fuse: HostFuser, tmp_path: Path) -> None:
+def test_what_cannot_be_done_changes_nothing(fuse: PairFuser[HostReady], tmp_path: Path) -> None:
     kept = level(fuse)
     with pytest.raises(ConfigError, match="did you mean enhance"):
-        fuse.change(enhanse=1.0)
+        fuse.change(Change(inputs={"enhanse": 1.0}))
     with pytest.raises(ConfigError, match=r"enhance is 1\.5"):
-        fuse.change(enhance=1.5)
+        fuse.change(Change(inputs={"enhance": 1.5}))
     with pytest.raises(ModelError, match="No such file"):
-        fuse.change(model=tmp_path / "gone.onnx", enhance=1.0, calibration=shifted(3))
+        fuse.change(Change(model=tmp_path / "gone.onnx", calibration=shifted(3), inputs={"enhance": 1.0}))
     other_cameras = Calibration.from_homography(
         visible_from_thermal_px=np.eye(3), visible_size_px=(100, 48), thermal_size_px=(64, 48)
     )
     with pytest.raises(CalibrationError, match="another aspect"):
-        fuse.change(calibration=other_cameras, enhance=1.0)
+        fuse.change(Change(calibration=other_cameras, inputs={"enhance": 1.0}))
     assert level(fuse) == kept
     assert fuse.calibration is None
 
 
 def test_a_fuser_without_a_model_has_no_dials() -> None:
     fuse = fuser_of(None)
-    assert fuse.scalars == {}
+    assert fuse.inputs == {}
     with pytest.raises(ConfigError, match="the fuser is average, which has no model"):
-        fuse.change(enhance=0.5)
+        fuse.change(Change(inputs={"enhance": 0.5}))
 
 
-def test_the_engine_is_open_before_the_first_frame(fuse: HostFuser) -> None:
-    fuse.prepare(visible_size_px=(64, 48), thermal_size_px=(32, 24))
+def test_the_engine_is_open_before_the_first_frame(fuse: PairFuser[HostReady]) -> None:
+    fuse.prepare(PairShape((48, 64, 3), (24, 32), 1))
     assert fuse.engine is not None
     assert level(fuse) == 175
 
 
 def test_another_calibration_is_used_from_the_next_frame_on() -> None:
     fuse = fuser_of(None)
-    fuse.prepare(visible_size_px=(64, 48), thermal_size_px=(64, 48))
+    fuse.prepare(PairShape.of(pair()))
     assert fuse(pair()).calibration_id is None
-    fuse.change(calibration=shifted(30.0))
+    fuse.change(Change(calibration=shifted(30.0)))
     frame = fuse(pair())
     assert frame.calibration_id == shifted(30.0).id
     assert (frame.image[:, :29] == VISIBLE).all()
@@ -159,18 +174,18 @@ def test_another_calibration_is_used_from_the_next_frame_on() -> None:
 def test_a_calibration_made_ready_for_a_size_that_is_gone_is_made_again() -> None:
     fuse = fuser_of(None)
     fuse(pair())
-    fuse.change(calibration=shifted(30.0))
+    fuse.change(Change(calibration=shifted(30.0)))
     assert fuse(pair(height_px=48)).image.shape == (48, 64, 3)
 
 
-def test_a_change_after_the_end_leaves_no_engine_open(fuse: HostFuser, tmp_path: Path) -> None:
+def test_a_change_after_the_end_leaves_no_engine_open(fuse: PairFuser[HostReady], tmp_path: Path) -> None:
     level(fuse)
     fuse.close()
-    fuse.change(model=thermal_only(tmp_path / "thermal.onnx"))
-    assert fuse._next_method is None
+    fuse.change(Change(model=thermal_only(tmp_path / "thermal.onnx")))
+    assert fuse._next is None
 
 
-def test_changes_from_another_thread_lose_no_frame_and_mix_none(fuse: HostFuser, tmp_path: Path) -> None:
+def test_changes_from_another_thread_lose_no_frame_and_mix_none(fuse: PairFuser[HostReady], tmp_path: Path) -> None:
     models = [tmp_path / "dial.onnx", thermal_only(tmp_path / "thermal.onnx")]
     stop = threading.Event()
     broken: list[BaseException] = []
@@ -179,9 +194,9 @@ def test_changes_from_another_thread_lose_no_frame_and_mix_none(fuse: HostFuser,
         step = 0
         try:
             while not stop.is_set():
-                fuse.change(model=models[step % 2], calibration=shifted(float(step % 3)))
-                if fuse.scalars:
-                    fuse.change(enhance=float(step % 4 == 0))
+                fuse.change(Change(model=models[step % 2], calibration=shifted(float(step % 3))))
+                if fuse.inputs:
+                    fuse.change(Change(inputs={"enhance": float(step % 4 == 0)}))
                 step += 1
         except BaseException as error:  # noqa: BLE001 - looked at below
             broken.append(error)
@@ -202,10 +217,10 @@ def test_changes_from_another_thread_lose_no_frame_and_mix_none(fuse: HostFuser,
     assert levels <= {VISIBLE, 175, THERMAL}
 
 
-def test_a_run_is_changed_through_its_pipeline(fuse: HostFuser) -> None:
+def test_a_run_is_changed_through_its_pipeline(fuse: PairFuser[HostReady]) -> None:
     sink = CollectingSink()
     visible = stream(Band.VISIBLE, range(0, 300, 33))
-    steps = [*visible[:4], lambda: pipeline.change(enhance=1.0), *visible[4:]]
+    steps = [*visible[:4], lambda: pipeline.change(Change(inputs={"enhance": 1.0})), *visible[4:]]
     pipeline = Pipeline(
         pairs=PairStream(
             visible=ScriptedSource(Band.VISIBLE, steps),
@@ -214,10 +229,10 @@ def test_a_run_is_changed_through_its_pipeline(fuse: HostFuser) -> None:
         fuser=fuse,
         sinks=[sink],
     )
-    assert pipeline.control.scalars == {"enhance": 0.25}
+    assert pipeline.control.inputs == {"enhance": 0.25}
     pipeline.run()
     assert [frame.sequence for frame in sink.frames] == list(range(len(visible)))
-    assert pipeline.control.scalars == {"enhance": 1.0}
+    assert pipeline.control.inputs == {"enhance": 1.0}
 
 
 def test_a_buffer_is_used_again_when_nobody_holds_it_or_a_view_of_it() -> None:
@@ -232,9 +247,9 @@ def test_a_buffer_is_used_again_when_nobody_holds_it_or_a_view_of_it() -> None:
     assert pool.take((4, 5)).ctypes.data == address
 
 
-def test_frames_that_are_held_keep_their_pixels(fuse: HostFuser) -> None:
+def test_frames_that_are_held_keep_their_pixels(fuse: PairFuser[HostReady]) -> None:
     frames = []
     for enhance in (0.0, 0.5, 1.0):
-        fuse.change(enhance=enhance)
+        fuse.change(Change(inputs={"enhance": enhance}))
         frames.append(fuse(pair()))
     assert [int(frame.image[0, 0, 0]) for frame in frames] == [200, 150, 100]

@@ -9,14 +9,14 @@ import pytest
 
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion import FUSERS, open_method
-from rtfusion.fusion.color import as_bgr, luminance, over_mean
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.tone import GainControl
-from rtfusion.registration import Calibration
+from rtfusion.fusion.color import as_bgr, luminance, rebase_on_mean
+from rtfusion.fusion.fuser import PairFuser
+from rtfusion.fusion.host import HostReady
+from rtfusion.registration import Calibration, PairShape
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair, Image
 from tests import onnx_models
-from tests.support import MS, make_frame
+from tests.support import MS, host_fuser, make_frame
 
 
 def pair_of(visible: Image, thermal: Image, *, timestamp_ms: float = 0.0) -> FramePair:
@@ -29,14 +29,12 @@ def pair_of(visible: Image, thermal: Image, *, timestamp_ms: float = 0.0) -> Fra
 
 def fuser(
     name: str = "average", *, calibration: Calibration | None = None, grid: str = "visible", **options: object
-) -> HostFuser:
-    return HostFuser(
-        name=name,
+) -> PairFuser[HostReady]:
+    return host_fuser(
+        name,
         method=open_method(name, still=True, **options),  # type: ignore[arg-type]
-        gain=GainControl(),
         calibration=calibration,
         grid=grid,
-        telemetry=Telemetry(),
     )
 
 
@@ -68,18 +66,14 @@ def test_for_detectors_the_detail_of_the_fuser_stands_on_the_mean_without_colors
     rng = np.random.default_rng(1)
     visible = cv2.resize(rng.integers(0, 256, (12, 16, 3)).astype(np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
     thermal = cv2.resize(rng.integers(0, 256, (12, 16)).astype(np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
-    fused = HostFuser(
-        name=name,
+    fused = host_fuser(
+        name,
         method=open_method(name, still=True),
-        gain=GainControl(),
-        calibration=None,
-        grid="visible",
-        telemetry=Telemetry(),
         look="detector",
     )(pair_of(visible, thermal))
     visible_y = luminance(visible)
     alone = open_method(name, still=True)(visible_y=visible_y, thermal=thermal, timestamp_ns=0)  # type: ignore[operator, call-arg]
-    expected = over_mean(fused_y=alone, visible_y=visible_y, thermal=thermal)
+    expected = rebase_on_mean(fused_y=alone, visible_y=visible_y, thermal=thermal)
     np.testing.assert_array_equal(fused.image, as_bgr(expected))
     assert np.abs(expected.astype(int) - alone).max() > 10
 
@@ -132,7 +126,7 @@ def test_a_new_size_in_mid_stream_gets_its_own_registration() -> None:
 
 def test_a_calibration_of_other_cameras_is_refused() -> None:
     with pytest.raises(CalibrationError, match="another aspect"):
-        fuser(calibration=shifted(0.0)).prepare(visible_size_px=(100, 48), thermal_size_px=(64, 48))
+        fuser(calibration=shifted(0.0)).prepare(PairShape((48, 100, 3), (48, 64), 1))
 
 
 def test_counts_in_the_visible_stream_are_refused() -> None:
@@ -158,12 +152,9 @@ def test_overlay_paints_only_what_is_warm() -> None:
 
 def test_stages_are_timed() -> None:
     telemetry = Telemetry()
-    fuse = HostFuser(
-        name="pyramid",
+    fuse = host_fuser(
+        "pyramid",
         method=open_method("pyramid", still=False),
-        gain=GainControl(),
-        calibration=None,
-        grid="visible",
         telemetry=telemetry,
     )
     for i in range(3):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rtfusion.errors import ConfigError
-from rtfusion.fusion.tone import GainControl, SlowValue, in_units
+from rtfusion.fusion.tone import ExponentialAverage, GainControl, in_units
 from tests.support import MS
 
 
@@ -58,7 +58,7 @@ def test_fixed_needs_an_ordered_range() -> None:
 
 
 def test_slow_value_reaches_63_percent_after_its_time_constant() -> None:
-    slow = SlowValue(time_constant_s=2.0)
+    slow = ExponentialAverage(time_constant_s=2.0)
     assert slow.follow(0.0, timestamp_ns=0) == 0.0
     value = 0.0
     for i in range(1, 61):
@@ -67,7 +67,7 @@ def test_slow_value_reaches_63_percent_after_its_time_constant() -> None:
 
 
 def test_slow_value_does_not_depend_on_the_frame_rate() -> None:
-    fast, slow = SlowValue(time_constant_s=1.0), SlowValue(time_constant_s=1.0)
+    fast, slow = ExponentialAverage(time_constant_s=1.0), ExponentialAverage(time_constant_s=1.0)
     for value in (fast, slow):
         value.follow(0.0, timestamp_ns=0)
     for i in range(1, 101):
@@ -77,10 +77,10 @@ def test_slow_value_does_not_depend_on_the_frame_rate() -> None:
 
 
 def test_slow_value_starts_anew_when_time_goes_back_and_without_memory() -> None:
-    slow = SlowValue(time_constant_s=1.0)
+    slow = ExponentialAverage(time_constant_s=1.0)
     slow.follow(5.0, timestamp_ns=1000 * MS)
     assert slow.follow(1.0, timestamp_ns=0) == 1.0
-    still = SlowValue(time_constant_s=0.0)
+    still = ExponentialAverage(time_constant_s=0.0)
     still.follow(5.0, timestamp_ns=0)
     assert still.follow(1.0, timestamp_ns=1) == 1.0
 

@@ -21,10 +21,8 @@ from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import open_v4l2
 from rtfusion.capture.v4l2_device import Mode
 from rtfusion.capture.watchdog import WatchedSource
-from rtfusion.fusion import open_method
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.marks import MarkedFuser
-from rtfusion.fusion.tone import GainControl
+from rtfusion.config import Settings
+from rtfusion.fusion.fuser import open_fuser
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks import open_sinks
@@ -151,20 +149,13 @@ class Rig:
         )
 
     def _pipeline(self) -> Pipeline:
-        host = HostFuser(
-            name="pyramid",
-            method=open_method("pyramid", still=False),
-            gain=GainControl(),
-            calibration=None,
-            grid="visible",
-            telemetry=self._telemetry,
-        )
+        fuser = open_fuser(Settings(fuser="pyramid"), telemetry=self._telemetry)
         sinks = open_sinks([f"zmq:{self._address}", str(self.video)], context=self._context, inputs=[])
         return Pipeline(
             pairs=PairStream(
                 visible=self.sources[Band.VISIBLE], thermal=self.sources[Band.THERMAL], telemetry=self._telemetry
             ),
-            fuser=MarkedFuser(host),
+            fuser=fuser,
             sinks=[*sinks, self.recording, self.checker],
         )
 

@@ -22,8 +22,6 @@ import pytest
 from rtfusion.config import load
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import open_method
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.tone import GainControl
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks import SinkContext, open_sink, open_sinks
@@ -31,7 +29,7 @@ from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band
 from rtfusion.web import latest, recorder, server
 from rtfusion.web.sink import STREAMS, TOKEN_VARIABLE, WebSink
-from tests.support import MS, RecordingControl, ScriptedSource, stream
+from tests.support import MS, RecordingControl, ScriptedSource, host_fuser, stream
 
 TOKEN = "correct-horse-battery"  # noqa: S105 - of the tests
 PATIENCE_S = 20.0
@@ -42,7 +40,7 @@ class Dials(RecordingControl):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scalars = {"enhance": 0.5}
+        self.inputs = {"enhance": 0.5}
         self.palette = "ironbow"
 
 
@@ -240,14 +238,13 @@ def test_the_dial_and_the_palette_reach_the_run():
     control = Dials()
     with serving(control=control) as sink:
         assert post(sink, "/control", {"enhance": 0.9, "palette": "rainbow"})[0] == 200
-        assert (control.scalars, control.palette) == ({"enhance": 0.9}, "rainbow")
+        assert (control.inputs, control.palette) == ({"enhance": 0.9}, "rainbow")
         assert state(sink)["palette"] == "rainbow"
 
 
 def test_the_palette_of_a_running_overlay():
-    fuser = HostFuser(
-        name="overlay", method=open_method("overlay", still=False, threshold=0.0, opacity=1.0), gain=GainControl(),
-        calibration=None, grid="visible", telemetry=Telemetry(),
+    fuser = host_fuser(
+        "overlay", method=open_method("overlay", still=False, threshold=0.0, opacity=1.0),
     )  # fmt: skip
     sink = open_sink("web://127.0.0.1:0", context=context(control=fuser))
     assert isinstance(sink, WebSink)

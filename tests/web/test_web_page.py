@@ -50,7 +50,7 @@ class Run:
 
     def __init__(self, make_frame, record: Path | None) -> None:
         self.control = RecordingControl()
-        self.control.scalars = {"enhance": 0.5}
+        self.control.inputs = {"enhance": 0.5}
         context = SinkContext(
             rate_hz=30.0, live=False, session="run", control=self.control, snapshot=Telemetry().snapshot
         )
@@ -119,7 +119,7 @@ def test_the_slider_and_the_palette_change_the_run(page, run):
         "#dial-enhance", "one => { one.value = 0.8; one.dispatchEvent(new Event('input', {bubbles: true})) }"
     )
     page.wait_for_function("() => document.querySelector('#dial-enhance').dataset.held === undefined")
-    assert run.control.scalars == {"enhance": 0.8}
+    assert run.control.inputs == {"enhance": 0.8}
     page.select_option("#palette", "rainbow")
     page.wait_for_function("async () => (await (await fetch('/state')).json()).palette === 'rainbow'")
 

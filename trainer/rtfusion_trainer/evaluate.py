@@ -19,7 +19,7 @@ import numpy as np
 from rtfusion.capture import open_pair
 from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.evaluate import metrics
-from rtfusion.fusion import Luminance, Overlay, open_method
+from rtfusion.fusion import LuminanceFuser, Overlay, open_method
 from rtfusion.fusion.color import luminance
 from rtfusion.fusion.learned import SCENE_MEANS, LearnedLuminance
 from rtfusion.fusion.tone import GainControl
@@ -208,7 +208,7 @@ def _classical(name: str) -> Open:
     return opened
 
 
-def _fuse(method: Luminance, stack: ExitStack) -> Fuse:
+def _fuse(method: LuminanceFuser, stack: ExitStack) -> Fuse:
     stack.callback(method.close)
     return lambda visible, thermal, timestamp_ns: method(
         visible_y=visible, thermal=thermal, timestamp_ns=timestamp_ns

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 
-from rtfusion.fusion import open_method
-from rtfusion.fusion.host import HostFuser
-from rtfusion.fusion.marks import MarkedFuser
-from rtfusion.fusion.tone import GainControl
-from rtfusion.telemetry import Telemetry
+from rtfusion.config import Settings
+from rtfusion.fusion.fuser import PairFuser
+from rtfusion.fusion.host import HostReady
+from rtfusion.pipeline import build
+from rtfusion.registration import Calibration
 from rtfusion.types import Band, Degraded, FramePair
-from tests.support import make_frame
+from tests.calibration.pictures import scene, similarity, view
+from tests.support import host_fuser, make_frame
 
 COLD, WARM, MIDDLE = (6, 5), (50, 40), (32, 24)
 
@@ -33,16 +37,8 @@ def pair_of(*, kelvin_per_count: float | None = 0.01, image: np.ndarray | None =
     )
 
 
-def fuser(units: str | None, *, grid: str = "visible") -> MarkedFuser:
-    host = HostFuser(
-        name="average",
-        method=open_method("average", still=False),
-        gain=GainControl(),
-        calibration=None,
-        grid=grid,
-        telemetry=Telemetry(),
-    )
-    return MarkedFuser(host, units=units, grid=grid)
+def fuser(units: str | None, *, grid: str = "visible") -> PairFuser[HostReady]:
+    return host_fuser(units=units, grid=grid)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +105,50 @@ def test_readings_on_the_thermal_grid() -> None:
     assert frame.thermal_state["max"] == 373.15
 
 
-def test_what_is_inside_shows_through() -> None:
-    marked = fuser(None)
-    assert (marked.name, marked.engine, marked.calibration, dict(marked.scalars)) == ("average", None, None, {})
-    marked.close()
+# --- the registration that is measured in is the one that was fused with ---
+
+
+def last_frame(settings: Settings, video: Path) -> np.ndarray:
+    """Run with a lossless video as output; the last fused image."""
+    build(settings.model_copy(update={"sink": (f"video:{video}?codec=ffv1",)})).run()
+    with av.open(str(video)) as container:
+        *_, image = (frame.to_ndarray(format="bgr24") for frame in container.decode(video=0))
+    return image
+
+
+def recorded(folder: Path, *, visible: np.ndarray, thermal: np.ndarray) -> dict[str, str]:
+    """Two folders with one picture each, played again and again."""
+    for band, image in (("vi", visible), ("ir", thermal)):
+        (folder / band).mkdir()
+        assert cv2.imwrite(str(folder / band / "street.png"), image)
+    return {"vis": str(folder / "vi"), "ir": str(folder / "ir")}
+
+
+def test_a_calibrated_run_is_measured(tmp_path: Path) -> None:
+    visible, thermal = np.full((48, 64, 3), 90, np.uint8), counts()
+    calibration = Calibration.from_homography(
+        visible_from_thermal_px=np.eye(3), visible_size_px=(64, 48), thermal_size_px=(64, 48)
+    )
+    calibration.save(tmp_path / "rig.json")
+    sources = recorded(tmp_path, visible=visible, thermal=thermal)
+    settings = Settings(**sources, fuser="average", units="counts", calibration=tmp_path / "rig.json", loop=3)
+    drawn = last_frame(settings, tmp_path / "drawn.mkv")
+    plain = last_frame(settings.model_copy(update={"units": None}), tmp_path / "plain.mkv")
+    changed = np.any(drawn != plain, axis=2)
+    assert all(changed[y, x] for x, y in (COLD, WARM, MIDDLE))
+
+
+def test_the_mark_sits_on_the_heat_of_a_refined_picture(tmp_path: Path) -> None:
+    canvas, off = scene(1, shapes=140), similarity(shift_px=(7.0, 0.0))
+    visible, thermal = view(canvas, None, noise=0.0), view(canvas, off, noise=0.0)
+    x, y = np.linalg.inv(off)[:2] @ (134.5, 104.5, 1.0)
+    hot = 7000 + 10 * thermal.astype(np.uint16)
+    hot[round(y) - 4 : round(y) + 6, round(x) - 4 : round(x) + 6] = 12000
+    sources = recorded(tmp_path, visible=cv2.merge([visible] * 3), thermal=hot)
+    settings = Settings(**sources, fuser="average", units="counts", refine=True, loop=150)
+    image = last_frame(settings, tmp_path / "drawn.mkv").astype(int)
+    red = image[..., 2] - image[..., 0] > 100  # the cross on the warmest point, and its number up to the right
+    left = int(np.nonzero(red.any(axis=0))[0][0])
+    assert 124 <= left <= 130, (
+        "the square is at 130 to 139, and the arm of the cross begins 4 px left of its first pixel"
+    )

@@ -1,0 +1,273 @@
+"""The pixel work of an NVIDIA device: a frame crosses the bus once each way, and one stream orders all that happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from rtfusion.config import Settings
+from rtfusion.cuda.device import SETUP_TIMEOUT_S, Device
+from rtfusion.cuda.setup import Model, Setup, Slot
+from rtfusion.engines import DeviceNetwork, open_network, resolve
+from rtfusion.errors import ConfigError, EngineError
+from rtfusion.fusion.buffers import Pool
+from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S, SCENE_MEANS, check_scalars, dials, kept_inputs
+from rtfusion.fusion.tone import GainControl, SmoothingWeight
+from rtfusion.models import ModelSpec, find_model, read_spec
+from rtfusion.registration import PairShape, RegisteredPair, Registration
+from rtfusion.telemetry import Telemetry
+from rtfusion.types import Change, Frame, FramePair, Image, Image8, InputValue, PixelFormat
+
+OpenNetwork = Callable[[Path, tuple[int, int]], DeviceNetwork]
+"""Loads a model file for images of a size (width, height), a multiple of its stride."""
+
+_NS_PER_MS = 1e6
+_EVERY_LEVEL: Image = np.arange(256, dtype=np.uint8)[None]
+_EVERY_COUNT: Image = np.arange(65536, dtype=np.uint16)[None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CudaReady:
+    """A model with its inputs, and what stands on the device for it; see `rtfusion.fusion.base.Ready`."""
+
+    shape: PairShape | None
+    registration: Registration | None
+    path: Path
+    spec: ModelSpec
+    precision: str
+    chosen: Mapping[str, InputValue]
+    plan: Setup | None
+    """What stands in device memory; None until the first pair is known."""
+    device_name: str
+    palette: None = None
+
+    @property
+    def inputs(self) -> Mapping[str, InputValue]:
+        """The inputs of the model that a person may set."""
+        return dials(self.spec, self.chosen, followed=SCENE_MEANS)
+
+    @property
+    def engine(self) -> str | None:
+        """What runs the network; None until it is loaded."""
+        return None if self.plan is None else f"{self.plan.model.network.description} on {self.device_name}"
+
+    @property
+    def model_id(self) -> str:
+        """The model."""
+        return self.spec.id
+
+
+class CudaRenderer:
+    """register → tone → network → compose on the device, on the visible grid.
+
+    ``open_network`` runs in the thread that asks for a model, beside the frames; all else of the device runs in its own thread
+    (`Device.call`). A device that fails in mid-run ends the run with an EngineError: exit code 4, for whoever watches over it
+    to start it anew.
+
+    Raises:
+        ModelError, ConfigError: the model has no contract that holds, or no such input.
+    """
+
+    grid = "visible"
+
+    def __init__(
+        self,
+        *,
+        device: Device,
+        open_network: OpenNetwork,
+        model: Path,
+        telemetry: Telemetry,
+        precision: str = "auto",
+        inputs: Mapping[str, InputValue] | None = None,
+        still: bool = False,
+        name: str = "learned",
+    ) -> None:
+        self.name = name
+        self._device = device
+        self._open_network = open_network
+        self._telemetry = telemetry
+        self._first = Change(model=model, precision=precision, inputs=inputs or {})
+        read_spec(_file(model, precision))
+        self._share = SmoothingWeight(time_constant_s=0.0 if still else MEAN_TIME_CONSTANT_S)
+        self._pool = Pool()
+        self._means: Any = device.call(device.cuda.mem_alloc, 2 * 4)
+        device.call(device.cuda.memset_d8, int(self._means), 0, 2 * 4)
+
+    def render(
+        self, pair: FramePair, *, ready: CudaReady, registration: Registration, gain: GainControl
+    ) -> tuple[RegisteredPair, Image8]:
+        """Send one pair up and wait for it; see `rtfusion.fusion.base.Renderer`."""
+        plan = cast(Setup, ready.plan)
+        slot = plan.slots[0]
+        slot.levels[:] = _levels(pair.thermal, gain)
+        slot.thermal[:] = registration.thermal.reduced(pair.thermal.image)
+        slot.visible[:] = pair.visible.image
+        slot.wanted[0] = self._share.advance(pair.timestamp_ns)
+        for index, (name, scalar) in enumerate(ready.spec.scalars.items(), start=1):
+            slot.wanted[index] = ready.chosen.get(name, scalar.default)
+        self._device.call(self._run, plan, slot)
+        height, width = plan.shapes.visible[:2]
+        image, thermal = self._pool.take((height, width, 3)), self._pool.take((height, width))
+        image[:], thermal[:] = slot.image, slot.registered
+        visible = cast(Image8, pair.visible.image)
+        return RegisteredPair(pair=pair, visible=visible, thermal=thermal, registration=registration), image
+
+    def ready(
+        self,
+        *,
+        shape: PairShape | None,
+        registration: Registration | None,
+        before: CudaReady | None,
+        change: Change,
+    ) -> CudaReady:
+        """Load the network and make the tables; see `rtfusion.fusion.base.Renderer`."""
+        if change.palette is not None:
+            raise ConfigError(f"the palette cannot be changed: the fuser is {self.name}, which paints no colors")
+        ready = self._model(before, change) if before is not None else self._model(None, self._first)
+        if shape is None or registration is None:
+            return ready
+        plan = ready.plan
+        if plan is None or plan.registration is not registration or plan.shapes != shape:
+            plan = self._plan(ready, shape, registration, loaded=None if before is None else before.plan)
+        return replace(ready, shape=shape, registration=registration, plan=plan)
+
+    def release(self, ready: CudaReady, *, keep: Collection[CudaReady] = ()) -> None:
+        """Free a plan, and its network, unless another one goes on with it. A device that was lost frees nothing."""
+        plan, kept = ready.plan, [other.plan for other in keep if other.plan is not None]
+        if plan is None:
+            return
+
+        def free() -> None:
+            if all(plan is not other for other in kept):
+                plan.close()
+            if all(plan.model is not other.model for other in kept):
+                plan.model.close()
+
+        with contextlib.suppress(EngineError):  # which has been said when it was lost
+            self._device.call(free)
+
+    def close(self) -> None:
+        """Release the device. Idempotent."""
+        if self._means is not None:
+            with contextlib.suppress(EngineError):
+                self._device.call(self._means.free)
+        self._means = None
+        self._device.close()
+
+    # -- models and plans -------------------------------------------------------------------------------------------
+
+    def _model(self, before: CudaReady | None, change: Change) -> CudaReady:
+        """The model after a change, not yet loaded where it is another one."""
+        if before is not None and change.model is None and change.precision is None:
+            check_scalars(before.spec, change.inputs, model=before.path, followed=SCENE_MEANS)
+            return replace(before, chosen={**before.chosen, **change.inputs})
+        precision = change.precision or ("auto" if before is None else before.precision)
+        path = _file(change.model or cast(CudaReady, before).path, precision)
+        spec = read_spec(path)
+        check_scalars(spec, change.inputs, model=path, followed=SCENE_MEANS)
+        kept = {} if before is None else kept_inputs(spec, before.chosen)
+        return CudaReady(
+            shape=None,
+            registration=None,
+            path=path,
+            spec=spec,
+            precision=precision,
+            chosen={**kept, **change.inputs},
+            plan=None,
+            device_name=self._device.description,
+        )
+
+    def _plan(self, ready: CudaReady, shape: PairShape, registration: Registration, *, loaded: Setup | None) -> Setup:
+        """A plan beside the running one. Loading is done in this thread, the rest, in milliseconds, in the device's."""
+        height, width = shape.visible[:2]
+        stride = ready.spec.stride
+        size_px = width + -width % stride, height + -height % stride
+        model = None if loaded is None else loaded.model
+        if model is not None and (model.spec.id != ready.spec.id or model.size_px != size_px):
+            model = None
+        network = self._open_network(ready.path, size_px) if model is None else model.network
+
+        def make() -> Setup:
+            used = model or Model(self._device, path=ready.path, spec=ready.spec, network=network, size_px=size_px)
+            try:
+                means = int(self._means)
+                return Setup(self._device, shapes=shape, model=used, registration=registration, means=means)
+            except BaseException:
+                if used is not model:
+                    used.close()
+                raise
+
+        return self._device.call(make, timeout_s=SETUP_TIMEOUT_S)
+
+    # -- in the thread of the device --------------------------------------------------------------------------------
+
+    def _run(self, plan: Setup, slot: Slot) -> None:
+        cuda, stream = self._device.cuda, slot.stream
+        slot.began.record(stream)
+        cuda.memcpy_htod_async(slot.device_in, slot.host_in, stream)
+        slot.uploaded.record(stream)
+        if slot.graph is not None:
+            slot.graph.launch(stream)
+        else:
+            plan.enqueue(slot)
+        slot.computed.record(stream)
+        cuda.memcpy_dtoh_async(slot.host_out, slot.device_out, stream)
+        slot.done.record(stream)
+        slot.done.synchronize()
+        for stage, since, until in (
+            ("upload", slot.began, slot.uploaded),
+            ("compute", slot.uploaded, slot.computed),
+            ("download", slot.computed, slot.done),
+        ):
+            self._telemetry.stage(stage).record(round(until.time_since(since) * _NS_PER_MS))
+
+
+def open_cuda_renderer(settings: Settings, *, telemetry: Telemetry, still: bool) -> CudaRenderer:
+    """Open the first CUDA device for a run with these settings.
+
+    Raises:
+        ConfigError: a setting that only the host knows.
+        EngineUnavailable: no device, or what it needs is not installed.
+        ModelError: the model cannot be used.
+    """
+    engine = resolve(settings.engine)
+    only_on_host = {
+        "refine": settings.refine,
+        f"grid {settings.grid}": settings.grid != "visible",
+        f"look {settings.look}": settings.look != "eye",
+    }
+    for word, asked in only_on_host.items():
+        if asked:
+            raise ConfigError(f"{word} is for engines of the CPU, and the engine is {engine}; choose --engine openvino")
+    device = Device()
+    try:
+        return CudaRenderer(
+            device=device,
+            open_network=lambda model, size_px: open_network(engine, model=model, size_px=size_px, device=device),
+            model=settings.model,
+            precision=settings.precision,
+            telemetry=telemetry,
+            inputs={} if settings.enhance is None else {"enhance": settings.enhance},
+            still=still,
+        )
+    except BaseException:
+        device.close()
+        raise
+
+
+def _file(model: Path, precision: str) -> Path:
+    return find_model(model, precision="f32" if precision == "auto" else precision)
+
+
+def _levels(thermal: Frame, gain: GainControl) -> Image8:
+    """The gray level of every count."""
+    if thermal.pixel_format is PixelFormat.GRAY8:
+        return gain(_EVERY_LEVEL, timestamp_ns=thermal.timestamp_ns)[0]
+    # the end points follow the scene, unless the shutter hides it
+    gain(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
+    return gain(_EVERY_COUNT, timestamp_ns=thermal.timestamp_ns, hold=True)[0]

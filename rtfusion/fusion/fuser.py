@@ -1,0 +1,236 @@
+"""From a pair to a fused frame, on any device: register, render, annotate; and changes between two frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Generic
+
+from rtfusion.config import Settings
+from rtfusion.engines import NETWORKS
+from rtfusion.errors import ConfigError
+from rtfusion.fusion import open_method
+from rtfusion.fusion.annotate import annotate
+from rtfusion.fusion.base import ReadyT, Renderer
+from rtfusion.fusion.host import HostRenderer
+from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
+from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration, register
+from rtfusion.registration.refine import Refiner
+from rtfusion.telemetry import Telemetry
+from rtfusion.types import Band, Change, FramePair, FusedFrame, InputValue, PixelFormat
+
+
+class PairFuser(Generic[ReadyT]):
+    """Fuses pairs on the device of its renderer.
+
+    What the device needs is made ready for the shape of the pairs that come, and anew when that changes. `change` may be
+    called by any thread, all else by one. Frames own their pixels.
+
+    Args:
+        renderer: the pixel work of one device; closed with this.
+        calibration: None takes both cameras to have the same view.
+        refine: follow slow drift of the registration.
+        units: measure and draw the middle, the coldest and the warmest point; see `annotate`.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer[ReadyT],
+        *,
+        gain: GainControl,
+        telemetry: Telemetry,
+        calibration: Calibration | None = None,
+        refine: bool = False,
+        units: str | None = None,
+    ) -> None:
+        self._renderer = renderer
+        self._gain = gain
+        self._telemetry = telemetry
+        self._calibration = calibration
+        self._refiner = Refiner(grid=renderer.grid) if refine else None
+        self._units = units
+        self._ready = renderer.ready(shape=None, registration=None, before=None, change=Change())
+        self._next: ReadyT | None = None
+        self._changing = threading.Lock()
+        """Held as long as a change is being prepared: changes come one after the other."""
+        self._swapping = threading.Lock()
+        """Held only while what was prepared is handed over, so that no frame waits for it."""
+        self._closed = False
+
+    def __call__(self, pair: FramePair) -> FusedFrame:
+        """Fuse one pair.
+
+        Raises:
+            ConfigError: the visible frame holds counts.
+            CalibrationError: a size came that the calibration is not for.
+            EngineError: the device or the network failed.
+        """
+        if pair.visible.pixel_format is PixelFormat.GRAY16:
+            raise ConfigError("the visible source gives 16-bit counts; are --ir and --vis exchanged?")
+        ready, registration = self._take(PairShape.of(pair))
+        if self._refiner is not None:
+            registration = self._refiner.registration(registration, timestamp_ns=pair.timestamp_ns)
+        registered, image = self._renderer.render(pair, ready=ready, registration=registration, gain=self._gain)
+        self._refine(registered)
+        image, marks = annotate(registered, image, units=self._units)
+        return FusedFrame(
+            image=image,
+            visible=registered.visible,
+            thermal=registered.thermal,
+            timestamp_ns=pair.timestamp_ns,
+            thermal_timestamp_ns=pair.thermal.timestamp_ns,
+            received_ns=pair.received_ns,
+            sequence=pair.sequence,
+            fuser=self.name,
+            model_id=ready.model_id,
+            calibration_id=registration.calibration_id,
+            thermal_state={**self._gain.state, **marks},
+            name=pair.visible.name,
+            degraded=pair.degraded,
+            pair=pair,
+        )
+
+    def prepare(self, shape: PairShape) -> None:
+        """Make ready ahead of the first pair: what is wrong is found early, and no frame waits.
+
+        Raises:
+            CalibrationError: the calibration is for cameras of another aspect.
+            ModelError, EngineError: the model cannot be used for this size.
+        """
+        self._make_ready(shape)
+
+    @property
+    def name(self) -> str:
+        """The name of the fuser, for tables and headers."""
+        return self._renderer.name
+
+    @property
+    def engine(self) -> str | None:
+        """What runs the network; None without one, or until it is loaded."""
+        return self._ready.engine
+
+    # -- changes ----------------------------------------------------------------------------------------------------
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration in use, or about to be."""
+        return self._calibration
+
+    @property
+    def inputs(self) -> Mapping[str, InputValue]:
+        """The inputs of the model that a person may set, with their values; empty without a model."""
+        return self._latest().inputs
+
+    @property
+    def palette(self) -> str | None:
+        """The colors that the fused picture is painted with; None for fusers that paint none."""
+        return self._latest().palette
+
+    def change(self, change: Change) -> None:
+        """Use this from the next frame on; see `rtfusion.fusion.base.Control`."""
+        with self._changing:
+            before = self._latest()
+            registration = before.registration
+            if change.calibration is not None and before.shape is not None:
+                registration = self._register(before.shape, change.calibration)
+            ready = self._renderer.ready(shape=before.shape, registration=registration, before=before, change=change)
+            with self._swapping:
+                self._calibration = change.calibration or self._calibration
+                unused, self._next = (ready, None) if self._closed else (self._next, ready)
+                kept = [self._ready, ready] if unused is not ready else [self._ready]
+        if unused is not None and unused not in kept:
+            self._renderer.release(unused, keep=kept)
+
+    def close(self) -> None:
+        """Release the device. Idempotent."""
+        with self._swapping:
+            self._closed = True
+            prepared, self._next = self._next, None
+        if prepared is not None:
+            self._renderer.release(prepared, keep=[self._ready])
+        self._renderer.release(self._ready)
+        self._renderer.close()
+
+    def _latest(self) -> ReadyT:
+        with self._swapping:
+            return self._ready if self._next is None else self._next
+
+    def _take(self, shape: PairShape) -> tuple[ReadyT, Registration]:
+        """Take what was prepared meanwhile, and make ready for a new shape where one came."""
+        with self._swapping:
+            replaced = self._ready
+            if self._next is not None:
+                self._ready, self._next = self._next, None
+        if replaced is not self._ready:
+            self._renderer.release(replaced, keep=[self._ready])
+        if self._ready.shape == shape and self._ready.registration is not None:
+            return self._ready, self._ready.registration
+        return self._make_ready(shape)
+
+    def _make_ready(self, shape: PairShape) -> tuple[ReadyT, Registration]:
+        with self._changing:
+            before = self._latest()
+            registration = self._register(shape, self._calibration)
+            ready = self._renderer.ready(shape=shape, registration=registration, before=before, change=Change())
+            with self._swapping:
+                replaced = {id(one): one for one in (self._ready, self._next) if one is not None}
+                self._ready, self._next = ready, None
+        for one in replaced.values():
+            self._renderer.release(one, keep=[ready])
+        return ready, registration
+
+    def _register(self, shape: PairShape, calibration: Calibration | None) -> Registration:
+        return register(
+            visible_size_px=shape.size_px(Band.VISIBLE),
+            thermal_size_px=shape.size_px(Band.THERMAL),
+            calibration=calibration,
+            grid=self._renderer.grid,
+        )
+
+    def _refine(self, registered: RegisteredPair) -> None:
+        """Let the refinement see the registered pictures, unless one of them is not of this moment."""
+        pair = registered.pair
+        if self._refiner is None or pair.degraded is not None or pair.thermal.shutter:
+            return
+        started_ns = time.perf_counter_ns()
+        self._refiner.observe(visible=registered.visible, thermal=registered.thermal, timestamp_ns=pair.timestamp_ns)
+        self._telemetry.refinement = self._refiner.state
+        self._telemetry.stage("refine").record(time.perf_counter_ns() - started_ns)
+
+
+def open_fuser(
+    settings: Settings,
+    *,
+    telemetry: Telemetry,
+    calibration: Calibration | None = None,
+    still: bool = False,
+    thermal_still: bool = False,
+) -> PairFuser[Any]:
+    """Open the fuser that the settings name, on the device that its engine needs.
+
+    ``still`` says that the visible frames are unrelated images, of which the fuser must not remember one for the next;
+    ``thermal_still`` says the same of the thermal frames, for the gain control.
+
+    Raises:
+        ConfigError: a setting that this device or fuser does not know, or a model that is not there.
+        EngineUnavailable: the engine is not installed, or finds no device.
+        ModelError: the model cannot be used.
+    """
+    tau_s = 0.0 if thermal_still else TIME_CONSTANT_S
+    return PairFuser(
+        _open_renderer(settings, telemetry=telemetry, still=still),
+        gain=GainControl(**settings.arguments("gain"), time_constant_s=tau_s),
+        telemetry=telemetry,
+        calibration=calibration,
+        **settings.arguments("fuser"),
+    )
+
+
+def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool) -> Renderer[Any]:
+    if settings.fuser == "learned" and settings.engine in NETWORKS:
+        from rtfusion.cuda.renderer import open_cuda_renderer
+
+        return open_cuda_renderer(settings, telemetry=telemetry, still=still)
+    method = open_method(settings.fuser, still=still, **settings.arguments("overlay"), **settings.arguments("learned"))
+    return HostRenderer(method=method, telemetry=telemetry, **settings.arguments("renderer"))
