@@ -38,7 +38,7 @@ from rtfusion.capture import open_pair
 from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.evaluate.methods import Method, select
 from rtfusion.evaluate.metrics import halo, leak, standard_deviation, still_scene_noise, warp_error
-from rtfusion.fusion import Luminance
+from rtfusion.fusion import LuminanceFuser
 from rtfusion.fusion.color import luminance
 from rtfusion.types import Image8
 
@@ -73,7 +73,7 @@ class BandItself:
         """Nothing is open."""
 
 
-Fuse = Luminance | BandItself
+Fuse = LuminanceFuser | BandItself
 Cases = Mapping[str, Callable[[], Fuse]]
 """Case to what opens it anew: a method has a memory, and some figures are of one that has just started."""
 

@@ -19,6 +19,7 @@ from rtfusion.clock import NS_PER_MS
 from rtfusion.config import Settings
 from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.fusion import Control
+from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser, open_fuser
 from rtfusion.memory import return_freed_memory
 from rtfusion.pairs import PairStream, open_pairs
@@ -27,7 +28,7 @@ from rtfusion.sinks import open_sinks
 from rtfusion.sinks.base import Sink, SinkContext
 from rtfusion.sinks.thread import SinkThread
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, Change, FramePair, FusedFrame
+from rtfusion.types import Band, FramePair, FusedFrame
 
 TICK_S = 0.1
 FINISH_S = 10.0, 2.0

@@ -1,21 +1,14 @@
-"""The data that flows: Frame, FramePair, FusedFrame, and the Change that a run may be asked for.
-
-All are frozen and checked when made; arrays inside are read-only by agreement.
-"""
+"""The data that flows: Frame, FramePair, FusedFrame. Frozen, checked when made; arrays inside are read-only by agreement."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from rtfusion.registration import Calibration
 
 Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Image8 = npt.NDArray[np.uint8]
@@ -221,17 +214,3 @@ class FusedFrame:
 
     def __repr__(self) -> str:
         return f"FusedFrame(#{self.sequence} {self.width_px}x{self.height_px} t={self.timestamp_ns / 1e6:.3f} ms by {self.fuser})"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Change:
-    """What is to be different from the next frame on. What is None or not named stays as it is."""
-
-    calibration: Calibration | None = None
-    model: Path | None = None
-    """A model file, or the name of a model that comes with rtfusion."""
-    precision: str | None = None
-    """Precision of a named model: ``auto``, ``f32``, ``f16`` or ``int8``."""
-    palette: str | None = None
-    inputs: Mapping[str, InputValue] = field(default_factory=dict)
-    """Values for named inputs of the model, such as ``enhance``."""

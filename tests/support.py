@@ -10,12 +10,13 @@ import numpy as np
 from rtfusion.capture.base import StreamInfo
 from rtfusion.errors import CaptureTimeout, EndOfStream
 from rtfusion.fusion import LuminanceFuser, Overlay, open_method
+from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady, HostRenderer
 from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, Change, Frame, FusedFrame, InputValue, PixelFormat
+from rtfusion.types import Band, Frame, FusedFrame, InputValue, PixelFormat
 
 MS = 1_000_000
 _PLAIN = {Band.VISIBLE: np.full((48, 64, 3), 100, dtype=np.uint8), Band.THERMAL: np.full((48, 64), 100, dtype=np.uint8)}

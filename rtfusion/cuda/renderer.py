@@ -15,13 +15,14 @@ from rtfusion.cuda.device import SETUP_TIMEOUT_S, Device
 from rtfusion.cuda.setup import Model, Setup, Slot
 from rtfusion.engines import DeviceNetwork, open_network, resolve
 from rtfusion.errors import ConfigError, EngineError
+from rtfusion.fusion.base import Change
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S, SCENE_MEANS, check_scalars, dials, kept_inputs
 from rtfusion.fusion.tone import GainControl, SmoothingWeight
 from rtfusion.models import ModelSpec, find_model, read_spec
 from rtfusion.registration import PairShape, RegisteredPair, Registration
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Change, Frame, FramePair, Image, Image8, InputValue, PixelFormat
+from rtfusion.types import Frame, FramePair, Image, Image8, InputValue, PixelFormat
 
 OpenNetwork = Callable[[Path, tuple[int, int]], DeviceNetwork]
 """Loads a model file for images of a size (width, height), a multiple of its stride."""

@@ -1,13 +1,29 @@
-"""The protocols of fusing: what may be asked of a running fuser, one device, and one way to fuse two luminance images."""
+"""The interfaces of fusing: what may be asked of a running fuser, one device, and one way to fuse two luminance images."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration
-from rtfusion.types import Change, FramePair, Image8, InputValue
+from rtfusion.types import FramePair, Image8, InputValue
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Change:
+    """What is to be different from the next frame on. What is None or not named stays as it is."""
+
+    calibration: Calibration | None = None
+    model: Path | None = None
+    """A model file, or the name of a model that comes with rtfusion."""
+    precision: str | None = None
+    """Precision of a named model: ``auto``, ``f32``, ``f16`` or ``int8``."""
+    palette: str | None = None
+    inputs: Mapping[str, InputValue] = field(default_factory=dict)
+    """Values for named inputs of the model, such as ``enhance``."""
 
 
 class Control(Protocol):

@@ -12,13 +12,13 @@ from rtfusion.engines import NETWORKS
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.annotate import annotate
-from rtfusion.fusion.base import ReadyT, Renderer
+from rtfusion.fusion.base import Change, ReadyT, Renderer
 from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration, register
 from rtfusion.registration.refine import Refiner
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, Change, FramePair, FusedFrame, InputValue, PixelFormat
+from rtfusion.types import Band, FramePair, FusedFrame, InputValue, PixelFormat
 
 
 class PairFuser(Generic[ReadyT]):

@@ -10,7 +10,7 @@ from typing import cast
 import cv2
 
 from rtfusion.errors import ConfigError
-from rtfusion.fusion.base import LuminanceFuser
+from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
 from rtfusion.fusion.learned import LearnedLuminance
@@ -18,7 +18,7 @@ from rtfusion.fusion.overlay import Overlay
 from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Change, FramePair, Image8, InputValue
+from rtfusion.types import FramePair, Image8, InputValue
 
 Method = LuminanceFuser | Overlay
 """What fuses two luminance images, or paints."""

@@ -23,10 +23,11 @@ from rtfusion.capture.uri import without_credentials
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import ConfigError, FusionError
 from rtfusion.files import expanded
+from rtfusion.fusion.base import Change
 from rtfusion.fusion.color import PALETTES
 from rtfusion.sinks.base import SinkContext
 from rtfusion.text import is_loopback
-from rtfusion.types import Change, FusedFrame
+from rtfusion.types import FusedFrame
 from rtfusion.web.latest import LatestFrameEncoder, View
 from rtfusion.web.metrics import CONTENT_TYPE, prometheus
 from rtfusion.web.recorder import Recorder

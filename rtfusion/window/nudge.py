@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from rtfusion.errors import CalibrationError
-from rtfusion.fusion.base import Control
+from rtfusion.fusion.base import Change, Control
 from rtfusion.registration import Calibration, scale_px
-from rtfusion.types import Band, Change
+from rtfusion.types import Band
 
 _log = logging.getLogger(__name__)
 

@@ -15,12 +15,13 @@ from rtfusion.cuda.device import Device
 from rtfusion.cuda.renderer import CudaRenderer
 from rtfusion.errors import CalibrationError, ConfigError, EngineError, EngineUnavailable
 from rtfusion.fusion import open_method
+from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
 from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, Change, FramePair
+from rtfusion.types import Band, FramePair
 from tests import onnx_models
 from tests.cuda import fake
 from tests.support import MS, host_fuser, make_frame

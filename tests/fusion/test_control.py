@@ -11,6 +11,7 @@ import pytest
 
 from rtfusion.errors import CalibrationError, ConfigError, ModelError
 from rtfusion.fusion import open_method
+from rtfusion.fusion.base import Change
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
@@ -18,7 +19,7 @@ from rtfusion.models import PRECISIONS, file_name, shipping
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.registration import Calibration, PairShape
-from rtfusion.types import Band, Change, FramePair
+from rtfusion.types import Band, FramePair
 from tests import onnx_models
 from tests.support import MS, CollectingSink, ScriptedSource, host_fuser, make_frame, stream
 
