@@ -6,13 +6,13 @@ pairs of one rig are searched together: what is a coincidence in one pair does n
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
@@ -29,7 +29,7 @@ LEAST_OVERLAP = 0.4
 """Of the smaller picture: below, a chance likeness of two corners would win."""
 _FFT_PX = 320
 """More than a visible and a thermal picture side by side, so that no shift wraps round."""
-_Spectrum = npt.NDArray[np.complex128]
+_Spectrum = tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -100,13 +100,16 @@ class _Visible:
 
 
 def _spectrum(image: Any) -> _Spectrum:
-    """(H, W) or (H, W, C) to the transforms of its channels."""
-    planes = image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0)
-    return np.fft.rfft2(planes, (_FFT_PX, _FFT_PX))
+    """(H, W) or (H, W, C) to the transforms of its channels, in OpenCV's packed format."""
+    height, width = image.shape[:2]
+    padded = cv2.copyMakeBorder(image, 0, _FFT_PX - height, 0, _FFT_PX - width, cv2.BORDER_CONSTANT)
+    return tuple(cv2.dft(plane) for plane in cv2.split(padded))
 
 
-def _by_shift(first: _Spectrum, second: _Spectrum) -> Matrix:
-    return np.fft.irfft2((first * np.conj(second)).sum(axis=0), (_FFT_PX, _FFT_PX))
+def _by_shift(first: _Spectrum, second: _Spectrum) -> Any:
+    """(H, W) float32: the sum of the channels' correlations, by the shift of the second image."""
+    products = [cv2.mulSpectrums(one, other, 0, conjB=True) for one, other in zip(first, second, strict=True)]
+    return cv2.idft(functools.reduce(cv2.add, products), flags=cv2.DFT_REAL_OUTPUT | cv2.DFT_SCALE)
 
 
 def _turnings(of_px: tuple[int, int]) -> Iterator[tuple[Matrix, tuple[int, int]]]:
