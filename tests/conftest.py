@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# Read when NumPy and PyTorch are first imported, here and in every child: threads that wait for one another spin, and in the
+# tests the arrays are small.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 import hypothesis
 import numpy as np
 import pytest

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from rtfusion.batch.work import DONE, STAGING
+from rtfusion.cli.app import app
 from tests.batch.archives import make_archive, tree
-from tests.batch.test_run import WAIT_S, batch, wait_for
+from tests.batch.test_run import WAIT_S, batch, in_this_process, wait_for
 
 COMMAND = [sys.executable, "-m", "rtfusion", "batch"]
 
@@ -31,13 +34,14 @@ def test_an_archive_with_a_broken_recording(tmp_path: Path) -> None:
 
 
 def test_settings_that_a_batch_decides_itself_are_no_flags_of_it(tmp_path: Path) -> None:
-    assert "No such option: --sink" in command(str(tmp_path), "--out", "out", "--sink", "x.mp4").stderr
+    refused = CliRunner().invoke(app, ["batch", str(tmp_path), "--out", "out", "--sink", "x.mp4"])
+    assert "No such option: --sink" in refused.stderr
 
 
 def test_a_killed_batch_is_taken_up_where_it_was(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=60, size_px=(160, 120))
-    batch(archive, tmp_path / "undisturbed", settings=settings_of_the_command())
-    arguments = [str(archive), "--out", str(tmp_path / "out"), "--jobs", "1"]
+    batch(archive, tmp_path / "undisturbed", settings=settings_of_the_command(), workers=in_this_process([]))
+    arguments = [str(archive), "--out", str(tmp_path / "out"), "--jobs", "1", "--fuser", "pyramid"]
     with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         wait_for(lambda: any((tmp_path / "out").glob(f"{STAGING}/*/fused.mp4")))
         os.kill(first.pid, signal.SIGKILL)
@@ -47,8 +51,8 @@ def test_a_killed_batch_is_taken_up_where_it_was(tmp_path: Path) -> None:
 
 
 def settings_of_the_command() -> dict[str, object]:
-    """The defaults, as the command hands them on."""
+    """As the command hands them on."""
     from rtfusion.cli.batch import _plain
     from rtfusion.config import Settings
 
-    return _plain(Settings())
+    return _plain(Settings(fuser="pyramid"))

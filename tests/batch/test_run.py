@@ -36,6 +36,20 @@ def in_this_process(begun: list[str]) -> Callable[..., Iterator[Outcome]]:
     return workers
 
 
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings that are long enough to be disturbed; only for reading."""
+    return make_archive(tmp_path_factory.mktemp("long") / "archive", frames=60, size_px=(160, 120))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What becomes of them in this process, where nothing is killed."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    batch(archive, out, workers=in_this_process([]))
+    return tree(out)
+
+
 def wait_for(happens: Callable[[], bool]) -> None:
     ticks = threading.Event()
     for _ in range(int(WAIT_S / 0.005)):
@@ -72,9 +86,7 @@ def test_what_is_done_tells_what_became_of_every_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_a_killed_worker_changes_nothing(tmp_path: Path, jobs: int) -> None:
-    archive = make_archive(tmp_path / "archive", frames=60, size_px=(160, 120))
-    batch(archive, tmp_path / "undisturbed", jobs=2)
+def test_a_killed_worker_changes_nothing(tmp_path: Path, archive: Path, undisturbed: dict[str, str], jobs: int) -> None:
     summaries: list[Summary] = []
     thread = threading.Thread(target=lambda: summaries.append(batch(archive, tmp_path / "out", jobs=jobs)))
     thread.start()
@@ -84,15 +96,14 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, jobs: int) -> None:
     (summary,) = summaries
     assert (summary.fused, summary.failed) == (4, {})
     assert summary.restarts == 1
-    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+    assert tree(tmp_path / "out") == undisturbed
 
 
 def worker_pids() -> list[int]:
     return [child.pid for child in psutil.Process().children() if "rtfusion.batch.work" in child.cmdline()]
 
 
-def test_a_stopped_batch_leaves_whole_results_only_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    archive = make_archive(tmp_path / "archive", frames=40, size_px=(160, 120))
+def test_a_stopped_batch_leaves_whole_results_only_and_the_next_one_goes_on(tmp_path: Path, archive: Path) -> None:
     stop = threading.Event()
     first = batch(archive, tmp_path / "out", jobs=1, stop=stop, say=lambda text: stop.set())
     assert first.fused == 1
@@ -100,7 +111,7 @@ def test_a_stopped_batch_leaves_whole_results_only_and_the_next_one_goes_on(tmp_
     done = tree(tmp_path / "out")
     assert len([name for name in done if name.endswith(DONE)]) == 1
     assert STAGING not in done
-    second = batch(archive, tmp_path / "out", jobs=2)
+    second = batch(archive, tmp_path / "out", workers=in_this_process([]))
     assert (second.already_done, second.fused) == (1, 3)
 
 
@@ -187,7 +198,7 @@ def test_cores_are_shared_out() -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.slow
+@pytest.mark.slow  # half a minute; the small archive above shows the same
 @pytest.mark.timeout(900)
 def test_the_real_archive_with_a_killed_worker(shared_data: Path, tmp_path: Path) -> None:
     recordings = [found for part in ("eval", "video") for found in find_recordings(shared_data / part)]

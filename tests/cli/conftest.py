@@ -13,7 +13,6 @@ import pytest
 
 from rtfusion.cli import main
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 Main = Callable[..., tuple[int, str, str]]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -24,8 +23,12 @@ def environ(tmp_path: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RTFUSION_")}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "FORCE_COLOR", "COLUMNS"):
         kept.pop(name, None)
-    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-    return {**kept, "PYTHONPATH": path, "XDG_CONFIG_HOME": str(tmp_path / "no-config"), "TERM": "dumb"}
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "XDG_CONFIG_HOME": str(tmp_path / "no-config"),
+        "TERM": "dumb",
+    }
 
 
 @pytest.fixture

@@ -8,29 +8,34 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pytest
 
 from rtfusion import Calibration
 from rtfusion.cli.contact_sheet import CELL_HEIGHT_PX, GAP_PX, HEADER_PX, MARGIN_PX, Moment, draw_contact_sheet
 from rtfusion.synthetic import KINDS
 
-from .conftest import Cli
+from .conftest import Main
 
 OWN_FILES = ["calibration.json", "contact-sheet.png", "fused.mp4", "stats.json"]
 
 
-def test_it_leaves_a_video_a_sheet_a_calibration_and_statistics(cli: Cli, tmp_path: Path) -> None:
+def test_it_leaves_a_video_a_sheet_a_calibration_and_statistics(
+    main_here: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "deep" / "demo"
     out.mkdir(parents=True)
     (out / "mine.txt").write_text("mine")
     (out / "fused.mp4").write_text("of an earlier demo")
     (tmp_path / "rtfusion.toml").write_text('fuser = "average"')
 
-    result = cli("demo", "--out", "deep/demo", "--seconds", "1", RTFUSION_LOOP="x")
+    monkeypatch.setenv("RTFUSION_LOOP", "x")
 
-    assert result.returncode == 0, result.stderr
+    code, said, err = main_here("demo", "--out", "deep/demo", "--seconds", "1")
+
+    assert code == 0, err
     assert sorted(path.name for path in out.iterdir()) == sorted([*OWN_FILES, "mine.txt"])
-    assert all(f"deep/demo/{name}" in result.stdout for name in OWN_FILES)
-    assert "with learned" in result.stdout, "neither settings file nor environment changes the demo"
+    assert all(f"deep/demo/{name}" in said for name in OWN_FILES)
+    assert "with learned" in said, "neither settings file nor environment changes the demo"
     stats = json.loads((out / "stats.json").read_text())
     with av.open(str(out / "fused.mp4")) as container:
         frames = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
@@ -43,16 +48,16 @@ def test_it_leaves_a_video_a_sheet_a_calibration_and_statistics(cli: Cli, tmp_pa
     assert sheet.shape[0] == 2 * MARGIN_PX + HEADER_PX + 3 * CELL_HEIGHT_PX + 2 * GAP_PX
 
 
-def test_an_unknown_scene_and_an_impossible_folder(cli: Cli, tmp_path: Path) -> None:
-    result = cli("demo", "--scene", "fog")
-    assert result.returncode == 2
-    assert all(kind in result.stderr for kind in KINDS)
-    assert len(result.stderr.splitlines()) == 1
+def test_an_unknown_scene_and_an_impossible_folder(main_here: Main, tmp_path: Path) -> None:
+    code, _, err = main_here("demo", "--scene", "fog")
+    assert code == 2
+    assert all(kind in err for kind in KINDS)
+    assert len(err.splitlines()) == 1
     assert not (tmp_path / "rtfusion-demo").exists()
     (tmp_path / "file").write_text("")
-    result = cli("demo", "--out", "file/demo")
-    assert result.returncode == 2
-    assert result.stderr == "rtfusion: cannot make the folder file/demo: Not a directory; name another one with --out\n"
+    code, _, err = main_here("demo", "--out", "file/demo")
+    assert code == 2
+    assert err == "rtfusion: cannot make the folder file/demo: Not a directory; name another one with --out\n"
 
 
 def test_the_sheet_shows_each_picture_where_it_belongs() -> None:

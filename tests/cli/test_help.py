@@ -9,7 +9,7 @@ import pytest
 
 from rtfusion.config import Settings
 
-from .conftest import Cli
+from .conftest import Main
 
 HEAVY = {"cv2", "av", "openvino", "onnxruntime", "zmq", "msgpack", "torch", "numpy", "pydantic"}
 PANELS = {setting.group for setting in Settings.declared().values()}
@@ -38,10 +38,10 @@ PANELS = {setting.group for setting in Settings.declared().values()}
         (["report"], ["FILE", "--out", "--pictures"]),
     ],
 )
-def test_help(cli: Cli, command: list[str], words: list[str]) -> None:
-    result = cli(*command, "--help")
-    assert (result.returncode, result.stderr) == (0, "")
-    text = " ".join(result.stdout.replace("│", " ").split())
+def test_help(main_here: Main, command: list[str], words: list[str]) -> None:
+    code, out, err = main_here(*command, "--help")
+    assert (code, err) == (0, "")
+    text = " ".join(out.replace("│", " ").split())
     for word in words:
         assert word in text
 
@@ -60,8 +60,8 @@ def test_help_loads_nothing_heavy(environ: dict[str, str]) -> None:
     assert HEAVY & set(result.stderr.split()) == set()
 
 
-def test_version(cli: Cli) -> None:
-    result = cli("--version")
-    assert result.returncode == 0
-    assert result.stdout.startswith("rtfusion ")
-    assert "Python" in cli("version").stdout
+def test_version(main_here: Main) -> None:
+    code, out, _ = main_here("--version")
+    assert code == 0
+    assert out.startswith("rtfusion ")
+    assert "Python" in main_here("version")[1]

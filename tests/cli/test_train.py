@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.training_data import write_clip, write_pairs, write_vgg19
 
-from .conftest import Cli, Main
+from .conftest import Main
 
 TINY = "[schedule]\nsteps = 2\nbatch = 3\ncrop_px = 64\n"
 CPU = ("--device", "cpu", "--threads", "1")
@@ -41,10 +41,10 @@ def data(tmp_path: Path) -> Path:
         (["export"], ["--checkpoint", "--precision", "--trained-on", "--license"]),
     ],
 )
-def test_help(cli: Cli, command: list[str], words: list[str]) -> None:
-    result = cli(*command, "--help")
-    assert (result.returncode, result.stderr) == (0, "")
-    text = " ".join(result.stdout.replace("│", " ").split())
+def test_help(main_here: Main, command: list[str], words: list[str]) -> None:
+    code, out, err = main_here(*command, "--help")
+    assert (code, err) == (0, "")
+    text = " ".join(out.replace("│", " ").split())
     for word in words:
         assert word in text
 
@@ -71,7 +71,7 @@ def test_without_pytorch_it_says_what_to_install(
 
 
 @pytest.mark.usefixtures("torch")
-def test_from_a_teacher_to_a_model_with_its_card(main_here: Main, cli: Cli, data: Path, tmp_path: Path) -> None:
+def test_from_a_teacher_to_a_model_with_its_card(main_here: Main, data: Path, tmp_path: Path) -> None:
     common = ("--data", str(data), *CPU)
 
     code, out, err = main_here("train", "cache", "--teacher", "faithful", "--out", "caches", "--limit", "5", *common)
@@ -88,15 +88,14 @@ def test_from_a_teacher_to_a_model_with_its_card(main_here: Main, cli: Cli, data
     assert "taught_features" in err
 
     told = ("--trained-on", "noise (CC0)", "--license", "Apache-2.0")
-    # From here on in processes of their own: OpenVINO's package may keep a thread.
-    done = cli("export", "--checkpoint", "run/checkpoint.pt", "--out", "models", *told)
-    assert done.returncode == 0, done.stderr
-    assert "models/student-small.onnx" in done.stdout
+    code, out, err = main_here("export", "--checkpoint", "run/checkpoint.pt", "--out", "models", *told)
+    assert code == 0, err
+    assert "models/student-small.onnx" in out
 
     what = ("--model", "models/student-small.onnx", "--parity", "models/student-small.onnx", "--stamp", "--limit", "1")
     files = ("--json", "result.json", "--card", "card.md", "--note", "trained on noise")
-    done = cli("train", "evaluate", *what, *files, "--data", str(data), "--threads", "1")
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    code, out, err = main_here("train", "evaluate", *what, *files, "--data", str(data), "--threads", "1")
+    assert (code, out) == (0, ""), err
     result = json.loads(Path("result.json").read_text())
     assert result["sets"]["clip"]["pairs"] == 1
     assert 1 <= result["sets"]["clip"]["mean_rank"]["student"] <= 2
@@ -169,29 +168,17 @@ def test_what_is_wrong_is_said_in_one_line(main_here: Main, command: str, messag
 
 
 @pytest.mark.usefixtures("torch")
-def test_ctrl_c_finishes_the_step_and_saves(data: Path, tmp_path: Path, environ: dict[str, str]) -> None:
-    (tmp_path / "long.toml").write_text(TINY.replace("steps = 2", "steps = 100000"))
-    program = (
-        "import os, signal, sys\n"
-        "from rtfusion_trainer import distill\n"
-        "step = distill.Run.step\n"
-        "def interrupted(self, batch):\n"
-        "    if self.finished_steps == 2: os.kill(os.getpid(), signal.SIGINT)\n"
-        "    return step(self, batch)\n"
-        "distill.Run.step = interrupted\n"
-        "from rtfusion.cli import main\n"
-        "main()\n"
-    )
-    arguments = ["train", "student", "--preset", "long.toml", "--data", str(data), "--out", "run", *CPU]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=tmp_path,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 130, done.stderr
-    from rtfusion_trainer import checkpoint
+def test_ctrl_c_finishes_the_step_and_saves(main_here: Main, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rtfusion_trainer import checkpoint, distill
 
-    assert checkpoint.load(tmp_path / "run" / "checkpoint.pt").step == 3
+    def interrupted(run: distill.Run, batch: object) -> object:
+        if run.finished_steps == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(run, batch)
+
+    step = distill.Run.step
+    monkeypatch.setattr(distill.Run, "step", interrupted)
+    Path("long.toml").write_text(TINY.replace("steps = 2", "steps = 100000"))
+    code, _, err = main_here("train", "student", "--preset", "long.toml", "--data", str(data), "--out", "run", *CPU)
+    assert code == 130, err
+    assert checkpoint.load(Path("run/checkpoint.pt")).step == 3

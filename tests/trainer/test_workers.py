@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ from rtfusion_trainer.pairs import load_pairs  # noqa: E402
 from rtfusion_trainer.workers import ALONE, Workers, join  # noqa: E402
 
 from rtfusion.errors import ConfigError  # noqa: E402
+from tests.trainer.meeting import meet  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 100
+Processes = Callable[..., list[tuple[int, str]]]
 PROGRAM = """
 import os, signal, sys
 from rtfusion.cli import main
@@ -47,59 +49,73 @@ def data(tmp_path: Path) -> Path:
     return write_pairs(tmp_path / "data")
 
 
-def two_processes(tmp_path: Path, port: int, *arguments: str, interrupt: bool = False) -> list[tuple[int, str]]:
-    """Exit codes and error streams of ``rtfusion train student`` in two processes, as torchrun starts them."""
-    program = f"INTERRUPT = {interrupt}\n{PROGRAM}"
-    options = (
-        "train",
-        "student",
-        "--preset",
-        "tiny.toml",
-        "--data",
-        "data",
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        *arguments,
-    )
-    given = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(REPOSITORY)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, *options],
-            cwd=tmp_path,
-            env={**os.environ, **given, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=TIMEOUT_S)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+@pytest.fixture
+def two_processes(tmp_path: Path, free_port: int, child_environment: dict[str, str]) -> Processes:
+    """Runs ``rtfusion train student`` in two processes, as torchrun starts them: their exit codes and error streams."""
+
+    def run(*arguments: str, interrupt: bool = False) -> list[tuple[int, str]]:
+        options = ("train", "student", "--preset", "tiny.toml", "--data", "data", "--device", "cpu", "--threads", "1")
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", f"INTERRUPT = {interrupt}\n{PROGRAM}", *options, *arguments],
+                cwd=tmp_path,
+                env={**child_environment, **place(rank, free_port)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        try:
+            errors = [process.communicate(timeout=TIMEOUT_S)[1] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+
+    return run
+
+
+def place(rank: int, port: int) -> dict[str, str]:
+    """What torchrun tells one of two processes."""
+    here = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {**here, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
 def weights(path: Path) -> torch.Tensor:
     return torch.cat([value.flatten() for value in checkpoint.load(path).model.values()])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(6 * TIMEOUT_S)  # on a busy machine; six processes import PyTorch
-def test_two_processes_train_one_student_stop_together_and_go_on_unchanged(
-    tmp_path: Path, data: Path, free_port: int
+@pytest.mark.timeout(3 * TIMEOUT_S)  # on a busy machine; the other process imports PyTorch
+def test_two_processes_average_their_gradients_and_agree(
+    free_port: int, child_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = two_processes(tmp_path, free_port, "--out", "whole")
+    """This process is the first of two."""
+    for name, value in place(0, free_port).items():
+        monkeypatch.setenv(name, value)
+    environment = {**child_environment, **place(1, free_port)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.trainer.meeting"], env=environment, stdout=subprocess.PIPE
+    ) as other:
+        ours = meet()
+        theirs, _ = other.communicate(timeout=TIMEOUT_S)
+    # the gradients of each alone are 1 and 2
+    assert ours == json.loads(theirs) == [1.5, [True, False], "of the first", "the first cannot"]
+
+
+@pytest.mark.slow  # ten seconds; six processes import PyTorch
+@pytest.mark.timeout(6 * TIMEOUT_S)
+def test_two_processes_train_one_student_stop_together_and_go_on_unchanged(
+    tmp_path: Path, data: Path, two_processes: Processes
+) -> None:
+    whole = two_processes("--out", "whole")
     assert [code for code, _ in whole] == [0, 0], whole
     assert "step 4/4" in whole[0][1]
     assert whole[1][1] == ""  # the first one logs, and saves
 
-    broken = two_processes(tmp_path, free_port, "--out", "broken", interrupt=True)  # Ctrl-C in the second step of one
+    broken = two_processes("--out", "broken", interrupt=True)  # Ctrl-C in the second step of one
     assert [code for code, _ in broken] == [0, 130], broken
     assert checkpoint.load(tmp_path / "broken" / "checkpoint.pt").step == 2
-    rest = two_processes(tmp_path, free_port, "--out", "broken")
+    rest = two_processes("--out", "broken")
     assert [code for code, _ in rest] == [0, 0], rest
     ours, theirs = (weights(tmp_path / out / "checkpoint.pt") for out in ("broken", "whole"))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
@@ -110,13 +126,13 @@ def test_two_processes_train_one_student_stop_together_and_go_on_unchanged(
     assert not torch.equal(weights(tmp_path / "alone" / "checkpoint.pt"), theirs)  # the other's gradients count
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # four seconds; two processes import PyTorch
 @pytest.mark.timeout(3 * TIMEOUT_S)
 @pytest.mark.usefixtures("data")
-def test_an_error_of_the_first_is_raised_in_both(tmp_path: Path, free_port: int) -> None:
+def test_an_error_of_the_first_is_raised_in_both(tmp_path: Path, two_processes: Processes) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_text("damaged")
-    ended = two_processes(tmp_path, free_port, "--out", "run")
+    ended = two_processes("--out", "run")
     assert [code for code, _ in ended] == [2, 2], ended
     assert all("cannot read the checkpoint" in error for _, error in ended)
 
