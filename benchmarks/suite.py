@@ -17,7 +17,7 @@ from typing import Any
 
 from rtfusion.errors import FusionError
 from rtfusion.evaluate import timing
-from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.conditions import snapshot
 
 Result = Mapping[str, Any]
 """A result file (`rtfusion.evaluate.schema`)."""
@@ -56,10 +56,10 @@ class Suite:
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Measure, print the table, and write the files that were asked for; gives the exit code."""
         options = self._parse(arguments)
-        conditions = Conditions()
+        start = snapshot()
         try:
             settings, rows = self.measure(options)
-            data = timing.result(self.name, settings=settings, rows=rows, conditions=conditions)
+            data = timing.result(self.name, settings=settings, rows=rows, start=start)
             print(self.table(data))
             if options.json is not None:
                 timing.save(data, options.json)

@@ -19,7 +19,7 @@ from typing import Any
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import plot, timing
 from rtfusion.evaluate.clips import make_clips
-from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.conditions import snapshot
 from rtfusion.evaluate.methods import Method
 from rtfusion.evaluate.speed_case import BOUND_BY, run_case
 
@@ -63,7 +63,7 @@ def measure(plan: Plan, *, say: Say) -> dict[str, Any]:
     Raises:
         ConfigError: a run failed: the recordings, a model or an engine cannot be used.
     """
-    conditions = Conditions()
+    start = snapshot()
     with tempfile.TemporaryDirectory(prefix="rtfusion-bench-") as folder:
         rows = [row for source in _sources(plan, Path(folder), say=say) for row in _measure_size(plan, source, say=say)]
     settings = {
@@ -74,7 +74,7 @@ def measure(plan: Plan, *, say: Say) -> dict[str, Any]:
         "live_s": plan.live_s,
         "baseline": rows[0]["case"],
     }
-    return timing.result("bench", settings=settings, rows=rows, conditions=conditions)
+    return timing.result("bench", settings=settings, rows=rows, start=start)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

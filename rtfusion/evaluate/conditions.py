@@ -12,8 +12,9 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 TOOL_TIMEOUT_S = 5.0
@@ -32,56 +33,52 @@ HARMLESS = 0x1 | 0x2
 """Of NVIDIA's clock reasons: idle, and clocks set by the user. Power, heat and the rest hold it back."""
 
 
-class Conditions:
-    """Reads the conditions at the start, and when told at the end: `report` says what changed between."""
+def report(start: Mapping[str, Any], *, root: Path = Path("/")) -> dict[str, Any]:
+    """The conditions of a measurement that began with the snapshot ``start`` and ends now.
 
-    def __init__(self, *, root: Path = Path("/")) -> None:
-        self._root = root
-        self._start = snapshot(root=root)
-
-    def report(self) -> dict[str, Any]:
-        """``{"start", "end", "throttled"}``: throttled lists in words what held the machine back, [] when nothing was seen."""
-        end = snapshot(root=self._root)
-        return {"start": self._start, "end": end, "throttled": _held_back(self._start, end)}
+    Returns:
+        ``{"start", "end", "throttled"}``: throttled lists in words what held the machine back, [] when nothing was seen.
+    """
+    end = snapshot(root=root)
+    return {"start": dict(start), "end": end, "throttled": _held_back(start, end)}
 
 
 def machine(*, root: Path = Path("/")) -> dict[str, Any]:
     """Processor, cores that may be used, memory, system; ``gpu`` and ``jetson`` where there is one."""
-    names = re.findall(r"^model name\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), flags=re.MULTILINE)
     pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    board = _text(root / "proc/device-tree/model").strip("\0\n ")
+    release = _text(root / "etc/nv_tegra_release").strip()
     found: dict[str, Any] = {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "processor": _match(r"^model name\s*:\s*(.+)$", root / "proc/cpuinfo")
+        or platform.processor()
+        or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages * page_bytes / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "kernel": platform.release(),
+        "jetson" if release else "board": " ".join(filter(None, (board, release.partition(", GCID")[0]))),
+        "gpu": [f"{gpu.get('gpu', '?')}, driver {gpu.get('driver', '?')}" for gpu in nvidia()],
     }
-    board = _text(root / "proc/device-tree/model").strip("\0\n ")
-    release = _text(root / "etc/nv_tegra_release").strip()
-    if board or release:
-        found["jetson" if release else "board"] = " ".join(
-            part for part in (board, release.partition(", GCID")[0]) if part
-        )
-    gpus = nvidia()
-    if gpus:
-        found["gpu"] = [f"{gpu.get('gpu', '?')}, driver {gpu.get('driver', '?')}" for gpu in gpus]
-    return found
+    return {name: value for name, value in found.items() if value}
 
 
 def snapshot(*, root: Path = Path("/")) -> dict[str, Any]:
     """The state of this moment: load, clocks, governor, counters of throttling, power mode, temperatures, GPUs."""
-    cpus = root / CPU
+    heat = _numbers(root, f"{CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count")
+    mains = _numbers(root, "sys/class/power_supply/A*/online")
     found: dict[str, Any] = {
         "load_1min": round(os.getloadavg()[0], 2),
         "cpu_mhz": _cpu_mhz(root),
-        "governor": _one_of(cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")),
-        "turbo_off": _number(cpus / "intel_pstate/no_turbo"),
+        "governor": ", ".join(sorted(set(_texts(root, f"{CPU}/cpu[0-9]*/cpufreq/scaling_governor")))) or None,
+        "turbo_off": max(_numbers(root, f"{CPU}/intel_pstate/no_turbo"), default=None),
         "power_mode": _power_mode(root),
-        "temperature_c": _hottest_c(root),
-        "heat_events": _sum(cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")),
-        "quota_waits": _quota_waits(root),
-        "stolen_ticks": _stolen_ticks(root),
-        "on_battery": _on_battery(root),
+        "temperature_c": max(
+            (milli / 1000 for milli in _numbers(root, "sys/class/thermal/thermal_zone*/temp")), default=None
+        ),
+        "heat_events": sum(heat) if heat else None,
+        "quota_waits": _count(r"^nr_throttled (\d+)", root / "sys/fs/cgroup/cpu.stat"),
+        "stolen_ticks": _count(r"^cpu\s+(?:\d+\s+){7}(\d+)", root / "proc/stat"),
+        "on_battery": not any(mains) if mains else None,
         "gpus": nvidia() or None,
         "tegra": tegra(),
     }
@@ -128,7 +125,7 @@ def parse_tegrastats(line: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def _held_back(start: dict[str, Any], end: dict[str, Any]) -> list[str]:
+def _held_back(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
     reasons = []
     for name, words in (
         ("heat_events", "the processor slowed down for heat {:.0f} times"),
@@ -151,11 +148,10 @@ def _held_back(start: dict[str, Any], end: dict[str, Any]) -> list[str]:
 
 def _cpu_mhz(root: Path) -> float | None:
     """Mean over the cores, from cpufreq or /proc/cpuinfo."""
-    khz = [value for path in (root / CPU).glob("cpu[0-9]*/cpufreq/scaling_cur_freq") if (value := _number(path))]
-    mhz = [value / 1000 for value in khz] or [
+    mhz = [khz / 1000 for khz in _numbers(root, f"{CPU}/cpu[0-9]*/cpufreq/scaling_cur_freq")] or [
         float(text) for text in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"), flags=re.MULTILINE)
     ]
-    return round(sum(mhz) / len(mhz), 1) if mhz else None
+    return round(fmean(mhz), 1) if mhz else None
 
 
 def _power_mode(root: Path) -> str | None:
@@ -164,42 +160,24 @@ def _power_mode(root: Path) -> str | None:
     return mode[1] if mode else _text(root / "sys/firmware/acpi/platform_profile").strip() or None
 
 
-def _hottest_c(root: Path) -> float | None:
-    degrees = [_number(path) for path in (root / "sys/class/thermal").glob("thermal_zone*/temp")]
-    known = [value / 1000 for value in degrees if value is not None]
-    return max(known) if known else None
+def _texts(root: Path, pattern: str) -> list[str]:
+    """What is in the files of a pattern, without those that are empty or not for us."""
+    return [text for path in sorted(root.glob(pattern)) if (text := _text(path).strip())]
 
 
-def _quota_waits(root: Path) -> float | None:
-    match = re.search(r"^nr_throttled (\d+)", _text(root / "sys/fs/cgroup/cpu.stat"), flags=re.MULTILINE)
-    return float(match[1]) if match else None
+def _numbers(root: Path, pattern: str) -> list[float]:
+    return [value for text in _texts(root, pattern) if isinstance(value := _plain(text), float)]
 
 
-def _stolen_ticks(root: Path) -> float | None:
-    """Time a virtual machine's host gave to others: the eighth figure of /proc/stat."""
-    match = re.match(r"cpu\s+(?:\d+\s+){7}(\d+)", _text(root / "proc/stat"))
-    return float(match[1]) if match else None
+def _match(pattern: str, path: Path) -> str | None:
+    """The first group of a pattern in a file."""
+    found = re.search(pattern, _text(path), flags=re.MULTILINE)
+    return found[1] if found else None
 
 
-def _on_battery(root: Path) -> bool | None:
-    mains = [_number(path) for path in (root / "sys/class/power_supply").glob("A*/online")]
-    return None if not mains else not any(mains)
-
-
-def _one_of(paths: Iterator[Path]) -> str | None:
-    """The text that all files share, or all texts."""
-    texts = sorted({text for path in paths if (text := _text(path).strip())})
-    return ", ".join(texts) or None
-
-
-def _sum(paths: Iterator[Path]) -> float | None:
-    values = [value for path in paths if (value := _number(path)) is not None]
-    return sum(values) if values else None
-
-
-def _number(path: Path) -> float | None:
-    text = _text(path).strip()
-    return float(text) if re.fullmatch(r"-?\d+(\.\d+)?", text) else None
+def _count(pattern: str, path: Path) -> float | None:
+    found = _match(pattern, path)
+    return None if found is None else float(found)
 
 
 def _plain(text: str) -> str | float:

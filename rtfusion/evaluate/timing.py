@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rtfusion.evaluate import schema
-from rtfusion.evaluate.conditions import Conditions, machine
+from rtfusion.evaluate import conditions, schema
 
 PACKAGES = (
     "rtfusion",
@@ -126,17 +125,17 @@ def result(
     *,
     settings: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
-    conditions: Conditions | None = None,
+    start: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The result file of a suite; ``conditions`` were made before measuring, and are closed here."""
+    """The result file of a suite; ``start`` is the snapshot of the conditions from before it was measured."""
     return {
         "schema": schema.SCHEMA,
         "suite": suite,
         "commit": commit(),
         "measured_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": conditions.machine(),
         "versions": versions(),
-        "conditions": (conditions or Conditions()).report(),
+        "conditions": conditions.report(conditions.snapshot() if start is None else start),
         "settings": dict(settings),
         "rows": [dict(row) for row in rows],
     }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rtfusion.evaluate.conditions import Conditions, machine, parse_nvidia, parse_tegrastats, snapshot
+from rtfusion.evaluate.conditions import machine, parse_nvidia, parse_tegrastats, report, snapshot
 
 CPU = "sys/devices/system/cpu"
 
@@ -61,9 +61,9 @@ def test_what_cannot_be_read_is_absent_and_never_zero(tmp_path: Path) -> None:
     ],
 )
 def test_what_held_the_machine_back_is_noticed(tmp_path: Path, change: dict[str, int], words: str | None) -> None:
-    conditions = Conditions(root=a_machine(tmp_path))
+    start = snapshot(root=a_machine(tmp_path))
     a_machine(tmp_path, **change)
-    throttled = conditions.report()["throttled"]
+    throttled = report(start, root=tmp_path)["throttled"]
     if words is None:
         assert throttled == []
     else:

@@ -8,7 +8,7 @@ import pytest
 
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import schema, timing
-from rtfusion.evaluate.conditions import Conditions
+from rtfusion.evaluate.conditions import snapshot
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 ROWS = [{"case": "a", "fps": 1.0}]
@@ -51,7 +51,7 @@ def test_a_distribution_has_all_percentiles_of_the_contract() -> None:
 
 
 def test_a_result_says_what_it_was_measured_on_and_under(tmp_path: Path) -> None:
-    data = timing.result("speed", settings={"loop": 2}, rows=ROWS, conditions=Conditions())
+    data = timing.result("speed", settings={"loop": 2}, rows=ROWS, start=snapshot())
     timing.save(data, tmp_path / "results" / "speed.json")
     read = schema.load(tmp_path / "results" / "speed.json")
     assert read == data
