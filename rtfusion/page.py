@@ -1,0 +1,43 @@
+"""HTML pages that are one file: a Jinja template that escapes every text, with the pictures inside."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import cv2
+
+from rtfusion.errors import ConfigError
+from rtfusion.files import write_whole
+from rtfusion.fusion.color import as_bgr
+from rtfusion.types import Image8
+
+JPEG_QUALITY = 87
+
+
+def write_page(path: Path, *, template: Path, **values: object) -> None:
+    """Fill ``template`` with ``values`` and write the page to ``path``, complete or not at all.
+
+    The template shows an image, (H, W) or (H, W, 3) BGR uint8, by the filter ``jpeg``. A value that it names and that is not
+    given is an error, and so nothing is left out silently.
+
+    Raises:
+        ConfigError: the page cannot be written.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["jpeg"] = jpeg_uri
+    page = environment.get_template(template.name).render(values)
+    try:
+        write_whole(path, page)
+    except OSError as error:
+        raise ConfigError(f"cannot write the report {path}: {error.strerror}") from error
+
+
+def jpeg_uri(image: Image8) -> str:
+    """An image as a ``data:`` URI, for the ``src`` of an ``img``."""
+    data = cv2.imencode(".jpg", as_bgr(image), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
