@@ -73,8 +73,7 @@ class BandItself:
         """Nothing is open."""
 
 
-Fuse = LuminanceFuser | BandItself
-Cases = Mapping[str, Callable[[], Fuse]]
+Cases = Mapping[str, Callable[[], LuminanceFuser]]
 """Case to what opens it anew: a method has a memory, and some figures are of one that has just started."""
 
 
@@ -94,7 +93,9 @@ def measure_clip(clip: Path, *, frames: int, methods: Sequence[Method]) -> list[
     Raises:
         ConfigError: the clip cannot be read, has fewer than two frames, or its bands differ in size.
     """
-    cases: dict[str, Callable[[], Fuse]] = {band: partial(BandItself, band) for band in ("visible", "thermal")}
+    cases: dict[str, Callable[[], LuminanceFuser]] = {
+        band: partial(BandItself, band) for band in ("visible", "thermal")
+    }
     cases |= {method.name: partial(method.open_luminance, still=False) for method in methods}
     moving, last = _moving(clip, frames=frames, cases=cases)
     bands = {"visible": last["visible"], "thermal": last["thermal"]}
@@ -185,7 +186,7 @@ def clip_frames(clip: Path, *, count: int) -> Iterator[tuple[Image8, Image8, int
 # -- what stands still --------------------------------------------------------------------------------------------------
 
 
-def _frozen(start: Callable[[], Fuse], *, visible: Image8, thermal: Image8) -> dict[str, float]:
+def _frozen(start: Callable[[], LuminanceFuser], *, visible: Image8, thermal: Image8) -> dict[str, float]:
     """Noise over contrast of a still scene, and the leak; each of a method that has just started."""
     rng = np.random.default_rng(0)
     with closing(start()) as fuse:
