@@ -27,7 +27,7 @@ from rtfusion.cli import (
     keys,
     record,
     replay,
-    report_run,
+    report,
     run,
     train,
     version,
@@ -58,7 +58,7 @@ app.command(help=demo.HELP)(demo.demo)
 app.command(help=view.HELP)(view.view)
 app.command(help=keys.HELP)(keys.keys)
 app.command(cls=SettingsCommand, help=batch.HELP, epilog=EXIT_CODES)(batch.batch)
-app.command(help=report_run.HELP)(report_run.report)
+app.command(help=report.HELP)(report.report)
 app.command(help=bench.HELP)(bench.bench)
 app.command(help=evaluate.HELP)(evaluate.evaluate)
 app.command()(devices.devices)

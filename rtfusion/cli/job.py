@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rtfusion.cli.console import say, show
 from rtfusion.cli.progress import Status
-from rtfusion.cli.report import report
 from rtfusion.cli.stats import check_writable, write_stats
 from rtfusion.cli.stopping import Stopping
+from rtfusion.cli.summary import summary
 from rtfusion.config import Loaded
 from rtfusion.errors import EXIT_BUG, FusionError
 from rtfusion.memory import use_few_pools
@@ -88,7 +88,7 @@ def _ending(stopping: Stopping, failure: Exception | None) -> Ending:
 def _tell(loaded: Loaded, snapshot: Mapping[str, Any], ending: Ending) -> None:
     """Table to stdout, statistics to their file."""
     if snapshot:
-        show(report(snapshot))
+        show(summary(snapshot))
     if loaded.settings.stats_json is None:
         return
     try:

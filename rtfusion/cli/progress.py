@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from rtfusion.cli.console import say
-from rtfusion.cli.report import count_drops
+from rtfusion.cli.summary import count_drops
 from rtfusion.config import Settings
 
 TERMINAL_PERIOD_S = 0.25

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rtfusion.cli.job import run_job
-from rtfusion.cli.report_run import report
+from rtfusion.cli.report import report
 from rtfusion.config import load
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.report import write_report

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from rtfusion.cli.progress import expected_frames, status_line
-from rtfusion.cli.report import count_drops, report
 from rtfusion.cli.stats import check_writable, write_stats
+from rtfusion.cli.summary import count_drops, summary
 from rtfusion.config import Settings, load
 from rtfusion.errors import ConfigError, SinkError
 
@@ -53,7 +53,7 @@ SNAPSHOT: dict[str, Any] = {
 def rendered(snapshot: dict[str, Any], *, width: int = 80) -> list[str]:
     console = Console(width=width, highlight=False)
     with console.capture() as captured:
-        console.print(report(snapshot))
+        console.print(summary(snapshot))
     return captured.get().splitlines()
 
 
