@@ -136,7 +136,7 @@ def parity(examination: Examination) -> Iterator[Finding]:
         except EngineUnavailable as error:
             yield Finding(name=name, state="note", text=str(error))
             continue
-        result = engine.run(inputs=inputs).copy()
+        result = {name: output.copy() for name, output in engine.run(inputs=inputs).items()}
         description = engine.description
         engine.close()
         if reference is None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Image8 = npt.NDArray[np.uint8]
-InputValue = float
-"""A value for a named input of a model."""
+InputValue: TypeAlias = float | npt.NDArray[Any]
+"""A value for a named input of a model: a number, or for a map an array over the picture, (h, w) or (C, h, w), of any size."""
 
 
 class Band(str, enum.Enum):

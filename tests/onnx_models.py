@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rtfusion.models import ModelSpec, ScalarInput
-from rtfusion.models.spec import graph_checksum
+from rtfusion.models import ImageInput, MapInput, ModelSpec, Output, ScalarInput, StateInput
+from rtfusion.models.onnx_file import graph_checksum
+from rtfusion.models.spec import IMAGE_INPUTS, implied_feeder
 
 IMAGE = (1, 1, "H", "W")
 SCALAR = (1, 1, 1, 1)
@@ -24,17 +25,20 @@ def build(
     *,
     constants: Mapping[str, np.ndarray] | None = None,
     inputs: Mapping[str, Sequence[int | str]] | None = None,
-    outputs: Sequence[str] = ("fused_y",),
+    outputs: Mapping[str, Sequence[int | str | None]] | None = None,
+    indices: Mapping[str, Sequence[int]] | None = None,
     domain: str = "",
 ) -> onnx.ModelProto:
     """A float32 model of nodes given as (operator, inputs, output, attributes)."""
     inputs = inputs or {"visible_y": IMAGE, "thermal": IMAGE}
+    outputs = outputs or {"fused_y": (1, 1, None, None)}
     graph = helper.make_graph(
         [helper.make_node(kind, sources, [sink], domain=domain, **kw) for kind, sources, sink, kw in nodes],
         "tiny",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, None, None]) for name in outputs],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in (constants or {}).items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in outputs.items()],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in (constants or {}).items()]
+        + [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in (indices or {}).items()],
     )
     opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
@@ -91,8 +95,78 @@ def blurred_mean(visible_y: np.ndarray, thermal: np.ndarray) -> np.ndarray:
     return sum(mean[y : y + height, x : x + width] for y in range(3) for x in range(3)) / 9
 
 
-def contract(**changes: Any) -> ModelSpec:
-    """A contract that holds, but for the checksum."""
+CELL_PX = 4
+REMEMBERING: dict[str, Any] = {
+    "stride": 8,
+    "inputs": {
+        **{name: ImageInput() for name in IMAGE_INPUTS},
+        "enhance": ENHANCE,
+        "thermal_mean": ScalarInput(default=0.4, minimum=0, maximum=1, fed_by="thermal_mean"),
+        "trust": MapInput(channels=1, scale=CELL_PX, default=1.0, minimum=0.0, maximum=1.0),
+        "memory": StateInput(channels=2, scale=CELL_PX, initial=0.5, fed_from="memory_next", reset_after_s=0.5),
+    },
+    "outputs": {
+        "fused_y": Output(kind="image"),
+        "memory_next": Output(kind="state", channels=2, scale=CELL_PX),
+        "warm": Output(kind="mask", channels=1, scale=CELL_PX),
+    },
+}
+"""The contract of `remembering`."""
+
+
+def remembering() -> onnx.ModelProto:
+    """A model with every kind of port; its arithmetic is that of `remembered`.
+
+    Per cell of 4 x 4 pixels: ``memory_next`` is half of ``memory`` and half of the cell's means (visible, thermal); ``warm`` is
+    how far its thermal part is above ``thermal_mean``, times ``trust``. The picture is visible plus ``enhance`` times ``warm``.
+    """
+    pool = {"strides": [CELL_PX] * 2}
+    return build(
+        [
+            ("Conv", ["visible_y", "cell"], "v", pool),
+            ("Conv", ["thermal", "cell"], "t", pool),
+            ("Concat", ["v", "t"], "now", {"axis": 1}),
+            ("Add", ["memory", "now"], "sum", {}),
+            ("Mul", ["sum", "half"], "memory_next", {}),
+            ("Slice", ["memory_next", "one", "two", "one"], "slow", {}),
+            ("Sub", ["slow", "thermal_mean"], "excess", {}),
+            ("Mul", ["excess", "trust"], "warm", {}),
+            ("Mul", ["warm", "enhance"], "shown", {}),
+            ("Concat", ["shown"] * CELL_PX**2, "spread", {"axis": 1}),
+            ("DepthToSpace", ["spread"], "large", {"blocksize": CELL_PX}),
+            ("Add", ["visible_y", "large"], "fused_y", {}),
+        ],
+        constants={"cell": np.full((1, 1, CELL_PX, CELL_PX), CELL_PX**-2, np.float32), "half": np.array(0.5)},
+        indices={"one": [1], "two": [2]},
+        inputs={
+            "visible_y": IMAGE,
+            "thermal": IMAGE,
+            "enhance": SCALAR,
+            "thermal_mean": SCALAR,
+            "trust": (1, 1, "h", "w"),
+            "memory": (1, 2, "h", "w"),
+        },
+        outputs={"fused_y": (1, 1, None, None), "memory_next": (1, 2, None, None), "warm": (1, 1, None, None)},
+    )
+
+
+def remembered(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `remembering` computes, in float64."""
+    height, width = (length // CELL_PX for length in inputs["thermal"].shape[2:])
+    cells = [
+        inputs[name].astype(np.float64).reshape(height, CELL_PX, width, CELL_PX).mean((1, 3)) for name in IMAGE_INPUTS
+    ]
+    memory = (inputs["memory"] + np.stack(cells)[None]) / 2
+    warm = (memory[:, 1:] - inputs["thermal_mean"]) * inputs["trust"]
+    large = np.kron(inputs["enhance"] * warm, np.ones((CELL_PX, CELL_PX)))
+    return {"fused_y": inputs["visible_y"] + large, "memory_next": memory, "warm": warm}
+
+
+def contract(*, scalars: Mapping[str, ScalarInput] | None = None, **changes: Any) -> ModelSpec:
+    """A contract that holds, but for the checksum; ``scalars`` come beside the images, fed as schema 1 has it."""
+    fed = {name: scalar.model_copy(update={"fed_by": implied_feeder(name)}) for name, scalar in (scalars or {}).items()}
+    if scalars is not None:
+        changes["inputs"] = {**{name: ImageInput() for name in IMAGE_INPUTS}, **fed}
     fields: dict[str, Any] = {
         "name": "tiny",
         "stride": 1,

@@ -12,14 +12,15 @@ import numpy as np
 
 from rtfusion.config import Settings
 from rtfusion.cuda.device import SETUP_TIMEOUT_S, Device
-from rtfusion.cuda.setup import Model, Setup, Slot
+from rtfusion.cuda.setup import DevicePlan, FrameBuffers, Model
 from rtfusion.engines import DeviceNetwork, open_network, resolve
 from rtfusion.errors import ConfigError, EngineError
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S, SCENE_MEANS, check_scalars, dials, kept_inputs
+from rtfusion.fusion.inputs import ModelInputs
+from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S
 from rtfusion.fusion.tone import GainControl, SmoothingWeight
-from rtfusion.models import ModelSpec, find_model, read_spec
+from rtfusion.models import find_model, read_spec
 from rtfusion.registration import PairShape, RegisteredPair, Registration
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Frame, FramePair, Image, Image8, InputValue, PixelFormat
@@ -38,11 +39,11 @@ class CudaReady:
 
     shape: PairShape | None
     registration: Registration | None
-    path: Path
-    spec: ModelSpec
+    model: Path
+    """The model as it was named."""
     precision: str
-    chosen: Mapping[str, InputValue]
-    plan: Setup | None
+    values: ModelInputs
+    plan: DevicePlan | None
     """What stands in device memory; None until the first pair is known."""
     device_name: str
     palette: None = None
@@ -50,7 +51,7 @@ class CudaReady:
     @property
     def inputs(self) -> Mapping[str, InputValue]:
         """The inputs of the model that a person may set."""
-        return dials(self.spec, self.chosen, followed=SCENE_MEANS)
+        return self.values.values
 
     @property
     def engine(self) -> str | None:
@@ -60,7 +61,7 @@ class CudaReady:
     @property
     def model_id(self) -> str:
         """The model."""
-        return self.spec.id
+        return self.values.spec.id
 
 
 class CudaRenderer:
@@ -93,7 +94,8 @@ class CudaRenderer:
         self._open_network = open_network
         self._telemetry = telemetry
         self._first = Change(model=model, precision=precision, inputs=inputs or {})
-        read_spec(_file(model, precision))
+        self._model(None, self._first)
+        self._still = still
         self._share = SmoothingWeight(time_constant_s=0.0 if still else MEAN_TIME_CONSTANT_S)
         self._pool = Pool()
         self._means: Any = device.call(device.cuda.mem_alloc, 2 * 4)
@@ -103,18 +105,20 @@ class CudaRenderer:
         self, pair: FramePair, *, ready: CudaReady, registration: Registration, gain: GainControl
     ) -> tuple[RegisteredPair, Image8]:
         """Send one pair up and wait for it; see `rtfusion.fusion.base.Renderer`."""
-        plan = cast(Setup, ready.plan)
-        slot = plan.slots[0]
-        slot.levels[:] = _levels(pair.thermal, gain)
-        slot.thermal[:] = registration.thermal.reduced(pair.thermal.image)
-        slot.visible[:] = pair.visible.image
-        slot.wanted[0] = self._share.advance(pair.timestamp_ns)
-        for index, (name, scalar) in enumerate(ready.spec.scalars.items(), start=1):
-            slot.wanted[index] = ready.chosen.get(name, scalar.default)
-        self._device.call(self._run, plan, slot)
+        plan = cast(DevicePlan, ready.plan)
+        frame = cast(FrameBuffers, plan.frame)
+        frame.levels[:] = _levels(pair.thermal, gain)
+        frame.thermal[:] = registration.thermal.reduced(pair.thermal.image)
+        frame.visible[:] = pair.visible.image
+        frame.wanted[0] = self._share.advance(pair.timestamp_ns)
+        for index, name in enumerate(ready.values.spec.scalars, start=1):
+            frame.wanted[index] = ready.values.scalar(name)
+        for name, plane in frame.maps.items():
+            np.copyto(plane, ready.values.map(name, size_px=pair.visible.size_px))
+        self._device.call(self._run, plan, frame, plan.model.clock.restarted(pair.timestamp_ns))
         height, width = plan.shapes.visible[:2]
         image, thermal = self._pool.take((height, width, 3)), self._pool.take((height, width))
-        image[:], thermal[:] = slot.image, slot.registered
+        image[:], thermal[:] = frame.image, frame.registered
         visible = cast(Image8, pair.visible.image)
         return RegisteredPair(pair=pair, visible=visible, thermal=thermal, registration=registration), image
 
@@ -165,39 +169,44 @@ class CudaRenderer:
     def _model(self, before: CudaReady | None, change: Change) -> CudaReady:
         """The model after a change, not yet loaded where it is another one."""
         if before is not None and change.model is None and change.precision is None:
-            check_scalars(before.spec, change.inputs, model=before.path, followed=SCENE_MEANS)
-            return replace(before, chosen={**before.chosen, **change.inputs})
+            return replace(before, values=before.values.changed(change.inputs))
         precision = change.precision or ("auto" if before is None else before.precision)
-        path = _file(change.model or cast(CudaReady, before).path, precision)
-        spec = read_spec(path)
-        check_scalars(spec, change.inputs, model=path, followed=SCENE_MEANS)
-        kept = {} if before is None else kept_inputs(spec, before.chosen)
+        model = change.model or cast(CudaReady, before).model
+        path = find_model(model, precision="f32" if precision == "auto" else precision)
+        chosen = ModelInputs if before is None else before.values.moved
         return CudaReady(
             shape=None,
             registration=None,
-            path=path,
-            spec=spec,
+            model=model,
             precision=precision,
-            chosen={**kept, **change.inputs},
+            values=chosen(read_spec(path), model=path, chosen=change.inputs),
             plan=None,
             device_name=self._device.description,
         )
 
-    def _plan(self, ready: CudaReady, shape: PairShape, registration: Registration, *, loaded: Setup | None) -> Setup:
+    def _plan(
+        self, ready: CudaReady, shape: PairShape, registration: Registration, *, loaded: DevicePlan | None
+    ) -> DevicePlan:
         """A plan beside the running one. Loading is done in this thread, the rest, in milliseconds, in the device's."""
         height, width = shape.visible[:2]
-        stride = ready.spec.stride
-        size_px = width + -width % stride, height + -height % stride
+        values = ready.values
+        size_px = values.spec.padded_px((width, height))
         model = None if loaded is None else loaded.model
-        if model is not None and (model.spec.id != ready.spec.id or model.size_px != size_px):
+        if model is not None and (model.spec.id != values.spec.id or model.size_px != size_px):
             model = None
-        network = self._open_network(ready.path, size_px) if model is None else model.network
+        network = self._open_network(values.model, size_px) if model is None else model.network
 
-        def make() -> Setup:
-            used = model or Model(self._device, path=ready.path, spec=ready.spec, network=network, size_px=size_px)
+        def make() -> DevicePlan:
+            used = model or Model(self._device, spec=values.spec, network=network, size_px=size_px, still=self._still)
             try:
-                means = int(self._means)
-                return Setup(self._device, shapes=shape, model=used, registration=registration, means=means)
+                return DevicePlan(
+                    self._device,
+                    shapes=shape,
+                    model=used,
+                    followed=values.followed,
+                    registration=registration,
+                    means=int(self._means),
+                )
             except BaseException:
                 if used is not model:
                     used.close()
@@ -207,23 +216,24 @@ class CudaRenderer:
 
     # -- in the thread of the device --------------------------------------------------------------------------------
 
-    def _run(self, plan: Setup, slot: Slot) -> None:
-        cuda, stream = self._device.cuda, slot.stream
-        slot.began.record(stream)
-        cuda.memcpy_htod_async(slot.device_in, slot.host_in, stream)
-        slot.uploaded.record(stream)
-        if slot.graph is not None:
-            slot.graph.launch(stream)
+    def _run(self, plan: DevicePlan, frame: FrameBuffers, restarted: Collection[str]) -> None:
+        cuda, stream = self._device.cuda, frame.stream
+        frame.began.record(stream)
+        cuda.memcpy_htod_async(frame.device_in, frame.host_in, stream)
+        frame.uploaded.record(stream)
+        plan.model.restart(restarted, stream)
+        if frame.graph is not None:
+            frame.graph.launch(stream)
         else:
-            plan.enqueue(slot)
-        slot.computed.record(stream)
-        cuda.memcpy_dtoh_async(slot.host_out, slot.device_out, stream)
-        slot.done.record(stream)
-        slot.done.synchronize()
+            plan.enqueue(frame)
+        frame.computed.record(stream)
+        cuda.memcpy_dtoh_async(frame.host_out, frame.device_out, stream)
+        frame.done.record(stream)
+        frame.done.synchronize()
         for stage, since, until in (
-            ("upload", slot.began, slot.uploaded),
-            ("compute", slot.uploaded, slot.computed),
-            ("download", slot.computed, slot.done),
+            ("upload", frame.began, frame.uploaded),
+            ("compute", frame.uploaded, frame.computed),
+            ("download", frame.computed, frame.done),
         ):
             self._telemetry.stage(stage).record(round(until.time_since(since) * _NS_PER_MS))
 
@@ -259,10 +269,6 @@ def open_cuda_renderer(settings: Settings, *, telemetry: Telemetry, still: bool)
     except BaseException:
         device.close()
         raise
-
-
-def _file(model: Path, precision: str) -> Path:
-    return find_model(model, precision="f32" if precision == "auto" else precision)
 
 
 def _levels(thermal: Frame, gain: GainControl) -> Image8:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from rtfusion.cuda import twin
 from rtfusion.cuda.device import Device
-from rtfusion.cuda.setup import Room
+from rtfusion.cuda.setup import DeviceArena
 from rtfusion.errors import EngineError
 from rtfusion.types import Image
 
@@ -27,7 +27,7 @@ def check_kernels(device: Device) -> int:
 
 
 def _check(device: Device, bits: int) -> int:
-    cuda, room = device.cuda, Room(device.cuda)
+    cuda, arena = device.cuda, DeviceArena(device.cuda)
     rng = np.random.default_rng(bits)
     visible = rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     counts = rng.integers(0, 2**bits, THERMAL_SHAPE)
@@ -38,14 +38,14 @@ def _check(device: Device, bits: int) -> int:
     expected = twin.prepare(visible=visible, thermal=thermal, levels=levels, source=(x, y), padded_shape=PADDED)
     image = twin.compose(visible=visible, fused_y=expected[1], inside=inside)
     try:
-        inputs = [room.upload(array) for array in (visible, thermal, levels, x, y, inside)]
+        inputs = [arena.upload(array) for array in (visible, thermal, levels, x, y, inside)]
         results: list[npt.NDArray[Any]] = [
             np.empty(PADDED, np.float32),
             np.empty(PADDED, np.float32),
             np.empty((HEIGHT, WIDTH), np.uint8),
         ]
         results += [np.empty((HEIGHT, WIDTH, 3), np.uint8), np.empty(2, np.uint64)]
-        plane_v, plane_t, registered, fused, sums = (room.take(result.nbytes) for result in results)
+        plane_v, plane_t, registered, fused, sums = (arena.take(result.nbytes) for result in results)
         cuda.memset_d8(sums, 0, results[-1].nbytes)
         cuda.Context.synchronize()
         stream = cuda.Stream(1)
@@ -61,7 +61,7 @@ def _check(device: Device, bits: int) -> int:
         for result, address in zip(results, (plane_v, plane_t, registered, fused, sums), strict=True):
             cuda.memcpy_dtoh(result, address)
     finally:
-        room.close()
+        arena.close()
     names = ("visible_y", "thermal", "registered", "image", "sums")
     wanted: tuple[npt.NDArray[Any], ...] = (*expected[:3], image, np.array(expected[3], np.uint64))
     for name, got, want in zip(names, results, wanted, strict=True):

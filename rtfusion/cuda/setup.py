@@ -1,19 +1,19 @@
-"""What stands in device memory for one pair of sizes, one calibration and one model: tables, planes, network, slots."""
+"""What stands in device memory for one pair of sizes, one calibration and one model: tables, network, buffers of frames."""
 
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rtfusion.cuda.device import Device, Graph
-from rtfusion.engines.base import DeviceNetwork
-from rtfusion.fusion.learned import SCENE_MEANS
+from rtfusion.engines.base import DeviceNetwork, Tensor, contract_ports
+from rtfusion.fusion.inputs import StateClock
 from rtfusion.models import ModelSpec
-from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT
+from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, Shape
 from rtfusion.registration import PairShape, Registration
 from rtfusion.types import Image, Image8
 
@@ -22,32 +22,56 @@ _FLOAT_BYTES = 4
 
 
 class Model:
-    """A network, its contract, and the planes in device memory that it reads and writes. In the thread of the device."""
+    """A network, its contract and memory, and the tensors on the device that it reads and writes. In the thread of the device."""
 
     def __init__(
-        self, device: Device, *, path: Path, spec: ModelSpec, network: DeviceNetwork, size_px: tuple[int, int]
+        self, device: Device, *, spec: ModelSpec, network: DeviceNetwork, size_px: tuple[int, int], still: bool
     ) -> None:
-        self.path, self.spec, self.network, self.size_px = path, spec, network, size_px
-        self.visible_y, self.thermal_y, self.fused_y, self.scalars = (0, 0, 0, 0)
-        self._room = Room(device.cuda)
+        self.spec, self.network, self.size_px = spec, network, size_px
+        self.clock = StateClock(spec, still=still)
+        self._cuda = device.cuda
+        self._arena = DeviceArena(device.cuda)
+        self.at: dict[str, int] = {}
+        """The address of every input and output."""
+        self.shapes: dict[str, Shape] = {}
+        """The shape of every input and output."""
         try:
-            plane_bytes = size_px[0] * size_px[1] * _FLOAT_BYTES
-            self.visible_y, self.thermal_y, self.fused_y = (self._room.take(plane_bytes) for _ in range(3))
-            self.scalars = self._room.take(ALIGNMENT_BYTES * (1 + len(spec.scalars)))
-            dials = {name: self.scalars + ALIGNMENT_BYTES * index for index, name in enumerate(spec.scalars)}
-            images = dict(zip(IMAGE_INPUTS, (self.visible_y, self.thermal_y), strict=True))
-            network.bind({**images, **dials, OUTPUT: self.fused_y})
+            # all scalars in one block, as the kernel writes them
+            self.scalars = self._arena.take(ALIGNMENT_BYTES * (1 + len(self.spec.scalars)))
+            ports = contract_ports(self.spec, size_px=size_px)
+            self.shapes = {**ports.inputs, **ports.outputs}
+            self.at = {name: self.scalars + ALIGNMENT_BYTES * index for index, name in enumerate(self.spec.scalars)}
+            for name, shape in self.shapes.items():
+                if name not in self.at:
+                    self.at[name] = self._arena.take(bytes_of(shape))
+            network.bind(self.at)
         except BaseException:
             self.close()
             raise
 
+    def restart(self, states: Iterable[str], stream: Any) -> None:
+        """Put on a stream that these states start anew."""
+        for name in states:
+            bits = int(np.float32(self.spec.states[name].initial).view(np.uint32))
+            self._cuda.memset_d32_async(self.at[name], bits, int(np.prod(self.shapes[name])), stream)
+
+    def feed_back(self, stream: Any) -> None:
+        """Put on a stream that what the network gave of its states is what it takes next."""
+        for name, state in self.spec.states.items():
+            self._cuda.memcpy_dtod_async(self.at[name], self.at[state.fed_from], bytes_of(self.shapes[name]), stream)
+
     def close(self) -> None:
-        """Release the network and the planes; may be called twice."""
+        """Release the network and the tensors. Idempotent."""
         self.network.close()
-        self._room.close()
+        self._arena.close()
 
 
-class Room:
+def bytes_of(shape: Shape) -> int:
+    """The size of a float32 tensor."""
+    return int(np.prod(shape)) * _FLOAT_BYTES
+
+
+class DeviceArena:
     """Device memory, freed together."""
 
     def __init__(self, cuda: Any) -> None:
@@ -66,12 +90,12 @@ class Room:
         return address
 
     def close(self) -> None:
-        """Free all of it; may be called twice."""
+        """Free all of it. Idempotent."""
         while self._taken:
             self._taken.pop().free()
 
 
-class Setup:
+class DevicePlan:
     """Made, used and closed in the thread of the device. Made ready by one real run, and then captured as graphs."""
 
     def __init__(
@@ -80,88 +104,100 @@ class Setup:
         *,
         shapes: PairShape,
         model: Model,
+        followed: Mapping[str, str],
         registration: Registration,
         means: int,
     ) -> None:
         self.device, self.shapes, self.model = device, shapes, model
         self.registration = registration
+        self._followed = followed
+        """The scalars that follow the scene, and the image whose mean each one is."""
         self._means = means
         """Where the means of the scene stand: they outlive this."""
-        self._room = Room(device.cuda)
-        self.slots: list[Slot] = []
+        self._arena = DeviceArena(device.cuda)
+        self.frame: FrameBuffers | None = None
         # the tables lead into the thermal image as it is after it was made smaller, where it is
         self._thermal_shape = registration.thermal.reduced(np.zeros(shapes.thermal, np.uint8)).shape
         try:
             self._upload_tables()
-            self.slots = [Slot(device.cuda, shapes=shapes._replace(thermal=self._thermal_shape)) for _ in range(1)]
-            self._make_ready()
+            self.frame = FrameBuffers(device.cuda, shapes=shapes._replace(thermal=self._thermal_shape), model=model)
+            self._make_ready(self.frame)
         except BaseException:
             self.close()
             raise
 
-    def enqueue(self, slot: Slot) -> None:
-        """Everything between the two copies of a frame, on the stream of its slot."""
+    def enqueue(self, frame: FrameBuffers) -> None:
+        """Everything between the two copies of a frame, on the stream of its buffers."""
+        self._compute(frame)
+        self.model.feed_back(frame.stream)
+
+    def _compute(self, frame: FrameBuffers) -> None:
         height, width = self.shapes.visible[:2]
         channels = 3 if len(self.shapes.visible) == 3 else 1
         thermal_height, thermal_width = self._thermal_shape
-        model, stream, launch = self.model, slot.stream, self.device.launch
+        model, stream, launch = self.model, frame.stream, self.device.launch
         padded_width, padded_height = model.size_px
         launch(
-            "prepare", stream, slot.visible_at, channels, slot.thermal_at, self.shapes.thermal_bytes, thermal_width,
-            thermal_height, slot.levels_at, self._source_x, self._source_y, width, height, padded_width, padded_height,
-            model.visible_y, model.thermal_y, slot.registered_at, self._sums, width=padded_width, height=padded_height,
+            "prepare", stream, frame.visible_at, channels, frame.thermal_at, self.shapes.thermal_bytes, thermal_width,
+            thermal_height, frame.levels_at, self._source_x, self._source_y, width, height, padded_width, padded_height,
+            *(model.at[name] for name in IMAGE_INPUTS), frame.registered_at, self._sums, width=padded_width,
+            height=padded_height,
         )  # fmt: skip
         launch(
-            "scene", stream, slot.wanted_at, self._mean_of, len(model.spec.scalars), width * height, self._sums,
+            "scene", stream, frame.wanted_at, self._mean_of, len(model.spec.scalars), width * height, self._sums,
             self._means, model.scalars, single=True,
         )  # fmt: skip
+        for name, address in frame.maps_at.items():
+            self.device.cuda.memcpy_dtod_async(model.at[name], address, bytes_of(model.shapes[name]), stream)
         model.network.enqueue(stream.handle)
         launch(
-            "compose", stream, slot.visible_at, channels, model.fused_y, self._inside, width, height, padded_width,
-            slot.image_at, width=width, height=height,
+            "compose", stream, frame.visible_at, channels, model.at[OUTPUT], self._inside, width, height, padded_width,
+            frame.image_at, width=width, height=height,
         )  # fmt: skip
 
     def close(self) -> None:
-        """Free everything but the model; may be called twice."""
-        while self.slots:
-            self.slots.pop().close()
-        self._room.close()
+        """Free everything but the model. Idempotent."""
+        if self.frame is not None:
+            self.frame.close()
+            self.frame = None
+        self._arena.close()
 
     def _upload_tables(self) -> None:
-        bands, upload = list(IMAGE_INPUTS), self._room.upload
-        mean_of = [bands.index(SCENE_MEANS[name]) if name in SCENE_MEANS else -1 for name in self.model.spec.scalars]
+        upload, followed = self._arena.upload, self._followed
+        mean_of = [IMAGE_INPUTS.index(followed[name]) if name in followed else -1 for name in self.model.spec.scalars]
         self._mean_of = upload(np.array([*mean_of, -1], np.int32))
         self._sums = upload(np.zeros(2, np.uint64))
         maps, weights = self.registration.thermal.maps, self.registration.weights
         self._source_x, self._source_y = (0, 0) if maps is None else (upload(maps[0]), upload(maps[1]))
         self._inside = 0 if weights is None else upload(weights[0])
 
-    def _make_ready(self) -> None:
-        """One checked run on black images, then a graph for every slot.
+    def _make_ready(self, frame: FrameBuffers) -> None:
+        """One checked run on black images, then a graph of it.
 
-        Captured before any run, or after one that was refused, a graph would replay what never worked.
+        Captured before any run, or after one that was refused, a graph would replay what never worked. The run feeds no state
+        back: the model may be that of a running plan, which goes on.
         """
-        first = self.slots[0]
-        self.device.cuda.Context.synchronize()  # for the tables to have arrived; and a running setup may use the same model
-        first.host_in[:] = 0  # a share of 0 leaves the means of the scene as they are
-        self.device.cuda.memcpy_htod_async(first.device_in, first.host_in, first.stream)
-        self.enqueue(first)
-        first.stream.synchronize()
+        self.device.cuda.Context.synchronize()  # for the tables to have arrived; and a running plan may use the same model
+        frame.host_in[:] = 0  # a share of 0 leaves the means of the scene as they are
+        self.device.cuda.memcpy_htod_async(frame.device_in, frame.host_in, frame.stream)
+        self._compute(frame)
+        frame.stream.synchronize()
         if self.model.network.capturable:
-            for slot in self.slots:
-                slot.graph = self.device.capture(slot.stream, functools.partial(self.enqueue, slot))
+            frame.graph = self.device.capture(frame.stream, functools.partial(self.enqueue, frame))
 
 
-class Slot:
+class FrameBuffers:
     """One frame's way up and down: a block of pinned memory and of device memory each, a stream, events, a graph."""
 
-    def __init__(self, cuda: Any, *, shapes: PairShape) -> None:
+    def __init__(self, cuda: Any, *, shapes: PairShape, model: Model) -> None:
         height, width = shapes.visible[:2]
+        maps = {name: model.shapes[name] for name in model.spec.maps}
         sizes = {
-            "wanted": ALIGNMENT_BYTES,
+            "wanted": (1 + len(model.spec.scalars)) * _FLOAT_BYTES,
             "levels": 256**shapes.thermal_bytes,
             "thermal": int(np.prod(shapes.thermal)) * shapes.thermal_bytes,
             "visible": int(np.prod(shapes.visible)),
+            **{f"map {name}": bytes_of(shape) for name, shape in maps.items()},
         }
         starts, end = {}, 0
         for name, size in sizes.items():
@@ -175,11 +211,14 @@ class Slot:
         self.levels, self.visible = parts["levels"], parts["visible"].reshape(shapes.visible)
         self.thermal: Image = parts["thermal"].view(np.uint16 if shapes.thermal_bytes == 2 else np.uint8)
         self.thermal = self.thermal.reshape(shapes.thermal)
+        self.maps: dict[str, Tensor] = {
+            name: parts[f"map {name}"].view(np.float32).reshape(shape) for name, shape in maps.items()
+        }
         self.image = self.host_out[: 3 * height * width].reshape(height, width, 3)
         self.registered = self.host_out[3 * height * width :].reshape(height, width)
-        self.wanted_at, self.levels_at, self.thermal_at, self.visible_at = (
-            int(self.device_in) + starts[name] for name in sizes
-        )
+        at = {name: int(self.device_in) + start for name, start in starts.items()}
+        self.wanted_at, self.levels_at, self.thermal_at, self.visible_at = (at[name] for name in list(sizes)[:4])
+        self.maps_at = {name: at[f"map {name}"] for name in maps}
         self.image_at = int(self.device_out)
         self.registered_at = self.image_at + 3 * height * width
         self.stream = cuda.Stream(1)  # CU_STREAM_NON_BLOCKING: nothing waits for the default stream
@@ -196,6 +235,7 @@ class Slot:
         self.device_in.free()
         self.device_out.free()
         # views into pinned memory end with it
+        self.maps.clear()
         host: list[Any] = [self.host_in.base, self.host_out.base]
         self.host_in = self.host_out = self.wanted = self.levels = None  # type: ignore[assignment]
         self.visible = self.thermal = self.image = self.registered = None  # type: ignore[assignment]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rtfusion.engines.base import DeviceNetwork, Engine, EngineStatus, Tensor
 from rtfusion.errors import ConfigError, EngineUnavailable
-from rtfusion.models.spec import check_onnx
+from rtfusion.models import find_spec, read_spec
 
 if TYPE_CHECKING:
     from rtfusion.cuda.device import Device
@@ -81,7 +81,7 @@ def open_engine(
 
     Args:
         name: one of `ENGINES`, or ``auto``.
-        model: ONNX file with the inputs and the output of `rtfusion.models.spec`.
+        model: ONNX file with a contract (`rtfusion.models.spec`), or with both images, scalars, ``fused_y`` and none.
         size_px: a multiple of the model's stride; another size needs an engine of its own.
         threads: on the CPU; None for every core this process may use.
         precision: floating point that the engine computes in: ``f32``, or ``bf16`` and ``f16`` where engine and processor have
@@ -91,11 +91,11 @@ def open_engine(
     Raises:
         ConfigError: no engine or precision of that name, or not with this engine or processor.
         EngineUnavailable: the engine is not installed, or finds no device.
-        ModelError: the file is no model, has other inputs, or does not take that size.
+        ModelError: the file is no model, has other inputs or outputs than its contract says, or does not take that size.
         EngineError: the engine failed to load it.
     """
     name = resolve(name)
-    check_onnx(model)
+    spec = find_spec(model)
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     kind, _, device = name.partition(":")
     device = device or "cpu"
@@ -103,16 +103,20 @@ def open_engine(
         if kind == "openvino":
             from rtfusion.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(model=model, size_px=size_px, threads=threads, precision=precision)
+            return OpenVinoEngine(model=model, spec=spec, size_px=size_px, threads=threads, precision=precision)
         precision = "f32" if precision == "auto" else precision
         if kind == "onnxruntime":
             from rtfusion.engines.onnxruntime import OnnxRuntimeEngine
 
-            return OnnxRuntimeEngine(model=model, size_px=size_px, threads=threads, precision=precision, device=device)
+            return OnnxRuntimeEngine(
+                model=model, spec=spec, size_px=size_px, threads=threads, precision=precision, device=device
+            )
         if kind == "pytorch":
             from rtfusion.engines.pytorch import PyTorchEngine
 
-            return PyTorchEngine(model=model, size_px=size_px, threads=threads, precision=precision, device=device)
+            return PyTorchEngine(
+                model=model, spec=spec, size_px=size_px, threads=threads, precision=precision, device=device
+            )
         from rtfusion.engines.tensorrt import TensorRtEngine
 
         return TensorRtEngine(model=model, size_px=size_px, precision=precision)
@@ -122,31 +126,27 @@ def open_engine(
         raise _broken(name, error) from error
 
 
-def open_gray_engine(
-    name: str, *, model: Path, size_px: tuple[int, int], stride: int, threads: int | None = None
-) -> GrayEngine:
+def open_gray_engine(name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None) -> GrayEngine:
     """Load ``model`` for images of any ``size_px``, as gray levels in host memory, in the precision of its weights.
 
-    They are padded to the model's ``stride``; the rest is as `open_engine` says.
+    They are padded to the model's stride, so it needs its contract; the rest is as `open_engine` says.
 
     Raises:
-        As `open_engine`.
+        As `open_engine`, and ModelError: the file carries no contract.
     """
     name = resolve(name)
-    width, height = (length + -length % stride for length in size_px)
-    padded_px = width, height
+    spec = read_spec(model)
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     if name == "openvino":
-        check_onnx(model)
         try:
             from rtfusion.engines.openvino import OpenVinoGray
         except ImportError as error:
             raise _broken(name, error) from error
-        return OpenVinoGray(model=model, size_px=size_px, padded_px=padded_px, threads=threads, precision="auto")
+        return OpenVinoGray(model=model, spec=spec, size_px=size_px, threads=threads, precision="auto")
     from rtfusion.engines.gray import ConvertedEngine
 
-    engine = open_engine(name, model=model, size_px=padded_px, threads=threads)
-    return ConvertedEngine(engine, size_px=size_px, padded_px=padded_px)
+    engine = open_engine(name, model=model, size_px=spec.padded_px(size_px), threads=threads)
+    return ConvertedEngine(engine, spec=spec, size_px=size_px)
 
 
 def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: Device) -> DeviceNetwork:
@@ -156,7 +156,7 @@ def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: De
         As `open_engine`.
     """
     name = resolve(name)
-    check_onnx(model)
+    spec = read_spec(model)
     try:
         if name == "tensorrt":
             from rtfusion.engines.tensorrt import open_stored
@@ -165,7 +165,7 @@ def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: De
         if name == "pytorch:cuda":
             from rtfusion.engines.pytorch import PyTorchNetwork
 
-            return PyTorchNetwork(model=model, size_px=size_px, precision="f32")
+            return PyTorchNetwork(model=model, spec=spec, size_px=size_px, precision="f32")
     except EngineUnavailable:
         raise
     except ImportError as error:

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from rtfusion.errors import EngineError, ModelError
-from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT
+from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ImageInput, ModelSpec, Shape
 
 Tensor = npt.NDArray[np.float32]
-Shape = tuple[int, ...]
+FLOAT = "float32"
+"""The one type of whatever goes into a network and comes out of it."""
+
+
+class Port(NamedTuple):
+    """An input or an output as the network itself declares it."""
+
+    dims: tuple[int | str | None, ...]
+    """A dimension that is no number is free."""
+    dtype: str = FLOAT
+
+
+class Ports(NamedTuple):
+    """The shape of every input and output of a network, by name, for images of one size."""
+
+    inputs: dict[str, Shape]
+    outputs: dict[str, Shape]
 
 
 class Engine(Protocol):
@@ -30,15 +46,17 @@ class Engine(Protocol):
         """What runs: ``OpenVINO 2026.4.1 CPU f32, 2 threads``."""
         ...
 
-    def run(self, *, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Fuse once.
+    def run(self, *, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Run the network once.
 
         Args:
             inputs: every input of the model by name, writable C-contiguous float32 of the model's shape: (1, 1, H, W) for images,
-                (1, 1, 1, 1) for scalars. Nothing is copied where the engine can help it, so reuse the same arrays.
+                (1, 1, 1, 1) for scalars, (1, C, H / k, W / k) for maps and states. Nothing is copied where the engine can help
+                it, so reuse the same arrays.
 
         Returns:
-            The fused luminance, float32 (1, 1, H, W); the engine's own buffer, valid until the next run.
+            Every output by name, float32: ``fused_y`` (1, 1, H, W), and whatever else the model gives, (1, C, H / k, W / k). They
+            are the engine's own buffers, valid until the next run, and never those of an input.
 
         Raises:
             EngineError: inputs do not fit, the engine failed, or it is closed.
@@ -46,7 +64,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         ...
 
 
@@ -67,7 +85,7 @@ class DeviceNetwork(Protocol):
         ...
 
     def bind(self, addresses: Mapping[str, int]) -> None:
-        """Say where in device memory every input and the output stand: float32, at multiples of 256 bytes.
+        """Say where in device memory every input and every output stands: float32, at multiples of 256 bytes.
 
         Raises:
             EngineError: other names than the network has.
@@ -83,7 +101,7 @@ class DeviceNetwork(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         ...
 
 
@@ -103,23 +121,77 @@ class EngineStatus:
         return self.version is not None
 
 
-def image_shape(size_px: tuple[int, int]) -> Shape:
-    """(1, 1, H, W) of a (width, height)."""
-    return 1, 1, size_px[1], size_px[0]
+def contract_ports(spec: ModelSpec, *, size_px: tuple[int, int]) -> Ports:
+    """Every shape that the contract says, for images of a (width, height) that is a multiple of its stride."""
+    return Ports(
+        inputs={name: port.shape(size_px) for name, port in spec.inputs.items()},
+        outputs={name: port.shape(size_px) for name, port in spec.outputs.items()},
+    )
 
 
-def check_interface(*, model: Path, inputs: Iterable[str], outputs: Iterable[str]) -> None:
-    """Hold the names of a network against the contract: both images among the inputs, one output.
+def check_ports(
+    *,
+    model: Path,
+    spec: ModelSpec | None,
+    size_px: tuple[int, int],
+    inputs: Mapping[str, Port],
+    outputs: Mapping[str, Port],
+) -> Ports:
+    """Hold what a network declares against its contract.
+
+    Args:
+        model: the file, for messages.
+        spec: its contract. A model without one takes both images and perhaps more inputs of fixed shapes, and gives ``fused_y``.
+        size_px: (width, height), a multiple of the stride.
+        inputs: by name, in the order of the network.
+        outputs: by name, in the order of the network.
+
+    Returns:
+        The shapes, in the same order.
 
     Raises:
-        ModelError: other names.
+        ModelError: other names, shapes or types.
     """
-    inputs, outputs = list(inputs), list(outputs)
-    if not set(IMAGE_INPUTS) <= set(inputs) or outputs != [OUTPUT]:
+    shapes = _bare_ports(inputs, size_px=size_px) if spec is None else contract_ports(spec, size_px=size_px)
+    if shapes.inputs.keys() != inputs.keys() or shapes.outputs.keys() != outputs.keys():
+        others = " (and others of fixed shapes, without a contract)" if spec is None else ""
+        wanted = IMAGE_INPUTS if spec is None else spec.inputs
         raise ModelError(
             f"{model} has the inputs {', '.join(inputs) or 'none'} and the outputs {', '.join(outputs) or 'none'}; "
-            f"expected {', '.join(IMAGE_INPUTS)} (and scalars) and {OUTPUT}"
+            f"expected {', '.join(wanted)}{others} and {', '.join(shapes.outputs)}"
         )
+    for name, port in {**inputs, **outputs}.items():
+        shape = {**shapes.inputs, **shapes.outputs}[name]
+        if port.dtype != FLOAT or not _fits(port.dims, shape):
+            raise ModelError(f"{model}: {name} is {list(port.dims)} {port.dtype}; expected {list(shape)} {FLOAT}")
+    return Ports(
+        inputs={name: shapes.inputs[name] for name in inputs}, outputs={name: shapes.outputs[name] for name in outputs}
+    )
+
+
+def check_made(made: Mapping[str, Shape], *, ports: Ports, model: Path) -> None:
+    """Hold the shapes of outputs, known only once the network was fixed to one size, against what they have to be.
+
+    Raises:
+        ModelError: another shape.
+    """
+    for name, shape in made.items():
+        if shape != ports.outputs[name]:
+            size = "x".join(map(str, ports.inputs[IMAGE_INPUTS[0]][:1:-1]))
+            raise ModelError(f"{model} makes {name} {shape} of {size} images; expected {ports.outputs[name]}")
+
+
+def _bare_ports(inputs: Mapping[str, Port], *, size_px: tuple[int, int]) -> Ports:
+    image = ImageInput().shape(size_px)
+    # a free dimension, which no contract fixes, becomes one that nothing has
+    fixed = {name: tuple(dim if isinstance(dim, int) else 0 for dim in port.dims) for name, port in inputs.items()}
+    return Ports(inputs={**fixed, **dict.fromkeys(IMAGE_INPUTS, image)}, outputs={OUTPUT: image})
+
+
+def _fits(dims: tuple[int | str | None, ...], shape: Shape) -> bool:
+    return len(dims) == len(shape) and all(
+        dim == length if isinstance(dim, int) else length > 0 for dim, length in zip(dims, shape, strict=True)
+    )
 
 
 def check_inputs(inputs: Mapping[str, Tensor], *, shapes: Mapping[str, Shape]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from rtfusion.engines.base import Engine, Tensor
+from rtfusion.engines.base import Engine, Tensor, check_inputs, contract_ports
+from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ModelSpec, Shape
 from rtfusion.types import Image8
 
 _UNIT_FROM_GRAY = (np.arange(256) / 255).astype(np.float32)
@@ -22,15 +24,19 @@ class GrayEngine(Protocol):
         """What runs, as `rtfusion.engines.base.Engine.description`."""
         ...
 
-    def run(self, *, images: Mapping[str, Image8], scalars: Mapping[str, float]) -> Image8:
-        """Fuse once.
+    def run(
+        self, *, images: Mapping[str, Image8], inputs: Mapping[str, float | Tensor]
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """Run the network once.
 
         Args:
             images: both bands by the model's names, (H, W).
-            scalars: a value for every scalar of the model.
+            inputs: every other input of the model by name: a number, or writable C-contiguous float32 of the shape for the padded
+                size. Arrays are read in place, so reuse the same ones.
 
         Returns:
-            The fused luminance, (H, W); the engine's own buffer, valid until the next run.
+            Every output by name: ``fused_y`` as (H, W) uint8, the others as float32 (1, C, h, w) for the padded size. They are
+            the engine's own buffers, valid until the next run.
 
         Raises:
             EngineError: inputs do not fit, the engine failed, or it is closed.
@@ -38,43 +44,63 @@ class GrayEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         ...
+
+
+class InputTensors:
+    """The arrays by which a network is fed: those that come, and for numbers always the same ones."""
+
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        self._shapes = shapes
+        self._own = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+    def by_name(self, inputs: Mapping[str, float | Tensor]) -> dict[str, Tensor]:
+        """Every input as an array; a number stands for an array full of it.
+
+        Raises:
+            EngineError: a name is missing or unknown, or an array does not fit.
+        """
+        tensors: dict[str, Tensor] = {}
+        for name, value in inputs.items():
+            if isinstance(value, np.ndarray):
+                tensors[name] = value
+                continue
+            tensors[name] = self._own[name] if name in self._own else np.zeros((1, 1, 1, 1), np.float32)
+            tensors[name].fill(value)
+        check_inputs(tensors, shapes=self._shapes)
+        return tensors
 
 
 class ConvertedEngine:
     """An engine that takes float32: gray levels to [0, 1], padded by repeating the edge, and back. Copies nothing else."""
 
-    def __init__(self, engine: Engine, *, size_px: tuple[int, int], padded_px: tuple[int, int]) -> None:
+    def __init__(self, engine: Engine, *, spec: ModelSpec, size_px: tuple[int, int]) -> None:
         self._engine = engine
-        self._padded_px = padded_px
-        self._tensors: dict[str, Tensor] = {}
+        shapes = contract_ports(spec, size_px=spec.padded_px(size_px)).inputs
+        self._images = {name: np.zeros(shapes.pop(name), np.float32) for name in IMAGE_INPUTS}
+        self._tensors = InputTensors(shapes)
         self._fused_y = np.empty(size_px[::-1], np.uint8)
         self.description = engine.description
 
-    def run(self, *, images: Mapping[str, Image8], scalars: Mapping[str, float]) -> Image8:
-        """Fuse once; see `GrayEngine`."""
+    def run(
+        self, *, images: Mapping[str, Image8], inputs: Mapping[str, float | Tensor]
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """Run the network once; see `GrayEngine`."""
         for name, image in images.items():
-            _fill(self._tensor(name, (1, 1, *self._padded_px[::-1])), image)
-        for name, value in scalars.items():
-            self._tensor(name, (1, 1, 1, 1))[...] = value
+            _fill(self._images[name], image)
+        outputs = self._engine.run(
+            inputs={**{name: self._images[name] for name in images}, **self._tensors.by_name(inputs)}
+        )
         height, width = self._fused_y.shape
-        unit = self._engine.run(inputs={name: self._tensors[name] for name in (*images, *scalars)})[
-            0, 0, :height, :width
-        ]
+        unit = outputs[OUTPUT][0, 0, :height, :width]
         # rounds and saturates at both ends, in one pass
         cv2.addWeighted(unit, 255.0, unit, 0.0, 0.0, self._fused_y, dtype=cv2.CV_8U)
-        return self._fused_y
+        return {**outputs, OUTPUT: self._fused_y}
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         self._engine.close()
-
-    def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """What is fed under this name: always the same array."""
-        if name not in self._tensors:
-            self._tensors[name] = np.zeros(shape, np.float32)
-        return self._tensors[name]
 
 
 def padded(image: Image8, *, into: Image8) -> Image8:

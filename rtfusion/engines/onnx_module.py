@@ -12,9 +12,8 @@ from onnx import numpy_helper
 from torch import Tensor as TorchTensor
 from torch.nn import functional
 
-from rtfusion.engines.base import check_interface
+from rtfusion.engines.base import FLOAT, Port
 from rtfusion.errors import ModelError
-from rtfusion.models.spec import OUTPUT
 
 Attributes = Mapping[str, Any]
 Source = str | int | list[int]
@@ -22,10 +21,10 @@ Source = str | int | list[int]
 
 
 class OnnxModule(torch.nn.Module):
-    """The graph of an ONNX file as a module: inputs and output by the names of the file.
+    """The graph of an ONNX file as a module: inputs and outputs by the names of the file.
 
     Raises:
-        ModelError: it has an operator that is not known here, or other inputs and outputs than a model of ours.
+        ModelError: it has an operator that is not known here.
     """
 
     def __init__(self, model: Path) -> None:
@@ -34,24 +33,20 @@ class OnnxModule(torch.nn.Module):
         self._constants = [_key(tensor.name) for tensor in graph.initializer]
         for tensor in graph.initializer:
             self.register_buffer(_key(tensor.name), _tensor(tensor))
-        self.declared = {
-            port.name: tuple(dim.dim_value or dim.dim_param for dim in port.type.tensor_type.shape.dim)
-            for port in graph.input
-            if _key(port.name) not in self._constants
-        }
-        check_interface(model=model, inputs=self.declared, outputs=[port.name for port in graph.output])
+        self.inputs = {port.name: _port(port) for port in graph.input if _key(port.name) not in self._constants}
+        self.outputs = {port.name: _port(port) for port in graph.output}
         self._steps: list[tuple[Operator, Attributes, list[Source], list[str]]] = []
         for node in graph.node:
             self._add(node, model=model)
 
-    def forward(self, **inputs: TorchTensor) -> TorchTensor:
-        """Images (1, 1, H, W) and scalars (1, 1, 1, 1) to (1, 1, H, W)."""
+    def forward(self, **inputs: TorchTensor) -> dict[str, TorchTensor]:
+        """Every input by name to every output by name."""
         values: dict[str, Any] = {_key(name): value for name, value in inputs.items()}
         for operator, attributes, sources, results in self._steps:
             made = operator(attributes, *(self._value(values, source) for source in sources))
             for name, value in zip(results, made if isinstance(made, tuple) else (made,), strict=True):
                 values[name] = value
-        return values[_key(OUTPUT)]
+        return {name: self._value(values, _key(name)) for name in self.outputs}
 
     def _add(self, node: Any, *, model: Path) -> None:
         operator = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
@@ -85,6 +80,13 @@ class OnnxModule(torch.nn.Module):
 def _key(name: str) -> str:
     """A name of the graph as an attribute of a module, which may have no dots."""
     return "value_" + name.replace(".", "_dot_")
+
+
+def _port(port: Any) -> Port:
+    kind = port.type.tensor_type
+    dims = tuple(dim.dim_value or dim.dim_param for dim in kind.shape.dim)
+    is_float = kind.elem_type == onnx.TensorProto.FLOAT
+    return Port(dims, FLOAT if is_float else onnx.TensorProto.DataType.Name(kind.elem_type))
 
 
 def _tensor(tensor: Any) -> TorchTensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from rtfusion.engines.base import Shape, Tensor, check_inputs, check_interface, describe, image_shape
+from rtfusion.engines.base import FLOAT, Port, Tensor, check_inputs, check_ports, describe
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT
+from rtfusion.models import ModelSpec
 
 FATAL_ONLY = 4
 """Log severity: what fails is raised, no need to print it as well."""
@@ -24,17 +24,33 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "te
 
 
 class OnnxRuntimeEngine:
-    """A session with its inputs and output bound in place, for one size. Arrays stay on the host; providers copy."""
+    """A session with its inputs and outputs bound in place, for one size. Arrays stay on the host; providers copy."""
 
-    def __init__(self, *, model: Path, size_px: tuple[int, int], threads: int, precision: str, device: str) -> None:
+    def __init__(
+        self,
+        *,
+        model: Path,
+        spec: ModelSpec | None,
+        size_px: tuple[int, int],
+        threads: int,
+        precision: str,
+        device: str,
+    ) -> None:
         self.name = "onnxruntime" if device == "cpu" else f"onnxruntime:{device}"
         if precision != "f32":
             raise ConfigError(f"no precision {precision!r} in ONNX Runtime, which computes as the model says; use f32")
         self._session: Any = _open(model, threads=threads, device=device)
-        self._shapes = _shapes(self._session, model=model, size_px=size_px)
+        self._ports = check_ports(
+            model=model,
+            spec=spec,
+            size_px=size_px,
+            inputs=_declared(self._session.get_inputs()),
+            outputs=_declared(self._session.get_outputs()),
+        )
         self._binding = self._session.io_binding()
-        self._output = np.zeros(image_shape(size_px), np.float32)
-        self._binding.bind_ortvalue_output(OUTPUT, onnxruntime.OrtValue.ortvalue_from_numpy(self._output))
+        self._outputs = {name: np.zeros(shape, np.float32) for name, shape in self._ports.outputs.items()}
+        for name, array in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
         self._fed: dict[str, Tensor] = {}
         version = onnxruntime.__version__
         self.description = (
@@ -44,11 +60,11 @@ class OnnxRuntimeEngine:
         )
         self._try(model, size_px=size_px)
 
-    def run(self, *, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Fuse once; see `Engine`."""
+    def run(self, *, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Run the network once; see `Engine`."""
         if self._session is None:
             raise EngineError("the ONNX Runtime engine is closed; open it anew")
-        check_inputs(inputs, shapes=self._shapes)
+        check_inputs(inputs, shapes=self._ports.inputs)
         for name, array in inputs.items():
             if self._fed.get(name) is not array:
                 self._binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
@@ -57,17 +73,17 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(self._binding)
         except _ERRORS as error:
             raise EngineError(f"ONNX Runtime failed to run the model: {error}") from error
-        return self._output
+        return self._outputs
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         self._session = self._binding = None
         self._fed.clear()
 
     def _try(self, model: Path, *, size_px: tuple[int, int]) -> None:
         """Run once on black images: a session learns only then whether it can take a size."""
         try:
-            self.run(inputs={name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()})
+            self.run(inputs={name: np.zeros(shape, np.float32) for name, shape in self._ports.inputs.items()})
         except EngineError as error:
             self.close()
             raise ModelError(f"{model} does not take {size_px[0]}x{size_px[1]} images: {error.__cause__}") from error
@@ -98,25 +114,9 @@ def _open(model: Path, *, threads: int, device: str) -> onnxruntime.InferenceSes
             "check the driver with nvidia-smi, and that CUDA and TensorRT are of the versions it was built for"
         )
     session.disable_fallback()
-    check_interface(
-        model=model,
-        inputs=[port.name for port in session.get_inputs()],
-        outputs=[port.name for port in session.get_outputs()],
-    )
     return session
 
 
-def _shapes(session: onnxruntime.InferenceSession, *, model: Path, size_px: tuple[int, int]) -> dict[str, Shape]:
-    """The shape of every input for one size."""
-    wanted = image_shape(size_px)
-    shapes: dict[str, Shape] = {}
-    for port in session.get_inputs():
-        shape = wanted if port.name in IMAGE_INPUTS else tuple(port.shape)
-        fits = len(shape) == len(port.shape) and all(
-            not isinstance(declared, int) or declared == asked
-            for declared, asked in zip(port.shape, shape, strict=True)
-        )
-        if not fits or port.type != "tensor(float)" or not all(isinstance(length, int) for length in shape):
-            raise ModelError(f"{model}: {port.name} is {port.shape} {port.type}; expected {shape} float")
-        shapes[port.name] = shape
-    return shapes
+def _declared(ports: Sequence[Any]) -> dict[str, Port]:
+    """What a session says of its inputs, or of its outputs."""
+    return {port.name: Port(tuple(port.shape), FLOAT if port.type == "tensor(float)" else port.type) for port in ports}

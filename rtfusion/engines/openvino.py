@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,19 @@ import openvino  # noqa: E402
 from openvino import opset13 as ops  # noqa: E402
 from openvino import preprocess  # noqa: E402
 
-from rtfusion.engines.base import Shape, Tensor, check_inputs, check_interface, describe, image_shape  # noqa: E402
-from rtfusion.engines.gray import padded  # noqa: E402
+from rtfusion.engines.base import (  # noqa: E402
+    FLOAT,
+    Port,
+    Ports,
+    Tensor,
+    check_inputs,
+    check_made,
+    check_ports,
+    describe,
+)
+from rtfusion.engines.gray import InputTensors, padded  # noqa: E402
 from rtfusion.errors import ConfigError, EngineError, ModelError  # noqa: E402
-from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT  # noqa: E402
+from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ModelSpec  # noqa: E402
 from rtfusion.types import Image8  # noqa: E402
 
 CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
@@ -30,75 +39,81 @@ NOT_TELLING = ("Exception from", "Check '", "While validating", "FrontEnd API fa
 
 
 class OpenVinoEngine:
-    """A network compiled for one size; inputs and output are used in place, nothing is copied."""
+    """A network compiled for one size; inputs and outputs are used in place, nothing is copied."""
 
     name = "openvino"
 
-    def __init__(self, *, model: Path, size_px: tuple[int, int], threads: int, precision: str) -> None:
-        network = _read(model)
-        self._shapes = _fix_shapes(network, model=model, size_px=size_px)
-        self._output = np.zeros(image_shape(size_px), np.float32)
-        self._request = _Request(network, model=model, threads=threads, precision=precision, output=self._output)
+    def __init__(
+        self, *, model: Path, spec: ModelSpec | None, size_px: tuple[int, int], threads: int, precision: str
+    ) -> None:
+        network, self._ports = _fixed(model, spec=spec, size_px=size_px)
+        self._outputs = {name: np.zeros(shape, np.float32) for name, shape in self._ports.outputs.items()}
+        self._request = _Request(network, model=model, threads=threads, precision=precision, outputs=self._outputs)
         self.description = self._request.description
 
-    def run(self, *, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Fuse once; see `Engine`."""
+    def run(self, *, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Run the network once; see `Engine`."""
         self._request.check_open()
-        check_inputs(inputs, shapes=self._shapes)
+        check_inputs(inputs, shapes=self._ports.inputs)
         for name, array in inputs.items():
             self._request.feed(name, array)
         self._request.infer()
-        return self._output
+        return self._outputs
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         self._request.close()
 
 
 class OpenVinoGray:
     """The same, as a `rtfusion.engines.gray.GrayEngine`: the network converts gray levels itself, frames go in without a copy."""
 
-    def __init__(
-        self, *, model: Path, size_px: tuple[int, int], padded_px: tuple[int, int], threads: int, precision: str
-    ) -> None:
-        network = _read(model)
-        shapes = _fix_shapes(network, model=model, size_px=padded_px)
-        self._scalars = {
-            name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name not in IMAGE_INPUTS
-        }
+    def __init__(self, *, model: Path, spec: ModelSpec, size_px: tuple[int, int], threads: int, precision: str) -> None:
+        padded_px = spec.padded_px(size_px)
+        network, ports = _fixed(model, spec=spec, size_px=padded_px)
+        self._tensors = InputTensors({name: shape for name, shape in ports.inputs.items() if name not in IMAGE_INPUTS})
         self._padded = {name: np.zeros(padded_px[::-1], np.uint8) for name in IMAGE_INPUTS}
-        output = np.zeros(image_shape(padded_px), np.uint8)
-        self._fused_y = output[0, 0, : size_px[1], : size_px[0]]
+        outputs: dict[str, npt.NDArray[Any]] = {
+            name: np.zeros(shape, np.uint8 if name == OUTPUT else np.float32) for name, shape in ports.outputs.items()
+        }
+        self._shape = size_px[::-1]
+        self._outputs = {**outputs, OUTPUT: outputs[OUTPUT][0, 0, : size_px[1], : size_px[0]]}
         network = _in_gray_levels(network)
-        self._request = _Request(network, model=model, threads=threads, precision=precision, output=output)
+        self._request = _Request(network, model=model, threads=threads, precision=precision, outputs=outputs)
         self.description = self._request.description
 
-    def run(self, *, images: Mapping[str, Image8], scalars: Mapping[str, float]) -> Image8:
-        """Fuse once; see `rtfusion.engines.gray.GrayEngine`."""
+    def run(
+        self, *, images: Mapping[str, Image8], inputs: Mapping[str, float | Tensor]
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        """Run the network once; see `rtfusion.engines.gray.GrayEngine`."""
         self._request.check_open()
-        if scalars.keys() != self._scalars.keys() or {*images} != {*IMAGE_INPUTS}:
-            given, taken = ", ".join([*images, *scalars]), ", ".join([*IMAGE_INPUTS, *self._scalars])
-            raise EngineError(f"inputs are {given}; the model takes {taken}")
+        if {*images} != {*IMAGE_INPUTS}:
+            raise EngineError(f"images are {', '.join(images)}; the model takes {', '.join(IMAGE_INPUTS)}")
         for name, image in images.items():
-            if image.shape != self._fused_y.shape or image.dtype != np.uint8:
-                raise EngineError(f"input {name} is {image.shape} {image.dtype}; expected {self._fused_y.shape} uint8")
+            if image.shape != self._shape or image.dtype != np.uint8:
+                raise EngineError(f"input {name} is {image.shape} {image.dtype}; expected {self._shape} uint8")
             self._request.feed(name, padded(image, into=self._padded[name])[None, None])
-        for name, value in scalars.items():
-            self._scalars[name][...] = value
-            self._request.feed(name, self._scalars[name])
+        for name, array in self._tensors.by_name(inputs).items():
+            self._request.feed(name, array)
         self._request.infer()
-        return self._fused_y
+        return self._outputs
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         self._request.close()
 
 
 class _Request:
-    """A compiled network whose inputs and output are arrays of ours."""
+    """A compiled network whose inputs and outputs are arrays of ours."""
 
     def __init__(
-        self, network: openvino.Model, *, model: Path, threads: int, precision: str, output: npt.NDArray[Any]
+        self,
+        network: openvino.Model,
+        *,
+        model: Path,
+        threads: int,
+        precision: str,
+        outputs: Mapping[str, npt.NDArray[Any]],
     ) -> None:
         core = openvino.Core()
         if precision == "auto":
@@ -116,8 +131,9 @@ class _Request:
             self._request: Any = compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed to compile {model}: {_reason(error)}") from error
-        self._request.set_tensor(OUTPUT, openvino.Tensor(output, shared_memory=True))
-        self._output = output  # kept as long as it may be written: OpenVINO does not hold it
+        for name, array in outputs.items():
+            self._request.set_tensor(name, openvino.Tensor(array, shared_memory=True))
+        self._outputs = outputs  # kept as long as they may be written: OpenVINO does not hold them
         self._fed: dict[str, npt.NDArray[Any]] = {}
         # It takes no more threads than there are cores.
         threads = compiled.get_property("INFERENCE_NUM_THREADS")
@@ -173,7 +189,7 @@ def _in_gray_levels(network: openvino.Model) -> openvino.Model:
         before.input(name).tensor().set_element_type(openvino.Type.u8)
         before.input(name).preprocess().convert_element_type(openvino.Type.f32).scale(WHITE)
     network = before.build()
-    result = network.get_results()[0]
+    result = next(result for result in network.get_results() if OUTPUT in result.input_value(0).get_names())
     levels = ops.multiply(result.input_value(0), ops.constant(np.float32(WHITE)))
     levels = ops.convert(ops.clamp(ops.round(levels, "half_to_even"), 0.0, WHITE), "u8")
     levels.output(0).set_names({OUTPUT})
@@ -182,36 +198,31 @@ def _in_gray_levels(network: openvino.Model) -> openvino.Model:
     return network
 
 
-def _read(model: Path) -> openvino.Model:
+def _fixed(model: Path, *, spec: ModelSpec | None, size_px: tuple[int, int]) -> tuple[openvino.Model, Ports]:
+    """The network of a file, made static for one size, and its shapes."""
     try:
         network = openvino.Core().read_model(str(model))
     except RuntimeError as error:
         raise ModelError(f"OpenVINO cannot read {model}: {_reason(error)}") from error
-    check_interface(
-        model=model,
-        inputs=[port.any_name for port in network.inputs],
-        outputs=[port.any_name for port in network.outputs],
-    )
-    return network
-
-
-def _fix_shapes(network: openvino.Model, *, model: Path, size_px: tuple[int, int]) -> dict[str, Shape]:
-    """Make the network static for one size; gives the shape of every input."""
-    wanted = image_shape(size_px)
+    # images of one fixed size are no hindrance: they are reshaped below
+    free = {name: Port((1, 1, None, None)) for name in IMAGE_INPUTS}
+    inputs = {name: free.get(name, port) for name, port in _declared(network.inputs).items()}
+    ports = check_ports(model=model, spec=spec, size_px=size_px, inputs=inputs, outputs=_declared(network.outputs))
     try:
-        network.reshape({name: list(wanted) for name in IMAGE_INPUTS})
+        network.reshape({name: list(shape) for name, shape in ports.inputs.items()})
+        check_made({name: tuple(network.output(name).shape) for name in ports.outputs}, ports=ports, model=model)
     except RuntimeError as error:
         raise ModelError(f"{model} does not take {size_px[0]}x{size_px[1]} images: {_reason(error)}") from error
-    for port in [*network.inputs, *network.outputs]:
-        if port.partial_shape.is_dynamic or port.element_type != openvino.Type.f32:
-            raise ModelError(
-                f"{model}: {port.any_name} is {port.partial_shape} {port.element_type}; expected static f32"
-            )
-    if tuple(network.output(OUTPUT).shape) != wanted:
-        raise ModelError(
-            f"{model} makes {tuple(network.output(OUTPUT).shape)} of {wanted} images; expected the same size"
-        )
-    return {port.any_name: tuple(port.shape) for port in network.inputs}
+    return network, ports
+
+
+def _declared(ports: Sequence[Any]) -> dict[str, Port]:
+    """What a network says of its inputs, or of its outputs."""
+    found = {}
+    for port in ports:
+        dims = tuple(dim.get_length() if dim.is_static else None for dim in port.partial_shape)
+        found[port.any_name] = Port(dims, FLOAT if port.element_type == openvino.Type.f32 else str(port.element_type))
+    return found
 
 
 def _reason(error: RuntimeError) -> str:

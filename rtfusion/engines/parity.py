@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from rtfusion.engines.base import Tensor, image_shape
+from rtfusion.engines.base import Tensor
 from rtfusion.errors import EngineError
-from rtfusion.models import ModelSpec
+from rtfusion.models import ImageInput, MapInput, ModelSpec, ScalarInput
+from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, Shape
 
 
 class Tolerance(NamedTuple):
@@ -38,15 +41,35 @@ class Difference(NamedTuple):
 
 
 def golden_inputs(spec: ModelSpec, *, size_px: tuple[int, int]) -> dict[str, Tensor]:
-    """Every input of a model: two pictures of waves, edges and flat parts that differ, and the scalars at their defaults."""
-    shape = image_shape(size_px)
-    y, x = np.mgrid[: shape[2], : shape[3]].astype(np.float64)
+    """Every input of a model, with something in it to compare.
+
+    The pictures are of waves, edges and flat parts that differ, scalars stand at their defaults, maps are waves over their range,
+    and states are waves around their initial value.
+    """
+    height, width = ImageInput().shape(size_px)[2:]
+    y, x = np.mgrid[:height, :width].astype(np.float64)
     waves = 0.5 + 0.3 * np.sin(x / 7.0 + y / 23.0) * np.cos(y / 11.0)
     spots = 0.35 + 0.6 * (((x // 24 + y // 24) % 5) == 0) + 0.05 * np.sin(x / 3.0)
-    images = dict(zip(spec.inputs, (waves, spots), strict=True))
-    tensors = {name: np.clip(image, 0, 1).astype(np.float32).reshape(shape) for name, image in images.items()}
-    scalars = {name: np.full((1, 1, 1, 1), scalar.default, np.float32) for name, scalar in spec.scalars.items()}
-    return tensors | scalars
+    images = dict(zip(IMAGE_INPUTS, (waves, spots), strict=True))
+    tensors = {}
+    for name, port in spec.inputs.items():
+        shape = port.shape(size_px)
+        if isinstance(port, ImageInput):
+            values = np.clip(images[name], 0, 1).reshape(shape)
+        elif isinstance(port, ScalarInput):
+            values = np.full(shape, port.default)
+        elif isinstance(port, MapInput):
+            values = port.minimum + (port.maximum - port.minimum) * (0.5 + 0.5 * _waves(shape))
+        else:
+            values = port.initial + 0.5 * _waves(shape)
+        tensors[name] = np.ascontiguousarray(values, np.float32)
+    return tensors
+
+
+def _waves(shape: Shape) -> npt.NDArray[np.float64]:
+    """Waves in [-1, 1] that differ from channel to channel."""
+    channel, y, x = np.indices(shape[1:], np.float64)
+    return (np.sin(x / 3.0 + channel) * np.cos(y / 5.0 - channel))[None]
 
 
 def difference(got: Tensor, expected: Tensor) -> Difference:
@@ -61,19 +84,28 @@ def difference(got: Tensor, expected: Tensor) -> Difference:
     return Difference(float(apart.mean()), float(apart.max()))
 
 
-def check(got: Tensor, expected: Tensor, *, arithmetic: str) -> Difference:
-    """How far ``got`` is from ``expected``, held to `TOLERANCES`.
+def check(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, arithmetic: str) -> Difference:
+    """How far the outputs ``got`` are from those ``expected``, held to `TOLERANCES`; gives the largest of the differences.
+
+    An output other than the picture is compared in units of its largest value, where that is more than 1.
 
     Raises:
-        EngineError: too far, or nothing to compare.
+        EngineError: other outputs, one of them too far away, or nothing to compare.
     """
-    apart, allowed = difference(got, expected), TOLERANCES[arithmetic]
-    if apart.mean > allowed.mean or apart.largest > allowed.largest:
-        raise EngineError(
-            f"the result is {apart.mean:.2e} away on average and {apart.largest:.2e} at most; {arithmetic} arithmetic "
-            f"allows {allowed.mean:.0e} and {allowed.largest:.0e}"
-        )
-    return apart
+    if not expected or got.keys() != expected.keys():
+        raise EngineError(f"nothing to compare: {', '.join(got) or 'none'} against {', '.join(expected) or 'none'}")
+    allowed = TOLERANCES[arithmetic]
+    found = []
+    for name, wanted in expected.items():
+        unit = 1.0 if name == OUTPUT else max(1.0, float(np.abs(wanted).max(initial=0.0)))
+        apart = Difference(*(value / unit for value in difference(got[name], wanted)))
+        if apart.mean > allowed.mean or apart.largest > allowed.largest:
+            raise EngineError(
+                f"{'the result' if name == OUTPUT else name} is {apart.mean:.2e} away on average and {apart.largest:.2e} at "
+                f"most; {arithmetic} arithmetic allows {allowed.mean:.0e} and {allowed.largest:.0e}"
+            )
+        found.append(apart)
+    return Difference(*map(max, zip(*found, strict=True)))
 
 
 def _described(array: Tensor) -> str:

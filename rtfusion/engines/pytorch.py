@@ -9,39 +9,48 @@ import numpy as np
 import torch
 from torch import Tensor as TorchTensor
 
-from rtfusion.engines.base import Shape, Tensor, check_inputs, describe, image_shape
+from rtfusion.engines.base import Ports, Tensor, check_inputs, check_made, check_ports, describe
 from rtfusion.engines.onnx_module import OnnxModule
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT
+from rtfusion.models import ModelSpec
+from rtfusion.models.spec import Shape
 
 PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 WARM_UPS = 3
 
+Forward = Callable[[], dict[str, TorchTensor]]
+"""Runs a network over inputs that stand where they are, and gives its outputs by name."""
+
 
 class PyTorchEngine:
-    """A module with its inputs and its output in place; on CUDA, captured as a graph."""
+    """A module with its inputs and its outputs in place; on CUDA, captured as a graph."""
 
     name = "pytorch"
 
-    def __init__(self, *, model: Path, size_px: tuple[int, int], threads: int, precision: str, device: str) -> None:
+    def __init__(
+        self,
+        *,
+        model: Path,
+        spec: ModelSpec | None,
+        size_px: tuple[int, int],
+        threads: int,
+        precision: str,
+        device: str,
+    ) -> None:
         self.name = "pytorch" if device == "cpu" else f"pytorch:{device}"
         module = load(model, device=device, precision=precision)
-        self._shapes = input_shapes(module.declared, model=model, size_px=size_px)
+        self._ports = ports_of(module, model=model, spec=spec, size_px=size_px)
         if device == "cpu":
             torch.set_num_threads(threads)
         self._staged = {
-            name: torch.zeros(shape, dtype=torch.float32, device=device) for name, shape in self._shapes.items()
+            name: torch.zeros(shape, dtype=torch.float32, device=device) for name, shape in self._ports.inputs.items()
         }
-        self._output = np.zeros(image_shape(size_px), np.float32)
-        self._run: Callable[[], TorchTensor] | None = None
+        self._outputs = {name: np.zeros(shape, np.float32) for name, shape in self._ports.outputs.items()}
+        self._taken = {name: torch.from_numpy(array) for name, array in self._outputs.items()}
+        self._run: Forward | None = None
         self._fed: dict[str, tuple[Tensor, TorchTensor]] = {}
         forward = _converted(module, self._staged, dtype=PRECISIONS[precision])
-        try:
-            made = tuple(forward().shape)
-        except (RuntimeError, TypeError) as error:
-            raise ModelError(f"{model} does not take {size_px[0]}x{size_px[1]} images: {_first_line(error)}") from error
-        if made != self._output.shape:
-            raise ModelError(f"{model} makes {made} of {self._output.shape} images; expected the same size")
+        _try(forward, ports=self._ports, model=model, size_px=size_px)
         self._run = forward if device == "cpu" else _captured(forward)
         version = torch.__version__.split("+")[0]
         self.description = (
@@ -50,23 +59,24 @@ class PyTorchEngine:
             else f"PyTorch {version} {torch.cuda.get_device_name()} {precision}"
         )
 
-    def run(self, *, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Fuse once; see `Engine`."""
+    def run(self, *, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Run the network once; see `Engine`."""
         if self._run is None:
             raise EngineError("the PyTorch engine is closed; open it anew")
-        check_inputs(inputs, shapes=self._shapes)
+        check_inputs(inputs, shapes=self._ports.inputs)
         try:
             for name, array in inputs.items():
                 if name not in self._fed or self._fed[name][0] is not array:
                     self._fed[name] = array, torch.from_numpy(array)
                 self._staged[name].copy_(self._fed[name][1])
-            torch.from_numpy(self._output).copy_(self._run())
+            for name, made in self._run().items():
+                self._taken[name].copy_(made)
         except RuntimeError as error:
             raise EngineError(f"PyTorch failed to run the model: {_first_line(error)}") from error
-        return self._output
+        return self._outputs
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         self._run = None
         self._staged.clear()
         self._fed.clear()
@@ -77,22 +87,26 @@ class PyTorchNetwork:
 
     capturable = False  # it is a graph already
 
-    def __init__(self, *, model: Path, size_px: tuple[int, int], precision: str) -> None:
+    def __init__(self, *, model: Path, spec: ModelSpec, size_px: tuple[int, int], precision: str) -> None:
         self._module = load(model, device="cuda", precision=precision)
-        self._shapes = input_shapes(self._module.declared, model=model, size_px=size_px)
-        self._output_shape, self._dtype = image_shape(size_px), PRECISIONS[precision]
-        self._replay: Callable[[], TorchTensor] | None = None
+        self._ports = ports_of(self._module, model=model, spec=spec, size_px=size_px)
+        self._dtype = PRECISIONS[precision]
+        self._replay: Forward | None = None
         self.description = f"PyTorch {torch.__version__.split('+')[0]} {precision}"
 
     def bind(self, addresses: Mapping[str, int]) -> None:
-        """Say where inputs and output stand; captures the graph."""
-        if addresses.keys() != {*self._shapes, OUTPUT}:
-            raise EngineError(f"bound {', '.join(addresses)}; the network has {', '.join([*self._shapes, OUTPUT])}")
-        inputs = {name: _at(addresses[name], shape) for name, shape in self._shapes.items()}
-        output = _at(addresses[OUTPUT], self._output_shape)
-        forward = _converted(self._module, inputs, dtype=self._dtype)
+        """Say where inputs and outputs stand; captures the graph."""
+        shapes = {**self._ports.inputs, **self._ports.outputs}
+        if addresses.keys() != shapes.keys():
+            raise EngineError(f"bound {', '.join(addresses)}; the network has {', '.join(shapes)}")
+        planes = {name: _at(addresses[name], shape) for name, shape in shapes.items()}
+        forward = _converted(self._module, {name: planes[name] for name in self._ports.inputs}, dtype=self._dtype)
+
+        def into_place() -> dict[str, TorchTensor]:
+            return {name: planes[name].copy_(made) for name, made in forward().items()}
+
         try:
-            self._replay = _captured(lambda: output.copy_(forward()))
+            self._replay = _captured(into_place)
         except RuntimeError as error:
             raise EngineError(f"PyTorch failed to capture the model: {_first_line(error)}") from error
 
@@ -107,7 +121,7 @@ class PyTorchNetwork:
             raise EngineError(f"PyTorch failed to run the model: {_first_line(error)}") from error
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         self._replay = None
 
 
@@ -127,39 +141,45 @@ def load(model: Path, *, device: str, precision: str) -> OnnxModule:
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # not declared
 
 
-def input_shapes(
-    declared: Mapping[str, Sequence[int | str]], *, model: Path, size_px: tuple[int, int]
-) -> dict[str, Shape]:
-    """The shape of every input for images of one size.
+class Listed(torch.nn.Module):
+    """A module whose outputs are a tuple, in the order of ``names``."""
 
-    Raises:
-        ModelError: the model is for another size, or a scalar has no fixed shape.
-    """
-    shapes: dict[str, Shape] = {}
-    for name, dims in declared.items():
-        shape = image_shape(size_px) if name in IMAGE_INPUTS else tuple(dim for dim in dims if isinstance(dim, int))
-        fits = len(shape) == len(dims) and all(
-            not isinstance(dim, int) or dim == asked for dim, asked in zip(dims, shape, strict=True)
-        )
-        if not fits:
-            raise ModelError(f"{model}: {name} is {list(dims)}; expected {list(shape)}")
-        shapes[name] = shape
-    return shapes
+    def __init__(self, module: OnnxModule, *, names: Sequence[str]) -> None:
+        super().__init__()
+        self._module, self._listed = module, names
+
+    def forward(self, **inputs: TorchTensor) -> tuple[TorchTensor, ...]:
+        """Every input by name to every output, in order."""
+        made = self._module(**inputs)
+        return tuple(made[name] for name in self._listed)
 
 
-def _converted(
-    module: OnnxModule, inputs: Mapping[str, TorchTensor], *, dtype: torch.dtype
-) -> Callable[[], TorchTensor]:
+def ports_of(module: OnnxModule, *, model: Path, spec: ModelSpec | None, size_px: tuple[int, int]) -> Ports:
+    """The shapes of a module for images of one size; see `rtfusion.engines.base.check_ports`."""
+    return check_ports(model=model, spec=spec, size_px=size_px, inputs=module.inputs, outputs=module.outputs)
+
+
+def _converted(module: OnnxModule, inputs: Mapping[str, TorchTensor], *, dtype: torch.dtype) -> Forward:
     """The module over fixed float32 inputs, giving float32."""
 
-    def forward() -> TorchTensor:
+    def forward() -> dict[str, TorchTensor]:
         with torch.inference_mode():
-            return module(**{name: value.to(dtype) for name, value in inputs.items()}).float()  # type: ignore[no-any-return]
+            made = module(**{name: value.to(dtype) for name, value in inputs.items()})
+            return {name: value.float() for name, value in made.items()}
 
     return forward
 
 
-def _captured(forward: Callable[[], TorchTensor]) -> Callable[[], TorchTensor]:
+def _try(forward: Forward, *, ports: Ports, model: Path, size_px: tuple[int, int]) -> None:
+    """Run once, to learn whether the network can take the size, and what it makes of it."""
+    try:
+        made = forward()
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(f"{model} does not take {size_px[0]}x{size_px[1]} images: {_first_line(error)}") from error
+    check_made({name: tuple(value.shape) for name, value in made.items()}, ports=ports, model=model)
+
+
+def _captured(forward: Forward) -> Forward:
     """``forward`` as a CUDA graph: run a few times first, as capturing needs, then recorded."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
@@ -172,7 +192,7 @@ def _captured(forward: Callable[[], TorchTensor]) -> Callable[[], TorchTensor]:
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         result = forward()
 
-    def replay() -> TorchTensor:
+    def replay() -> dict[str, TorchTensor]:
         graph.replay()
         return result
 

@@ -1,6 +1,6 @@
 """Engines that were built on this machine, under a key of everything that can change them.
 
-An entry is three files: the engine (``.plan``), what it gave for the golden input (``.npy``) and what it is (``.json``,
+An entry is three files: the engine (``.plan``), what a CPU gave for the golden input (``.npz``) and what it is (``.json``,
 written last, so that an entry is whole or is not there). Nothing is shipped, nothing is trusted without its checksum.
 """
 
@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -26,11 +27,13 @@ from rtfusion.engines.base import Tensor
 from rtfusion.errors import EngineError
 from rtfusion.files import write_whole
 
-SCHEMA = 1
+SCHEMA = 2
 KEY_LENGTH = 24
 LOCK_TIMEOUT_S = 1800.0
 """Longest wait for another process that builds the same engine; a build takes minutes."""
 _POLL_S = 0.2
+_OUTPUT = "output:"
+"""Stands before names in a golden file, so that none is an argument of `numpy.savez`."""
 _logger = logging.getLogger(__name__)
 
 
@@ -38,8 +41,8 @@ class Stored(NamedTuple):
     """An engine of the store."""
 
     plan: bytes
-    golden: Tensor
-    """What the reference gives for the golden input."""
+    golden: Mapping[str, Tensor]
+    """The outputs of the reference for the golden input, by name."""
 
 
 def default_folder() -> Path:
@@ -70,14 +73,15 @@ class EngineStore:
         try:
             told = json.loads(about.read_text(encoding="utf-8"))
             plan = self._path(key, "plan").read_bytes()
-            golden = np.load(io.BytesIO(self._path(key, "npy").read_bytes()), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            with np.load(io.BytesIO(self._path(key, "npz").read_bytes()), allow_pickle=False) as outputs:
+                golden = {name.removeprefix(_OUTPUT): outputs[name].astype(np.float32) for name in outputs}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             _logger.warning("the engine %s cannot be read (%s); it is built anew", about.with_suffix(".plan"), error)
             return None
         if not isinstance(told, dict) or told.get("sha256") != hashlib.sha256(plan).hexdigest():
             _logger.warning("the engine %s is damaged; it is built anew", about.with_suffix(".plan"))
             return None
-        return Stored(plan=plan, golden=golden.astype(np.float32))
+        return Stored(plan=plan, golden=golden)
 
     def put(self, parts: Mapping[str, str], stored: Stored, *, build_s: float) -> Path:
         """Keep an engine; gives its file.
@@ -87,7 +91,7 @@ class EngineStore:
         """
         key = key_of(parts)
         golden = io.BytesIO()
-        np.save(golden, stored.golden)
+        np.savez(golden, allow_pickle=False, **{_OUTPUT + name: value for name, value in stored.golden.items()})
         about = {
             "schema": SCHEMA,
             "parts": dict(parts),
@@ -98,7 +102,7 @@ class EngineStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self._path(key, "plan"), stored.plan, durable=True)
-            write_whole(self._path(key, "npy"), golden.getvalue(), durable=True)
+            write_whole(self._path(key, "npz"), golden.getvalue(), durable=True)
             write_whole(self._path(key, "json"), json.dumps(about, indent=1), durable=True)
         except OSError as error:
             raise EngineError(

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from rtfusion.cuda.device import SETUP_TIMEOUT_S, Device
-from rtfusion.engines.base import Shape, Tensor, check_inputs, image_shape
+from rtfusion.engines.base import FLOAT, Port, Ports, Tensor, check_inputs, check_ports, contract_ports
 from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.engines.store import EngineStore, Stored
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from rtfusion.models import read_spec
-from rtfusion.models.spec import IMAGE_INPUTS
+from rtfusion.models import ModelSpec, ScalarInput, read_spec
 
 ARITHMETIC = "tf32"
 """What float32 layers are computed in where the device has it."""
@@ -38,11 +37,12 @@ class TensorRtNetwork:
 
     Raises:
         EngineError: it is for another device or version, or does not fit into memory.
+        ModelError: it has other inputs or outputs than the contract of its model says.
     """
 
     capturable = True
 
-    def __init__(self, plan: bytes, *, size_px: tuple[int, int]) -> None:
+    def __init__(self, plan: bytes, *, model: Path, spec: ModelSpec, size_px: tuple[int, int]) -> None:
         trt = _tensorrt()
         self._runtime = trt.Runtime(_trt_logger(trt))
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -51,23 +51,20 @@ class TensorRtNetwork:
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError("there is no room for it on the device")
-        self._size_px = size_px
-        self.shapes, self._output = self._interface(trt)
+        self._names: dict[str, str] = {}
+        """Names in the engine by names in the contract."""
+        self.ports = self._checked(trt, model=model, spec=spec, size_px=size_px)
         self.description = f"TensorRT {trt.__version__}"
 
     def bind(self, addresses: Mapping[str, int]) -> None:
-        """Say where inputs and output stand."""
-        inputs = {name: address for name, address in addresses.items() if name in self.shapes}
-        outputs = [address for name, address in addresses.items() if name not in self.shapes]
-        if inputs.keys() != self.shapes.keys() or len(outputs) != 1:
-            raise EngineError(
-                f"bound {', '.join(addresses)}; the network has {', '.join([*self.shapes, self._output])}"
-            )
-        for name, shape in self.shapes.items():
-            if not self._context.set_input_shape(name, shape):
+        """Say where inputs and outputs stand."""
+        if addresses.keys() != self._names.keys():
+            raise EngineError(f"bound {', '.join(addresses)}; the network has {', '.join(self._names)}")
+        for name, shape in self.ports.inputs.items():
+            if not self._context.set_input_shape(self._names[name], shape):
                 raise EngineError(f"TensorRT refuses the shape {shape} of {name}")
-        for name, address in {**inputs, self._output: outputs[0]}.items():
-            if not self._context.set_tensor_address(name, address):
+        for name, address in addresses.items():
+            if not self._context.set_tensor_address(self._names[name], address):
                 raise EngineError(f"TensorRT refuses the address of {name}")
 
     def enqueue(self, stream: int) -> None:
@@ -78,30 +75,28 @@ class TensorRtNetwork:
             raise EngineError("TensorRT refused to run; what it said stands in the log above")
 
     def close(self) -> None:
-        """Release the network; may be called twice."""
+        """Release the network. Idempotent."""
         self._context = self._engine = self._runtime = None
 
-    def _interface(self, trt: Any) -> tuple[dict[str, Shape], str]:
-        """The shape of every input, and the name of the output."""
-        shapes: dict[str, Shape] = {}
-        outputs = []
+    def _checked(self, trt: Any, *, model: Path, spec: ModelSpec, size_px: tuple[int, int]) -> Ports:
+        inputs: dict[str, Port] = {}
+        outputs: dict[str, Port] = {}
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
-            if self._engine.get_tensor_dtype(name) != trt.float32:
-                raise EngineError(f"{name} is {self._engine.get_tensor_dtype(name)}; expected float32")
-            if self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT:
-                outputs.append(name)
-            else:
-                declared = tuple(self._engine.get_tensor_shape(name))
-                shapes[name] = image_shape(self._size_px) if name in IMAGE_INPUTS else declared
-        # torch_tensorrt names it output0
-        if not set(IMAGE_INPUTS) <= shapes.keys() or len(outputs) != 1:
-            raise EngineError(f"it has the inputs {', '.join(shapes)} and the outputs {', '.join(outputs)}")
-        return shapes, outputs[0]
+            dims = tuple(None if length < 0 else length for length in self._engine.get_tensor_shape(name))
+            dtype = self._engine.get_tensor_dtype(name)
+            is_output = self._engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
+            (outputs if is_output else inputs)[name] = Port(dims, FLOAT if dtype == trt.float32 else str(dtype))
+        # torch_tensorrt calls them output0, output1 and so on, in the order that they were given in: that of the contract
+        given = list(outputs) if outputs.keys() == spec.outputs.keys() else list(spec.outputs)
+        self._names = {**{name: name for name in inputs}, **dict(zip(given, outputs, strict=False))}
+        if len(given) == len(outputs):
+            outputs = dict(zip(given, outputs.values(), strict=True))
+        return check_ports(model=model, spec=spec, size_px=size_px, inputs=inputs, outputs=outputs)
 
 
 class TensorRtEngine:
-    """A network with inputs and output in host memory: for the golden check, for parity, and for the fuser of the host."""
+    """A network with inputs and outputs in host memory: for the golden check, for parity, and for the fuser of the host."""
 
     name = "tensorrt"
 
@@ -113,20 +108,20 @@ class TensorRtEngine:
         self._runner: _Runner | None = None
         try:
             network = open_stored(model=model, size_px=size_px, device=self._device)
-            self._runner = _Runner(self._device, network, size_px=size_px)
+            self._runner = _Runner(self._device, network)
         except BaseException:
             self.close()
             raise
         self.description = f"{network.description} on {self._device.description}"
 
-    def run(self, *, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Fuse once; see `Engine`."""
+    def run(self, *, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Run the network once; see `Engine`."""
         if self._runner is None:
             raise EngineError("the TensorRT engine is closed; open it anew")
         return self._runner.run(inputs)
 
     def close(self) -> None:
-        """Release the network and the device; may be called twice."""
+        """Release the network and the device. Idempotent."""
         if self._runner is not None:
             self._runner.close(with_network=True)
             self._runner = None
@@ -197,10 +192,11 @@ def key_parts(model: Path, *, size_px: tuple[int, int], device: Device, via: str
 
 def _checked(stored: Stored, *, model: Path, size_px: tuple[int, int], device: Device) -> TensorRtNetwork:
     """The network of an entry, after it gave for the golden input what it has to."""
-    network = TensorRtNetwork(stored.plan, size_px=size_px)
-    runner = _Runner(device, network, size_px=size_px)
+    spec = read_spec(model)
+    network = TensorRtNetwork(stored.plan, model=model, spec=spec, size_px=size_px)
+    runner = _Runner(device, network)
     try:
-        got = runner.run(golden_inputs(read_spec(model), size_px=size_px))
+        got = runner.run(golden_inputs(spec, size_px=size_px))
         check(got, stored.golden, arithmetic=ARITHMETIC)
     except BaseException:
         runner.close(with_network=True)
@@ -209,31 +205,32 @@ def _checked(stored: Stored, *, model: Path, size_px: tuple[int, int], device: D
     return network
 
 
-def _golden(model: Path, size_px: tuple[int, int]) -> Tensor:
+def _golden(model: Path, size_px: tuple[int, int]) -> dict[str, Tensor]:
     """What a CPU engine gives for the golden input."""
     from rtfusion.engines import open_engine
 
     engine = open_engine("auto", model=model, size_px=size_px, precision="f32")
     try:
-        return engine.run(inputs=golden_inputs(read_spec(model), size_px=size_px)).copy()
+        outputs = engine.run(inputs=golden_inputs(read_spec(model), size_px=size_px))
+        return {name: output.copy() for name, output in outputs.items()}
     finally:
         engine.close()
 
 
 class _Runner:
-    """Runs a network from arrays to an array, one step after the other."""
+    """Runs a network from arrays to arrays, one step after the other."""
 
-    def __init__(self, device: Device, network: TensorRtNetwork, *, size_px: tuple[int, int]) -> None:
+    def __init__(self, device: Device, network: TensorRtNetwork) -> None:
         self._device, self._network = device, network
-        self._output = np.zeros(image_shape(size_px), np.float32)
+        self._outputs = {name: np.zeros(shape, np.float32) for name, shape in network.ports.outputs.items()}
         self._allocations: dict[str, Any] = {}
         self._stream: Any = None
         device.call(self._open, timeout_s=SETUP_TIMEOUT_S)
 
-    def run(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        check_inputs(inputs, shapes=self._network.shapes)
+    def run(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        check_inputs(inputs, shapes=self._network.ports.inputs)
         self._device.call(self._run, inputs, timeout_s=SETUP_TIMEOUT_S)  # the first run may load kernels
-        return self._output
+        return self._outputs
 
     def close(self, *, with_network: bool) -> None:
         self._device.call(self._free, with_network)
@@ -241,9 +238,9 @@ class _Runner:
     def _open(self) -> None:
         cuda = self._device.cuda
         self._stream = cuda.Stream(1)
-        sizes = {name: int(np.prod(shape)) * 4 for name, shape in self._network.shapes.items()}
-        for name, size_bytes in {**sizes, "": self._output.nbytes}.items():
-            self._allocations[name] = cuda.mem_alloc(size_bytes)
+        ports = self._network.ports
+        for name, shape in {**ports.inputs, **ports.outputs}.items():
+            self._allocations[name] = cuda.mem_alloc(int(np.prod(shape)) * np.dtype(np.float32).itemsize)
         self._network.bind({name: int(allocation) for name, allocation in self._allocations.items()})
 
     def _run(self, inputs: Mapping[str, Tensor]) -> None:
@@ -253,7 +250,8 @@ class _Runner:
         cuda.Context.synchronize()  # the copy may be on its way still, and the stream does not wait for it
         self._network.enqueue(self._stream.handle)
         self._stream.synchronize()
-        cuda.memcpy_dtoh(self._output, self._allocations[""])
+        for name, array in self._outputs.items():
+            cuda.memcpy_dtoh(array, self._allocations[name])
 
     def _free(self, with_network: bool) -> None:
         if with_network:
@@ -282,9 +280,9 @@ def _build_from_onnx(model: Path, size_px: tuple[int, int], progress: Progress |
     if progress is not None:
         config.progress_monitor = _monitor(trt, progress)
     profile = builder.create_optimization_profile()
-    shape = image_shape(size_px)
-    for name in IMAGE_INPUTS:
-        profile.set_shape(name, shape, shape, shape)
+    for name, port in read_spec(model).inputs.items():
+        if not isinstance(port, ScalarInput):
+            profile.set_shape(name, *[port.shape(size_px)] * 3)
     config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -299,8 +297,9 @@ def _build_through_torch(model: Path, size_px: tuple[int, int], progress: Progre
 
     from rtfusion.engines import pytorch
 
-    module = pytorch.load(model, device="cuda", precision="f32")
-    shapes = pytorch.input_shapes(module.declared, model=model, size_px=size_px)
+    spec = read_spec(model)
+    shapes = contract_ports(spec, size_px=size_px).inputs
+    module = pytorch.Listed(pytorch.load(model, device="cuda", precision="f32"), names=list(spec.outputs))
     inputs = {name: torch.zeros(shape, device="cuda") for name, shape in shapes.items()}
     try:
         with torch.inference_mode():

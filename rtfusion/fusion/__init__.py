@@ -42,9 +42,9 @@ def open_method(
             raise ConfigError("the learned fuser needs a model: add --model small, large or FILE.onnx")
         from rtfusion.fusion.learned import LearnedLuminance
 
-        scalars = {} if enhance is None else {"enhance": enhance}
+        inputs = {} if enhance is None else {"enhance": enhance}
         return LearnedLuminance(
-            model=model, precision=precision, engine=engine, threads=threads, scalars=scalars, still=still
+            model=model, precision=precision, engine=engine, threads=threads, inputs=inputs, still=still
         )
     if name == "pyramid":
         return classical.Pyramid(still=still)
@@ -64,10 +64,11 @@ def model_file(model: Path, *, precision: str = "auto", engine: str = "auto") ->
     """
     from rtfusion.engines import resolve
     from rtfusion.models import find_model
+    from rtfusion.models.shipping import is_name
 
-    if precision == "auto":
+    if precision == "auto" and is_name(model):
         precision = _fastest() if resolve(engine) == "openvino" else "f32"
-    return find_model(model, precision=precision)
+    return find_model(model, precision="f32" if precision == "auto" else precision)
 
 
 def _fastest() -> str:

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 
-from rtfusion.engines import open_gray_engine, resolve
+from rtfusion.engines import Tensor, open_gray_engine, resolve
 from rtfusion.engines.gray import GrayEngine
-from rtfusion.errors import ConfigError
 from rtfusion.fusion import model_file
+from rtfusion.fusion.inputs import ModelInputs, StateClock
 from rtfusion.fusion.tone import ExponentialAverage
-from rtfusion.models import ModelSpec, read_spec
-from rtfusion.types import Image8
+from rtfusion.models import read_spec
+from rtfusion.models.spec import OUTPUT
+from rtfusion.types import Image8, InputValue
 
-SCENE_MEANS = {"visible_mean": "visible_y", "thermal_mean": "thermal"}
-"""Scalars that are kept here, if a model takes them: the mean of an image in [0, 1], with memory."""
 MEAN_TIME_CONSTANT_S = 1.0
 
 
 class LearnedLuminance:
     """Two luminance images to a fused one, by an engine that runs a network.
 
-    The engine is opened on the first frame, for its size, and anew when the size changes. Nothing is remembered from one
-    frame to the next but the means of the two images, for a model that takes them (`SCENE_MEANS`).
+    The engine is opened on the first frame, for its size, and anew when the size changes. What is remembered from one frame to
+    the next is what the contract of the model says: the means of the images, and the states that the model gives itself.
 
     Args:
-        model: ONNX file with its contract inside (`rtfusion.models.spec`), or the name of a model that comes with rtfusion.
-        precision: of a named model; ``auto`` is the one for the engine: see `rtfusion.fusion.model_file`.
+        model: ONNX file with its contract inside (`rtfusion.models.spec`), or the name of a model that comes with the package.
         engine: one of `rtfusion.engines.ENGINES`, or ``auto``.
         threads: for the engine; None for every core.
-        scalars: values for named inputs of the model, instead of their defaults; a mean given here is not followed.
-        still: for unrelated images; the means are then those of the present ones.
+        precision: of a named model (`rtfusion.fusion.model_file`).
+        inputs: values for named inputs of the model, instead of their defaults; a mean given here is not followed.
+        still: for unrelated images, which must not remember one another.
 
     Raises:
         ModelError: the file is no model, or has no contract that holds.
-        ConfigError: no such engine or scalar, or a scalar out of its range.
+        ConfigError: no such model, engine or input, or a value out of its range.
         EngineUnavailable: the engine is not installed.
     """
 
@@ -48,23 +49,24 @@ class LearnedLuminance:
         engine: str,
         threads: int | None,
         precision: str = "auto",
-        scalars: Mapping[str, float] | None = None,
+        inputs: Mapping[str, InputValue] | None = None,
         still: bool = False,
     ) -> None:
-        self._model, self._precision = model, precision
-        self._file = model_file(model, precision=precision, engine=engine)
-        self._spec = read_spec(self._file)
-        self._chosen = dict(scalars or {})
-        check_scalars(self._spec, self._chosen, model=self._file)
+        self._named, self._precision = model, precision
+        self._model = model_file(model, precision=precision, engine=engine)
+        spec = read_spec(self._model)
+        self._inputs = ModelInputs(spec, model=self._model, chosen=inputs)
         tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
-        followed = (SCENE_MEANS.keys() & self._spec.scalars.keys()) - self._chosen.keys()
-        self._means = {name: ExponentialAverage(time_constant_s=tau_s) for name in followed}
+        self._means = {name: ExponentialAverage(time_constant_s=tau_s) for name in self._inputs.followed}
+        self._states: dict[str, Tensor] = {}
+        self._clock = StateClock(spec, still=still)
         self._still = still
         self._engine_name = resolve(engine)
         self._threads = threads
         self._engine: GrayEngine | None = None
+        self._made: Mapping[str, npt.NDArray[Any]] = {}
         self._size_px = 0, 0
-        self.model_id = self._spec.id
+        self.model_id = spec.id
         self.engine_description: str | None = None
         """What runs which model file, whose name says the precision of its numbers; None until the first frame."""
 
@@ -79,11 +81,11 @@ class LearnedLuminance:
             raise ValueError(f"visible is {visible_y.shape}, thermal {thermal.shape}; register them to one size first")
         engine = self._opened((visible_y.shape[1], visible_y.shape[0]))
         images = {"visible_y": visible_y, "thermal": thermal}
-        scalars = self.inputs
-        for name, mean in self._means.items():
-            present = cv2.mean(images[SCENE_MEANS[name]])[0] / 255
-            scalars[name] = mean.follow(present, timestamp_ns=timestamp_ns)
-        return engine.run(images=images, scalars=scalars)
+        self._made = engine.run(images=images, inputs=self._fed(images, timestamp_ns=timestamp_ns))
+        for name, state in self._inputs.spec.states.items():
+            np.copyto(self._states[name], self._made[state.fed_from])
+        fused_y: Image8 = self._made[OUTPUT]
+        return fused_y
 
     def prepare(self, *, size_px: tuple[int, int]) -> None:
         """Open the engine for images of (width, height) ahead of the first one, which would wait for it.
@@ -95,89 +97,89 @@ class LearnedLuminance:
         self._opened(size_px)
 
     @property
-    def inputs(self) -> dict[str, float]:
-        """The dials of the model and where they stand; not the means, which are followed."""
-        return dials(self._spec, self._chosen, followed=self._means)
+    def inputs(self) -> dict[str, float | Tensor]:
+        """The scalars and maps that can be chosen, and where they stand; not the means, which are followed."""
+        return self._inputs.values
 
-    def set_inputs(self, inputs: Mapping[str, float]) -> None:
-        """Set dials from the next call on; any thread may ask.
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        """The outputs of the last frame beside the fused luminance, float32 (C, h, w) over the picture.
+
+        Each value stands for a square of ``scale`` pixels a side. They are valid until the next call; empty before the first.
+        """
+        width, height = self._size_px
+        ports = self._inputs.spec.outputs
+        return {
+            name: made[0, :, : -(-height // ports[name].scale), : -(-width // ports[name].scale)]
+            for name, made in self._made.items()
+            if name != OUTPUT
+        }
+
+    def set_inputs(self, inputs: Mapping[str, InputValue]) -> None:
+        """Choose values for named inputs from the next call on. Any thread may call it.
+
+        A value is a number, or for a map an array over the picture, (h, w) or (C, h, w), of any size.
 
         Raises:
-            ConfigError: no such dial, a mean that is followed, or a value out of its range. Nothing was changed.
+            ConfigError: no such input, a mean that is followed, or a value of another shape or out of its range. Nothing was
+                changed.
         """
-        check_scalars(self._spec, inputs, model=self._file, followed=self._means)
-        self._chosen = {**self._chosen, **inputs}
+        self._inputs = self._inputs.changed(inputs)
 
     def successor(
-        self, *, model: Path | None = None, precision: str | None = None, inputs: Mapping[str, float]
+        self, *, model: Path | None = None, precision: str | None = None, inputs: Mapping[str, InputValue] | None = None
     ) -> LearnedLuminance:
-        """Make another model that takes over, its engine open: same engine, threads and memory.
+        """Another model in place of this one, its engine open. What is not given stays, as far as the model has it.
 
-        What is None stays as it is, and so does every input that the new model has in that range.
+        That holds for engine, threads, precision, the means and the chosen inputs. A model that ships may be named; states start
+        anew, since they belong to one model.
 
         Raises:
             ModelError, EngineError, ConfigError: as on construction. This one is as it was.
         """
-        model, precision = model or self._model, precision or self._precision
-        spec = read_spec(model_file(model, precision=precision, engine=self._engine_name))
+        model, precision = model or self._named, precision or self._precision
         new = LearnedLuminance(
             model=model,
-            precision=precision,
             engine=self._engine_name,
             threads=self._threads,
-            scalars={**kept_inputs(spec, self._chosen), **inputs},
+            precision=precision,
             still=self._still,
         )
-        new._means.update({name: mean for name, mean in self._means.items() if name in new._means})
+        new._inputs = self._inputs.moved(new._inputs.spec, model=new._model, chosen=inputs or {})
+        followed = new._inputs.followed
+        new._means = {name: self._means.get(name, mean) for name, mean in new._means.items() if name in followed}
         if self._engine is not None:
             new.prepare(size_px=self._size_px)
         return new
 
     def close(self) -> None:
-        """Release the engine; may be called twice."""
+        """Release the engine. Idempotent."""
         if self._engine is not None:
             self._engine.close()
-            self._engine = None
+            self._engine, self._made = None, {}
+
+    def _fed(self, images: Mapping[str, Image8], *, timestamp_ns: int) -> dict[str, float | Tensor]:
+        """Every input but the images for the frame of this moment."""
+        inputs, spec = self._inputs, self._inputs.spec
+        for name in self._clock.restarted(timestamp_ns):
+            self._states[name].fill(spec.states[name].initial)
+        fed: dict[str, float | Tensor] = {name: inputs.scalar(name) for name in spec.scalars}
+        for name, mean in self._means.items():
+            present = cv2.mean(images[inputs.followed[name]])[0] / 255
+            fed[name] = mean.follow(present, timestamp_ns=timestamp_ns)
+        fed.update({name: inputs.map(name, size_px=self._size_px) for name in spec.maps})
+        return {**fed, **self._states}
 
     def _opened(self, size_px: tuple[int, int]) -> GrayEngine:
         if self._engine is None or size_px != self._size_px:
             self.close()
+            spec = self._inputs.spec
             self._engine = open_gray_engine(
-                self._engine_name, model=self._file, size_px=size_px, stride=self._spec.stride, threads=self._threads
+                self._engine_name, model=self._model, size_px=size_px, threads=self._threads
             )
+            padded_px = spec.padded_px(size_px)
+            self._states = {name: np.empty(state.shape(padded_px), np.float32) for name, state in spec.states.items()}
+            self._clock = StateClock(spec, still=self._still)
             self._size_px = size_px
-            self.engine_description = f"{self._engine.description}, {self._file.name}"
+            self.engine_description = f"{self._engine.description}, {self._model.name}"
         return self._engine
-
-
-def kept_inputs(spec: ModelSpec, chosen: Mapping[str, float]) -> dict[str, float]:
-    """Those of the chosen inputs that a model has too, with values that are in its range."""
-    scalars = spec.scalars
-    return {
-        name: value
-        for name, value in chosen.items()
-        if name in scalars and scalars[name].minimum <= value <= scalars[name].maximum
-    }
-
-
-def dials(spec: ModelSpec, chosen: Mapping[str, float], *, followed: Iterable[str]) -> dict[str, float]:
-    """Every scalar that stands where it was put, or at its default."""
-    return {name: chosen.get(name, scalar.default) for name, scalar in spec.scalars.items() if name not in followed}
-
-
-def check_scalars(spec: ModelSpec, chosen: Mapping[str, float], *, model: Path, followed: Collection[str] = ()) -> None:
-    """See that the model has these scalars, free to be set, and that the values are in their range.
-
-    Raises:
-        ConfigError: it has not, or they are not.
-    """
-    for name, value in chosen.items():
-        if name not in spec.scalars:
-            near = difflib.get_close_matches(name, spec.scalars, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(spec.scalars) or 'none'}"
-            raise ConfigError(f"{model} takes no input {name!r}{hint}")
-        if name in followed:
-            raise ConfigError(f"{name} follows the scene in this run; give it at the start to hold it")
-        scalar = spec.scalars[name]
-        if not scalar.minimum <= value <= scalar.maximum:
-            raise ConfigError(f"{name} is {value}; expected {scalar.minimum} to {scalar.maximum}")

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from rtfusion.models.shipping import PRECISIONS, file_name, find_model, shipped, shipped_names
-from rtfusion.models.spec import ModelSpec, ScalarInput, read_spec
+from rtfusion.models.spec import (
+    ImageInput,
+    MapInput,
+    ModelSpec,
+    Output,
+    ScalarInput,
+    StateInput,
+    find_spec,
+    read_spec,
+)
 
 __all__ = [
     "PRECISIONS",
+    "ImageInput",
+    "MapInput",
     "ModelSpec",
+    "Output",
     "ScalarInput",
+    "StateInput",
     "file_name",
     "find_model",
+    "find_spec",
     "read_spec",
     "shipped",
     "shipped_names",

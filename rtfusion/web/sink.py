@@ -27,7 +27,7 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.color import PALETTES
 from rtfusion.sinks.base import SinkContext
 from rtfusion.text import is_loopback
-from rtfusion.types import FusedFrame
+from rtfusion.types import FusedFrame, InputValue
 from rtfusion.web.latest import LatestFrameEncoder, View
 from rtfusion.web.metrics import CONTENT_TYPE, prometheus
 from rtfusion.web.recorder import Recorder
@@ -205,7 +205,7 @@ class WebSink:
             "age_ms": None if not ages_ms else {"p50": _at(ages_ms, 0.5), "p95": _at(ages_ms, 0.95)},
             "silent_s": time.monotonic() - self._written_s,
             "frame": None if frame is None else _described(frame),
-            "scalars": {} if control is None else dict(control.inputs),
+            "scalars": {} if control is None else _numbers(control.inputs),
             "palette": self._latest.palette,
             "palettes": PALETTES,
             "record": None if self._recorder is None else self._recorder.state,
@@ -317,6 +317,11 @@ def _view(request: Request) -> View:
         return View(request.query.get("view", View.FUSED.value))
     except ValueError:
         raise Refused(HTTPStatus.BAD_REQUEST, f"there are the views {', '.join(view.value for view in View)}") from None
+
+
+def _numbers(inputs: Mapping[str, InputValue]) -> dict[str, float]:
+    """The inputs that a page can show: numbers, and no maps."""
+    return {name: value for name, value in inputs.items() if isinstance(value, float)}
 
 
 def _number(name: str, value: object) -> float:

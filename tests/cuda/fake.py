@@ -117,6 +117,15 @@ class FakeCuda:
         self.own()
         stream.put("down", lambda: np.copyto(destination, view(int(source), destination.nbytes)))
 
+    def memcpy_dtod_async(self, destination: Any, source: Any, size: int, stream: Stream) -> None:
+        self.own()
+        stream.put("copy", lambda: np.copyto(view(int(destination), size), view(int(source), size)))
+
+    def memset_d32_async(self, destination: Any, value: int, count: int, stream: Stream) -> None:
+        self.own()
+        assert stream.recording is None, "a reset is of one frame, not of all"
+        stream.put("restart", lambda: view(int(destination), 4 * count).view(np.uint32).fill(value))
+
     def Stream(self, flags: int = 0) -> Stream:  # noqa: N802 - as pycuda names it
         self.own()
         return Stream(self)

@@ -48,7 +48,8 @@ class TensorRt:
         self.major = int(version.split(".", maxsplit=1)[0])
         self.refuses_enqueue = False
         self.wrong_by = 0.0
-        self.output_name = "fused_y"
+        self.names_outputs = True
+        """False: as torch_tensorrt does, which calls them output0 and so on."""
         self.built = 0
         self.contexts = 0
         self.no_room = False
@@ -94,7 +95,9 @@ class Builder:
         assert network.model is not None
         assert config.pools["workspace"] > 0
         (profile,) = config.profiles
-        assert profile.shapes.keys() == {"visible_y", "thermal"}
+        graph = onnx.load_model_from_string(network.model).graph
+        free = {port.name for port in graph.input if not all(dim.dim_value for dim in port.type.tensor_type.shape.dim)}
+        assert profile.shapes.keys() == free
         monitor = config.progress_monitor
         for phase in PHASES if monitor is not None else ():
             monitor.phase_start(phase, None, 2)
@@ -104,7 +107,7 @@ class Builder:
         if self._trt.fails_to_build:
             self._trt._said(self._logger, Logger.ERROR, "no implementation for node 7")
             return None
-        about = {"version": self._trt.__version__, "gpu": self._trt.gpu, "shape": profile.shapes["thermal"]}
+        about = {"version": self._trt.__version__, "gpu": self._trt.gpu, "shapes": profile.shapes}
         return memoryview(MAGIC + json.dumps(about).encode() + b"\n" + network.model)
 
 
@@ -172,26 +175,27 @@ class Runtime:
         if (told["version"], told["gpu"]) != (self._trt.__version__, self._trt.gpu):
             self._trt._said(self._logger, Logger.ERROR, f"engine of {told['gpu']} {told['version']}")
             return None
-        return Engine(self._trt, model, tuple(told["shape"]))
+        return Engine(self._trt, model, {name: tuple(shape) for name, shape in told["shapes"].items()})
 
 
 class Engine:
-    def __init__(self, trt: TensorRt, model: bytes, shape: tuple[int, ...]) -> None:
+    def __init__(self, trt: TensorRt, model: bytes, shapes: dict[str, tuple[int, ...]]) -> None:
         self._trt = trt
         self.evaluator = ReferenceEvaluator(onnx.load_model_from_string(model))
-        self.shapes = {
-            port.name: shape if port.name in ("visible_y", "thermal") else (1, 1, 1, 1)
-            for port in self.evaluator.proto_.graph.input
+        graph = self.evaluator.proto_.graph
+        self.shapes = {port.name: shapes.get(port.name, (1, 1, 1, 1)) for port in graph.input}
+        self.outputs = [port.name if trt.names_outputs else f"output{index}" for index, port in enumerate(graph.output)]
+        self._dims = {
+            name: tuple(dim.dim_value or -1 for dim in port.type.tensor_type.shape.dim)
+            for name, port in zip([*self.shapes, *self.outputs], [*graph.input, *graph.output], strict=True)
         }
-        self._names = [*self.shapes, trt.output_name]
-        self.output_shape = shape
 
     @property
     def num_io_tensors(self) -> int:
-        return len(self._names)
+        return len(self._dims)
 
     def get_tensor_name(self, index: int) -> str:
-        return self._names[index]
+        return list(self._dims)[index]
 
     def get_tensor_mode(self, name: str) -> str:
         return "in" if name in self.shapes else "out"
@@ -200,7 +204,7 @@ class Engine:
         return "float32"
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.shapes.get(name, self.output_shape)
+        return self._dims[name]
 
     def create_execution_context(self) -> ExecutionContext | None:
         self._trt.contexts += 1
@@ -218,14 +222,14 @@ class ExecutionContext:
         return tuple(shape) == self._engine.shapes[name]
 
     def set_tensor_address(self, name: str, address: int) -> bool:
-        assert name in self._engine._names
+        assert name in self._engine._dims
         self._addresses[name] = address
         return address % 256 == 0
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         self._trt.cuda.own()  # a context is of one thread
         assert self._set == self._engine.shapes.keys()
-        assert self._addresses.keys() == set(self._engine._names)
+        assert self._addresses.keys() == self._engine._dims.keys()
         if self._trt.refuses_enqueue:
             return False
         addresses = dict(self._addresses)
@@ -237,5 +241,5 @@ class ExecutionContext:
             name: fake.floats(addresses[name], int(np.prod(shape))).reshape(shape).copy()
             for name, shape in self._engine.shapes.items()
         }
-        (result,) = self._engine.evaluator.run(None, feeds)
-        fake.floats(addresses[self._trt.output_name], result.size)[:] = result.ravel() + self._trt.wrong_by
+        for name, result in zip(self._engine.outputs, self._engine.evaluator.run(None, feeds), strict=True):
+            fake.floats(addresses[name], result.size)[:] = result.ravel() + self._trt.wrong_by

@@ -24,8 +24,8 @@ def pair(height_px: int = 48, width_px: int = 64, *, seed: int = 0) -> dict[str,
 
 
 def learned(path: Path, model: onnx.ModelProto, *, engine: str = "auto", **changes: Any) -> LearnedLuminance:
-    scalars = changes.pop("chosen", None)
-    return LearnedLuminance(model=onnx_models.write(path, model, **changes), engine=engine, threads=1, scalars=scalars)
+    chosen = changes.pop("chosen", None)
+    return LearnedLuminance(model=onnx_models.write(path, model, **changes), engine=engine, threads=1, inputs=chosen)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_float16_is_half_the_size(trained, tmp_path):
 
 def test_it_fuses_a_size_that_is_no_multiple_of_the_stride(trained, tmp_path):
     export.export(trained, tmp_path / "small.onnx")
-    fuser = LearnedLuminance(model=tmp_path / "small.onnx", engine="openvino", threads=1, scalars={"enhance": 1.0})
+    fuser = LearnedLuminance(model=tmp_path / "small.onnx", engine="openvino", threads=1, inputs={"enhance": 1.0})
     image = np.random.default_rng(0).integers(0, 256, (45, 83)).astype(np.uint8)
     fused = fuser(visible_y=image, thermal=image, timestamp_ns=0)
     fuser.close()
@@ -71,7 +71,7 @@ def test_the_runtime_keeps_the_means(trained, tmp_path):
         return float(fused[-1].mean())
 
     alone, after_brighter = last(still=True), last()
-    held = last(scalars={"visible_mean": 200 / 255, "thermal_mean": 200 / 255})
+    held = last(inputs={"visible_mean": 200 / 255, "thermal_mean": 200 / 255})
     assert abs(after_brighter - held) < abs(alone - held) / 4
 
 

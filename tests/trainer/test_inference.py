@@ -79,6 +79,6 @@ def test_every_engine_computes_its_graph(name, engine, tmp_path):
         with torch.no_grad():
             expected = student(**inputs).clamp(0, 1)
         opened = open_engine(engine, model=tmp_path / "model.onnx", size_px=size_px, threads=1)
-        fused = opened.run(inputs={key: tensor.numpy() for key, tensor in inputs.items()})
+        fused = opened.run(inputs={key: tensor.numpy() for key, tensor in inputs.items()})["fused_y"]
         torch.testing.assert_close(torch.from_numpy(fused), expected, rtol=0, atol=1e-5)
         opened.close()

@@ -29,18 +29,20 @@ def card(result: Mapping[str, Any], *, notes: Sequence[str] = ()) -> str:
 def _about(result: Mapping[str, Any]) -> str:
     model = result["model"]
     dial = result["settings"]["enhance"]
-    inputs = ", ".join(f"`{name}`" for name in (*model["inputs"], *model["scalars"]))
+    scalars = model.get("scalars", {})  # in schema 2 of the contract they stand among the inputs
+    inputs = ", ".join(f"`{name}`" for name in (*model["inputs"], *scalars))
+    outputs = ", ".join(f"`{name}`" for name in model.get("outputs", [model.get("output")]))
     lines = [
         f"# {model['name']}",
         "",
         "Fuses a registered pair of visible luminance and thermal image, frame by frame.",
         "",
-        f"- Inputs {inputs}; output `{model['output']}`. Images are float32 (1, 1, H, W) in [0, 1].",
+        f"- Inputs {inputs}; output {outputs}. Images are float32 (1, 1, H, W) in [0, 1].",
         f"- Height and width are multiples of {model['stride']} px; the runtime pads.",
         f"- File `{model['file']}`; its graph has the SHA-256 {model['checksum'][:16]}….",
     ]
     if dial is not None:
-        default = model["scalars"]["enhance"]["default"]
+        default = (scalars or model["inputs"])["enhance"]["default"]
         lines.append(
             f"- Dial `enhance` from 0 (faithful) to 1 (enhanced), {default:g} by default; measured at {dial:g}."
         )

@@ -21,7 +21,7 @@ from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.evaluate import metrics
 from rtfusion.fusion import LuminanceFuser, Overlay, open_method
 from rtfusion.fusion.color import luminance
-from rtfusion.fusion.learned import SCENE_MEANS, LearnedLuminance
+from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.tone import GainControl
 from rtfusion.models import ModelSpec, find_model, read_spec
 from rtfusion.types import Image8
@@ -96,7 +96,7 @@ def evaluate(
         sets = {} if data is None else _read_sets(data, limit=limit)
         result: dict[str, Any] = {
             "schema": SCHEMA,
-            "model": {"file": model.name, **spec.model_dump(mode="json", exclude={"id", "scores"})},
+            "model": {"file": model.name, **_contract(spec)},
             "settings": {"enhance": _dial(spec, enhance), "limit": limit, "frames": frames},
             "sets": {},
             "clips": {},
@@ -193,7 +193,7 @@ def _model_file(model: Path) -> Iterator[Path]:
 
 def _learned(model: Path, *, scalars: Mapping[str, float], threads: int | None) -> Open:
     def opened(still: bool, stack: ExitStack) -> Fuse:
-        return _fuse(LearnedLuminance(model=model, engine="auto", threads=threads, scalars=scalars, still=still), stack)
+        return _fuse(LearnedLuminance(model=model, engine="auto", threads=threads, inputs=scalars, still=still), stack)
 
     return opened
 
@@ -283,7 +283,7 @@ def _leaks(
     path: Path, spec: ModelSpec, sets: Mapping[str, Sequence[tuple[Image8, Image8]]], *, threads: int | None
 ) -> Figures:
     """The largest leak, by dial, with the means of the scene held: what is left is the network's own."""
-    held = {name: spec.scalars[name].default for name in SCENE_MEANS if name in spec.scalars}
+    held = {name: scalar.default for name, scalar in spec.scalars.items() if scalar.fed_by != "user"}
     dials = (0.0, _dial(spec, None), 1.0) if "enhance" in spec.scalars else (None,)
     large = [pair for pairs in sets.values() for pair in pairs[:LEAK_PAIRS] if _leaves_room(pair[0])]
     found: Figures = {}
@@ -318,6 +318,11 @@ def _parity(
 
 def _difference(here: float | None, there: float | None) -> float | None:
     return None if here is None or there is None else here - there
+
+
+def _contract(spec: ModelSpec) -> dict[str, Any]:
+    """What the contract says, without what was measured before."""
+    return {key: value for key, value in spec.contract().items() if key not in ("schema", "scores")}
 
 
 def _dial(spec: ModelSpec, enhance: float | None) -> float | None:

@@ -23,8 +23,9 @@ import torch
 from rtfusion.engines import open_engine
 from rtfusion.errors import ConfigError, ModelError
 from rtfusion.files import replacing, write_whole
-from rtfusion.models import PRECISIONS, file_name
-from rtfusion.models.spec import ModelSpec, ScalarInput, graph_checksum, read_spec
+from rtfusion.models import PRECISIONS, ImageInput, ModelSpec, ScalarInput, file_name, read_spec
+from rtfusion.models.onnx_file import graph_checksum
+from rtfusion.models.spec import IMAGE_INPUTS, implied_feeder
 from rtfusion_trainer import checkpoint
 from rtfusion_trainer.config import Variation
 from rtfusion_trainer.distill import load_average, network_of
@@ -133,9 +134,13 @@ def export(
         model = _halved(model)
     elif precision == "int8":
         model = _quantized(model, pairs, enhance=dial)
+    scalars = {
+        name: ScalarInput(default=value, minimum=0.0, maximum=1.0, fed_by=implied_feeder(name))
+        for name, value in defaults.items()
+    }
     spec = ModelSpec(
         name=network_of(state).name,
-        scalars={name: ScalarInput(default=value, minimum=0.0, maximum=1.0) for name, value in defaults.items()},
+        inputs={**{name: ImageInput() for name in IMAGE_INPUTS}, **scalars},
         stride=STRIDE_PX,
         training_commit=_commit(),
         data=tuple(trained_on),
@@ -205,7 +210,7 @@ def parity(path: Path, student: Student) -> float:
             expected = student(**inputs).clamp(0, 1).numpy()
         engine = open_engine("openvino", model=path, size_px=(width, height), threads=1)
         arrays = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
-        differences.append(float(np.abs(engine.run(inputs=arrays) - expected).mean()))
+        differences.append(float(np.abs(engine.run(inputs=arrays)["fused_y"] - expected).mean()))
         engine.close()
     return max(differences)
 
