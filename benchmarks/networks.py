@@ -33,6 +33,7 @@ from rtfusion.engines import open_engine
 from rtfusion.evaluate import timing
 from rtfusion.models import shipped
 from rtfusion.models.spec import IMAGE_INPUTS
+from rtfusion.text import parse_size_px
 
 STUDENT = "small"
 BASELINE = f"{STUDENT} INT8, OpenVINO"
@@ -80,7 +81,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 
 def _measure_size(networks: Mapping[str, Network], size: str, options: argparse.Namespace) -> list[Row]:
-    width, height = map(int, size.split("x"))
+    width, height = parse_size_px(size, option="--size")
     runs: dict[str, Run] = {}
     with ExitStack() as stack:
 

@@ -25,6 +25,7 @@ from rtfusion.evaluate.bench import SIZES, frames_of
 from rtfusion.evaluate.clips import make_clips
 from rtfusion.evaluate.methods import Method, select
 from rtfusion.evaluate.speed_case import READY, command, run_case
+from rtfusion.text import parse_size_px
 
 MODES = ("processes", "threads")
 WAIT_S = 120.0
@@ -77,7 +78,7 @@ def _pixels(methods: Sequence[Method], folder: Path, options: argparse.Namespace
     for size in options.size:
         jobs = _jobs(methods, folder, size, frames=options.frames)
         cases = {name: partial(run_case, job) for name, job in jobs.items()}
-        width, height = map(int, size.split("x"))
+        width, height = parse_size_px(size, option="--size")
         for name, runs in timing.run_interleaved(cases, rounds=options.rounds).items():
             yield {
                 "case": name,

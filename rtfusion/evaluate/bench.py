@@ -22,6 +22,7 @@ from rtfusion.evaluate.clips import make_clips
 from rtfusion.evaluate.conditions import snapshot
 from rtfusion.evaluate.methods import Method
 from rtfusion.evaluate.speed_case import BOUND_BY, run_case
+from rtfusion.text import parse_size_px
 
 SIZES = ("640x480", "1280x1024", "1920x1080", "3840x2160")
 PUBLISHED = Path(__file__).with_name("published_speed.json")
@@ -114,10 +115,8 @@ def frames_of(size: str, *, frames: int) -> int:
     Raises:
         ConfigError: it is no size.
     """
-    width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise ConfigError(f"size {size!r}: expected WIDTHxHEIGHT in pixels, such as 640x480")
-    return max(40, min(frames, round(frames * VGA_PX / (int(width) * int(height)))))
+    width, height = parse_size_px(size, option="--size")
+    return max(40, min(frames, round(frames * VGA_PX / (width * height))))
 
 
 def _measure_size(plan: Plan, source: _Source, *, say: Say) -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ The text stays text, so that a plot can be read, searched and compared by `diff`
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from xml.sax.saxutils import escape
 
 COLORS = ("#3b6ea8", "#e0803a", "#5a9e6f", "#b5534f", "#7d6bb0", "#8a7360", "#c76fa5", "#6f7780")
@@ -20,7 +21,7 @@ Points = Sequence[tuple[float, float]]
 def bars(title: str, rows: Mapping[str, Mapping[str, float]], *, unit: str) -> str:
     """One horizontal bar for each row, made of its named parts; the sum stands at its end."""
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
-    colors = dict(zip(parts, _cycle(len(parts)), strict=True))
+    colors = dict(zip(parts, itertools.cycle(COLORS)))
     left = 24 + CHAR_PX * max(map(len, rows))
     longest = max((sum(row.values()) for row in rows.values()), default=0.0) or 1.0
     px_per_unit = (WIDTH - left - 80) / longest
@@ -45,50 +46,42 @@ def lines(
     title: str, series: Mapping[str, Points], *, x_label: str, y_label: str, log: bool = False, height: int = 400
 ) -> str:
     """One line for each series, with a dot at every point; ``log`` for both axes."""
-    colors = dict(zip(series, _cycle(len(series)), strict=True))
+    colors = dict(zip(series, itertools.cycle(COLORS)))
     everything = [point for points in series.values() for point in points]
     box = (70.0, 84.0, WIDTH - 24.0, height - 52.0)
-    x_axis = _Axis([x for x, _ in everything], low_px=box[0], high_px=box[2], log=log, from_zero=False)
-    y_axis = _Axis([y for _, y in everything], low_px=box[3], high_px=box[1], log=log, from_zero=True)
+    x_px, x_ticks = _axis([x for x, _ in everything], low_px=box[0], high_px=box[2], log=log, from_zero=False)
+    y_px, y_ticks = _axis([y for _, y in everything], low_px=box[3], high_px=box[1], log=log, from_zero=True)
     body = [*_legend(colors)]
-    for value in y_axis.ticks:
-        y = y_axis(value)
+    for value in y_ticks:
+        y = y_px(value)
         body.append(f'<line x1="{box[0]}" y1="{y:.1f}" x2="{box[2]}" y2="{y:.1f}" stroke="{GRID}"/>')
         body.append(_text(box[0] - 8, y + 4, _shown(value), anchor="end"))
-    for value in x_axis.ticks:
-        body.append(_text(x_axis(value), box[3] + 18, _shown(value), anchor="middle"))
+    for value in x_ticks:
+        body.append(_text(x_px(value), box[3] + 18, _shown(value), anchor="middle"))
     body.append(_text((box[0] + box[2]) / 2, box[3] + 40, x_label, anchor="middle"))
     body.append(_text(box[0] - 46, 74, y_label))
     for name, points in series.items():
-        path = " ".join(f"{x_axis(x):.1f},{y_axis(y):.1f}" for x, y in sorted(points))
+        path = " ".join(f"{x_px(x):.1f},{y_px(y):.1f}" for x, y in sorted(points))
         body.append(f'<polyline points="{path}" fill="none" stroke="{colors[name]}" stroke-width="2"/>')
         for x, y in points:
             tip = f"<title>{escape(f'{name}: {_shown(x)}, {_shown(y)}')}</title>"
-            body.append(
-                f'<circle cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="3.5" fill="{colors[name]}">{tip}</circle>'
-            )
+            body.append(f'<circle cx="{x_px(x):.1f}" cy="{y_px(y):.1f}" r="3.5" fill="{colors[name]}">{tip}</circle>')
     return _page(title, height=height, body=body)
 
 
-class _Axis:
-    """Values to pixels, and where the ticks stand."""
+def _axis(
+    values: Sequence[float], *, low_px: float, high_px: float, log: bool, from_zero: bool
+) -> tuple[Callable[[float], float], list[float]]:
+    """From a value to its pixel, and the values at which ticks stand."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    ticks = _log_ticks(low, high) if log else _ticks(0.0 if from_zero else low, high)
+    place = _log10 if log else float
+    first, last = place(min(low, ticks[0])), place(max(high, ticks[-1]))
+    return lambda value: low_px + (place(value) - first) / (last - first or 1.0) * (high_px - low_px), ticks
 
-    def __init__(self, values: Sequence[float], *, low_px: float, high_px: float, log: bool, from_zero: bool) -> None:
-        self._log = log
-        self._low_px, self._high_px = low_px, high_px
-        low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        if log:
-            self.ticks = _log_ticks(low, high)
-        else:
-            self.ticks = _ticks(0.0 if from_zero else low, high)
-        self._low, self._high = self._place(min(low, self.ticks[0])), self._place(max(high, self.ticks[-1]))
 
-    def __call__(self, value: float) -> float:
-        span = self._high - self._low or 1.0
-        return self._low_px + (self._place(value) - self._low) / span * (self._high_px - self._low_px)
-
-    def _place(self, value: float) -> float:
-        return math.log10(max(value, 1e-12)) if self._log else value
+def _log10(value: float) -> float:
+    return math.log10(max(value, 1e-12))
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -102,7 +95,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _log_ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten, one beyond each end."""
-    powers = range(math.floor(math.log10(max(low, 1e-12))) - 1, math.ceil(math.log10(max(high, 1e-12))) + 2)
+    powers = range(math.floor(_log10(low)) - 1, math.ceil(_log10(high)) + 2)
     steps = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     first = max(index for index, step in enumerate(steps) if step <= low)
     last = min(index for index, step in enumerate(steps) if step >= high)
@@ -130,10 +123,6 @@ def _page(title: str, *, height: float, body: Iterable[str]) -> str:
     ground = f'<rect width="{WIDTH}" height="{height:.0f}" fill="#ffffff"/>'
     heading = f'<text x="16" y="26" font-size="15" font-weight="bold">{escape(title)}</text>'
     return "\n".join([head, f"<title>{escape(title)}</title>", ground, heading, *body, "</svg>", ""])
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLORS[index % len(COLORS)] for index in range(count)]
 
 
 def _shown(value: float) -> str:

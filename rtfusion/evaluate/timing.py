@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rtfusion.evaluate import conditions, schema
+from rtfusion.files import write_whole
 
 PACKAGES = (
     "rtfusion",
@@ -149,4 +150,4 @@ def save(data: Mapping[str, Any], path: Path) -> None:
     """
     schema.check(data, name=str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
