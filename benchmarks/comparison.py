@@ -1,4 +1,4 @@
-"""What docs/comparison.md says in words and numbers, from the committed results: who is ahead, and where ours loses."""
+"""The tables of docs/comparison.md, made from the committed results: who is ahead, and where ours loses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ranks_table(data: Result) -> str:
 
 
 def losses(data: Result) -> str:
-    """In which metrics each model is behind the pyramid fuser, set by set, and behind whom it is by mean rank; Markdown."""
+    """List the metrics in which each model is behind the pyramid fuser, set by set, and who has a better mean rank; Markdown."""
     models = [case for case in dict.fromkeys(row["case"] for row in data["rows"]) if case not in CLASSICAL]
     if not models:
         return "No trained model is in these results."
@@ -42,7 +42,7 @@ def losses(data: Result) -> str:
 
 
 def printed_table(data: Result) -> str:
-    """What authors print, each source by itself: definitions differ, so they are not to be ranked together; Markdown."""
+    """Show the values that authors print, each source by itself, since their definitions differ; Markdown."""
     parts = []
     for source in data["sources"]:
         rows = source["rows"].items()

@@ -34,7 +34,7 @@ from tests.rig.life import read_log
 from tests.rig.rig import NOTICED_S, RATE_HZ, VISIBLE_SIZE_PX
 
 FIRST_LIFE = 0.1
-"""Share of the time."""
+"""The share of the time that the first life gets."""
 OVERDUE_S = 300.0
 """A life that is so much late hangs."""
 WARM_S = 300.0
@@ -52,7 +52,7 @@ COLUMNS = (
 )
 
 Lines = Sequence[Mapping[str, Any]]
-"""What a life told, line by line."""
+"""The lines of JSON that one life told."""
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -99,7 +99,7 @@ def _live(folder: Path, options: argparse.Namespace, *, share: float, words: Seq
 
 
 def _recordings(folder: Path, disk: Path | None, lives: Mapping[str, Lines]) -> Iterator[Row]:
-    """What a player finds in the sessions and in the fused video of every life."""
+    """Play the sessions and the fused video of every life, and count."""
     for session in (folder / "first" / "killed").iterdir():
         yield check_session(session)
     for line in disk.glob("*/session.json") if disk else ():
@@ -162,7 +162,7 @@ def _counts(first: Lines, second: Lines) -> Row:
 
 
 def _memory(states: Lines) -> Row:
-    """At the start, once it is warm, at the end (medians of five samples), and every minute."""
+    """Summarize the memory: at the start, once warm, at the end (medians of five samples), and every minute."""
     warm = [state for state in states if state["at_s"] >= states[0]["at_s"] + WARM_S] or states
     return {
         "start_mb": states[0]["memory_mb"],
@@ -175,7 +175,7 @@ def _memory(states: Lines) -> Row:
 
 
 def failures(data: Result) -> list[str]:
-    """What is not as it has to be, in words."""
+    """Say in words what is not as it has to be."""
     rows = {row["case"]: row for row in data["rows"]}
     total, memory = rows["all"], rows["memory"]
     checks = {

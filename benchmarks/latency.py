@@ -1,4 +1,4 @@
-"""From the capture stamp to the subscriber: how old a frame is once its pixels are in another process's hands.
+"""Latency from the capture stamp to a subscriber: how old a frame is once another process has its pixels.
 
     python -m benchmarks.latency --json benchmarks/results/latency.json
 

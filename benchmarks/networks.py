@@ -67,7 +67,7 @@ class Network(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """How many weights it has."""
+        """Its number of weights."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
 

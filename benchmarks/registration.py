@@ -1,4 +1,4 @@
-"""How well cameras are registered: without a target, with a board, in time, and while running.
+"""Accuracy of the registration: without a target, with a board, in time, and while running.
 
 ::
 
@@ -107,7 +107,7 @@ def deformed(data: Path) -> Iterator[Row]:
 
 
 def rig(data: Path) -> Iterator[Row]:
-    """Where each pair alone, and all together, put the middle of the thermal picture, and at which scale."""
+    """Place the middle of the thermal picture, and its scale, by each pair alone and by all together."""
     folder = data / "calibration" / "misaligned_uav"
     names = sorted(path.name for path in (folder / "vi").iterdir())
     pairs = [_pair(folder, name) for name in names]
@@ -181,7 +181,7 @@ def _placed(name: str, pairs: Sequence[GrayPair]) -> Row:
 
 
 def _tried(name: str, pairs: Sequence[GrayPair], figures: Callable[[SceneEstimate], Row]) -> Row:
-    """What an estimate says of itself, and its ``figures``; the reason where it is refused."""
+    """Estimate, and give what the estimate says of itself with its ``figures``; the reason where it is refused."""
     try:
         estimate = estimate_scene(pairs)
     except CalibrationError as refusal:

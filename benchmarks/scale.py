@@ -1,4 +1,4 @@
-"""What it costs to see more: pixels, camera pairs at once, and the cores for it.
+"""The cost of seeing more: pixels, camera pairs at once, and the cores for it.
 
 Three tables: milliseconds per frame against the size of the picture; frames per second of 1 to 8 pairs at once on this machine,
 as one process each or as threads of one process; and frames per second of one pair against the cores it may use.

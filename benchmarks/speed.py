@@ -1,4 +1,4 @@
-"""How fast the main job runs: decode, pair, register, fuse, hand to the null sink.
+"""Speed of the main job: decode, pair, register, fuse, hand to the null sink.
 
 Two files are decoded as fast as they can be: the figure is capacity, not camera rate. By default they are made from the
 synthetic scene (H.264, 300 frames of 640x480, and fewer of 1280x1024); name your own with --ir and --vis. A model runs in
@@ -48,7 +48,7 @@ FLOOR_COLUMNS = (
 
 
 def methods() -> dict[str, dict[str, Any]]:
-    """What is compared, by name, as settings of a run: a model as it runs by itself, in INT8 and in float32."""
+    """List what is compared, by name, as settings of a run: a model as it runs by itself, in INT8 and in float32."""
     found: dict[str, dict[str, Any]] = {name: {"fuser": name} for name in WITHOUT_MODEL}
     for model in shipped_models():
         found[model] = {"fuser": "learned", "model": model}
@@ -100,7 +100,7 @@ def _run(settings: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _floors(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """What the parts of every model do alone, over the rounds, by case and part."""
+    """Measure the parts of every model alone; gives the spread over the rounds by case and part."""
     runs = {name: partial(floor, settings) for name, settings in cases.items() if settings["fuser"] == "learned"}
     measured = timing.run_interleaved(runs, rounds=FLOOR_ROUNDS)
     return {name: timing.spreads(rounds) for name, rounds in measured.items()}

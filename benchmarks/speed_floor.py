@@ -1,4 +1,4 @@
-"""What the parts of the main job do alone: decode both recordings, run the network, run the fuser. The floor of a whole run."""
+"""The parts of the main job alone: decode both recordings, run the network, run the fuser. No run is faster than any of them."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ COLUMNS = (
 
 Flow = npt.NDArray[np.float32]
 Shown = Mapping[str, Image8]
-"""What every case shows at one moment, (H, W) each."""
+"""The picture of every case at one moment, (H, W) each."""
 
 
 class BandItself:
@@ -113,7 +113,7 @@ def measure_clip(clip: Path, *, frames: int, methods: Sequence[Method]) -> list[
 
 
 def _moving(clip: Path, *, frames: int, cases: Cases) -> tuple[dict[str, dict[str, float | None]], Shown]:
-    """What shows from frame to frame, averaged, by case; and what the last frame shows."""
+    """Average by case what shows from frame to frame; gives the pictures of the last frame too."""
     steps: dict[str, list[dict[str, float]]] = {case: [] for case in cases}
     last: Shown = {}
     for before, shown in itertools.pairwise(_shown(clip, frames=frames, cases=cases)):

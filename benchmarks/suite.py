@@ -38,7 +38,7 @@ def _nothing(data: Result) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suite:
-    """What one suite is: its options, how it measures, and how its result is shown."""
+    """One suite: its options, how it measures, and how its result is shown."""
 
     name: str
     help: str

@@ -50,7 +50,7 @@ def _identity(path: Path) -> dict[str, str]:
 
 
 def table(data: Result) -> str:
-    """For each class what is found by set, and the contrast; then what is kept where only the thermal band sees. Markdown."""
+    """Show by class what is found in each set and the contrast; then what is kept where only the thermal band sees; Markdown."""
     kinds = grouped(data["rows"], "class")
     blind = kinds.pop(BLIND, [])
     parts = [_found(kind, rows, score=data["settings"]["least_score"]) for kind, rows in kinds.items()]

@@ -17,7 +17,7 @@ REACH_PX, LEVELS = 5, 24
 
 
 def witness_px(pair: GrayPair, visible_from_thermal_px: Matrix) -> float | None:
-    """How far the picture would have to be shifted to where mutual information is highest; None: beyond `REACH_PX`."""
+    """Measure how far the picture lies from where mutual information is highest; None where that is beyond `REACH_PX`."""
     grid_px = size_px(pair.visible)
     warped = cv2.warpPerspective(pair.thermal, visible_from_thermal_px, grid_px, borderMode=cv2.BORDER_REPLICATE)
     inside = cv2.warpPerspective(np.full_like(pair.thermal, 255), visible_from_thermal_px, grid_px)

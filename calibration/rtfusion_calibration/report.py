@@ -20,7 +20,7 @@ from rtfusion_calibration.detect import as_detected
 from rtfusion_calibration.evidence import DISTANCES_M, Evidence, Verdict, parallax_px
 
 TILES = 10
-"""Of the checkerboard, along the longer side."""
+"""Number of tiles of the checkerboard along its longer side."""
 LARGEST_WIDTH_PX = 960
 EDGE_COLOR = (60, 140, 255)
 HEAT_WIDTH_PX = 360
@@ -72,7 +72,7 @@ def _at(distance_m: float) -> str:
 
 
 def _parallax(evidence: Evidence) -> dict[float, dict[str, object]]:
-    """By distance: how far off a thing is there, and to how much that is known; in visible pixels."""
+    """Tell by distance how far off a thing is there, and how well that is known, in visible pixels."""
     quality = evidence.calibration.quality
     return {
         distance_m: {

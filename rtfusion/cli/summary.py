@@ -88,7 +88,7 @@ def _outputs(snapshot: Snapshot) -> Table:
 
 
 def _refinement(state: Mapping[str, Any]) -> str:
-    """Where the online refinement has moved the registration."""
+    """Say where the online refinement has moved the registration."""
     x, y = state["shift_px"]
     why = f" ({state['reason']})" if state["reason"] else ""
     return (

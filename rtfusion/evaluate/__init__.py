@@ -1,1 +1,1 @@
-"""What the commands measure with: metrics, scores, speed, the report of a run."""
+"""Measuring for the commands: metrics, scores, speed, the report of a run."""

@@ -1,4 +1,4 @@
-"""How fast rtfusion is on this machine: capacity and live rate, by stage, engine, model and size. `rtfusion bench`.
+"""The speed of rtfusion on this machine: capacity and live rate, by stage, engine, model and size. `rtfusion bench`.
 
 Capacity plays recordings as fast as everything can go. Live takes frames from memory at a camera's rate and by a camera's rules
 (newest wins), and tells how many are fused and how old they are then; recordings of one's own are played at their own speed
@@ -37,17 +37,17 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What to measure."""
+    """A plan of what to measure."""
 
     methods: Sequence[Method]
     sizes: Sequence[str] = SIZES
     engines: Sequence[str] = ("auto",)
-    """For methods with a model."""
+    """Engines for the methods with a model."""
     rounds: int = 3
     frames: int = 300
-    """Of one run at 640x480; fewer for larger pictures, in proportion to their pixels."""
+    """Length of one run at 640x480; larger pictures get fewer, in proportion to their pixels."""
     live_s: float = 4.0
-    """0: capacity alone."""
+    """Length of a live run; 0 measures capacity alone."""
     rate_hz: int = 30
     recordings: Mapping[str, str] = field(default_factory=dict)
     """``vis`` and ``ir`` instead of the synthetic scene; sizes are then of no account."""
@@ -110,7 +110,7 @@ def live_camera(*, size: str, rate_hz: int, frames: int = 0) -> str:
 
 
 def frames_of(size: str, *, frames: int) -> int:
-    """As many pixels in a run at every size, but at least 40 frames.
+    """Give a run as many pixels at every size, but at least 40 frames.
 
     Raises:
         ConfigError: it is no size.
@@ -156,7 +156,7 @@ def _capacity(runs: Sequence[Mapping[str, Any]], *, baseline: Sequence[float]) -
 
 
 def _live(figures: Mapping[str, Any], *, rate_hz: int | None) -> dict[str, Any]:
-    """``rate_hz`` None for recordings, whose rate is their own; their age would count the waiting for the next frame."""
+    """Summarize a live run. ``rate_hz`` is None for recordings, whose ages would count the waiting for the next frame."""
     if rate_hz is None:
         return {"fps": figures["fps"]}
     found = {name: figures[name] for name in ("fps", "age_p50_ms", "age_p99_ms", "dropped")}
@@ -197,7 +197,7 @@ def stages(data: Mapping[str, Any]) -> list[list[str]]:
 
 
 def stage_parts(stages: Mapping[str, Mapping[str, float]], *, figure: str) -> dict[str, float]:
-    """Time by part of the path; of two decoders or several sinks, which work at the same time, the slower one."""
+    """Sum the time by part of the path; two decoders or several sinks work at the same time, so the slowest counts."""
 
     def slowest(prefix: str) -> float:
         return max((stage[figure] for name, stage in stages.items() if name.startswith(prefix)), default=0.0)

@@ -1,4 +1,4 @@
-"""What is kept of the thermal picture where the visible camera sees nothing: in smoke, in the dark, in glare."""
+"""The share of the thermal detail that is kept where the visible camera sees nothing: in smoke, in the dark, in glare."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLIND_SD = 3.0
 DETAIL_SD = 6.0
 """Thermal gray levels: more than this, and there is something to see."""
 BLUR_PX = 1.0
-"""Of both pictures before their gradients are compared: noise is no detail."""
+"""Both pictures are blurred before their gradients are compared: noise is no detail."""
 
 Map = npt.NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""What a measurement was made on and under: hardware, clocks, governor, power mode, and whether anything was held back.
+"""The hardware and the conditions of a measurement: clocks, governor, power mode, and what was held back.
 
 Everything is read from files and from the vendors' own tools where they are there, and left out where they are not: a figure
 that nobody could read is absent, never zero.
@@ -30,7 +30,7 @@ NVIDIA_FIELDS = {
     "clocks_throttle_reasons.active": "held_back_by",
 }
 HARMLESS = 0x1 | 0x2
-"""Of NVIDIA's clock reasons: idle, and clocks set by the user. Power, heat and the rest hold it back."""
+"""NVIDIA's clock reasons that hold nothing back: idle, and clocks set by the user."""
 
 
 def report(start: Mapping[str, Any], *, root: Path = Path("/")) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _power_mode(root: Path) -> str | None:
 
 
 def _texts(root: Path, pattern: str) -> list[str]:
-    """What is in the files of a pattern, without those that are empty or not for us."""
+    """Read the files of a pattern, without those that are empty or not for us."""
     return [text for path in sorted(root.glob(pattern)) if (text := _text(path).strip())]
 
 
@@ -185,14 +185,14 @@ def _plain(text: str) -> str | float:
 
 
 def _text(path: Path) -> str:
-    """What is in a file of /proc or /sys, "" where it is not there or not for us."""
+    """Read a file of /proc or /sys; "" where it is not there or not for us."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8")
     return ""
 
 
 def _tool(command: Sequence[str]) -> str:
-    """What a vendor's tool prints, "" where it is not installed or fails."""
+    """Run a vendor's tool and give what it prints; "" where it is not installed or fails."""
     if shutil.which(command[0]) is None:
         return ""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):

@@ -39,7 +39,7 @@ class Detector:
         self._input, self._side_px = port.name, int(port.shape[-1])
 
     def __call__(self, image: Image8) -> Detections:
-        """What is seen in (H, W, 3) BGR."""
+        """Detect people and vehicles in (H, W, 3) BGR."""
         tensor, scale = letterbox(image, side_px=self._side_px)
         raw = self._session.run(None, {self._input: tensor})[0][0]
         height, width = image.shape[:2]

@@ -24,7 +24,7 @@ RING_LEAST_PX = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of the detections that count, and how many objects there were to find."""
+    """The detections that count, whether each is a hit, and how many objects there were to find."""
 
     scores: Floats
     """(n,) of every detection, those of ignored objects left out."""
@@ -117,7 +117,7 @@ def average_precision(outcome: Outcome) -> float | None:
 
 
 def contrast(gray: Image8, *, box: Sequence[int], others: Sequence[Sequence[int]]) -> float | None:
-    """How much brighter or darker a box is than the ring around it, in gray levels; None where ``others`` cover the ring.
+    """Measure by how many gray levels a box differs from the ring around it; None where ``others`` cover the ring.
 
     ``gray`` is (H, W). The boxes in ``others`` are no part of the surround.
     """

@@ -1,4 +1,4 @@
-"""What the suites compare: the classical fusers, and the learned one with every shipped model at several values of its dial."""
+"""Ways of fusing to compare: the classical fusers, and every shipped model at several values of its dial."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Method:
         )
 
     def open_luminance(self, *, still: bool) -> LuminanceFuser:
-        """The same, for suites that need the fused luminance.
+        """Open the method where the fused luminance is needed.
 
         Raises:
             ConfigError: it paints.
@@ -42,7 +42,7 @@ class Method:
 
     @property
     def settings(self) -> dict[str, object]:
-        """The same as settings of a run."""
+        """The method as settings of a run."""
         values = {"fuser": self.fuser, "model": self.model, "enhance": self.enhance}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -53,7 +53,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def _is_whole(name: str) -> bool:
-    """Whether it is there in every precision."""
+    """Say if the model is there in every precision."""
     return all((shipping.FOLDER / file_name(name, precision=precision)).is_file() for precision in PRECISIONS)
 
 
@@ -87,7 +87,7 @@ def select(
 
 
 def _shown(dial: ScalarInput | None, values: tuple[float, ...] | None) -> tuple[float | None, ...]:
-    """Where the dial stands in turn; None: not touched."""
+    """Give the values that the dial takes in turn; None leaves it untouched."""
     if dial is None or values == ():
         return (None,)
     return (0.0, dial.default, 1.0) if values is None else values

@@ -1,4 +1,4 @@
-"""How good a fused image is, in numbers: the field's image metrics, temporal stability, the halo around hot targets.
+"""The quality of a fused image in numbers: the field's image metrics, temporal stability, the halo around hot targets.
 
 Pure functions of 8-bit gray images: (H, W) uint8, all of one size, passed by name. The image metrics compute in float64.
 Implementations in the field differ by factors; the definitions here are those of Tang's evaluation code (Linfeng-Tang,
@@ -214,7 +214,7 @@ def warp_error(*, previous_fused: Image8, fused: Image8, previous_visible: Image
 
 
 def leak(*, fuse: Callable[..., Image8], visible: Image8, thermal: Image8) -> float:
-    """How far one hot object re-tones the rest of the image: mean |change| in gray levels, 0 is right.
+    """Measure how far one hot object re-tones the rest of the image: mean |change| in gray levels, 0 is right.
 
     The pair is fused twice, the second time with a saturated square (side: an eighth of the shorter side) in the top
     left corner of the thermal image; pixels more than 64 px from the square are compared.
@@ -386,7 +386,7 @@ def _sigmoid(x: Array, *, top: float, slope: float, middle: float) -> Array:
 
 
 def _backward_flow(*, previous: Image8, current: Image8) -> tuple[Map, Map, npt.NDArray[np.bool_]]:
-    """Where each current pixel was in the previous image (remap tables), and where that can be trusted."""
+    """Find where each current pixel was in the previous image (remap tables), and where that can be trusted."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     previous, current = np.ascontiguousarray(previous), np.ascontiguousarray(current)
     no_guess = np.zeros((1, 1, 2), np.float32)  # of the image's size it would be taken as a first guess

@@ -72,7 +72,7 @@ def lines(
 def _axis(
     values: Sequence[float], *, low_px: float, high_px: float, log: bool, from_zero: bool
 ) -> tuple[Callable[[float], float], list[float]]:
-    """From a value to its pixel, and the values at which ticks stand."""
+    """Make the function from a value to its pixel, and the values at which ticks stand."""
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     ticks = _log_ticks(low, high) if log else _ticks(0.0 if from_zero else low, high)
     place = _log10 if log else float

@@ -15,7 +15,7 @@ PUBLISHED = {"tno": Path(__file__).with_name("published_tno.json")}
 
 
 class Published(NamedTuple):
-    """What published methods reach on a set."""
+    """The values of published methods on one set."""
 
     metrics: list[str]
     rows: dict[str, list[float]]

@@ -19,7 +19,7 @@ FILE = Path(__file__).with_name("result.schema.json")
 
 
 class Machine(BaseModel):
-    """What it was measured on; more may be told."""
+    """The machine that was measured; a result may tell more of it."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -30,7 +30,7 @@ class Machine(BaseModel):
 
 
 class Measured(BaseModel):
-    """What the machine was like while measuring."""
+    """The conditions on that machine while it was measured."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -38,7 +38,7 @@ class Measured(BaseModel):
     """Load, clocks, governor, power mode, temperatures, counters: what could be read."""
     end: dict[str, Any]
     throttled: list[str]
-    """What held the machine back, in words; empty when nothing was seen."""
+    """Sentences that say what held the machine back; empty when nothing was seen."""
 
 
 class Row(BaseModel):
@@ -61,12 +61,12 @@ class Result(BaseModel):
     schema_: Annotated[Literal[1, 2], Field(alias="schema")]
     suite: Annotated[str, Field(pattern="^[a-z_]+$")]
     commit: Annotated[str, Field(min_length=1)]
-    """What was measured; ``+changes`` where the tree had some."""
+    """The commit that was measured, with ``+changes`` where the tree had some."""
     measured_utc: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")]
     machine: Machine
     versions: dict[str, str]
     conditions: Measured | None = None
-    """From schema 2 on always there."""
+    """Always present from schema 2 on."""
     settings: dict[str, Any]
     rows: Annotated[list[Row], Field(min_length=1)]
 
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def as_json_schema() -> str:
-    """What any other program can check a result file with."""
+    """Give the JSON schema, with which any other program can check a result file."""
     return json.dumps(Result.model_json_schema(by_alias=True), indent=1) + "\n"
 
 

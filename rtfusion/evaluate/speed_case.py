@@ -142,7 +142,7 @@ def _distribution(histogram: Histogram) -> dict[str, float]:
 
 
 def bound_by(stages: Mapping[str, Mapping[str, float]]) -> str:
-    """What limits the throughput: the busiest thread, and in the fusing thread its longest part.
+    """Name what limits the throughput: the busiest thread, and in the fusing thread its longest part.
 
     Each decoder and each sink has a thread of its own; registering, inferring and composing share one.
     """

@@ -33,7 +33,7 @@ from rtfusion.types import Image8
 LABELS = Path(__file__).with_name("labels") / "people.json"
 FUSERS = ("average", "maximum", "pyramid", "overlay")
 LEAST_SCORE = 0.4
-"""At which precision, recall and F1 are taken."""
+"""The score at which precision, recall and F1 are taken."""
 READ_TIMEOUT_S = 10.0
 ALL = "all"
 BLIND = "visible-blind areas"
@@ -149,7 +149,7 @@ class _Look:
     outcome: Outcome
     contrasts: list[float]
     kept: Kept
-    """Of the whole frame: the same for every class."""
+    """The detail kept in the whole frame, whatever the class."""
 
 
 def _look(

@@ -29,7 +29,7 @@ class FakeCamera:
 
     modes: list[Mode]
     content: Callable[[Mode, int], bytes]
-    """From the mode and the number of the frame to the bytes of its buffer."""
+    """Gives the bytes of a buffer for a mode and the number of the frame."""
     name: str = "Fake camera"
     plugged: bool = True
     silent: bool = False
@@ -265,7 +265,7 @@ class MjpegServer:
         self.refusing = False
         self.damage: Callable[[bytes], bytes] | None = None
         self.credentials: str | None = None
-        """What a client has to send as its Authorization header."""
+        """The Authorization header that a client has to send."""
         self.connections = 0
         self._unplug = threading.Event()
         self._closed = threading.Event()
@@ -279,7 +279,7 @@ class MjpegServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address at which it listens."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/camera.mjpg"
 
     def unplug(self) -> None:

@@ -142,7 +142,7 @@ def _frames(folder: Path, band: Band) -> list[Frame]:
 
 
 def is_of_band(image: Any, band: Band) -> bool:
-    """Whether a picture is of the camera of this band: the visible one's left half is the bright one, the thermal one's upper."""
+    """Say if a picture is of the camera of this band: the visible one is brighter on the left, the thermal one above."""
     thinned = image[::8, ::8]
     rows, columns = thinned.shape[:2]
     halves = (

@@ -22,7 +22,7 @@ from rtfusion.memory import use_few_pools
 from tests.rig.rig import LEAST_RECORDED, RECORDED_IN_S, Fault, Rig, wait
 
 SETTLED_FRAMES = 100
-"""What is usual has to be known before anything can be unusual."""
+"""A fault is unusual only once the usual is known."""
 RECOVERED_S = 25.0
 """The longest pause between two attempts, the time to open, and some frames."""
 GIVEN_UP = 4
@@ -32,7 +32,7 @@ SAMPLE_S = 15.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of a fault; None where it did not come to that."""
+    """The outcome of a fault; None where it was never noticed, or never got over."""
 
     name: str
     limit_s: float
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What one life has to go through."""
+    """The plan of one life."""
 
     minutes: float
     seed: int = 0
@@ -52,7 +52,7 @@ class Plan:
     """Ends of names of faults that are not played."""
     pause_s: float = 1.0
     killed: bool = False
-    """At the end it kills itself, while it records a session."""
+    """The life kills itself at the end, while it records a session."""
 
 
 class Log:
@@ -84,7 +84,7 @@ class Director:
         self._random = random.Random(plan.seed)
 
     def run(self, *, end_s: float, stop: threading.Event) -> None:
-        """From another thread than the run's; sets ``stop`` when the time is up and at least so many faults were played."""
+        """Play faults from a thread beside the run's; sets ``stop`` once the time is up and enough of them were played."""
         try:
             wait(lambda: self._rig.checker.whole > SETTLED_FRAMES, limit_s=60.0, stop=stop)
             self._log.tell("started")

@@ -51,7 +51,7 @@ _NEVER = threading.Event()
 
 
 def _nothing() -> None:
-    """What most faults need at their end."""
+    """Most faults need nothing at their end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,9 +64,9 @@ class Fault:
     noticed: Callable[[], bool]
     """Asked until it is true; what it compares with is fixed when the fault is made."""
     limit_s: float = NOTICED_S
-    """In so much time it has to be noticed."""
+    """The time within which it has to be noticed."""
     hold_s: float = 0.0
-    """How much longer it lasts once it was noticed."""
+    """The time that it lasts once it was noticed."""
     recovered: Callable[[], bool] = lambda: True
     """Asked until it is true, besides that whole frames go on."""
     end: Callable[[], None] = _nothing
@@ -182,7 +182,7 @@ class Rig:
     # -- faults -----------------------------------------------------------------------------------------------------
 
     def faults(self) -> dict[str, Callable[[], Fault]]:
-        """How to make each of them."""
+        """Name every fault, with the function that makes it."""
         made = {
             "subscriber hangs": self._subscriber_hangs,
             "subscriber killed": self._subscriber_killed,
