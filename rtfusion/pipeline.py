@@ -23,11 +23,10 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser, open_fuser
 from rtfusion.memory import return_freed_memory
 from rtfusion.pairs import PairStream, open_pairs
-from rtfusion.registration import Calibration, PairShape
+from rtfusion.registration import Calibration, PairShape, load_calibration
 from rtfusion.sinks import open_sinks
 from rtfusion.sinks.base import Sink, SinkContext
 from rtfusion.sinks.thread import SinkThread
-from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair, FusedFrame
 
 TICK_S = 0.1
@@ -188,12 +187,25 @@ def build(settings: Settings) -> Pipeline:
         ConfigError: a setting, a calibration or an output is wrong. Nothing stays open.
         CaptureError: a source cannot be opened.
     """
+    calibration = load_calibration(settings.calibration, distance_m=settings.distance_m)
+    pairs, fuser = open_path(settings, calibration=calibration)
+    with ExitStack() as opened:
+        opened.callback(pairs.close)
+        opened.callback(fuser.close)
+        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=_open_sinks(settings, pairs=pairs, control=fuser))
+        opened.pop_all()
+    return pipeline
+
+
+def open_path(settings: Settings, *, calibration: Calibration | None) -> tuple[PairStream, PairFuser[Any]]:
+    """Open the sources that the settings name as a stream of pairs, and the fuser for it, ready for the first pair.
+
+    Raises:
+        ConfigError, CaptureError, CalibrationError, ModelError, EngineError: one of them cannot be opened. Nothing stays open.
+    """
     if settings.ir is None or settings.vis is None:
         missing = "--ir" if settings.ir is None else "--vis"
         raise ConfigError(f"{missing} is missing: name both sources, for example --ir thermal.mp4 --vis visible.mp4")
-    calibration = None if settings.calibration is None else Calibration.load(settings.calibration)
-    if calibration is not None and settings.distance_m is not None:
-        calibration = calibration.at_distance(settings.distance_m)
     with ExitStack() as opened:
         pairs = open_pairs(
             **settings.arguments("pairs") | {"thermal_delay_ms": _delay_ms(settings, calibration)},
@@ -209,10 +221,8 @@ def build(settings: Settings) -> Pipeline:
         )
         opened.callback(fuser.close)
         fuser.prepare(PairShape.of_streams(visible=pairs.visible, thermal=pairs.thermal))
-        sinks = _open_sinks(settings, pairs=pairs, telemetry=pairs.telemetry, control=fuser)
-        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=sinks)
         opened.pop_all()
-    return pipeline
+    return pairs, fuser
 
 
 def _stream(info: StreamInfo) -> dict[str, Any]:
@@ -226,7 +236,8 @@ def _delay_ms(settings: Settings, calibration: Calibration | None) -> float:
     return 0.0 if calibration is None else calibration.thermal_delay_ns / NS_PER_MS
 
 
-def _open_sinks(settings: Settings, *, pairs: PairStream, telemetry: Telemetry, control: Control) -> list[Sink]:
+def _open_sinks(settings: Settings, *, pairs: PairStream, control: Control) -> list[Sink]:
+    telemetry = pairs.telemetry
     rates_hz = [pairs.visible.rate_hz] if settings.pair == "hold" else [pairs.visible.rate_hz, pairs.thermal.rate_hz]
     context = SinkContext(
         rate_hz=min(rates_hz),

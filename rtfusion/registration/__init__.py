@@ -1,6 +1,6 @@
 """From a calibration file to remap tables and a valid mask."""
 
-from rtfusion.registration.calibration import Calibration, CameraModel, Pose, Quality, scale_px
+from rtfusion.registration.calibration import Calibration, CameraModel, Pose, Quality, load_calibration, scale_px
 from rtfusion.registration.maps import Registration, Warp, Weights, register
 from rtfusion.registration.pair import PairShape, RegisteredPair
 
@@ -14,6 +14,7 @@ __all__ = [
     "Registration",
     "Warp",
     "Weights",
+    "load_calibration",
     "register",
     "scale_px",
 ]

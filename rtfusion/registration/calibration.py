@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from rtfusion.errors import CalibrationError
-from rtfusion.files import write_whole
+from rtfusion.errors import CalibrationError, ConfigError
+from rtfusion.files import expanded, write_whole
 
 Matrix = npt.NDArray[np.float64]
 Bounded = Annotated[float, Field(ge=-1e9, le=1e9)]
@@ -187,23 +187,32 @@ class Calibration(_Strict):
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CalibrationError(f"{path}: cannot be read as a calibration file ({error})") from error
+        return cls.from_json(text, name=str(path))
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str = "calibration") -> Calibration:
+        """Read the text of a calibration file; ``name`` stands in the messages.
+
+        Raises:
+            CalibrationError: as `load`.
+        """
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise CalibrationError(f"{path}: not JSON ({error}); expected a calibration file of rtfusion") from error
+            raise CalibrationError(f"{name}: not JSON ({error}); expected a calibration file of rtfusion") from error
         if not isinstance(data, dict) or "schema" not in data:
             raise CalibrationError(
-                f'{path}: no "schema" in it; expected a calibration file of rtfusion, schema {SCHEMA}'
+                f'{name}: no "schema" in it; expected a calibration file of rtfusion, schema {SCHEMA}'
             )
         if data["schema"] != SCHEMA or isinstance(data["schema"], bool):
             raise CalibrationError(
-                f"{path}: schema {data['schema']!r}; this version of rtfusion reads schema {SCHEMA}. "
+                f"{name}: schema {data['schema']!r}; this version of rtfusion reads schema {SCHEMA}. "
                 "Calibrate again, or use the version that wrote the file"
             )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise CalibrationError(f"{path}: {_first_problem(error)}") from error
+            raise CalibrationError(f"{name}: {_first_problem(error)}") from error
 
     def save(self, path: Path) -> None:
         """Write the file; complete or not at all."""
@@ -332,3 +341,20 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"{where!r} is missing"
     return f"{where!r}: {problem['msg']}"
+
+
+def load_calibration(
+    calibration: Calibration | str | Path | None, *, distance_m: float | None = None
+) -> Calibration | None:
+    """Give a calibration, read from its file where a file is named, for a distance of the scene where one is given.
+
+    Raises:
+        ConfigError: there is a distance, but no calibration to apply it to.
+        CalibrationError: the file is no calibration, or the calibration does not know the pose of the cameras.
+    """
+    if calibration is None:
+        if distance_m is not None:
+            raise ConfigError("distance_m needs a calibration to apply to; name one with --calibration")
+        return None
+    loaded = calibration if isinstance(calibration, Calibration) else Calibration.load(expanded(calibration))
+    return loaded if distance_m is None else loaded.at_distance(distance_m)
