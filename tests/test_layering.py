@@ -64,6 +64,7 @@ ENTRANCES = {
         "rtfusion.cli",
         "rtfusion.doctor",
         "rtfusion.evaluate",
+        "rtfusion.library",
         "rtfusion_calibration",
         "benchmarks",
     },
