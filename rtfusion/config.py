@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
@@ -48,12 +49,12 @@ Decider = Literal["batch", "replay"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """What a field of `Settings` declares beside its type, default and help; everything else is derived from these."""
+    """The part of a field's declaration that is not its type, default or help; all that speaks of settings is derived from it."""
 
     group: Group
     """Panel of the help in which the flag stands."""
     metavar: str = ""
-    """How the help writes the value. A switch has none."""
+    """Word that stands for the value in the help. A switch has none."""
     taker: Taker
     """Part of a run that takes the value; see `Settings.arguments`."""
     argument: str | None = None
@@ -68,6 +69,14 @@ class Setting:
     """Commands that decide the value themselves, and so have no flag for it."""
 
 
+_input = partial(Setting, group="Input", taker="pairs")
+_pairing = partial(Setting, group="Pairing", taker="pairs")
+_registration = partial(Setting, group="Registration")
+_fusion = partial(Setting, group="Fusion", replayed=True)
+_output = partial(Setting, group="Output", decided_by=("batch",))
+_run = partial(Setting, group="Run")
+
+
 class Settings(BaseModel):
     """Everything a run needs to know.
 
@@ -79,106 +88,74 @@ class Settings(BaseModel):
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    ir: Annotated[
-        str | None, Setting(group="Input", metavar="SRC", taker="pairs", path="uri", decided_by=("batch", "replay"))
-    ] = None
+    ir: Annotated[str | None, _input(metavar="SRC", path="uri", decided_by=("batch", "replay"))] = None
     """Thermal camera or recording: a video file, a folder of images, /dev/videoN, usb:VID:PID, rtsp://, http://, udp:// or
     synthetic:"""
-    vis: Annotated[
-        str | None, Setting(group="Input", metavar="SRC", taker="pairs", path="uri", decided_by=("batch", "replay"))
-    ] = None
+    vis: Annotated[str | None, _input(metavar="SRC", path="uri", decided_by=("batch", "replay"))] = None
     """Visible camera or recording, of the same kinds."""
-    loop: Annotated[Count, Setting(group="Input", metavar="N", taker="pairs", decided_by=("batch", "replay"))] = 1
+    loop: Annotated[Count, _input(metavar="N", decided_by=("batch", "replay"))] = 1
     """Play recordings this many times."""
-    pace: Annotated[bool, Setting(group="Input", taker="pairs", decided_by=("batch",))] = False
+    pace: Annotated[bool, _input(decided_by=("batch",))] = False
     """Play recordings at their own speed instead of as fast as possible."""
 
-    pair: Annotated[
-        Literal["once", "hold"], Setting(group="Pairing", metavar="NAME", taker="pairs", decided_by=("replay",))
-    ] = "once"
+    pair: Annotated[Literal["once", "hold"], _pairing(metavar="NAME", decided_by=("replay",))] = "once"
     """Use each frame once, or hold the nearest thermal frame for every visible one."""
-    tolerance_ms: Annotated[
-        Annotated[float, Field(ge=0)] | None,
-        Setting(group="Pairing", metavar="MS", taker="pairs", decided_by=("replay",)),
-    ] = None
+    tolerance_ms: Annotated[Annotated[float, Field(ge=0)] | None, _pairing(metavar="MS", decided_by=("replay",))] = None
     """Frames further apart than this are not a pair. Without it, 0.6 periods of the faster stream (hold: 2 thermal periods)."""
-    thermal_delay_ms: Annotated[float | None, Setting(group="Pairing", metavar="MS", taker="pairs")] = None
+    thermal_delay_ms: Annotated[float | None, _pairing(metavar="MS")] = None
     """Known delay of the thermal stamps. Without it, that of the calibration, else 0."""
 
-    calibration: Annotated[
-        Path | None, Setting(group="Registration", metavar="FILE", taker="registration", path="file")
-    ] = None
+    calibration: Annotated[Path | None, _registration(metavar="FILE", taker="registration", path="file")] = None
     """Calibration file of the two cameras. Without one, both are taken to have the same view."""
     distance_m: Annotated[
-        Annotated[float, Field(gt=0)] | None,
-        Setting(group="Registration", metavar="M", taker="registration", replayed=True),
+        Annotated[float, Field(gt=0)] | None, _registration(metavar="M", taker="registration", replayed=True)
     ] = None
     """Distance of the scene in meters, where the calibration knows the pose of the cameras."""
-    grid: Annotated[
-        Literal["visible", "thermal"], Setting(group="Registration", metavar="NAME", taker="renderer", replayed=True)
-    ] = "visible"
+    grid: Annotated[Literal["visible", "thermal"], _registration(metavar="NAME", taker="renderer", replayed=True)] = (
+        "visible"
+    )
     """Camera whose pixels the fused image has."""
-    refine: Annotated[bool, Setting(group="Registration", taker="fuser", replayed=True)] = False
+    refine: Annotated[bool, _registration(taker="fuser", replayed=True)] = False
     """Follow slow drift of the registration while running, within bounds."""
 
     fuser: Annotated[
         Literal["average", "maximum", "pyramid", "overlay", "learned"],
-        Setting(group="Fusion", metavar="NAME", taker="renderer", argument="name", replayed=True),
+        _fusion(metavar="NAME", taker="renderer", argument="name"),
     ] = "learned"
     """Method that makes one image of the two."""
-    look: Annotated[
-        Literal["eye", "detector"], Setting(group="Fusion", metavar="NAME", taker="renderer", replayed=True)
-    ] = "eye"
+    look: Annotated[Literal["eye", "detector"], _fusion(metavar="NAME", taker="renderer")] = "eye"
     """Make the fused image for an eye, or for a detector, which finds more people in gray with the brightness of the mean."""
     palette: Annotated[
-        Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"],
-        Setting(group="Fusion", metavar="NAME", taker="overlay", replayed=True),
+        Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"], _fusion(metavar="NAME", taker="overlay")
     ] = "inferno"
     """Colors of the overlay."""
-    threshold: Annotated[Fraction, Setting(group="Fusion", metavar="0..1", taker="overlay", replayed=True)] = 0.6
+    threshold: Annotated[Fraction, _fusion(metavar="0..1", taker="overlay")] = 0.6
     """The overlay begins at this level of the thermal image, 0 to 1."""
-    opacity: Annotated[Fraction, Setting(group="Fusion", metavar="0..1", taker="overlay", replayed=True)] = 0.7
+    opacity: Annotated[Fraction, _fusion(metavar="0..1", taker="overlay")] = 0.7
     """Opacity of the overlay where it is hottest, 0 to 1."""
     gain: Annotated[
-        Literal["percentile", "plateau", "fixed"],
-        Setting(group="Fusion", metavar="NAME", taker="gain", argument="mode", replayed=True),
+        Literal["percentile", "plateau", "fixed"], _fusion(metavar="NAME", taker="gain", argument="mode")
     ] = "percentile"
     """Turn 16-bit thermal counts into gray levels: following the scene, with equalized contrast, or between fixed ends."""
-    gain_low: Annotated[
-        float | None, Setting(group="Fusion", metavar="COUNTS", taker="gain", argument="low_counts", replayed=True)
-    ] = None
+    gain_low: Annotated[float | None, _fusion(metavar="COUNTS", taker="gain", argument="low_counts")] = None
     """Counts shown black with gain fixed."""
-    gain_high: Annotated[
-        float | None, Setting(group="Fusion", metavar="COUNTS", taker="gain", argument="high_counts", replayed=True)
-    ] = None
+    gain_high: Annotated[float | None, _fusion(metavar="COUNTS", taker="gain", argument="high_counts")] = None
     """Counts shown white with gain fixed."""
     polarity: Annotated[
         Literal["white-hot", "black-hot"],
-        Setting(
-            group="Fusion",
-            metavar="NAME",
-            taker="gain",
-            argument="black_hot",
-            converted=lambda polarity: polarity == "black-hot",
-            replayed=True,
-        ),
+        _fusion(metavar="NAME", taker="gain", argument="black_hot", converted=lambda polarity: polarity == "black-hot"),
     ] = "white-hot"
     """Show warm things bright or dark."""
     units: Annotated[
-        Literal["celsius", "fahrenheit", "kelvin", "counts"] | None,
-        Setting(group="Fusion", metavar="NAME", taker="fuser", replayed=True),
+        Literal["celsius", "fahrenheit", "kelvin", "counts"] | None, _fusion(metavar="NAME", taker="fuser")
     ] = None
     """Measure and draw the middle, the coldest and the warmest point. Temperatures need a radiometric camera."""
-    model: Annotated[
-        Path, Setting(group="Fusion", metavar="NAME|FILE", taker="learned", path="model", replayed=True)
-    ] = Path("small")
+    model: Annotated[Path, _fusion(metavar="NAME|FILE", taker="learned", path="model")] = Path("small")
     """Model of the learned fuser: one that comes with rtfusion, by its name, or an ONNX file."""
-    precision: Annotated[
-        Literal["auto", "f32", "f16", "int8"], Setting(group="Fusion", metavar="NAME", taker="learned", replayed=True)
-    ] = "auto"
+    precision: Annotated[Literal["auto", "f32", "f16", "int8"], _fusion(metavar="NAME", taker="learned")] = "auto"
     """Precision of a model that comes with rtfusion. For OpenVINO, auto is f16 where the processor computes in it, else int8; for
     other engines it is f32."""
-    enhance: Annotated[Fraction | None, Setting(group="Fusion", metavar="0..1", taker="learned", replayed=True)] = None
+    enhance: Annotated[Fraction | None, _fusion(metavar="0..1", taker="learned")] = None
     """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
     engine: Annotated[
         Literal[
@@ -191,30 +168,25 @@ class Settings(BaseModel):
             "pytorch:cuda",
             "tensorrt",
         ],
-        Setting(group="Fusion", metavar="NAME", taker="learned", replayed=True),
+        _fusion(metavar="NAME", taker="learned"),
     ] = "auto"
     """Engine that runs the model. With tensorrt and pytorch:cuda, all of the fusing is done on the GPU."""
-    threads: Annotated[Count | None, Setting(group="Fusion", metavar="N", taker="learned", replayed=True)] = None
+    threads: Annotated[Count | None, _fusion(metavar="N", taker="learned")] = None
     """Threads of the engine. Without it, the engine decides."""
 
-    sink: Annotated[
-        tuple[str, ...], Setting(group="Output", metavar="URI", taker="sinks", path="uri", decided_by=("batch",))
-    ] = ()
+    sink: Annotated[tuple[str, ...], _output(metavar="URI", taker="sinks", path="uri")] = ()
     """Output: a video file, images:DIR, zmq:tcp://127.0.0.1:5555, web://127.0.0.1:8080, window: or null: (repeatable)."""
-    overwrite: Annotated[bool, Setting(group="Output", taker="sinks", decided_by=("batch",))] = False
+    overwrite: Annotated[bool, _output(taker="sinks")] = False
     """Replace outputs that exist."""
-    stats_json: Annotated[
-        Path | None, Setting(group="Output", metavar="FILE", taker="run", path="file", decided_by=("batch",))
-    ] = None
+    stats_json: Annotated[Path | None, _output(metavar="FILE", taker="run", path="file")] = None
     """Write the statistics of the run to this file."""
 
     on_loss: Annotated[
-        Literal["passthrough", "hold", "stop"],
-        Setting(group="Run", metavar="NAME", taker="pairs", decided_by=("replay",)),
+        Literal["passthrough", "hold", "stop"], _run(metavar="NAME", taker="pairs", decided_by=("replay",))
     ] = "passthrough"
     """While one camera is lost, show the other one alone, fuse with the last frame of the lost one, or end the run."""
     max_frames: Annotated[
-        Count | None, Setting(group="Run", metavar="N", taker="pairs", argument="max_pairs", decided_by=("batch",))
+        Count | None, _run(metavar="N", taker="pairs", argument="max_pairs", decided_by=("batch",))
     ] = None
     """Stop after this many fused frames."""
 
@@ -236,7 +208,7 @@ class Settings(BaseModel):
 
     @classmethod
     def declared(cls) -> dict[str, Setting]:
-        """What each field declares, by its name, in the order of the help."""
+        """Give the declaration of each field by its name, in the order of the help."""
         return {
             name: next(item for item in field.metadata if isinstance(item, Setting))
             for name, field in cls.model_fields.items()
@@ -259,7 +231,7 @@ def _refuse_conflicts(settings: Settings, *, origins: Mapping[str, str]) -> None
 
 
 def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What does not go together: a sentence, and the names of the settings that it speaks of."""
+    """Find settings that do not go together: yields a sentence and the names of the settings that it speaks of."""
     model, fuser = settings.model, settings.fuser
     if fuser == "learned" and is_name(model) and str(model) not in shipped_names():
         names = ", ".join(shipped_names()) or "none in this version"
@@ -307,7 +279,7 @@ class Loaded:
 
     settings: Settings
     origins: dict[str, str]
-    """By field: ``default``, ``file rtfusion.toml``, ``environment RTFUSION_PAIR`` or ``flag --pair``."""
+    """Origin by field: ``default``, ``file rtfusion.toml``, ``environment RTFUSION_PAIR`` or ``flag --pair``."""
     file: Path | None
     """The settings file that was read, if any."""
 
@@ -365,7 +337,7 @@ def _read_toml(path: Path) -> dict[str, object]:
 
 
 def _in_type(name: str, value: object, *, folder: Path | None = None) -> object:
-    """The value as the field has it: texts become paths, their ``~`` replaced, and several outputs a tuple.
+    """Give the value as the field has it: texts become paths, their ``~`` replaced, and several outputs a tuple.
 
     ``folder`` is that of a settings file: relative paths start there, and one output has to be a list all the same.
     """
@@ -380,7 +352,7 @@ def _in_type(name: str, value: object, *, folder: Path | None = None) -> object:
 
 
 def _resolved(value: object, *, kind: str | None, folder: Path | None) -> object:
-    """One path in the type of its kind; any other value as it is."""
+    """Give a path in the type of its kind, and any other value as it is."""
     if kind is None or not isinstance(value, str | Path):
         return value
     if kind == "uri":
@@ -391,7 +363,7 @@ def _resolved(value: object, *, kind: str | None, folder: Path | None) -> object
 
 
 def _relative_uri(folder: Path | None, uri: str) -> str:
-    """A bare path or the path in a URI that names a file, taken from the folder; any other URI as it is."""
+    """Take a bare path, or the path in a URI that names a file, from the folder; any other URI stays as it is."""
     match = re.match(r"[a-z][a-z0-9+.-]+:", uri)
     scheme = "" if match is None else match[0]
     path = uri.removeprefix(scheme)
@@ -438,7 +410,7 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[tuple[str, object, str]
 
 
 def _checked(name: str, value: object, origin: str) -> object:
-    """The value in the type of its field.
+    """Give the value in the type of its field.
 
     Raises:
         ConfigError: it is not legal.
@@ -470,7 +442,7 @@ _WORDS = {
     "is": "a path",
     "tuple": "a list of texts",
 }
-"""What is expected, by the first word of the type of pydantic's error; where it is not here, pydantic says it well."""
+"""Expected values by the first word of the type of pydantic's error. For all other types pydantic says it well."""
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What there is to fuse: folders that hold a visible and a thermal recording, found by name."""
+"""The recordings of an archive: folders that hold a visible and a thermal recording, found by name."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def find_recordings(
     thermal: Sequence[str] = THERMAL_NAMES,
     leave_out: Path | None = None,
 ) -> list[Recording]:
-    """Every folder below ``root`` that holds one visible and one thermal video or folder of images, by these names.
+    """Find every folder below ``root`` that holds one visible and one thermal video or folder of images, by these names.
 
     Sorted by name. Hidden folders, links to folders and ``leave_out`` are not searched, nor is what lies in a recording.
 

@@ -62,7 +62,7 @@ class Processes:
 
 
 def shares_of(cores: Sequence[int], *, count: int) -> list[tuple[int, ...] | None]:
-    """As equal parts of the cores as there are workers; None, all of them, where workers outnumber them."""
+    """Give each worker an equal part of the cores, or None, which is all of them, where there are more workers than cores."""
     if count > len(cores):
         return [None] * count
     return [tuple(cores[index::count]) for index in range(count)]
@@ -91,7 +91,7 @@ def _attempt(job: Job, stop: threading.Event) -> Outcome | None:
 
 
 def _talk(process: subprocess.Popen[str], text: str, stop: threading.Event) -> tuple[str, str] | None:
-    """What it says until it ends; None when it had to be stopped."""
+    """Read what the process says until it ends; None when it had to be stopped."""
     given: str | None = text
     while True:
         try:

@@ -23,7 +23,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of one job: ``record`` when it is done, else ``error`` and its exit code."""
+    """The result of one job: its ``record`` when it is done, else the ``error`` and its exit code."""
 
     job: Job
     record: Mapping[str, Any] | None = None
@@ -42,7 +42,7 @@ class Workers(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class Summary:
-    """What a batch did."""
+    """Counts of what a batch did."""
 
     recordings: int
     already_done: int = 0

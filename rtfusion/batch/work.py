@@ -35,18 +35,18 @@ class Job:
     """Folder of the whole batch."""
     settings: Mapping[str, Any]
     fingerprint: str
-    """Of everything that decides the result: inputs, settings, model, calibration, version."""
+    """Checksum of everything that decides the result: inputs, settings, files that the settings name, version."""
     cores: tuple[int, ...] | None = None
     """Those that the work may use; None: as it is."""
 
     @property
     def folder(self) -> Path:
-        """Where the result appears."""
+        """Folder in which the result appears."""
         return Path(self.out) / self.name
 
 
 def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) -> Job:
-    """The job of a recording; ``settings`` are those of a run, without sources and outputs.
+    """Make the job of a recording; ``settings`` are those of a run, without sources and outputs.
 
     Raises:
         ConfigError: a model or calibration that the settings name cannot be read.
@@ -70,7 +70,7 @@ def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) ->
 
 
 def is_done(job: Job) -> bool:
-    """Whether the result is there, whole and of this job.
+    """Say if the result is there, whole and of this job.
 
     Raises:
         ConfigError: something is there that is not: another recording's, of other settings, damaged, or none of ours.
@@ -96,7 +96,7 @@ def is_done(job: Job) -> bool:
 
 
 def fuse(job: Job) -> dict[str, Any]:
-    """Fuse a recording, unless it is done; gives its record (what `DONE` holds), and whether it was made now.
+    """Fuse a recording, unless it is done. Gives its record (the content of `DONE`), and says if it was ``made`` now.
 
     Raises:
         FusionError: the recording cannot be fused. Nothing of it stays.
@@ -201,7 +201,7 @@ def main() -> int:
 
 
 def as_json(job: Job) -> str:
-    """What `main` reads."""
+    """Write a job as `main` reads it."""
     return json.dumps(asdict(job))
 
 

@@ -35,5 +35,5 @@ def _fail(message: str, exit_code: int) -> None:
 
 
 def _debugging() -> bool:
-    """Whether --debug was given; read here because an error may come before or after any command."""
+    """Say if --debug was given. It is read here because an error may come before or after any command."""
     return "--debug" in sys.argv

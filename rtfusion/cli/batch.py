@@ -85,7 +85,7 @@ def batch(
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
-    """What a job carries: the settings that a batch leaves open and the fuser takes, files by their whole path."""
+    """Give the settings that a job carries: those that a batch leaves open and the fuser takes, files by their whole path."""
     plain: dict[str, Any] = {}
     other_fusers = {"overlay", "learned"} - {settings.fuser}
     for name, value in settings.model_dump(mode="json", exclude_none=True).items():

@@ -45,7 +45,7 @@ def show(
 
 
 def settings_with_origins(loaded: Loaded) -> dict[str, dict[str, Any]]:
-    """By setting, as JSON-able values: ``value``, addresses without their passwords, and ``origin``."""
+    """Give ``value`` (addresses without their passwords) and ``origin`` of every setting, as values for JSON."""
     values = loaded.settings.model_dump(mode="json")
     return {name: {"value": _shown(name, value), "origin": loaded.origins[name]} for name, value in values.items()}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NAME_WIDTH = 24
-"""Of the first column of tables of numbers, so that they stand below each other."""
+"""Width of the first column in tables of numbers, so that they stand below each other."""
 
 
 def show(*renderables: RenderableType) -> None:
@@ -50,7 +50,7 @@ def say(message: str, *, level: str = "info") -> None:
 
 
 def log_to_stderr(*, verbose: bool) -> None:
-    """What the library has to say while it works appears as other lines do."""
+    """Show the messages of the library as other lines are shown."""
     logger = logging.getLogger("rtfusion")
     logger.handlers = [_Say()]
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)

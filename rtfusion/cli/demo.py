@@ -70,7 +70,7 @@ def demo(
 
 
 def _write_calibration(path: Path, parameters: SyntheticParameters) -> None:
-    """What a calibration of these two cameras would find."""
+    """Write the file that a calibration of these two cameras would make."""
     from rtfusion.clock import NS_PER_MS
     from rtfusion.registration import Calibration
     from rtfusion.synthetic.source import visible_from_thermal_px
@@ -86,7 +86,7 @@ def _write_calibration(path: Path, parameters: SyntheticParameters) -> None:
 
 
 def _settings(out: Path, source: str) -> Loaded:
-    """The settings of a run, as flags make them; no settings file and no variable gets into a demo."""
+    """Make the settings of a run as flags do; no settings file and no variable gets into a demo."""
     from rtfusion.config import load
 
     flags = {
@@ -101,7 +101,7 @@ def _settings(out: Path, source: str) -> Loaded:
 
 
 def _moments(video: Path, query: str, *, seconds: int) -> list[Moment]:
-    """Pictures at equal distances: of the fused video, read back, and of both cameras.
+    """Take pictures at equal distances: from the fused video, read back, and from both cameras.
 
     The scene is a function of time, so cameras of a very low rate see the same street, for the price of few pictures.
     """
@@ -130,7 +130,7 @@ def _moments(video: Path, query: str, *, seconds: int) -> list[Moment]:
 
 
 def _frames(uri: str, band: Band, *, every: int = 1) -> list[Frame]:
-    """Every n-th frame of a recording."""
+    """Read every n-th frame of a recording."""
     from rtfusion.capture import open_source
     from rtfusion.errors import EndOfStream
 
@@ -144,6 +144,6 @@ def _frames(uri: str, band: Band, *, every: int = 1) -> list[Frame]:
 
 
 def _where(out: Path) -> str:
-    """Where the files are and what is in them."""
+    """Tell where the files are and what is in them."""
     width = max(len(str(out / name)) for name in FILES) + 3
     return "\n" + "".join(f"{out / name!s:<{width}}{what}\n" for name, what in FILES.items())

@@ -27,7 +27,7 @@ NOTHING_IS_KEPT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
-    """How a run ended."""
+    """The end of a run: its reason, its exit code and what there is to say."""
 
     reason: str
     """``finished``, ``interrupted``, ``terminated``, ``error`` or ``bug``."""
@@ -36,7 +36,7 @@ class Ending:
 
 
 def run_job(loaded: Loaded) -> int:
-    """Run, print the table, write the statistics; the exit code, 0 unless a signal ended the run.
+    """Run, print the table and write the statistics. The exit code that is returned is 0 unless a signal ended the run.
 
     Raises:
         FusionError: the run failed. What there is to tell of it has been printed and written all the same.
@@ -69,7 +69,7 @@ def run_job(loaded: Loaded) -> int:
 
 
 def _default_sink() -> str:
-    """A window where there is a display."""
+    """Choose a window where there is a display, and nothing elsewhere."""
     has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     return "window:" if has_display else "null:"
 
@@ -86,7 +86,7 @@ def _ending(stopping: Stopping, failure: Exception | None) -> Ending:
 
 
 def _tell(loaded: Loaded, snapshot: Mapping[str, Any], ending: Ending) -> None:
-    """Table to stdout, statistics to their file."""
+    """Write the table to stdout and the statistics to their file."""
     if snapshot:
         show(summary(snapshot))
     if loaded.settings.stats_json is None:

@@ -80,7 +80,7 @@ def takes_settings(*, decider: str | None = None) -> Callable[[Callable[..., Non
 
 
 def _own(command: Callable[..., None]) -> list[inspect.Parameter]:
-    """The parameters of a command that are no settings."""
+    """Give the parameters of a command that are no settings."""
     hints = get_type_hints(command, include_extras=True)
     parameters = list(inspect.signature(command).parameters.values())[1:]
     return [
@@ -102,7 +102,7 @@ def _with_flags(command: Callable[..., None], *, decider: str | None) -> Callabl
 
 
 def _flag(name: str) -> inspect.Parameter:
-    """A flag. Its text is not interpreted here: `rtfusion.config.load` judges it, as it judges the environment."""
+    """Make a flag. Its text is not interpreted here: `rtfusion.config.load` judges it, as it judges the environment."""
     from rtfusion.config import Settings
 
     field, setting = Settings.model_fields[name], Settings.declared()[name]
@@ -122,5 +122,5 @@ def _flag(name: str) -> inspect.Parameter:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    """The values of a Literal, or of a Literal that may be None."""
+    """Give the values of a Literal, or of a Literal that may be None."""
     return next((get_args(a) for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal), ())

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes: a bar for recordings, a status line for cameras, plain lines where nobody looks."""
+"""The progress of a run for a person: a bar for recordings, a status line for cameras, plain lines where nobody looks."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class _Display:
 
 
 def expected_frames(snapshot: Mapping[str, Any], settings: Settings) -> int | None:
-    """How many frames a run of recordings will fuse at most, where that is known."""
+    """Give the largest number of frames that a run of recordings will fuse, where that is known."""
     bands = ("visible",) if settings.pair == "hold" else ("visible", "thermal")
     counts = [snapshot["sources"][band]["frame_count"] for band in bands]
     known = [count for count in (*counts, settings.max_frames) if count is not None]

@@ -31,7 +31,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_stats(path: Path, *, snapshot: Mapping[str, Any], loaded: Loaded, ending: Mapping[str, Any]) -> None:
-    """Write the file; complete or not at all.
+    """Write the file completely or not at all.
 
     Raises:
         SinkError: it cannot be written.

@@ -36,7 +36,7 @@ class FrameRecord:
     """One frame of a pair, without its pixels."""
 
     index: int
-    """Where it is in the video of its segment."""
+    """Position in the video of its segment."""
     timestamp_ns: int
     sequence: int
     received_ns: int
@@ -46,7 +46,7 @@ class FrameRecord:
 
     @classmethod
     def of(cls, frame: Frame, *, index: int) -> FrameRecord:
-        """What is known of a frame."""
+        """Note what is known of a frame."""
         return cls(index=index, **{name: getattr(frame, name) for name in _OF_FRAME})
 
 
@@ -59,14 +59,14 @@ class PairRecord:
     visible: FrameRecord
     thermal: FrameRecord
     fused_crc32: int
-    """Of the fused BGR image, row by row."""
+    """Checksum of the fused BGR image, row by row."""
 
     def of(self, band: Band) -> FrameRecord:
-        """The record of the frame of a band."""
+        """Give the record of the frame of a band."""
         return self.visible if band is Band.VISIBLE else self.thermal
 
     def line(self) -> str:
-        """As it is written."""
+        """Give the line as it is written."""
         return json.dumps(asdict(self), separators=(",", ":")) + "\n"
 
     @classmethod
@@ -93,13 +93,13 @@ class PairRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """One segment as it can be played: whole pairs alone."""
+    """One segment as it can be played: it holds whole pairs alone."""
 
     number: int
     pairs: tuple[PairRecord, ...]
 
     def frames(self, band: Band) -> tuple[FrameRecord, ...]:
-        """The frames of a band in order, each once."""
+        """List the frames of a band in order, each once."""
         return tuple({pair.of(band).index: pair.of(band) for pair in self.pairs}.values())
 
 
@@ -110,16 +110,16 @@ class Session:
     folder: Path
     settings: Mapping[str, Any]
     streams: Mapping[Band, Mapping[str, Any]]
-    """By band: uri, size, pixel_format, rate_hz and continuous."""
+    """Description of each stream by band: uri, size, pixel_format, rate_hz and continuous."""
 
     @property
     def calibration(self) -> Path | None:
-        """Its calibration file, where there is one."""
+        """Calibration file of the session, where there is one."""
         path = self.folder / CALIBRATION_FILE
         return path if path.is_file() else None
 
     def segment_numbers(self) -> list[int]:
-        """In order."""
+        """List the numbers of the segments in order."""
         return sorted(int(path.stem) for path in self.folder.glob("*.jsonl") if path.stem.isdigit())
 
     def segment(self, number: int, *, stored: Callable[[Path], int]) -> Segment:
@@ -172,17 +172,17 @@ def _stream(values: Any) -> dict[str, Any]:
 
 
 def video_path(folder: Path, number: int, what: str) -> Path:
-    """The video of a segment: of a band, or ``fused``."""
+    """Give the path of a video of a segment; ``what`` is a band or ``fused``."""
     return folder / f"{number:06}-{what}.mkv"
 
 
 def finish_line() -> str:
-    """The last line of a segment that was not cut off."""
+    """Give the last line of a segment that was not cut off."""
     return '{"finished":true}\n'
 
 
 def iterate(session: Session, *, stored: Callable[[Path], int]) -> Iterator[Segment]:
-    """All segments in order, each read when it is asked for."""
+    """Read all segments in order, each when it is asked for."""
     for number in session.segment_numbers():
         yield session.segment(number, stored=stored)
 
