@@ -1,0 +1,195 @@
+"""What a user installs: the wheel, unpacked where no checkout is, beside folders and files of the user's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("hatchling", reason="building a wheel needs hatchling: pip install 'rtfusion[dev]'")
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "rtfusion": ROOT / "rtfusion",
+    "rtfusion_trainer": ROOT / "trainer" / "rtfusion_trainer",
+    "rtfusion_calibration": ROOT / "calibration" / "rtfusion_calibration",
+}
+TRAPS = ("benchmarks", "trainer", "calibration")
+TRAP = "raise SystemExit('code of the user was run')\n"
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+LOAD_ALL = """
+import importlib, os, pathlib, sys
+site = pathlib.Path(os.environ["SITE"])
+for package in sys.argv[1:]:
+    for path in sorted((site / package).rglob("*.py")):
+        name = ".".join(path.relative_to(site).with_suffix("").parts).removesuffix(".__init__")
+        if path.name != "__main__.py" and "import torch" not in path.read_text().splitlines():
+            assert pathlib.Path(importlib.import_module(name).__file__) == path
+print("loaded")
+"""
+HELP_ALL = """
+import sys
+import typer
+from rtfusion.cli.app import app
+
+def show(command, words):
+    try:
+        command.main([*words, "--help"], prog_name="rtfusion", standalone_mode=False)
+    except SystemExit as end:
+        assert not end.code, words
+    for name, below in getattr(command, "commands", {}).items():
+        root.main([*words, name, "--help"], prog_name="rtfusion", standalone_mode=False)
+        for deeper in getattr(below, "commands", {}):
+            root.main([*words, name, deeper, "--help"], prog_name="rtfusion", standalone_mode=False)
+root = typer.main.get_command(app)
+show(root, [])
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*build, "-w", str(folder), str(ROOT)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(params=["folders", "files"])
+def trapped(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A working folder in which code of the user's own lies under the names of our folders."""
+    for name in TRAPS:
+        if request.param == "files":
+            (tmp_path / f"{name}.py").write_text(TRAP)
+        else:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "__init__.py").write_text(TRAP)
+    return tmp_path
+
+
+@pytest.fixture
+def python(site: Path, trapped: Path) -> Command:
+    """Runs Python in that folder, with what the wheel installs before anything else."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RTFUSION_")}
+    environ = {**kept, "PYTHONPATH": str(site), "SITE": str(site), "TERM": "dumb", "COLUMNS": "200"}
+    environ["XDG_CONFIG_HOME"] = str(trapped / "no-config")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *arguments]
+        return subprocess.run(
+            command, cwd=trapped, env=environ, capture_output=True, text=True, timeout=100, check=False
+        )
+
+    return run
+
+
+def test_only_names_that_nobody_else_has_are_installed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+
+
+def test_every_file_of_the_packages_is_installed(site: Path) -> None:
+    for package, folder in PACKAGES.items():
+        here = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+        there = {path.relative_to(site / package) for path in (site / package).rglob("*") if path.is_file()}
+        assert there == here
+        assert Path("py.typed") in there
+    assert {path.suffix for path in site.rglob("*")} >= {
+        ".cu",
+        ".onnx",
+        ".html",
+        ".css",
+        ".js",
+        ".svg",
+        ".json",
+        ".toml",
+    }
+
+
+def test_every_module_loads_beside_the_code_of_a_user(python: Command) -> None:
+    done = python("-c", LOAD_ALL, "rtfusion", "rtfusion_calibration")
+    assert (done.returncode, done.stdout) == (0, "loaded\n"), done.stderr
+
+
+def test_every_command_shows_its_help_beside_the_code_of_a_user(python: Command) -> None:
+    done = python("-c", HELP_ALL)
+    assert done.returncode == 0, done.stderr
+    for words in ("train student", "train evaluate", "calibrate import", "config show", "bench", "doctor"):
+        assert f"Usage: rtfusion {words} " in done.stdout
+
+
+def test_bench_is_ours_beside_the_code_of_a_user(python: Command) -> None:
+    done = python("-m", "rtfusion", "bench", "--size", "0x0")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "expected WIDTHxHEIGHT in pixels" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trapped", ["folders"], indirect=True)
+def test_bench_measures_beside_the_code_of_a_user(python: Command, tmp_path: Path) -> None:
+    done = python(
+        "-m", "rtfusion", "bench", "--fuser", "average", "--size", "64x48", "--rounds", "1", "--json", "bench.json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "bench.json").is_file()
+
+
+COMMANDS = (
+    (0, "version", "rtfusion"),
+    (0, "config show", "tolerance_ms"),
+    (0, "engines", "openvino"),
+    (0, "devices", ""),
+    (0, "keys camera", "camera.key"),
+    (0, "run --ir ir --vis vi --fuser average --sink images:fused --stats-json stats.json", ""),
+    (0, "report stats.json", "stats.html"),
+    (0, "evaluate --ir ir --vis vi --fused fused", "Qabf"),
+    (0, "batch archive --out done --fuser average", ""),
+    (0, "demo --seconds 1 --out demo", "contact-sheet.png"),
+    (2, "calibrate check demo/calibration.json --ir ir --vis vi", "the calibration is for a thermal camera of 320x256"),
+    (2, "calibrate export demo/calibration.json --ros ros", "the calibration holds only a homography"),
+    (2, "calibrate import --opencv gone.yml --out rig.json", "gone.yml: there is no such file"),
+    (2, "calibrate board --ir ir --vis vi --board chessboard:9x6 --square-mm 30 --out rig.json", "found in none of 3"),
+    (2, "calibrate scene --ir ir --vis vi --out rig.json", "the scene does not determine the registration"),
+    (2, "calibrate delay --ir ir --vis vi --out rig.json", "unrelated stills have no delay"),
+    (2, "train student --data nothing --out run", "nothing holds no pairs"),
+    (2, "train evaluate --model gone --data nothing", "no model 'gone'"),
+    (2, "export --checkpoint gone.pt --out models --trained-on x --license y", "cannot read the checkpoint"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("trapped", ["files"], indirect=True)
+def test_every_command_is_ours_beside_the_code_of_a_user(python: Command, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+    random = np.random.default_rng(0)
+    for folder in ("vi", "ir"):
+        (tmp_path / folder).mkdir()
+        for index in range(3):
+            image = random.integers(0, 256, (48, 64), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{index}.png"), image)
+    shutil.copytree(tmp_path / "vi", tmp_path / "archive" / "street" / "vi")
+    shutil.copytree(tmp_path / "ir", tmp_path / "archive" / "street" / "ir")
+    for code, words, said in COMMANDS:
+        done = python("-m", "rtfusion", *words.split())
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        assert said in done.stdout + done.stderr, (words, done.stdout, done.stderr)
