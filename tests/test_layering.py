@@ -50,6 +50,7 @@ HOMES = {
     "pycuda": {"rtfusion/cuda/device.py"},
     "onnx": {"rtfusion/engines/onnx_module.py"},
     "typer": {"rtfusion/cli/"},
+    "yaml": {"calibration/rtfusion_calibration/interop.py"},
 }
 """A heavy package may be imported only in the rooms made for it (a trailing slash names a folder)."""
 

@@ -9,13 +9,14 @@ rectification and projection matrices; two monocular files hold none.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import numpy as np
+import yaml
 
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration, CameraModel, Pose
@@ -215,19 +216,18 @@ def _camera_info(band: Band, camera: CameraModel, rotation: Matrix, projection: 
     coefficients = camera.distortion or (0.0,) * 5
     if len(coefficients) == 4:
         coefficients = (*coefficients, 0.0)
-    return "\n".join(
-        [
-            f"image_width: {camera.width_px}",
-            f"image_height: {camera.height_px}",
-            f"camera_name: {band.value}",
-            *_matrix("camera_matrix", np.array(camera.intrinsics)),
-            f"distortion_model: {ROS_MODELS[len(coefficients)]}",
-            *_matrix("distortion_coefficients", np.array([coefficients])),
-            *_matrix("rectification_matrix", rotation),
-            *_matrix("projection_matrix", projection),
-            "",
-        ]
-    )
+    info = {
+        "image_width": camera.width_px,
+        "image_height": camera.height_px,
+        "camera_name": band.value,
+        "camera_matrix": _matrix(np.array(camera.intrinsics)),
+        "distortion_model": ROS_MODELS[len(coefficients)],
+        "distortion_coefficients": _matrix(np.array([coefficients])),
+        "rectification_matrix": _matrix(rotation),
+        "projection_matrix": _matrix(projection),
+    }
+    text: str = yaml.safe_dump(info, sort_keys=False, default_flow_style=None, width=math.inf)
+    return text
 
 
 def _offset_m(path: Path, projection: Matrix) -> Matrix:
@@ -239,27 +239,23 @@ def _offset_m(path: Path, projection: Matrix) -> Matrix:
     return cast(Matrix, np.linalg.solve(projection[:, :3], projection[:, 3]))
 
 
-def _matrix(name: str, matrix: Matrix) -> list[str]:
-    rows, columns = matrix.shape
-    data = ", ".join(f"{value:.17g}" for value in matrix.ravel())
-    return [f"{name}:", f"  rows: {rows}", f"  cols: {columns}", f"  data: [{data}]"]
+def _matrix(matrix: Matrix) -> dict[str, Any]:
+    return {"rows": matrix.shape[0], "cols": matrix.shape[1], "data": [float(value) for value in matrix.ravel()]}
 
 
 def _parse_info(path: Path) -> dict[str, Any]:
-    """The few forms of YAML that camera_info files are written in: scalars, and matrices of rows, cols and data."""
+    """Read a camera_info file: scalars as text, and matrices of rows, cols and data as arrays."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"{path}: cannot be read ({error})") from error
-    info: dict[str, Any] = dict(re.findall(r"^(\w+):[ \t]*([^\s#][^#\n]*?)[ \t]*(?:#.*)?$", text, re.MULTILINE))
-    pattern = r"^(\w+):\s*\n\s+rows:\s*(\d+)\s*\n\s+cols:\s*(\d+)\s*\n(?:\s+dt:.*\n)?\s+data:\s*\[([^\]]*)\]"
-    for name, rows, columns, data in re.findall(pattern, text, re.MULTILINE):
-        try:
-            info[name] = np.array([float(value) for value in data.split(",") if value.strip()]).reshape(
-                int(rows), int(columns)
-            )
-        except ValueError:
-            raise CalibrationError(f"{path}: {name} is not a matrix of {rows}x{columns} numbers") from None
+    try:
+        # This loader makes nothing but text, lists and dicts; a number such as 1e-5 is none to YAML 1.1.
+        loaded = yaml.load(text.removeprefix("%YAML:1.0"), Loader=yaml.BaseLoader)  # noqa: S506
+    except yaml.YAMLError:
+        loaded = None
+    values = loaded if isinstance(loaded, dict) else {}
+    info = {name: _array(path, name, value) if isinstance(value, dict) else value for name, value in values.items()}
     missing = [name for name in INFO_KEYS if name not in info]
     if missing:
         raise CalibrationError(f"{path}: no {', '.join(missing)} in it; expected a camera_info file of ROS")
@@ -270,3 +266,11 @@ def _parse_info(path: Path) -> dict[str, Any]:
     if model not in ROS_MODELS.values():
         raise CalibrationError(f"{path}: the distortion model is {model}; expected plumb_bob or rational_polynomial")
     return info
+
+
+def _array(path: Path, name: str, value: Mapping[str, Any]) -> Matrix:
+    try:
+        return np.array([float(number) for number in value["data"]]).reshape(int(value["rows"]), int(value["cols"]))
+    except (KeyError, ValueError, TypeError):
+        shape = f"{value.get('rows')}x{value.get('cols')}"
+        raise CalibrationError(f"{path}: {name} is not a matrix of {shape} numbers") from None

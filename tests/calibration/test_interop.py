@@ -98,9 +98,26 @@ projection_matrix:
         read_ros(visible=visible, thermal=thermal, distance_m=4.0)
 
 
+def test_numbers_tags_and_a_head_as_other_programs_write_them(tmp_path: Path) -> None:
+    visible, thermal = write_ros(tmp_path, make_rig(visible_distortion=None, thermal_distortion=None))
+    text = visible.read_text(encoding="utf-8").replace("data: [0.0, 0.0,", "data: [1e-5, -2E-4,")
+    text = text.replace("camera_matrix:", "camera_matrix: !!opencv-matrix")
+    visible.write_text(f"%YAML:1.0\n---\n# by hand\n{text}", encoding="utf-8")
+    found = read_ros(visible=visible, thermal=thermal, distance_m=8.0)
+    assert found.visible.distortion == (1e-5, -2e-4, 0.0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "no image_width"), ("image_width: 640\n", "no image_height"), ("\0\xff", "no image_width")],
+    [
+        ("", "no image_width"),
+        ("image_width: 640\n", "no image_height"),
+        ("\0\xff", "no image_width"),
+        ("- 1\n", "no image_width"),
+        ("a: [1\n", "no image_width"),
+        ("camera_matrix:\n  rows: 3\n  cols: 3\n  data: [1, 2]\n", "camera_matrix is not a matrix of 3x3 numbers"),
+        ("camera_matrix:\n  rows: 3\n  data: 5\n", "camera_matrix is not a matrix"),
+    ],
 )
 def test_what_is_no_camera_info_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "camera.yaml"
