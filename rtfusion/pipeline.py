@@ -207,10 +207,7 @@ def open_path(settings: Settings, *, calibration: Calibration | None) -> tuple[P
         missing = "--ir" if settings.ir is None else "--vis"
         raise ConfigError(f"{missing} is missing: name both sources, for example --ir thermal.mp4 --vis visible.mp4")
     with ExitStack() as opened:
-        pairs = open_pairs(
-            **settings.arguments("pairs") | {"thermal_delay_ms": _delay_ms(settings, calibration)},
-            read_ahead=True,
-        )
+        pairs = pairs_of(settings, calibration=calibration)
         opened.callback(pairs.close)
         fuser = open_fuser(
             settings,
@@ -225,15 +222,21 @@ def open_path(settings: Settings, *, calibration: Calibration | None) -> tuple[P
     return pairs, fuser
 
 
+def pairs_of(settings: Settings, *, calibration: Calibration | None) -> PairStream:
+    """The pairs that a run with these settings fuses. Decoded ahead; a known delay may come from the calibration.
+
+    Raises:
+        ConfigError, CaptureError: as `rtfusion.pairs.open_pairs`.
+    """
+    delay_ms = settings.thermal_delay_ms
+    if delay_ms is None:
+        delay_ms = 0.0 if calibration is None else calibration.thermal_delay_ns / NS_PER_MS
+    return open_pairs(**settings.arguments("pairs") | {"thermal_delay_ms": delay_ms}, read_ahead=True)
+
+
 def _stream(info: StreamInfo) -> dict[str, Any]:
     return {"uri": info.uri, "size": f"{info.width_px}x{info.height_px}", "pixel_format": info.pixel_format.value,
             "rate_hz": info.rate_hz, "continuous": info.continuous}  # fmt: skip
-
-
-def _delay_ms(settings: Settings, calibration: Calibration | None) -> float:
-    if settings.thermal_delay_ms is not None:
-        return settings.thermal_delay_ms
-    return 0.0 if calibration is None else calibration.thermal_delay_ns / NS_PER_MS
 
 
 def _open_sinks(settings: Settings, *, pairs: PairStream, control: Control) -> list[Sink]:

@@ -12,6 +12,7 @@ A decoder uses one thread. Two decoders and a fuser fill two cores, and more thr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -40,6 +41,10 @@ ASSUMED_RATE_HZ = 25.0
 CUT_OFF = 0.05
 """Share of its declared length that a file may lack before it is said to be cut off."""
 
+START_COMMENT = "rtfusion: first frame at {} ns"
+"""What the comment of a video written by rtfusion says; see `StreamInfo.starts_ns`."""
+
+_START_COMMENT = re.compile(START_COMMENT.format(r"(-?\d{1,19})"))
 _FULL_RANGE_NAMES = ("yuvj", "gray", "ya8", "ya16", "mono")
 _BT601, _BT709 = 5, 1
 # The matrix that a frame is tagged with (AVColorSpace) -> the number that the conversion has for it (SWS_CS_*).
@@ -189,6 +194,7 @@ class VideoSource:
             rate_hz=self._timeline.rate_hz,
             live=False,
             frame_count=stream.frames * loop or None,
+            starts_ns=_starts_ns(container),
             description=f"{stream.codec_context.name} {stream.codec_context.pix_fmt} in "
             f"{suffix if suffix in names else names[0]}",
         )
@@ -306,6 +312,13 @@ class VideoSource:
             )
         if self._corrupt:
             self._notes.append(f"{self._uri}: {self._corrupt} corrupt packets or frames were skipped")
+
+
+def _starts_ns(container: InputContainer) -> int | None:
+    """What the comment of a video that rtfusion wrote says of its first frame."""
+    comments = [str(text) for name, text in container.metadata.items() if name.lower() == "comment"]
+    match = next(filter(None, map(_START_COMMENT.fullmatch, comments)), None)
+    return None if match is None else int(match[1])
 
 
 def open_container(path: Path, *, uri: str) -> InputContainer:

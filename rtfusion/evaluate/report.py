@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,24 @@ import cv2
 import numpy as np
 
 from rtfusion.capture import Source, open_source, source_path
-from rtfusion.errors import ConfigError, EndOfStream, FusionError
+from rtfusion.capture.images import decode_image, list_images
+from rtfusion.clock import NS_PER_S
+from rtfusion.config import Settings
+from rtfusion.errors import ConfigError, FusionError
 from rtfusion.evaluate import plot
 from rtfusion.evaluate.bench import stage_parts
 from rtfusion.evaluate.metrics import image_metrics
+from rtfusion.evaluate.moments import frames_of, with_fused
 from rtfusion.evaluate.speed_case import bound_by
 from rtfusion.fusion.color import as_bgr, luminance
-from rtfusion.fusion.tone import GainControl
-from rtfusion.types import Band, Frame, Image8
+from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
+from rtfusion.pairs import PairStream
+from rtfusion.pipeline import pairs_of
+from rtfusion.registration import load_calibration
+from rtfusion.types import Band, Frame, FramePair, Image8
 
 PICTURE_HEIGHT_PX = 320
 JPEG_QUALITY = 88
-READ_TIMEOUT_S = 10.0
 METRICS = ("EN", "SD", "AG", "SCD", "VIF", "Qabf", "SSIM")
 STYLE = """
 :root { color-scheme: light dark; --ink: #222; --faint: #667; --ground: #fafafa; --card: #fff; --line: #ddd; }
@@ -118,24 +125,31 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _moments(run: Mapping[str, Any], *, count: int) -> tuple[list[Moment], list[str]]:
     """Pictures at equal distances over the run, and what could not be shown."""
-    settings = {name: entry["value"] for name, entry in run["settings"].items()}
-    if run["live"] or not settings.get("vis") or not settings.get("ir"):
+    values = {name: entry["value"] for name, entry in run["settings"].items()}
+    if run["live"] or not values.get("vis") or not values.get("ir"):
         return [], ["The sources were cameras, so there are no pictures of them here."]
-    missing: list[str] = []
+    if not run["fused"]:
+        return [], ["No frame was fused, so there are no pictures."]
     try:
         with ExitStack() as stack:
-            visible, thermal = (
-                stack.enter_context(closing(open_source(settings[name], band=band)))
-                for name, band in (("vis", Band.VISIBLE), ("ir", Band.THERMAL))
-            )
-            fused = _open_output(settings.get("sink") or (), stack)
-            if fused is None:
-                missing.append(
-                    "The run kept no video and no images, so the fused pictures are missing: add --sink out.mp4."
-                )
-            return _choose(visible, thermal, fused, count=count), missing
+            settings = Settings(**values | {"pace": False, "max_frames": run["fused"]})
+            calibration = load_calibration(settings.calibration, distance_m=settings.distance_m)
+            pairs = stack.enter_context(pairs_of(settings, calibration=calibration))
+            output = _open_output(settings.sink, stack)
+            memory_s = TIME_CONSTANT_S if pairs.thermal.continuous else 0.0
+            gain = GainControl(**settings.arguments("gain"), time_constant_s=memory_s)
+            shown = _with_output(pairs, output)
+            moments = list(islice(_choose(shown, gain=gain, total=run["fused"], count=count), count))
     except FusionError as error:
         return [], [f"No pictures: {error}"]
+    lacking = [moment.name for moment in moments if moment.fused is None]
+    if output is None:
+        return moments, ["The run kept no video and no images, so the fused pictures are missing: add --sink out.mp4."]
+    if lacking:
+        return moments, [
+            f"{output.info.uri} holds no fused picture of {', '.join(lacking)}: none of its frames is of that time."
+        ]
+    return moments, []
 
 
 def _open_output(sinks: Sequence[str], stack: ExitStack) -> Source | None:
@@ -149,56 +163,40 @@ def _open_output(sinks: Sequence[str], stack: ExitStack) -> Source | None:
     return None
 
 
-def _choose(visible: Source, thermal: Source, fused: Source | None, *, count: int) -> list[Moment]:
-    """``count`` moments: stills are matched by name, videos in time (each stream from its own first frame)."""
-    total = visible.info.frame_count or 0
+def _with_output(pairs: PairStream, output: Source | None) -> Iterator[tuple[FramePair, Frame | Path | None]]:
+    """The pairs of the run, read again by the rule of the run, each with its fused picture: images by name, a video in time."""
+    if output is None:
+        yield from ((pair, None) for pair in pairs)
+    elif output.info.continuous:
+        yield from with_fused(pairs, frames_of(output), starts_ns=output.info.starts_ns)
+    else:
+        files = list_images(source_path(output.info.uri) or Path(), uri=output.info.uri)
+        for pair in pairs:
+            yield pair, files.get(pair.visible.name or f"{pair.sequence:06d}")
+
+
+def _choose(
+    shown: Iterable[tuple[FramePair, Frame | Path | None]], *, gain: GainControl, total: int, count: int
+) -> Iterator[Moment]:
+    """``count`` moments at equal distances, or all. The gain sees every pair until then, since it has a memory."""
     every = max(1, total // (count + 1))
-    gain = GainControl()
-    by_name = not visible.info.continuous
-    thermal_at, fused_at = _Follow(thermal, by_name=by_name), _Follow(fused, by_name=by_name) if fused else None
-    moments: list[Moment] = []
-    for index, frame in enumerate(_frames(visible)):
-        warm = thermal_at(frame)
-        if warm is None or len(moments) == count:
-            continue
-        toned = gain(warm.image, timestamp_ns=warm.timestamp_ns)
-        if (index and index % every == 0) or total <= count:
-            result = fused_at(frame) if fused_at is not None else None
-            moments.append(
-                Moment(
-                    name=frame.name or f"{frame.timestamp_ns / 1e9:.2f} s",
-                    visible=frame.image.astype(np.uint8, copy=False),
-                    thermal=toned,
-                    fused=None if result is None else result.image.astype(np.uint8, copy=False),
-                )
+    for pair, fused in shown:
+        toned = gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns)
+        if total <= count or (pair.sequence and pair.sequence % every == 0):
+            yield Moment(
+                name=pair.visible.name or f"{pair.timestamp_ns / NS_PER_S:.2f} s",
+                visible=pair.visible.image.astype(np.uint8, copy=False),
+                thermal=toned,
+                fused=_picture(fused),
             )
-    return moments
 
 
-class _Follow:
-    """The frame of a stream that belongs to a visible frame: of its name, or the last one that is not later."""
-
-    def __init__(self, source: Source, *, by_name: bool) -> None:
-        self._frames = _frames(source)
-        self._by_name = by_name
-        self._seen: dict[str | None, Frame] = {}
-        self._current: Frame | None = None
-        self._next = next(self._frames, None)
-
-    def __call__(self, frame: Frame) -> Frame | None:
-        if self._by_name:
-            while frame.name not in self._seen and self._next is not None:
-                self._seen[self._next.name], self._next = self._next, next(self._frames, None)
-            return self._seen.pop(frame.name, None)
-        while self._next is not None and self._next.timestamp_ns <= frame.timestamp_ns:
-            self._current, self._next = self._next, next(self._frames, None)
-        return self._current
-
-
-def _frames(source: Source) -> Iterator[Frame]:
-    with suppress(EndOfStream):
-        while True:
-            yield source.read(timeout_s=READ_TIMEOUT_S)
+def _picture(fused: Frame | Path | None) -> Image8 | None:
+    """The pixels of a frame or of an image file; None where there is none, or the file is broken."""
+    with suppress(OSError, ValueError):
+        image = decode_image(fused.read_bytes()) if isinstance(fused, Path) else fused.image if fused else None
+        return None if image is None else image.astype(np.uint8, copy=False)
+    return None
 
 
 def _pictures(moments: Sequence[Moment]) -> list[str]:

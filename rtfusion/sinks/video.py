@@ -19,6 +19,7 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from rtfusion.capture.video import START_COMMENT
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError, SinkError
 from rtfusion.sinks.base import SinkContext
@@ -48,7 +49,7 @@ class VideoSink:
 
     H.264 has 4:2:0 color, which holds even sizes only: an odd column or row is repeated once. Times are those of the
     frames, relative to the first one, to 1/90000 s in MP4 and MOV and to 1 ms in Matroska. AVI has no times: there
-    each frame goes to the nearest tick of the nominal rate.
+    each frame goes to the nearest tick of the nominal rate. When the first frame was is in the comment of the file.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class VideoSink:
         try:
             if self._encoder is None:
                 self._size_px = size_px
-                self._encoder = self._open_encoder(size_px)
+                self._encoder = self._open_encoder(size_px, first_ns=frame.timestamp_ns)
             if size_px != self._size_px:
                 raise SinkError(
                     f"{self._path}: the frame size changed from {_text(self._size_px)} to {_text(size_px)} in mid-run; "
@@ -136,13 +137,13 @@ class VideoSink:
             f"make room, or write elsewhere{kept}"
         ) from self._file.error
 
-    def _open_encoder(self, size_px: tuple[int, int]) -> _Encoder:
+    def _open_encoder(self, size_px: tuple[int, int], *, first_ns: int) -> _Encoder:
         self._file.begin()
         if self._codec == "ffv1":
             # Every frame is a key frame, and each slice carries a checksum.
             return _Encoder(
                 self._file, container=self._format, codec="ffv1", pixel_format="bgr0", size_px=size_px,
-                rate_hz=self._rate_hz, options={"g": "1", "slices": "4", "slicecrc": "1"},
+                rate_hz=self._rate_hz, first_ns=first_ns, options={"g": "1", "slices": "4", "slicecrc": "1"},
             )  # fmt: skip
         if any(length % 2 for length in size_px):
             _log.warning(
@@ -159,7 +160,7 @@ class VideoSink:
         }
         return _Encoder(
             self._file, container=self._format, codec="libx264", pixel_format="yuv420p", size_px=_even(size_px),
-            rate_hz=self._rate_hz, options=options,
+            rate_hz=self._rate_hz, first_ns=first_ns, options=options,
         )  # fmt: skip
 
 
@@ -175,6 +176,7 @@ class _Encoder:
         pixel_format: str,
         size_px: tuple[int, int],
         rate_hz: Fraction,
+        first_ns: int,
         options: dict[str, str],
     ) -> None:
         self._file = file
@@ -183,6 +185,7 @@ class _Encoder:
         self._pixel_format = pixel_format
         self._reformatter = VideoReformatter()
         self._container = av.open(file, "w", format=container, container_options=_muxer_options(container))
+        self._container.metadata["comment"] = START_COMMENT.format(first_ns)
         stream = self._container.add_stream(codec, rate=rate_hz, width=size_px[0], height=size_px[1], options=options)
         stream.pix_fmt = pixel_format
         stream.codec_context.time_base = self._tick_s
@@ -193,9 +196,8 @@ class _Encoder:
             stream.codec_context.color_primaries = _BT709
             stream.codec_context.color_trc = _BT709
         self._stream = stream
-        self._first_ns: int | None = None
+        self._first_ns = self._keyframe_ns = first_ns
         self._last_tick = -1
-        self._keyframe_ns = 0
 
     @property
     def duration_s(self) -> float:
@@ -204,8 +206,6 @@ class _Encoder:
 
     def encode(self, image: Image8, *, timestamp_ns: int) -> None:
         """Encode one (H, W, 3) BGR image."""
-        if self._first_ns is None:
-            self._first_ns = self._keyframe_ns = timestamp_ns
         elapsed_s = Fraction(timestamp_ns - self._first_ns, NS_PER_S)
         frame = self._converted(image)
         frame.time_base = self._tick_s

@@ -118,3 +118,84 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path / "x.json", tmp_path / "x.html")
     with pytest.raises(ConfigError, match="cannot read"):
         write_report(tmp_path / "none.json", tmp_path / "x.html")
+
+
+# -- moments ------------------------------------------------------------------------------------------------------------
+
+RATE_HZ = 30
+LOSSLESS = {"codec": "ffv1", "pix_fmt": "gray"}
+
+
+def level(stamp: int) -> int:
+    """What a frame of a stamp shows, so that a picture tells its moment."""
+    return 20 + 5 * stamp
+
+
+def ramps(folder: Path, *, visible: list[int], thermal: list[int]) -> None:
+    """Two clips with frames at these thirtieths of a second."""
+    for name, stamps in (("vi", visible), ("ir", thermal)):
+        flat = [np.full((48, 64), level(stamp), np.uint8) for stamp in stamps]
+        write_clip(folder / f"{name}.mp4", flat, stamps=stamps, options={"qp": "0"})
+
+
+def moments(page: str) -> list[tuple[float, float, float]]:
+    """(visible, thermal, fused) of each row of pictures: the stamps that they show."""
+    stamps = [(float(picture.mean()) - 20) / 5 for picture in pictures(page)]
+    return list(zip(stamps[::3], stamps[1::3], stamps[2::3], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("visible", "thermal", "settings", "count"),
+    [
+        (range(40), range(40), {"max_frames": 9}, 9),
+        (range(40), [*range(10), *range(20, 40)], {}, 30),
+        ([0, *range(5, 40)], range(40), {"max_frames": 20}, 20),
+        (range(40), range(0, 40, 3), {"pair": "hold"}, 40),
+        (range(40), range(0, 40, 3), {"pair": "hold", "max_frames": 11}, 11),
+        (range(40), range(40), {"thermal_delay_ms": -200.0}, 34),
+        (range(40), range(40), {"thermal_delay_ms": 100.0, "max_frames": 12}, 12),
+        (range(20), range(20), {"loop": 2}, 40),
+    ],
+    ids=["ended early", "drops", "early drops", "hold", "hold, ended early", "delay", "late", "loop"],
+)
+@pytest.mark.parametrize("sink", ["video:fused.mkv?codec=ffv1", "video:fused.mp4?crf=1", "images:fused"])
+def test_the_pictures_of_a_row_are_of_one_moment(
+    tmp_path: Path, visible: list[int], thermal: list[int], settings: dict[str, object], count: int, sink: str
+) -> None:
+    ramps(tmp_path, visible=list(visible), thermal=list(thermal))
+    kind, _, name = sink.rpartition(":")
+    place = f"{kind}:{tmp_path / name}"
+    stats = run(tmp_path, sink=(place,), fuser="average", **settings)
+    assert write_report(stats, tmp_path / "r.html", pictures=5) == []
+    rows = moments((tmp_path / "r.html").read_text())
+    assert len(rows) == 5
+    assert json.loads(stats.read_text())["fused"] == count
+    delay = float(settings.get("thermal_delay_ms", 0)) * RATE_HZ / 1000  # type: ignore[arg-type]
+    for seen, warm, fused in rows:
+        assert fused == pytest.approx((seen + warm) / 2, abs=0.45)
+        nearest = min(thermal, key=lambda stamp: abs(stamp - delay - seen)) if "loop" not in settings else seen
+        assert warm == pytest.approx(nearest, abs=0.45)
+    stamps = [seen for seen, _, _ in rows]
+    assert stamps == sorted(stamps) or "loop" in settings
+    assert len(set(map(round, stamps))) == 5
+
+
+def test_a_moment_that_the_output_lacks_is_said_and_not_shown(tmp_path: Path) -> None:
+    ramps(tmp_path, visible=list(range(40)), thermal=list(range(40)))
+    target = tmp_path / "fused.mkv"
+    stats = run(tmp_path, sink=(f"video:{target}?codec=ffv1",), fuser="average")
+    target.unlink()
+    write_clip(target, [np.full((48, 64), level(stamp), np.uint8) for stamp in range(16)], **LOSSLESS)
+    (said,) = write_report(stats, tmp_path / "r.html", pictures=3)
+    page = (tmp_path / "r.html").read_text()
+    assert said == f"video:{target} holds no fused picture of 0.67 s, 1.00 s: none of its frames is of that time."
+    assert said in page
+    assert len(pictures(page)) == 3 + 2 + 2
+    assert page.count("<figcaption>fused: ") == 1, "no metric across moments"
+
+
+def test_a_run_without_a_fused_frame_has_no_pictures(clips: Path) -> None:
+    stats = run(clips, sink=("null:",))
+    data = json.loads(stats.read_text())
+    stats.write_text(json.dumps(data | {"fused": 0}))
+    assert write_report(stats, clips / "r.html") == ["No frame was fused, so there are no pictures."]
