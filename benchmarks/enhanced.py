@@ -28,10 +28,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fusers import read_gray
-from benchmarks.stability import NOISE_SIGMA, clip_frames, noisy
+from benchmarks.stability import NOISE_SIGMA, noisy
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, columns_table, finite_mean
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.blind import deviation
+from rtfusion.evaluate.clips import clip_pairs
 from rtfusion.evaluate.methods import select
 from rtfusion.evaluate.metrics import halo, still_scene_noise
 from rtfusion.types import Image8
@@ -84,8 +85,9 @@ def smoke(data: Path) -> list[Pair]:
     Raises:
         ConfigError: there is no such clip.
     """
-    frames = enumerate(clip_frames(data / "video" / CLIP, count=max(CLIP_FRAMES) + 1))
-    return [{"visible_y": visible, "thermal": warm} for index, (visible, warm, _) in frames if index in CLIP_FRAMES]
+    clip = data / "video" / CLIP
+    pairs = enumerate(clip_pairs(ir=clip / "ir.mp4", vis=clip / "vi.mp4", max_pairs=max(CLIP_FRAMES) + 1))
+    return [{"visible_y": pair.visible_y, "thermal": pair.thermal} for index, pair in pairs if index in CLIP_FRAMES]
 
 
 def nights(data: Path) -> list[Pair]:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import cast
@@ -16,11 +16,11 @@ from typing import cast
 import cv2
 import numpy as np
 
-from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_S
 from rtfusion.evaluate.methods import Method, select, shipped_models
 from rtfusion.fusion.color import as_bgr, compose, luminance
-from rtfusion.types import Frame, Image8
+from rtfusion.pairs import open_pairs
+from rtfusion.types import Image8
 
 SCENES = ("day", "night", "smoke")
 MOMENT_S = 2.0
@@ -53,21 +53,14 @@ def _row(uri: str, methods: Sequence[Method]) -> list[Image8]:
     """Both bands and every fused picture at `MOMENT_S`; the methods have seen the scene until then."""
     with ExitStack() as stack:
         fuses = [stack.enter_context(closing(method.open_luminance(still=False))) for method in methods]
-        for visible, thermal in _pairs(uri):
-            image, heat = cast(Image8, visible.image), cast(Image8, thermal.image)
-            y, stamp_ns = luminance(image), visible.timestamp_ns
+        for pair in open_pairs(ir=uri, vis=uri):
+            image, heat = cast(Image8, pair.visible.image), cast(Image8, pair.thermal.image)
+            y, stamp_ns = luminance(image), pair.timestamp_ns
             fused = [fuse(visible_y=y, thermal=heat, timestamp_ns=stamp_ns) for fuse in fuses]
             if stamp_ns >= MOMENT_S * NS_PER_S:
                 break
         composed = [compose(visible=image, visible_y=y, fused_y=picture) for picture in fused]
         return [picture.copy() for picture in (image, as_bgr(heat), *composed)]
-
-
-def _pairs(uri: str) -> Iterator[tuple[Frame, Frame]]:
-    visible, thermal = open_pair(visible=uri, thermal=uri)
-    with closing(visible), closing(thermal):
-        while True:
-            yield visible.read(timeout_s=5.0), thermal.read(timeout_s=5.0)
 
 
 def sheet(columns: Sequence[str], rows: Sequence[Sequence[Image8]]) -> Image8:

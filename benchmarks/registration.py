@@ -43,8 +43,8 @@ from benchmarks.suite import DATA, Measured, Result, Row, Suite, grouped, markdo
 from benchmarks.witness import witness_px
 from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_MS, NS_PER_S
-from rtfusion.errors import CalibrationError, ConfigError, EndOfStream
-from rtfusion.fusion.color import luminance
+from rtfusion.errors import CalibrationError, ConfigError
+from rtfusion.evaluate.clips import ClipPair, clip_pairs
 from rtfusion.pairs import open_pairs
 from rtfusion.registration import Calibration, register
 from rtfusion.registration.calibration import Matrix
@@ -60,7 +60,6 @@ GOOD = 2.0
 """Pixels, or milliseconds: what is wanted of an estimate."""
 CLIP_PAIRS = 4
 SINGLE_STEP = 5
-READ_TIMEOUT_S = 10.0
 
 Points = npt.NDArray[np.float64]
 
@@ -304,13 +303,14 @@ def delay(data: Path) -> Iterator[Row]:
 def refine(data: Path) -> Iterator[Row]:
     """A clip that is registered, with a knock of 6 pixels and without one."""
     for clip, frame in KNOCK_CLIPS.items():
-        frames = list(_frames(data / "video" / clip))
+        folder = data / "video" / clip
+        pairs = list(clip_pairs(ir=folder / "ir.mp4", vis=folder / "vi.mp4"))
         for name, knock_px in (("knocked", KNOCK_PX), ("left alone", (0.0, 0.0))):
-            yield {"name": f"{clip}, {name}", **_refined(frames, knock_px=knock_px, at=frame)}
+            yield {"name": f"{clip}, {name}", **_refined(pairs, knock_px=knock_px, at=frame)}
 
 
-def _refined(frames: Sequence[tuple[Image8, Image8, int]], *, knock_px: tuple[float, float], at: int) -> Row:
-    height, width = frames[0][0].shape[:2]
+def _refined(pairs: Sequence[ClipPair], *, knock_px: tuple[float, float], at: int) -> Row:
+    height, width = pairs[0].visible_y.shape
     identity = Calibration.from_homography(
         visible_from_thermal_px=np.eye(3), visible_size_px=(width, height), thermal_size_px=(width, height)
     )
@@ -318,25 +318,25 @@ def _refined(frames: Sequence[tuple[Image8, Image8, int]], *, knock_px: tuple[fl
     refiner = Refiner(grid="visible")
     knocked = np.array([[1.0, 0.0, knock_px[0]], [0.0, 1.0, knock_px[1]]])
     moved_px, busy_ns = [], []
-    for index, (visible, warm, timestamp_ns) in enumerate(frames):
-        thermal = warm
+    for index, pair in enumerate(pairs):
+        thermal, timestamp_ns = pair.thermal, pair.timestamp_ns
         if index >= at and knock_px != (0.0, 0.0):
-            thermal = cast(Image8, cv2.warpAffine(warm, knocked, (width, height), borderMode=cv2.BORDER_REPLICATE))
+            thermal = cast(Image8, cv2.warpAffine(thermal, knocked, (width, height), borderMode=cv2.BORDER_REPLICATE))
         started_ns = time.thread_time_ns()
         registration = refiner.registration(base, timestamp_ns=timestamp_ns)
         spent_ns = time.thread_time_ns() - started_ns
         registered_thermal = cast(Image8, registration.thermal(thermal))
         started_ns = time.thread_time_ns()
-        refiner.observe(visible=visible, thermal=registered_thermal, timestamp_ns=timestamp_ns)
+        refiner.observe(visible=pair.visible_y, thermal=registered_thermal, timestamp_ns=timestamp_ns)
         busy_ns.append(spent_ns + time.thread_time_ns() - started_ns)
         moved_px.append(refiner.state["shift_px"])
-    shifts_px, stamps_ns = np.array(moved_px), np.array([frame[2] for frame in frames])
+    shifts_px, stamps_ns = np.array(moved_px), np.array([pair.timestamp_ns for pair in pairs])
     off_px = np.linalg.norm(shifts_px + knock_px, axis=1)
     after_s = (stamps_ns - stamps_ns[at]) / NS_PER_S
     period_ns = float(np.median(np.diff(stamps_ns)))
     following = (after_s > 0) & (after_s <= 3.0)
     return {
-        "frames": len(frames),
+        "frames": len(pairs),
         "seconds_after": float(after_s[-1]),
         "left_px_after_3_s": float(off_px[after_s <= 3.0][-1]),
         "left_px_at_end": float(off_px[-1]),
@@ -346,19 +346,6 @@ def _refined(frames: Sequence[tuple[Image8, Image8, int]], *, knock_px: tuple[fl
         "budget_share_at_rest": float(np.mean(busy_ns[:at]) / period_ns),
         "budget_share_following": float(np.mean(np.array(busy_ns)[following]) / period_ns),
     }
-
-
-def _frames(clip: Path) -> Iterator[tuple[Image8, Image8, int]]:
-    visible, thermal = open_pair(visible=str(clip / "vi.mp4"), thermal=str(clip / "ir.mp4"))
-    try:
-        while True:
-            v, t = (source.read(timeout_s=READ_TIMEOUT_S) for source in (visible, thermal))
-            yield luminance(v.image.astype(np.uint8, copy=False)), t.image.astype(np.uint8, copy=False), v.timestamp_ns
-    except EndOfStream:
-        return
-    finally:
-        visible.close()
-        thermal.close()
 
 
 SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {

@@ -34,19 +34,17 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, chosen, columns_table, finite_mean, grouped
-from rtfusion.capture import open_pair
-from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.errors import ConfigError
+from rtfusion.evaluate.clips import clip_pairs
 from rtfusion.evaluate.methods import Method, select
 from rtfusion.evaluate.metrics import halo, leak, standard_deviation, still_scene_noise, warp_error
 from rtfusion.fusion import LuminanceFuser
-from rtfusion.fusion.color import luminance
 from rtfusion.types import Image8
 
 CLIPS = ("m3svd_0111_1716", "m3svd_0113_1714", "m3svd_0117_1605")
 NOISE_SIGMA = 2.0
 NOISE_FRAMES = 12
 FRAME_NS = 33_333_333
-READ_TIMEOUT_S = 10.0
 COLUMNS = (
     ("method", "{case}"),
     ("warp", "{warp:.4f}"),
@@ -132,10 +130,10 @@ def _moving(clip: Path, *, frames: int, cases: Cases) -> tuple[dict[str, dict[st
 def _shown(clip: Path, *, frames: int, cases: Cases) -> Iterator[Shown]:
     with ExitStack() as stack:
         fuses = {case: stack.enter_context(closing(start())) for case, start in cases.items()}
-        for visible, thermal, stamp_ns in clip_frames(clip, count=frames):
+        for pair in clip_pairs(ir=clip / "ir.mp4", vis=clip / "vi.mp4", max_pairs=frames):
             # copies: a method may hand out the same buffer again
             yield {
-                case: fuse(visible_y=visible, thermal=thermal, timestamp_ns=stamp_ns).copy()
+                case: fuse(visible_y=pair.visible_y, thermal=pair.thermal, timestamp_ns=pair.timestamp_ns).copy()
                 for case, fuse in fuses.items()
             }
 
@@ -165,22 +163,6 @@ def _apart_px(flow: Flow, other: Flow) -> float:
     """Mean length of the difference, in pixels."""
     difference = flow - other
     return float(np.hypot(difference[..., 0], difference[..., 1]).mean())
-
-
-def clip_frames(clip: Path, *, count: int) -> Iterator[tuple[Image8, Image8, int]]:
-    """Luminance of both bands and the visible stamp, of the first ``count`` frames."""
-    visible, thermal = open_pair(visible=str(clip / "vi.mp4"), thermal=str(clip / "ir.mp4"))
-    try:
-        for _ in range(count):
-            v, t = (source.read(timeout_s=READ_TIMEOUT_S) for source in (visible, thermal))
-            if v.size_px != t.size_px:
-                raise ConfigError(f"{clip}: visible is {v.size_px}, thermal {t.size_px}; register the clip first")
-            yield luminance(v.image.astype(np.uint8, copy=False)), t.image.astype(np.uint8, copy=False), v.timestamp_ns
-    except EndOfStream:
-        return
-    finally:
-        visible.close()
-        thermal.close()
 
 
 # -- what stands still --------------------------------------------------------------------------------------------------

@@ -239,3 +239,21 @@ def test_every_module_can_be_imported_alone() -> None:
         [sys.executable, "-W", "error", "-c", program, *modules], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "ok", done.stderr
+
+
+READS_ALONE = {"rtfusion/pairs.py", "rtfusion/cli/calibrate_delay.py", "benchmarks/registration.py"}
+"""Who may open two sources: the stream of pairs, and the estimate of the delay, which needs every frame of each."""
+
+
+def test_two_sources_are_read_as_pairs_by_one_rule() -> None:
+    for package in PACKAGES:
+        for path in sources(package):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            opens = {
+                node.func.id
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
+            assert "open_pair" not in opens or relative(path) in READS_ALONE, (
+                f"{relative(path)}: read rtfusion.open_pairs"
+            )

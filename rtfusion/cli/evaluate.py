@@ -28,6 +28,9 @@ def evaluate(
     vis: Annotated[Path, typer.Option("--vis", metavar="DIR", help="Visible images, or a video.")],
     fused: Annotated[list[Path], typer.Option("--fused", metavar="DIR", help="Fused ones of a method (repeatable).")],
     every: Annotated[int, typer.Option("--every", metavar="N", min=1, help="Of videos, every n-th frame only.")] = 1,
+    thermal_delay_ms: Annotated[
+        float, typer.Option("--thermal-delay-ms", metavar="MS", help="Of videos, known delay of the thermal stamps.")
+    ] = 0.0,
     published: Annotated[
         str | None, typer.Option("--published", metavar="SET", help="Rank published methods too: tno.")
     ] = None,
@@ -43,7 +46,14 @@ def evaluate(
 
     if json_file is not None:
         check_writable(json_file)
-    result = quality.compare(ir=ir, vis=vis, fused=quality.names_of(fused), every=every, published=published)
+    result = quality.compare(
+        ir=ir,
+        vis=vis,
+        fused=quality.names_of(fused),
+        every=every,
+        thermal_delay_ms=thermal_delay_ms,
+        published=published,
+    )
     show_text(quality.format_table(result) + "\n")
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,16 +1,52 @@
-"""Recordings to measure with: both bands of the synthetic street as H.264 files."""
+"""Recordings to measure with: pairs of registered clips, and both bands of the synthetic street as H.264 files."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rtfusion import Band, EndOfStream, FusedFrame, open_sink, open_source
-from rtfusion.fusion.color import as_bgr
+from rtfusion.errors import ConfigError
+from rtfusion.fusion.color import as_bgr, luminance
+from rtfusion.fusion.tone import GainControl
+from rtfusion.pairs import open_pairs
 from rtfusion.sinks.base import SinkContext
 from rtfusion.types import Image8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ClipPair:
+    """Gray levels of both bands of one moment, on one grid."""
+
+    visible_y: Image8
+    """(H, W) luminance."""
+    thermal: Image8
+    """(H, W), toned."""
+    timestamp_ns: int
+    """Stamp of the visible frame."""
+
+
+def clip_pairs(*, ir: str | Path, vis: str | Path, max_pairs: int | None = None) -> Iterator[ClipPair]:
+    """The first pairs of a clip that is registered, put together by the one rule (`rtfusion.pairing`).
+
+    Raises:
+        ConfigError: the bands differ in size, or a source is named wrongly.
+        CaptureError: a source cannot be read.
+    """
+    gain = GainControl()
+    with open_pairs(ir=ir, vis=vis, max_pairs=max_pairs) as pairs:
+        for pair in pairs:
+            thermal = gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns)
+            visible_y = luminance(pair.visible.image.astype(np.uint8, copy=False))
+            if visible_y.shape != thermal.shape:
+                raise ConfigError(
+                    f"{vis} is {visible_y.shape}, {ir} {thermal.shape}; expected one size: register the clip first"
+                )
+            yield ClipPair(visible_y=visible_y, thermal=thermal, timestamp_ns=pair.timestamp_ns)
 
 
 def make_clips(folder: Path, *, size: str, frames: int, scene: str = "day", rate_hz: int = 30) -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Image quality of fused images or videos of any method: all metrics of `rtfusion.evaluate.metrics`. `rtfusion evaluate`.
 
-Folders of images are matched by stem; videos frame by frame in time, each fused frame with the visible and the thermal frame
-nearest to it. Everything is 8-bit gray (color by OpenCV's BGR2GRAY, 0.299 R + 0.587 G + 0.114 B; only luminance is
+Folders of images are matched by stem. Videos are matched in time: the sources are paired by the rule of the runtime, each visible
+frame with its nearest thermal one (`rtfusion.pairing`, ``hold``), and each fused frame is measured with the pair of its moment.
+Everything is 8-bit gray (color by OpenCV's BGR2GRAY, 0.299 R + 0.587 G + 0.114 B; only luminance is
 judged), and the three pictures of a moment have one size: register first.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -17,18 +19,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rtfusion.capture import Source, open_source
-from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.capture import open_source
+from rtfusion.errors import ConfigError
 from rtfusion.evaluate.metrics import image_metrics, warp_error
+from rtfusion.evaluate.moments import frames_of, with_fused
 from rtfusion.evaluate.ranking import PUBLISHED, mean_ranks
 from rtfusion.evaluate.ranking import published as published_values
 from rtfusion.fusion.color import luminance
+from rtfusion.pairs import open_pairs
 from rtfusion.types import Band, Frame, Image8
 
 SCHEMA = 2
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 ROLES = ("ir", "vis", "fused")
-READ_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +45,13 @@ class Sample:
 
 
 def compare(
-    *, ir: Path, vis: Path, fused: Mapping[str, Path], every: int = 1, published: str | None = None
+    *,
+    ir: Path,
+    vis: Path,
+    fused: Mapping[str, Path],
+    every: int = 1,
+    thermal_delay_ms: float = 0.0,
+    published: str | None = None,
 ) -> dict[str, Any]:
     """Measure several methods on the same pictures, and rank them.
 
@@ -51,6 +60,7 @@ def compare(
         vis: the visible ones.
         fused: method to its fused images or video.
         every: of a video, take every n-th frame only.
+        thermal_delay_ms: known delay of the thermal stamps of videos.
         published: a set of `PUBLISHED`, whose methods are ranked as well.
 
     Returns:
@@ -61,7 +71,10 @@ def compare(
         ConfigError: see `evaluate`; no such published set.
     """
     others = _published(published) if published is not None else {}
-    methods = {name: evaluate(ir=ir, vis=vis, fused=path, every=every) for name, path in fused.items()}
+    methods = {
+        name: evaluate(ir=ir, vis=vis, fused=path, every=every, thermal_delay_ms=thermal_delay_ms)
+        for name, path in fused.items()
+    }
     rows = {name: result["mean"] for name, result in methods.items()} | others
     metrics = [name for name in next(iter(rows.values())) if all(row.get(name) is not None for row in rows.values())]
     ranks = mean_ranks({name: [row[metric] for metric in metrics] for name, row in rows.items()}, metrics=metrics)
@@ -73,12 +86,13 @@ def compare(
     }
 
 
-def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1) -> dict[str, Any]:
-    """Measure every stem that all three folders hold, or every ``every``-th frame of three videos.
+def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1, thermal_delay_ms: float = 0.0) -> dict[str, Any]:
+    """Measure every stem that all three folders hold, or every ``every``-th frame of a fused video.
 
     Returns:
         ``{"folders", "count", "mean", "standard_error", "images", "left_out"}``: ``images`` maps a stem, or the number of a
-        frame, to its metrics, ``left_out`` a folder's role to the stems that the others lack. A value that is not finite
+        frame, to its metrics, ``left_out`` a folder's role to the stems that the others lack, and ``fused`` to the numbers of
+        frames that are of no moment of the source videos. A value that is not finite
         (PSNR of equal images, the standard error of a single image) is None. Videos have ``warp`` as well, where
         two measured frames follow one another.
 
@@ -98,7 +112,8 @@ def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1) -> dict[str, A
         samples, left_out = _folders(places)
         images = {sample.name: _measure(sample, place=fused) for sample in samples}
     else:
-        images = _measure_video(_videos(places), place=fused, every=every)
+        moments = _videos(places, delay_ms=thermal_delay_ms, left_out=left_out["fused"])
+        images = _measure_video(moments, place=fused, every=every)
     return {
         "folders": {role: str(path) for role, path in places.items()},
         "count": len(images),
@@ -127,7 +142,8 @@ def format_table(result: Mapping[str, Any]) -> str:
         for role, stems in method["left_out"].items():
             if stems:
                 some = ", ".join(stems[:5]) + (", ..." if len(stems) > 5 else "")
-                lines.append(f"{name}: left out of {role}, not in all three folders: {len(stems)} ({some})")
+                why = "of no moment of the sources" if "warp" in method["mean"] else "not in all three folders"
+                lines.append(f"{name}: left out of {role}, {why}: {len(stems)} ({some})")
     return "\n".join(lines)
 
 
@@ -185,45 +201,38 @@ def _gray(path: Path) -> Image8:
     return image.astype(np.uint8, copy=False)
 
 
-def _videos(places: Mapping[str, Path]) -> Iterator[Sample]:
-    """Every fused frame with the source frames nearest to it in time; all three count from their own first frame."""
+def _videos(places: Mapping[str, Path], *, delay_ms: float, left_out: list[str]) -> Iterator[tuple[int, Sample]]:
+    """Number and sample of every fused frame that is of the moment of a pair; the others are named in ``left_out``."""
     with ExitStack() as stack:
-        sources = {
-            role: stack.enter_context(closing(open_source(str(path), band=Band.THERMAL if role == "ir" else Band.VISIBLE)))
-            for role, path in places.items()
-        }  # fmt: skip
-        visible, thermal = _Nearest(sources["vis"]), _Nearest(sources["ir"])
-        for index, frame in enumerate(_frames(sources["fused"])):
-            yield Sample(
-                name=f"{index:06d}",
-                visible=_gray8(visible.at(frame.timestamp_ns), places["vis"]),
-                thermal=_gray8(thermal.at(frame.timestamp_ns), places["ir"]),
-                fused=_gray8(frame, places["fused"]),
-            )
+        fused = stack.enter_context(closing(open_source(str(places["fused"]), band=Band.VISIBLE)))
+        pairs = stack.enter_context(
+            open_pairs(ir=places["ir"], vis=places["vis"], pair="hold", thermal_delay_ms=delay_ms)
+        )
+        frames = _listed(frames_of(fused), left_out)
+        for pair, frame in with_fused(pairs, frames, starts_ns=fused.info.starts_ns):
+            if frame is not None:
+                left_out.remove(_number_of(frame))
+                yield (
+                    frame.sequence,
+                    Sample(
+                        name=_number_of(frame),
+                        visible=_gray8(pair.visible, places["vis"]),
+                        thermal=_gray8(pair.thermal, places["ir"]),
+                        fused=_gray8(frame, places["fused"]),
+                    ),
+                )
+        deque(frames, maxlen=0)  # what comes after the last pair is left out too
 
 
-class _Nearest:
-    """The frame of a stream that is nearest to a moment; moments only ever get later."""
-
-    def __init__(self, source: Source) -> None:
-        self._frames = _frames(source)
-        self._current = next(self._frames)
-        self._next = next(self._frames, None)
-
-    def at(self, timestamp_ns: int) -> Frame:
-        while self._next is not None and abs(self._next.timestamp_ns - timestamp_ns) <= abs(
-            self._current.timestamp_ns - timestamp_ns
-        ):
-            self._current, self._next = self._next, next(self._frames, None)
-        return self._current
+def _listed(frames: Iterator[Frame], names: list[str]) -> Iterator[Frame]:
+    """The frames, each of which is named in ``names`` when it comes."""
+    for frame in frames:
+        names.append(_number_of(frame))
+        yield frame
 
 
-def _frames(source: Source) -> Iterator[Frame]:
-    try:
-        while True:
-            yield source.read(timeout_s=READ_TIMEOUT_S)
-    except EndOfStream:
-        return
+def _number_of(frame: Frame) -> str:
+    return f"{frame.sequence:06d}"
 
 
 def _gray8(frame: Frame, path: Path) -> Image8:
@@ -244,16 +253,19 @@ def _measure(sample: Sample, *, place: Path) -> dict[str, float]:
         raise ConfigError(f"cannot measure {sample.name} of {place}: {error}") from error
 
 
-def _measure_video(samples: Iterator[Sample], *, place: Path, every: int) -> dict[str, dict[str, float]]:
-    """The metrics of every n-th frame, and its ``warp`` error to the frame before it."""
+def _measure_video(samples: Iterator[tuple[int, Sample]], *, place: Path, every: int) -> dict[str, dict[str, float]]:
+    """The metrics of every n-th frame, and its ``warp`` error to the frame before it, where that one is of a moment too."""
     images: dict[str, dict[str, float]] = {}
     before: Sample | None = None
-    for index, sample in enumerate(samples):
-        if index % every == 0:
+    before_number = -1
+    for number, sample in samples:
+        if number % every == 0:
             row = _measure(sample, place=place)
-            row["warp"] = math.nan if before is None else _warp(before, sample)
+            row["warp"] = math.nan if before is None or number != before_number + 1 else _warp(before, sample)
             images[sample.name] = row
-        before = sample
+        before, before_number = sample, number
+    if not images:
+        raise ConfigError(f"{place}: no frame is of a moment of the sources; was it made of others, or with a delay?")
     return images
 
 

@@ -19,8 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from rtfusion.capture import open_pair
-from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.errors import ConfigError
 from rtfusion.evaluate.blind import Kept, kept_where_blind
 from rtfusion.evaluate.detector import COCO, Detections
 from rtfusion.evaluate.matching import Floats, Outcome, at_score, average_precision, contrast, match, pool
@@ -28,13 +27,13 @@ from rtfusion.evaluate.methods import CLASSICAL, select
 from rtfusion.evaluate.methods import Method as Fusing
 from rtfusion.fusion import LuminanceFuser, Overlay
 from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
-from rtfusion.types import Image8
+from rtfusion.pairs import open_pairs
+from rtfusion.types import FramePair, Image8
 
 LABELS = Path(__file__).with_name("labels") / "people.json"
 FUSERS = ("average", "maximum", "pyramid", "overlay")
 LEAST_SCORE = 0.4
 """The score at which precision, recall and F1 are taken."""
-READ_TIMEOUT_S = 10.0
 ALL = "all"
 BLIND = "visible-blind areas"
 
@@ -161,9 +160,10 @@ def _look(
     with ExitStack() as stack:
         still = any(isinstance(key, str) for key in labels.frames)
         renders = {case: method(still, stack) for case, method in methods.items()}
-        for key, visible, thermal, timestamp_ns in _frames(labels, data=data, still=still):
+        for key, pair in _pairs(labels, data=data, still=still):
+            visible, thermal = cast(Image8, pair.visible.image), cast(Image8, pair.thermal.image)
             for case, render in renders.items():
-                picture = render(visible=visible, thermal=thermal, timestamp_ns=timestamp_ns)
+                picture = render(visible=visible, thermal=thermal, timestamp_ns=pair.timestamp_ns)
                 if key in missing:
                     found = detector(as_bgr(picture))
                     kept = kept_where_blind(
@@ -178,29 +178,20 @@ def _look(
     raise ConfigError(f"{data / labels.source} lacks the labeled frames {sorted(missing, key=str)}")
 
 
-def _frames(labels: LabelSet, *, data: Path, still: bool) -> Iterator[tuple[int | str, Image8, Image8, int]]:
-    """Key, visible, thermal and timestamp: of every frame of a video, of the labeled ones among stills."""
+def _pairs(labels: LabelSet, *, data: Path, still: bool) -> Iterator[tuple[int | str, FramePair]]:
+    """Key and pair: every one of a video by the number of its visible frame, of stills the labeled ones by name."""
     folder = data / labels.source
     ending = "" if still else ".mp4"
-    visible_source, thermal_source = open_pair(visible=f"{folder}/vi{ending}", thermal=f"{folder}/ir{ending}")
-    count = 0
-    try:
-        while True:
-            visible, thermal = (source.read(timeout_s=READ_TIMEOUT_S) for source in (visible_source, thermal_source))
-            key = visible.name if still and visible.name is not None else count
-            count += 1
+    with open_pairs(ir=f"{folder}/ir{ending}", vis=f"{folder}/vi{ending}") as pairs:
+        for pair in pairs:
+            key = pair.visible.name if still and pair.visible.name is not None else pair.visible.sequence
             if still and key not in labels.frames:
                 continue
-            if visible.size_px != labels.size_px or thermal.size_px != labels.size_px:
+            if not pair.visible.size_px == pair.thermal.size_px == labels.size_px:
                 raise ConfigError(
                     f"{folder}: frame {key} is not {labels.size_px}, the size of its labels, in both bands"
                 )
-            yield key, cast(Image8, visible.image), cast(Image8, thermal.image), visible.timestamp_ns
-    except EndOfStream:
-        return
-    finally:
-        visible_source.close()
-        thermal_source.close()
+            yield key, pair
 
 
 def _judge(picture: Image8, found: tuple[Floats, Floats], labels: Sequence[Label], *, kind: str, kept: Kept) -> _Look:

@@ -11,6 +11,7 @@ from benchmarks.witness import witness_px
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import schema, timing
+from rtfusion.evaluate.clips import ClipPair
 from tests.calibration.pictures import gray_pair, scene, similarity, view
 
 
@@ -25,8 +26,15 @@ def test_the_witness_tells_by_how_much_a_registration_is_off() -> None:
 
 def test_a_knock_is_measured_as_it_was_made() -> None:
     canvas = scene(1, shapes=140)
-    frames = [(view(canvas, None), view(canvas, np.eye(3)), round(index / 25 * NS_PER_S)) for index in range(150)]
-    knocked, alone = (registration._refined(frames, knock_px=knock, at=50) for knock in ((5.2, 3.0), (0.0, 0.0)))
+    pairs = [
+        ClipPair(
+            visible_y=view(canvas, None),
+            thermal=view(canvas, np.eye(3)),
+            timestamp_ns=round(index / 25 * NS_PER_S),
+        )
+        for index in range(150)
+    ]
+    knocked, alone = (registration._refined(pairs, knock_px=knock, at=50) for knock in ((5.2, 3.0), (0.0, 0.0)))
     assert knocked["left_px_after_3_s"] < 0.3
     assert knocked["largest_step_px"] < 0.4
     assert alone["left_px_at_end"] == alone["moved_px_before"] == 0.0

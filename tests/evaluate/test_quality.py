@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from rtfusion.cli.evaluate import evaluate as command
+from rtfusion.config import Settings
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.metrics import image_metrics
 from rtfusion.evaluate.quality import compare, evaluate, format_table, names_of
 from rtfusion.evaluate.ranking import mean_ranks
+from rtfusion.pipeline import build
 from tests.capture.clips import write_clip
 
 
@@ -110,6 +112,65 @@ def test_videos_are_matched_in_time(tmp_path: Path) -> None:
     assert result["mean"]["warp"] == pytest.approx(np.mean([result["images"][f"00000{i}"]["warp"] for i in (1, 2)]))
     every = evaluate(ir=tmp_path / "ir.mkv", vis=tmp_path / "vi.mkv", fused=tmp_path / "fused.mkv", every=2)
     assert list(every["images"]) == ["000000", "000002"]
+
+
+def clip_of(path: Path, stamps: list[int], *, shift: int = 0) -> Path:
+    """A lossless clip with frames at these thirtieths of a second; the picture of each tells its stamp, less ``shift``."""
+    images = [scene(stamp - shift) for stamp in stamps]
+    return write_clip(path, images, stamps=stamps, codec="ffv1", pix_fmt="gray")
+
+
+@pytest.mark.parametrize(
+    ("thermal", "settings", "measured", "left_out"),
+    [
+        ([*range(10), *range(20, 40)], {}, 30, 0),
+        (list(range(40)), {"max_frames": 9}, 9, 0),
+        (list(range(0, 40, 3)), {"pair": "hold"}, 40, 0),
+        (list(range(0, 40, 3)), {}, 14, 0),
+        (list(range(40)), {"thermal_delay_ms": -200.0}, 34, 0),
+        (list(range(40)), {"thermal_delay_ms": 200.0}, 34, 0),
+    ],
+    ids=["drops", "ended early", "hold", "slow", "early", "late"],
+)
+def test_the_frames_of_a_run_are_measured_with_the_pairs_they_were_made_of(
+    tmp_path: Path, thermal: list[int], settings: dict[str, object], measured: int, left_out: int
+) -> None:
+    vis = clip_of(tmp_path / "vi.mkv", list(range(40)))
+    ir = clip_of(tmp_path / "ir.mkv", thermal)
+    sink = f"video:{tmp_path}/fused.mkv?codec=ffv1"
+    build(Settings(ir=ir, vis=vis, sink=sink, fuser="average", **settings)).run()
+    delay_ms = float(settings.get("thermal_delay_ms", 0.0))  # type: ignore[arg-type]
+    seen: list[tuple[bool, bool]] = []
+
+    def spied(*, fused: np.ndarray, visible: np.ndarray, thermal: np.ndarray) -> dict[str, float]:
+        mean = (visible.astype(int) + thermal + 1) // 2
+        seen.append((bool(np.abs(mean - fused).max() <= 2), fused.std() > 1))
+        return {"EN": 1.0}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rtfusion.evaluate.quality.image_metrics", spied)
+        result = evaluate(ir=ir, vis=vis, fused=tmp_path / "fused.mkv", thermal_delay_ms=delay_ms)
+    assert seen == [(True, True)] * measured
+    assert len(result["left_out"]["fused"]) == left_out
+
+
+def test_frames_of_no_moment_are_left_out_and_named(tmp_path: Path) -> None:
+    vis, ir = clip_of(tmp_path / "vi.mkv", list(range(12))), clip_of(tmp_path / "ir.mkv", list(range(12)))
+    fused = clip_of(tmp_path / "fused.mkv", [*range(4), *range(9, 16)])
+    result = compare(ir=ir, vis=vis, fused={"late": fused})
+    method = result["methods"]["late"]
+    assert list(method["images"]) == [f"{number:06d}" for number in range(7)]
+    assert method["left_out"]["fused"] == ["000007", "000008", "000009", "000010"]
+    assert method["images"]["000004"]["warp"] is not None
+    assert "late: left out of fused, of no moment of the sources: 4 (000007, 000008, 000009, 000010)" in format_table(
+        result
+    )
+
+
+def test_a_video_of_other_moments_is_refused(tmp_path: Path) -> None:
+    vis, ir = clip_of(tmp_path / "vi.mkv", list(range(5))), clip_of(tmp_path / "ir.mkv", list(range(5)))
+    with pytest.raises(ConfigError, match="no frame is of a moment of the sources"):
+        evaluate(ir=ir, vis=vis, fused=clip_of(tmp_path / "fused.mkv", [0, 40]), every=2, thermal_delay_ms=900)
 
 
 def test_a_folder_with_a_video_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -10,19 +10,17 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rtfusion.capture import open_pair
-from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.errors import ConfigError
 from rtfusion.evaluate import metrics
+from rtfusion.evaluate.clips import ClipPair, clip_pairs
 from rtfusion.fusion import LuminanceFuser, Overlay, open_method
-from rtfusion.fusion.color import luminance
 from rtfusion.fusion.learned import LearnedLuminance
-from rtfusion.fusion.tone import GainControl
 from rtfusion.models import ModelSpec, find_model, read_spec
 from rtfusion.types import Image8
 from rtfusion_trainer.pairs import image_sets, read_pair
@@ -40,7 +38,6 @@ HALO_EVERY = 10
 NOISE_FRAMES = 8
 NOISE_DEVIATION = 2.0
 """Gray levels, on both bands of a picture that stands still."""
-READ_TIMEOUT_S = 10.0
 
 Fuse = Callable[[Image8, Image8, int], Image8]
 """Visible luminance, thermal and timestamp to a fused picture of its own."""
@@ -138,20 +135,21 @@ def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frame
     """Warp error over contrast of every case and of the visible stream itself, noise of a still scene, and the halo."""
     errors: dict[str, list[float]] = {case: [] for case in ("visible", *cases)}
     halos: dict[str, list[float]] = {case: [] for case in cases}
-    first: tuple[Image8, Image8] | None = None
+    first: ClipPair | None = None
     previous: dict[str, Image8] | None = None
     count = 0
     with ExitStack() as stack:
         fuses = {case: opened(False, stack) for case, opened in cases.items()}
-        for visible_y, gray, timestamp_ns in _frames(stack, visible=visible, thermal=thermal, limit=frames):
-            shown = {case: fuse(visible_y, gray, timestamp_ns) for case, fuse in fuses.items()} | {"visible": visible_y}
+        for pair in clip_pairs(ir=thermal, vis=visible, max_pairs=frames):
+            shown = {case: fuse(pair.visible_y, pair.thermal, pair.timestamp_ns) for case, fuse in fuses.items()}
+            shown["visible"] = pair.visible_y
             if previous is not None:
                 for case, values in errors.items():
                     values.append(_warp_error(case, before=previous, now=shown))
             if count % HALO_EVERY == 0:
                 for case, values in halos.items():
-                    values.append(metrics.halo(fused=shown[case], visible=visible_y, thermal=gray))
-            first = first or (visible_y, gray)
+                    values.append(metrics.halo(fused=shown[case], visible=pair.visible_y, thermal=pair.thermal))
+            first = first or pair
             previous = shown
             count += 1
     if first is None:
@@ -159,7 +157,7 @@ def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frame
     return {
         "frames": count,
         "warp_error": {case: _mean(values) for case, values in errors.items()},
-        "noise": _noise(visible=first[0], thermal=first[1], cases=cases),
+        "noise": _noise(visible=first.visible_y, thermal=first.thermal, cases=cases),
         "halo": {case: _mean(values) for case, values in halos.items()},
         "halo_max": {case: max(_finite(values), default=None) for case, values in halos.items()},
     }
@@ -237,20 +235,6 @@ def _stream(folder: Path, band: str) -> str | None:
     if (folder / band).is_dir():
         return f"images:{folder / band}?fps={FRAME_RATE_HZ}"
     return next((str(path) for ending in VIDEOS if (path := folder / f"{band}.{ending}").is_file()), None)
-
-
-def _frames(stack: ExitStack, *, visible: str, thermal: str, limit: int) -> Iterator[tuple[Image8, Image8, int]]:
-    """Luminance, gray thermal and timestamp of the first frames, taken together in the order in which they come."""
-    sources = [stack.enter_context(closing(source)) for source in open_pair(visible=visible, thermal=thermal)]
-    gain = GainControl()
-    with suppress(EndOfStream):
-        for _ in range(limit):
-            seen, warm = (source.read(timeout_s=READ_TIMEOUT_S) for source in sources)
-            gray = gain(warm.image, timestamp_ns=warm.timestamp_ns)
-            visible_y = luminance(seen.image.astype(np.uint8, copy=False))
-            if visible_y.shape != gray.shape:
-                raise ConfigError(f"{visible} is {visible_y.shape}, {thermal} {gray.shape}; expected one size")
-            yield visible_y, gray, seen.timestamp_ns
 
 
 def _warp_error(case: str, *, before: Mapping[str, Image8], now: Mapping[str, Image8]) -> float:
