@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from rtfusion.errors import ConfigError
 from rtfusion.files import write_whole
@@ -18,8 +20,8 @@ JPEG_QUALITY = 87
 def write_page(path: Path, *, template: Path, **values: object) -> None:
     """Fill ``template`` with ``values`` and write the page to ``path``, complete or not at all.
 
-    The template shows an image, (H, W) or (H, W, 3) BGR uint8, by the filter ``jpeg``. A value that it names and that is not
-    given is an error, and so nothing is left out silently.
+    The template shows an image, (H, W) or (H, W, 3) BGR uint8, by the filter ``jpeg`` (`jpeg_uri`), and a value of settings by
+    the filter ``json``. A value that it names and that is not given is an error, so nothing is left out silently.
 
     Raises:
         ConfigError: the page cannot be written.
@@ -29,7 +31,7 @@ def write_page(path: Path, *, template: Path, **values: object) -> None:
     environment = Environment(
         loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["jpeg"] = jpeg_uri
+    environment.filters |= {"jpeg": jpeg_uri, "json": json.dumps}
     page = environment.get_template(template.name).render(values)
     try:
         write_whole(path, page)
@@ -37,7 +39,11 @@ def write_page(path: Path, *, template: Path, **values: object) -> None:
         raise ConfigError(f"cannot write the report {path}: {error.strerror}") from error
 
 
-def jpeg_uri(image: Image8) -> str:
-    """An image as a ``data:`` URI, for the ``src`` of an ``img``."""
+def jpeg_uri(image: Image8, *, height_px: int | None = None) -> str:
+    """Encode an image as a ``data:`` URI, for the ``src`` of an ``img``; made smaller where it is higher than ``height_px``."""
+    height, width = image.shape[:2]
+    if height_px is not None and height > height_px:
+        size_px = round(width * height_px / height), height_px
+        image = cv2.resize(image, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     data = cv2.imencode(".jpg", as_bgr(image), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

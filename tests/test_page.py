@@ -31,6 +31,13 @@ def test_text_is_escaped_and_pictures_are_inside(template: Path, tmp_path: Path)
     assert jpeg_uri(np.dstack([gray] * 3)) in page, "gray and color alike"
 
 
+def test_only_pictures_that_are_too_high_are_made_smaller() -> None:
+    data = base64.b64decode(jpeg_uri(np.zeros((64, 48), np.uint8), height_px=32).partition("base64,")[2])
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (32, 24, 3)
+    low = np.zeros((16, 48), np.uint8)
+    assert jpeg_uri(low, height_px=32) == jpeg_uri(low)
+
+
 def test_a_value_that_is_not_given_is_an_error_and_nothing_is_written(template: Path, tmp_path: Path) -> None:
     with pytest.raises(UndefinedError, match="picture"):
         write_page(tmp_path / "out.html", template=template, note="a")
