@@ -31,7 +31,7 @@ def report(
     """Write the report and say where it is."""
     from rtfusion.cli.console import say, show_text
     from rtfusion.cli.stats import check_writable
-    from rtfusion.evaluate.report import write_report
+    from rtfusion.evaluate.run_page import write_report
 
     target = out if out is not None else stats.with_suffix(".html")
     check_writable(target)

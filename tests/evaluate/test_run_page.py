@@ -14,7 +14,7 @@ from rtfusion.cli.job import run_job
 from rtfusion.cli.report import report
 from rtfusion.config import load
 from rtfusion.errors import ConfigError
-from rtfusion.evaluate.report import write_report
+from rtfusion.evaluate.run_page import write_report
 from tests.capture.clips import patterns, write_clip
 
 VOID = {"meta", "img"}
