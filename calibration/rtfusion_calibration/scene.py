@@ -29,8 +29,8 @@ CANDIDATES = 3
 AGREED_PX = 2.0
 """At the finest level: votes nearer to the estimate than this agree with it."""
 LEAST_AGREED = 20
-LEAST_SURPRISE = 3.0
-"""Decimal digits: as many votes must agree as would by chance once in a thousand scenes."""
+LEAST_NEG_LOG10_P = 3.0
+"""As many votes must agree as would by chance once in a thousand scenes."""
 RIVAL = 0.6
 """Share of the votes of the best place that another place may have."""
 LARGEST_UNCERTAINTY_PX = 4.0
@@ -151,8 +151,7 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     regions = _regions(votes, thermal_px)
     best = fit_average(votes, tolerance_px=TOLERANCE_PX * scale, regions=regions)
     agreed = int((best.residuals_px < AGREED_PX * scale).sum())
-    surprise = _surprise(agreed, len(votes), level)
-    if agreed < LEAST_AGREED or surprise < LEAST_SURPRISE:
+    if agreed < LEAST_AGREED or _neg_log10_p(agreed, len(votes), level) < LEAST_NEG_LOG10_P:
         raise _refusal(
             f"{agreed} of {len(votes)} patches agree, and chance alone would give {len(votes) * level.chance(AGREED_PX):.0f}"
         )
@@ -230,8 +229,8 @@ def _refusal(reason: str) -> CalibrationError:
     )
 
 
-def _surprise(agreed: int, votes: int, level: Level) -> float:
-    """Decimal digits of the probability that so many votes agree by chance; those that overlap count once."""
+def _neg_log10_p(agreed: int, votes: int, level: Level) -> float:
+    """Negative decimal logarithm of the probability that so many votes agree by chance; overlapping votes count once."""
     trials, least = round(votes * INDEPENDENT), round(agreed * INDEPENDENT)
     chance = level.chance(AGREED_PX)
     log_terms = [
@@ -309,7 +308,7 @@ def _shifts(pairs: Sequence[GrayPair], transform: Matrix) -> dict[int, Points]:
         if len(own) < LEAST_VOTES:
             continue
         agreeing = _agreeing(own, tolerance_px)
-        if _surprise(len(agreeing), len(own), APART) > LEAST_SURPRISE:
+        if _neg_log10_p(len(agreeing), len(own), APART) > LEAST_NEG_LOG10_P:
             shifts[index] = agreeing.mean(axis=0)
     return shifts
 

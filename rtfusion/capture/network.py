@@ -99,7 +99,7 @@ class NetworkSource:
         self._stream = _video_stream(container, uri, kind)
         self._decoder = _Decoder(self._stream)
         self._convert = PixelConverter(band)
-        self._stamps = ArrivalClock(trust_pts=container.format.name != "mpjpeg")
+        self._stamps = PtsClock(trust_pts=container.format.name != "mpjpeg")
         self._sequence = 0
         self._corrupt = self._behind = self._waiting = 0
         self._mailbox: Mailbox[Frame] = Mailbox(capacity=FRAMES_WAITING, policy=Policy.LATEST)
@@ -259,7 +259,7 @@ class _Decoder:
         return frames[-1] if frames else None
 
 
-class ArrivalClock:
+class PtsClock:
     """Presentation times on CLOCK_MONOTONIC: pts + the smallest (arrival - pts) of the last seconds, never after the arrival.
 
     A presentation time that jumps (the camera started anew) begins a new window. Stamps always increase.

@@ -134,7 +134,7 @@ class V4l2Source:
         self._band = band
         self._clock = clock
         self._decode = BufferDecoder(mode, profile=profile, band=band)
-        self._stamps = StampPicker()
+        self._stamps = TimestampSelector()
         self._numbers = SequenceCounter()
         self._shutter = None
         if profile is not None:
@@ -302,7 +302,7 @@ class SequenceCounter:
         self._driver = None
 
 
-class StampPicker:
+class TimestampSelector:
     """The driver's time of a frame where it can be trusted, else the time of arrival. Stamps always increase.
 
     Until `decide`, frames are only looked at: the driver is trusted when not one of their times was implausible.
@@ -354,7 +354,7 @@ def why_not_opened(error: OSError, path: str) -> str:
     return f"the camera cannot be opened ({error.strerror or error})"
 
 
-def _describe(mode: Mode, profile: Profile | None, stamps: StampPicker) -> str:
+def _describe(mode: Mode, profile: Profile | None, stamps: TimestampSelector) -> str:
     layout = "" if profile is None or profile.name == "y16" else f", profile {profile.name}"
     return f"{mode} by V4L2{layout}, {stamps.description}"
 

@@ -1,8 +1,8 @@
-"""The publishing socket and its gatekeeper: who may connect, how many, and what they may send.
+"""The publishing socket and its authenticator: who may connect, how many, and what they may send.
 
-ZeroMQ asks the gatekeeper about every connection (ZAP, RFC 27), encrypted or not. It knows how many there are, since a
+ZeroMQ asks the authenticator about every connection (ZAP, RFC 27), encrypted or not. It knows how many there are, since a
 subscriber that stops reading holds a few frames in memory: their number has an end. Subscriptions are messages too, and
-what is subscribed to is remembered by ZeroMQ until the connection ends: `Outlet.flooded` says when that gets too much.
+what is subscribed to is remembered by ZeroMQ until the connection ends: `Publisher.flooded` says when that gets too much.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MONITOR = "inproc://monitor"
 _DOMAIN = b"rtfusion"
 
 
-class Locks:
+class CurveAuth:
     """The publisher's keys and the clients that may connect; read once, so that a missing file is found at the start."""
 
     def __init__(self, *, keys: Path, clients: str) -> None:
@@ -56,10 +56,10 @@ class Locks:
             self.allowed = frozenset(z85.decode(key) for key in allowed)
 
 
-class Outlet:
-    """A bound XPUB socket with its gatekeeper. Used by one thread."""
+class Publisher:
+    """A bound XPUB socket with its authenticator. Used by one thread."""
 
-    def __init__(self, address: str, *, topic: bytes, hwm: int, locks: Locks | None) -> None:
+    def __init__(self, address: str, *, topic: bytes, hwm: int, auth: CurveAuth | None) -> None:
         """Bind.
 
         Raises:
@@ -69,17 +69,17 @@ class Outlet:
         self._prefixes: set[bytes] = set()
         self._prefix_bytes = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._gate = _Gate(self._context, allowed=None if locks is None else locks.allowed)
+        self._authenticator = _ZapAuthenticator(self._context, allowed=None if auth is None else auth.allowed)
         self.socket = self._context.socket(zmq.XPUB)
         self.flooded = False
         """Somebody sent more subscriptions than anybody needs."""
         _restrict(self.socket, hwm=hwm)
         self.socket.setsockopt(zmq.IPV6, "[" in address)
-        if locks is not None:
+        if auth is not None:
             self.socket.setsockopt(zmq.CURVE_SERVER, 1)
-            self.socket.setsockopt_string(zmq.CURVE_SECRETKEY, locks.pair.secret)
+            self.socket.setsockopt_string(zmq.CURVE_SECRETKEY, auth.pair.secret)
         self.socket.monitor(_MONITOR, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
-        self._gate.start()
+        self._authenticator.start()
         try:
             self.socket.bind(address)
         except zmq.ZMQError:
@@ -94,7 +94,7 @@ class Outlet:
     @property
     def refused(self) -> int:
         """Connections that were turned away."""
-        return self._gate.refused
+        return self._authenticator.refused
 
     def has_subscribers(self) -> bool:
         """Whether anybody listens to the topic now."""
@@ -120,11 +120,11 @@ class Outlet:
         """Close the socket, giving subscribers so long to take what waits, and wait until the address is free."""
         self.socket.disable_monitor()
         self.socket.close(linger=linger_ms)
-        self._gate.close()
+        self._authenticator.close()
         self._context.term()
 
 
-class _Gate:
+class _ZapAuthenticator:
     """Answers ZeroMQ's question about every connection, in a thread of its own."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], *, allowed: frozenset[bytes] | None) -> None:
@@ -136,7 +136,7 @@ class _Gate:
         self._questions = context.socket(zmq.REP)
         self._questions.bind(_ZAP)
         self._events = context.socket(zmq.PAIR)
-        self._thread = threading.Thread(target=self._run, name="publisher-gate", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="publisher-zap", daemon=True)
 
     def start(self) -> None:
         """Begin to answer; the monitor is there by now."""
@@ -203,8 +203,8 @@ def _restrict(socket: zmq.Socket[bytes], *, hwm: int) -> None:
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
 
 
-def check_locks(*, keys: str | None, clients: str | None, uri: str) -> Locks | None:
-    """The locks that a sink was asked for, or None.
+def curve_auth(*, keys: str | None, clients: str | None, uri: str) -> CurveAuth | None:
+    """The keys and clients that a sink was asked for, or None where it is open.
 
     Raises:
         ConfigError: one half of the settings is missing, or a file cannot be used.
@@ -218,4 +218,4 @@ def check_locks(*, keys: str | None, clients: str | None, uri: str) -> Locks | N
             f"{uri}: keys needs clients too: clients=FOLDER with the .pub files of those who may watch, or clients="
             f"{ANYBODY} for everybody who has the publisher's public key"
         )
-    return Locks(keys=expanded(keys), clients=clients)
+    return CurveAuth(keys=expanded(keys), clients=clients)

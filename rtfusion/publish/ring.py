@@ -1,8 +1,8 @@
 """Frames in shared memory, for subscribers on the publisher's machine: a ring of slots in a file of /dev/shm.
 
-A slot is a ticket (8 bytes, little endian), 56 unused bytes, and the pixels. The writer clears a ticket one frame before it
-writes the pixels, and sets it after: a reader that finds the ticket it was told of, before and after it copied the
-pixels, has them whole; one that does not was lapped. The writer never waits for a reader.
+A slot is a generation (8 bytes, little endian; ``ticket`` in the wire format), 56 unused bytes, and the pixels: a seqlock. The
+writer clears the generation one frame before it writes the pixels, and sets it after. A reader that finds the generation it
+was told of, before and after it copied the pixels, has them whole; else it was overrun. The writer never waits for a reader.
 
 The file is locked (flock) for as long as its writer lives. What a killed writer left behind is not locked, and the next
 writer removes it. (A plain file and not `multiprocessing.shared_memory`, whose readers remove what they read when they
@@ -36,10 +36,10 @@ SLOT_HEAD_BYTES = 64
 MAX_PLACE_BYTES = 256
 
 _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{32}}")
-_TICKET = struct.Struct("<Q")
+_GENERATION = struct.Struct("<Q")
 
 
-class Lapped(Exception):  # noqa: N818 - a state, not a failure
+class Overrun(Exception):  # noqa: N818 - a state, not a failure
     """The writer was faster: what was announced is overwritten."""
 
 
@@ -51,7 +51,7 @@ class Place:
     """Of the file in /dev/shm."""
     offset_bytes: int
     """Of the slot; the pixels begin 64 bytes later."""
-    ticket: int
+    generation: int
     """1 or more; another number in the slot means that the frame is gone."""
 
     @classmethod
@@ -69,12 +69,12 @@ class Place:
             raise WireError(f"the payload is not msgpack: {str(error) or type(error).__name__}") from None
         if not isinstance(values, dict):
             raise WireError(f"the payload is a msgpack {type(values).__name__}; expected a map")
-        name, offset, ticket = (values.get(key) for key in ("name", "offset_bytes", "ticket"))
+        name, offset, generation = (values.get(key) for key in ("name", "offset_bytes", "ticket"))
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise WireError("the payload's name is not that of a ring")
-        if type(offset) is not int or offset < 0 or type(ticket) is not int or ticket < 1:
+        if type(offset) is not int or offset < 0 or type(generation) is not int or generation < 1:
             raise WireError("the payload's offset_bytes and ticket are not whole numbers of 0 and 1 or more")
-        return cls(name=name, offset_bytes=offset, ticket=ticket)
+        return cls(name=name, offset_bytes=offset, generation=generation)
 
 
 class RingWriter:
@@ -93,7 +93,7 @@ class RingWriter:
         self._file = -1
         self._memory: Any = None
         self._slot_bytes = 0
-        self._tickets = 0
+        self._generations = 0
         sweep(folder)
 
     def put(self, image: Image8) -> bytes:
@@ -105,14 +105,14 @@ class RingWriter:
         slot_bytes = -(-(SLOT_HEAD_BYTES + image.nbytes) // SLOT_HEAD_BYTES) * SLOT_HEAD_BYTES
         if self._path is None or slot_bytes != self._slot_bytes:
             self._path = self._open(slot_bytes)
-        self._tickets += 1
-        offset = self._tickets % SLOTS * slot_bytes
+        self._generations += 1
+        offset = self._generations % SLOTS * slot_bytes
         self._stamp(offset, 0)
         start = offset + SLOT_HEAD_BYTES
         np.copyto(self._memory[start : start + image.nbytes].reshape(image.shape), image)
-        self._stamp((self._tickets + 1) % SLOTS * slot_bytes, 0)
-        self._stamp(offset, self._tickets)
-        packed: bytes = msgpack.packb({"name": self._path.name, "offset_bytes": offset, "ticket": self._tickets})
+        self._stamp((self._generations + 1) % SLOTS * slot_bytes, 0)
+        self._stamp(offset, self._generations)
+        packed: bytes = msgpack.packb({"name": self._path.name, "offset_bytes": offset, "ticket": self._generations})
         return packed
 
     def close(self) -> None:
@@ -124,8 +124,8 @@ class RingWriter:
             os.close(self._file)
             self._path = None
 
-    def _stamp(self, offset: int, ticket: int) -> None:
-        _TICKET.pack_into(self._memory, offset, ticket)
+    def _stamp(self, offset: int, generation: int) -> None:
+        _GENERATION.pack_into(self._memory, offset, generation)
 
     def _open(self, slot_bytes: int) -> Path:
         self.close()
@@ -160,7 +160,7 @@ class RingReader:
         """(H, W, 3) BGR in memory of its own.
 
         Raises:
-            Lapped: the writer was faster, or has ended.
+            Overrun: the writer was faster, or has ended.
             WireError: the payload names no place with such a frame.
         """
         place = Place.parse(payload)
@@ -169,15 +169,15 @@ class RingReader:
         start, count = place.offset_bytes + SLOT_HEAD_BYTES, width_px * height_px * 3
         if start + count > len(self._memory):
             raise WireError(f"the payload's slot at {place.offset_bytes} ends beyond its ring")
-        self._check_ticket(place)
+        self._check_generation(place)
         image: Image8 = self._memory[start : start + count].reshape(height_px, width_px, 3).copy()
-        self._check_ticket(place)
+        self._check_generation(place)
         return image
 
-    def _check_ticket(self, place: Place) -> None:
-        (ticket,) = _TICKET.unpack_from(self._memory, place.offset_bytes)
-        if ticket != place.ticket:
-            raise Lapped(f"slot {place.offset_bytes} has ticket {ticket}, not {place.ticket}")
+    def _check_generation(self, place: Place) -> None:
+        (generation,) = _GENERATION.unpack_from(self._memory, place.offset_bytes)
+        if generation != place.generation:
+            raise Overrun(f"slot {place.offset_bytes} has generation {generation}, not {place.generation}")
 
 
 def sweep(folder: Path = FOLDER) -> int:
@@ -199,7 +199,7 @@ def _mapped(path: Path) -> Any:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        raise Lapped(f"{path} is gone with its writer, or is of another machine") from None
+        raise Overrun(f"{path} is gone with its writer, or is of another machine") from None
     except OSError as error:
         raise WireError(f"the ring {path} cannot be opened: {error.strerror}") from None
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import zmq
 
 from rtfusion.errors import ConfigError, SinkError
-from rtfusion.publish.publisher import Outlet, check_locks
+from rtfusion.publish.publisher import Publisher, curve_auth
 from rtfusion.publish.ring import RingWriter
 from rtfusion.publish.wire import BGR8, JPEG, SHM, TOPIC, encode_header
 from rtfusion.sinks.base import SinkContext
@@ -57,11 +57,11 @@ class ZmqSink:
         self.uri = uri if uri is not None else f"zmq:{address}"
         if encoding != "jpeg" and quality is not None:
             raise ConfigError(f"{self.uri}: quality belongs to encoding=jpeg; {encoding} pixels have none")
-        self._locks = check_locks(keys=keys, clients=clients, uri=self.uri)
+        self._auth = curve_auth(keys=keys, clients=clients, uri=self.uri)
         is_local = _is_local(address, uri=self.uri)
         if encoding == "shm" and not is_local:
             raise ConfigError(f"{self.uri}: shared memory ends with this machine; publish at 127.0.0.1 or ipc://PATH")
-        if not (is_local or insecure or self._locks):
+        if not (is_local or insecure or self._auth):
             raise ConfigError(_PUBLIC.format(uri=self.uri, address=address))
         self._run = context
         self._encoding = _ENCODINGS[encoding]
@@ -129,9 +129,9 @@ class ZmqSink:
         if self._ring is not None:
             self._ring.close()
 
-    def _open(self, address: str) -> Outlet:
+    def _open(self, address: str) -> Publisher:
         try:
-            return Outlet(address, topic=self._topic, hwm=self._hwm, locks=self._locks)
+            return Publisher(address, topic=self._topic, hwm=self._hwm, auth=self._auth)
         except zmq.ZMQError as error:
             if error.errno == errno.EADDRINUSE:
                 reason = "the address is in use, perhaps by another run; end that one or choose another port"

@@ -18,7 +18,7 @@ from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import CaptureTimeout, ConfigError, WireError
 from rtfusion.mailbox import Closed, Mailbox, Policy
 from rtfusion.publish.keys import KeyPair, load_pair, load_public, make_pair
-from rtfusion.publish.ring import Lapped, RingReader
+from rtfusion.publish.ring import Overrun, RingReader
 from rtfusion.publish.wire import BGR8, SHM, TOPIC, Header, Message, decode
 from rtfusion.types import Degraded, FusedFrame, Image8
 
@@ -99,14 +99,14 @@ class Subscription:
     """
 
     def __init__(
-        self, url: str, *, topic: str, timeout_s: float | None, newest: bool, locks: _Locks | None = None
+        self, url: str, *, topic: str, timeout_s: float | None, newest: bool, auth: _CurveAuth | None = None
     ) -> None:
         self.url = url
         self.restarts = 0
         """How often the publisher was seen to start again."""
         self.lapped = 0
         """Frames that were overwritten in shared memory before they were read."""
-        self._locks = locks
+        self._auth = auth
         self._ring = RingReader()
         self._topic = topic
         self._timeout_s = timeout_s
@@ -119,7 +119,7 @@ class Subscription:
             else Mailbox(capacity=EVERY_FRAME_CAPACITY, policy=Policy.BLOCK)
         )
         # The thread holds the receiver, not this object, which could not be collected otherwise.
-        self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox, locks=locks)
+        self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox, auth=auth)
         self._close = weakref.finalize(self, self._receiver.stop)
         self._thread = threading.Thread(target=self._receiver.run, name=f"subscription-{url}", daemon=True)
         self._thread.start()
@@ -149,7 +149,7 @@ class Subscription:
                 )
             try:
                 return self._received(arrival, image=_decoded_image(arrival.message, self._ring))
-            except Lapped:
+            except Overrun:
                 self.lapped += 1
             except WireError as error:
                 self._bad_images += 1
@@ -191,7 +191,7 @@ class Subscription:
             return f"; {self.bad_messages} messages were not of the wire format: does another program publish there?"
         if self.lapped:
             return f"; {self.lapped} frames were gone from shared memory: is the publisher on this machine, and alive?"
-        allowed = "" if self._locks is None else ", with that server key, and is this public key on its list"
+        allowed = "" if self._auth is None else ", with that server key, and is this public key on its list"
         return f"; is a run publishing there (--sink zmq:{self.url}){allowed}?"
 
 
@@ -225,23 +225,23 @@ def subscribe(
     """
     if not re.fullmatch(r"tcp://.+:[0-9]+|ipc://.+", url):
         raise ConfigError(f"{url!r} is not an address; expected for example tcp://127.0.0.1:5555")
-    locks = _locks(server_key=server_key, keys=keys)
-    return Subscription(url, topic=topic, timeout_s=timeout_s, newest=newest, locks=locks)
+    auth = _curve_auth(server_key=server_key, keys=keys)
+    return Subscription(url, topic=topic, timeout_s=timeout_s, newest=newest, auth=auth)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Locks:
+class _CurveAuth:
     server_key: str
     pair: KeyPair
 
 
-def _locks(*, server_key: str | Path | None, keys: str | Path | None) -> _Locks | None:
+def _curve_auth(*, server_key: str | Path | None, keys: str | Path | None) -> _CurveAuth | None:
     if server_key is None:
         if keys is not None:
             raise ConfigError("keys without the publisher's key encrypt nothing; give server_key too, its .pub file")
         return None
     pair = make_pair() if keys is None else load_pair(Path(keys))
-    return _Locks(server_key=load_public(server_key), pair=pair)
+    return _CurveAuth(server_key=load_public(server_key), pair=pair)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -254,14 +254,14 @@ class _Arrival:
 class _Receiver:
     """The thread's side: takes messages off the socket until it is told to stop."""
 
-    def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival], locks: _Locks | None) -> None:
+    def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival], auth: _CurveAuth | None) -> None:
         self.bad_messages = 0
         self._url = url
         self._topic = topic
         self._mailbox = mailbox
         self._stop = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = _connected(self._context, url, topic=topic, locks=locks)
+        self._socket = _connected(self._context, url, topic=topic, auth=auth)
 
     def stop(self) -> None:
         """Wake both sides for good."""
@@ -298,7 +298,7 @@ class _Receiver:
 
 
 def _connected(
-    context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str, locks: _Locks | None
+    context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str, auth: _CurveAuth | None
 ) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.SUB)
     socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
@@ -310,10 +310,10 @@ def _connected(
         socket.setsockopt(option, KEEPALIVE_S)
     socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
     socket.setsockopt_string(zmq.SUBSCRIBE, topic)
-    if locks is not None:
-        socket.setsockopt_string(zmq.CURVE_SERVERKEY, locks.server_key)
-        socket.setsockopt_string(zmq.CURVE_PUBLICKEY, locks.pair.public)
-        socket.setsockopt_string(zmq.CURVE_SECRETKEY, locks.pair.secret)
+    if auth is not None:
+        socket.setsockopt_string(zmq.CURVE_SERVERKEY, auth.server_key)
+        socket.setsockopt_string(zmq.CURVE_PUBLICKEY, auth.pair.public)
+        socket.setsockopt_string(zmq.CURVE_SECRETKEY, auth.pair.secret)
     try:
         socket.connect(url)
     except zmq.ZMQError as error:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.capture import open_source
-from rtfusion.capture.network import ArrivalClock, NetworkSource, open_network
+from rtfusion.capture.network import NetworkSource, PtsClock, open_network
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.watchdog import WatchedSource
 from rtfusion.clock import MONOTONIC, NS_PER_S
@@ -288,7 +288,7 @@ def test_nobody_sends(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_jitter_of_the_network_is_taken_off() -> None:
-    clock = ArrivalClock(trust_pts=True)
+    clock = PtsClock(trust_pts=True)
     rng = np.random.default_rng(0)
     delays = 20 * MS + rng.exponential(15 * MS, 300)
     stamps = [clock.stamp(i * 40 * MS, arrived_ns=10 * NS_PER_S + i * 40 * MS + int(delays[i])) for i in range(300)]
@@ -299,7 +299,7 @@ def test_the_jitter_of_the_network_is_taken_off() -> None:
 
 
 def test_a_camera_that_starts_its_times_anew_is_followed() -> None:
-    clock = ArrivalClock(trust_pts=True)
+    clock = PtsClock(trust_pts=True)
     clock.stamp(3600 * NS_PER_S, arrived_ns=10 * NS_PER_S)
     assert clock.stamp(0, arrived_ns=11 * NS_PER_S) == 11 * NS_PER_S
     assert clock.stamp(40 * MS, arrived_ns=11 * NS_PER_S + 60 * MS) == 11 * NS_PER_S + 40 * MS
@@ -309,7 +309,7 @@ def test_a_camera_that_starts_its_times_anew_is_followed() -> None:
     st.lists(st.tuples(st.none() | st.integers(-(2**62), 2**62), st.integers(0, NS_PER_S)), max_size=60), st.booleans()
 )
 def test_stamps_increase_and_are_never_of_the_future(steps: list[tuple[int | None, int]], trust: bool) -> None:
-    clock = ArrivalClock(trust_pts=trust)
+    clock = PtsClock(trust_pts=trust)
     arrived_ns, last_ns = NS_PER_S, 0
     for pts_ns, step_ns in steps:
         arrived_ns += step_ns

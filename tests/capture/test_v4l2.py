@@ -23,7 +23,7 @@ from rtfusion.capture.buffers import BufferDecoder
 from rtfusion.capture.modes import FOURCCS, Asked, choose_mode
 from rtfusion.capture.profiles import PROFILES
 from rtfusion.capture.uri import parse_source
-from rtfusion.capture.v4l2 import MAX_AGE_NS, SequenceCounter, StampPicker, V4l2Source, open_v4l2
+from rtfusion.capture.v4l2 import MAX_AGE_NS, SequenceCounter, TimestampSelector, V4l2Source, open_v4l2
 from rtfusion.capture.v4l2_device import Mode, VideoDevice
 from rtfusion.clock import NS_PER_MS, NS_PER_S, FakeClock
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
@@ -319,7 +319,7 @@ def test_stamps_that_the_driver_does_not_call_monotonic_are_not() -> None:
 
 
 def picked(stamps: list[tuple[int | None, int]], *, check: int) -> tuple[list[int], str]:
-    picker = StampPicker()
+    picker = TimestampSelector()
     result = []
     for index, (driver_ns, arrived_ns) in enumerate(stamps):
         if index == check:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import rtfusion
 from rtfusion.errors import ConfigError, SinkError, WireError
-from rtfusion.publish.ring import FOLDER, PREFIX, SLOTS, Lapped, Place, RingReader, RingWriter, sweep
+from rtfusion.publish.ring import FOLDER, PREFIX, SLOTS, Overrun, Place, RingReader, RingWriter, sweep
 from rtfusion.sinks import SinkContext, open_sink
 from rtfusion.types import FusedFrame
 
@@ -34,7 +34,7 @@ def test_what_is_written_is_read_until_it_is_overwritten(tmp_path):
     for number, payload in enumerate(payloads):
         np.testing.assert_array_equal(read(reader, payload), picture(number))
     writer.put(picture(100))
-    with pytest.raises(Lapped):
+    with pytest.raises(Overrun):
         read(reader, payloads[0])
     np.testing.assert_array_equal(read(reader, payloads[1 + 1]), picture(2))
     writer.close()
@@ -47,7 +47,7 @@ def test_another_size_is_another_ring(tmp_path):
     read(reader, first)
     second = writer.put(picture(1, size_px=(100, 80)))
     np.testing.assert_array_equal(read(reader, second, size_px=(100, 80)), picture(1, size_px=(100, 80)))
-    with pytest.raises(Lapped, match="gone with its writer"):
+    with pytest.raises(Overrun, match="gone with its writer"):
         read(reader, first)
     assert len(list(tmp_path.iterdir())) == 1
     writer.close()
@@ -103,7 +103,7 @@ def test_places_beyond_the_ring(tmp_path, offset):
     writer = RingWriter(folder=tmp_path)
     values = msgpack.unpackb(writer.put(picture(0)))
     payload = msgpack.packb({**values, "offset_bytes": values["offset_bytes"] + offset})
-    with pytest.raises((WireError, Lapped)):
+    with pytest.raises((WireError, Overrun)):
         read(RingReader(folder=tmp_path), payload)
     writer.close()
 

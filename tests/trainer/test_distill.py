@@ -53,7 +53,7 @@ def test_a_folder_without_pairs_is_refused(tmp_path):
 def test_a_batch_is_the_same_again_and_another_at_the_next_step(folder):
     pairs = load_pairs(folder)
     first, again, other = (make_batch(pairs, CONFIG, step=step) for step in (3, 3, 4))
-    assert first.taught is None
+    assert first.faithful_target is None
     assert first.trust is None
     for name, value in vars(first).items():
         torch.testing.assert_close(value, getattr(again, name), rtol=0, atol=0)
@@ -147,18 +147,18 @@ def test_the_first_weights_are_those_of_another_run(tmp_path):
 
 def test_what_is_taught_is_cropped_as_the_pair_is(folder):
     config = replace(CONFIG, degraded_share=0.0, variation=AS_IT_IS)
-    pairs = [replace(pair, taught=half(pair), shown=half(pair) // 2) for pair in load_pairs(folder)]
+    pairs = [replace(pair, faithful_target=half(pair), enhanced_target=half(pair) // 2) for pair in load_pairs(folder)]
     for step in range(4):
         batch = make_batch(pairs, config, step=step)
-        torch.testing.assert_close(batch.taught, batch.wanted_visible / 2, rtol=0, atol=1e-5)
-        torch.testing.assert_close(batch.shown, batch.wanted_visible / 4, rtol=0, atol=1e-4)
+        torch.testing.assert_close(batch.faithful_target, batch.wanted_visible / 2, rtol=0, atol=1e-5)
+        torch.testing.assert_close(batch.enhanced_target, batch.wanted_visible / 4, rtol=0, atol=1e-4)
         assert batch.trust.tolist() == [1.0] * 4
 
 
 def test_a_teacher_is_not_trusted_where_the_pair_is_varied(folder):
     """And the dial stays where no teacher is asked."""
     config = replace(CONFIG, degraded_share=0.0, variation=replace(AS_IT_IS, inverted=1.0))
-    pairs = [replace(pair, shown=half(pair)) for pair in load_pairs(folder)]
+    pairs = [replace(pair, enhanced_target=half(pair)) for pair in load_pairs(folder)]
     for step in range(8):
         batch = make_batch(pairs, config, step=step)
         assert batch.trust.tolist() == [0.0, 0.0, 1.0, 1.0]
@@ -167,11 +167,11 @@ def test_a_teacher_is_not_trusted_where_the_pair_is_varied(folder):
 
 def test_a_teacher_is_not_trusted_where_the_scene_was_changed_on_purpose(folder):
     config = replace(CONFIG, degraded_share=1.0, variation=AS_IT_IS)
-    pairs = [replace(pair, taught=half(pair)) for pair in load_pairs(folder)]
+    pairs = [replace(pair, faithful_target=half(pair)) for pair in load_pairs(folder)]
     trusted, compared = [], []
     for step in range(8):
         batch = make_batch(pairs, config, step=step)
-        same = (2 * batch.taught - batch.wanted_visible).abs().amax(dim=(1, 2, 3)) < 1e-4
+        same = (2 * batch.faithful_target - batch.wanted_visible).abs().amax(dim=(1, 2, 3)) < 1e-4
         trusted += batch.trust.bool().tolist()
         compared += same.tolist()
     assert all(same for trust, same in zip(trusted, compared, strict=True) if trust)
@@ -186,7 +186,7 @@ def test_distilling_brings_the_student_nearer_to_its_teacher(folder, tmp_path):
         schedule=replace(CONFIG.schedule, steps=40, learning_rate=3e-3),
         guidance=Guidance(objective=0.0, gradients=0.0, ssim=0.0, features=0.0),
     )
-    pairs = [replace(pair, taught=half(pair)) for pair in load_pairs(folder)]
+    pairs = [replace(pair, faithful_target=half(pair)) for pair in load_pairs(folder)]
     run, differences = Run(config, device=CPU), []
     train(run, pairs, out=tmp_path, overfit=True, log=lambda step, values: differences.append(values["taught_pixels"]))
     assert differences[-1] < 0.7 * differences[0]

@@ -22,16 +22,16 @@ class Brightness(torch.nn.Module):
 
 def pictures() -> tuple[torch.Tensor, torch.Tensor]:
     """A random picture twice, and the same brighter by 0.1 and by 0.3."""
-    taught = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) / 2
-    return taught + torch.tensor([0.1, 0.3]).reshape(2, 1, 1, 1), taught
+    target = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) / 2
+    return target + torch.tensor([0.1, 0.3]).reshape(2, 1, 1, 1), target
 
 
 def batch(
     *,
     dial: float,
     trust: tuple[float, float] = (1.0, 1.0),
-    taught: torch.Tensor | None = None,
-    shown: torch.Tensor | None = None,
+    faithful_target: torch.Tensor | None = None,
+    enhanced_target: torch.Tensor | None = None,
 ) -> Batch:
     """Of a visible band that shows nothing, and a thermal one that does."""
     thermal = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -46,16 +46,16 @@ def batch(
         enhance=torch.full((2, 1, 1, 1), dial),
         warp=torch.zeros(1, 32, 32, 2),
         steady=torch.ones(1, 1, 32, 32),
-        taught=taught,
-        shown=shown,
+        faithful_target=faithful_target,
+        enhanced_target=enhanced_target,
         trust=torch.tensor(trust),
     )
 
 
 def test_every_term_by_hand() -> None:
-    fused, taught = pictures()
+    fused, target = pictures()
     weights = Guidance(pixels=10.0, gradients=20.0, ssim=2.0, features=0.5)
-    given = batch(dial=0.5, trust=(1.0, 0.5), taught=taught)
+    given = batch(dial=0.5, trust=(1.0, 0.5), faithful_target=target)
     total, terms = guidance(fused, given, weights=weights, features=Brightness())
     assert terms["taught_pixels"] == pytest.approx((0.1 + 0.5 * 0.3) / 2, abs=1e-6)
     assert terms["taught_gradients"] == pytest.approx(0, abs=1e-6)
@@ -66,23 +66,25 @@ def test_every_term_by_hand() -> None:
 
 
 def test_the_faithful_teacher_fades_and_the_other_one_appears() -> None:
-    fused, taught = pictures()
+    fused, target = pictures()
     for dial, faithful, enhanced in ((0.0, 1.0, 0.0), (0.5, 1.0, 0.0), (0.75, 0.5, 0.5), (1.0, 0.0, 1.0)):
-        _, terms = guidance(fused, batch(dial=dial, taught=taught, shown=taught), weights=Guidance(), features=None)
+        _, terms = guidance(
+            fused, batch(dial=dial, faithful_target=target, enhanced_target=target), weights=Guidance(), features=None
+        )
         assert terms["taught_pixels"] == pytest.approx(faithful * 0.2, abs=1e-6)
         assert terms["taught_tone"] == pytest.approx(enhanced * 0.2, abs=1e-6)
 
 
 def test_the_teachers_own_picture_costs_nothing_and_one_not_trusted_neither() -> None:
-    fused, taught = pictures()
-    for ours, trust in ((taught, (1.0, 1.0)), (fused, (0.0, 0.0))):
-        given = batch(dial=0.5, trust=trust, taught=taught)
+    fused, target = pictures()
+    for ours, trust in ((target, (1.0, 1.0)), (fused, (0.0, 0.0))):
+        given = batch(dial=0.5, trust=trust, faithful_target=target)
         assert float(guidance(ours, given, weights=Guidance(), features=Brightness())[0]) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_term_without_weight_is_not_computed() -> None:
-    fused, taught = pictures()
-    total, terms = guidance(fused, batch(dial=0.5, taught=taught), weights=ONLY, features=Brightness())
+    fused, target = pictures()
+    total, terms = guidance(fused, batch(dial=0.5, faithful_target=target), weights=ONLY, features=Brightness())
     assert (float(total), terms) == (0.0, {})
 
 
@@ -109,10 +111,10 @@ def test_a_ramp_has_the_gradient_of_its_slope() -> None:
 
 @pytest.mark.parametrize("name", ["pixels", "gradients", "ssim", "features", "tone", "contrast"])
 def test_gradients_reach_the_student_through_every_term(name: str) -> None:
-    fused, taught = pictures()
+    fused, target = pictures()
     ours = (0.2 * fused + 0.01 * torch.rand(fused.shape)).requires_grad_()
     none = {"pixels": 0.0, "gradients": 0.0, "ssim": 0.0, "features": 0.0, "tone": 0.0, "contrast": 0.0}
-    given = batch(dial=0.75, taught=taught, shown=2 * taught)
+    given = batch(dial=0.75, faithful_target=target, enhanced_target=2 * target)
     guidance(ours, given, weights=Guidance(**{**none, name: 1.0}), features=Brightness())[0].backward()
     assert ours.grad is not None
     assert ours.grad.abs().sum() > 0

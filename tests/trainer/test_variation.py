@@ -26,15 +26,15 @@ def varied(seed=0, **shares):
 
 
 def test_nothing_happens_without_a_share():
-    out, as_taught = varied()
-    assert as_taught
+    out, unchanged = varied()
+    assert unchanged
     assert np.array_equal(out.visible, pair(1).visible)
     assert np.array_equal(out.thermal, pair(1).thermal)
 
 
 def test_tones_keep_the_order_of_levels_and_are_of_each_band():
-    out, as_taught = varied(toned=1.0)
-    assert not as_taught
+    out, unchanged = varied(toned=1.0)
+    assert not unchanged
     for before, after in ((pair(1).visible, out.visible), (pair(1).thermal, out.thermal)):
         order = np.argsort(before, axis=None, kind="stable")
         assert (np.diff(after.ravel()[order].astype(int)) >= 0).all()
@@ -42,31 +42,31 @@ def test_tones_keep_the_order_of_levels_and_are_of_each_band():
 
 
 def test_equalized_contrast_is_of_one_band_and_finds_the_hot_places_anew():
-    out, as_taught = varied(equalized_thermal=1.0)
-    assert not as_taught
+    out, unchanged = varied(equalized_thermal=1.0)
+    assert not unchanged
     assert np.array_equal(out.visible, pair(1).visible)
     assert not np.array_equal(out.thermal, pair(1).thermal)
     assert np.array_equal(out.distance_px, distance_to_hot_px(out.thermal))
 
 
 def test_a_partner_gives_its_heat_and_its_hot_places():
-    out, as_taught = varied(partner=1.0)
-    assert not as_taught
+    out, unchanged = varied(partner=1.0)
+    assert not unchanged
     assert np.array_equal(out.visible, pair(1).visible)
     assert np.array_equal(out.thermal, pair(2).thermal)
     assert np.array_equal(out.distance_px, pair(2).distance_px)
 
 
 def test_a_partner_of_another_size_is_left_alone():
-    out, as_taught = vary(np.random.default_rng(0), pair(1), pair(2, width=80), replace(NEVER, partner=1.0))
-    assert as_taught
+    out, unchanged = vary(np.random.default_rng(0), pair(1), pair(2, width=80), replace(NEVER, partner=1.0))
+    assert unchanged
     assert np.array_equal(out.thermal, pair(1).thermal)
 
 
 @pytest.mark.parametrize("share", ["inverted", "exchanged"])
 def test_where_cold_is_bright_no_place_is_hot(share):
-    out, as_taught = varied(**{share: 1.0})
-    assert not as_taught
+    out, unchanged = varied(**{share: 1.0})
+    assert not unchanged
     assert (out.distance_px == FAR_PX).all()
     expected = 255 - pair(1).thermal if share == "inverted" else pair(1).visible
     assert np.array_equal(out.thermal, expected)
@@ -75,9 +75,9 @@ def test_where_cold_is_bright_no_place_is_hot(share):
 def test_a_zoom_keeps_all_planes_together_and_the_teacher():
     sizes = set()
     for seed in range(8):
-        out, as_taught = varied(seed, zoomed=1.0)
-        assert as_taught
-        assert out.visible.shape == out.thermal.shape == out.distance_px.shape == out.taught.shape
+        out, unchanged = varied(seed, zoomed=1.0)
+        assert unchanged
+        assert out.visible.shape == out.thermal.shape == out.distance_px.shape == out.faithful_target.shape
         assert out.distance_px.max() <= FAR_PX
         sizes.add(out.visible.shape[1] / 64)
     assert len(sizes) > 4

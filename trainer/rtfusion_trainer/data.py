@@ -20,7 +20,7 @@ from rtfusion_trainer.variation import vary
 
 CHOICES = (0.2, 0.15, 0.4, 0.25)
 """How often the dial is at 0, at 1, at the default, and anywhere."""
-SHOWN_CHOICES = (0.1, 0.27, 0.38, 0.25)
+ENHANCED_CHOICES = (0.1, 0.27, 0.38, 0.25)
 """The same for pairs of which a teacher shows what 1 shall look like."""
 
 
@@ -41,9 +41,9 @@ class Batch:
     """(1, H, W, 2), `grid_sample` coordinates of the last picture's pixels in the one before it."""
     steady: Tensor
     """(1, 1, H, W), 1 where that is reliable."""
-    taught: Tensor | None = None
+    faithful_target: Tensor | None = None
     """What the faithful teacher made of it, if there is one."""
-    shown: Tensor | None = None
+    enhanced_target: Tensor | None = None
     """What the teacher made of it that shows the look of the dial at 1, if there is one."""
     trust: Tensor | None = None
     """(N,) what their pictures count: 0 where the pair shall look otherwise than the one that they saw."""
@@ -66,7 +66,7 @@ def make_batch(pairs: list[Pair], config: TrainingConfig, *, step: int, rank: in
     def images(name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples])[:, None])
 
-    taught, shown = pairs[0].taught is not None, pairs[0].shown is not None
+    has_faithful, has_enhanced = pairs[0].faithful_target is not None, pairs[0].enhanced_target is not None
     return Batch(
         visible=images("visible"),
         thermal=images("thermal"),
@@ -74,12 +74,12 @@ def make_batch(pairs: list[Pair], config: TrainingConfig, *, step: int, rank: in
         wanted_thermal=images("wanted_thermal"),
         distance_px=images("distance_px"),
         means=torch.from_numpy(np.stack([sample.means for sample in samples])).reshape(-1, 2, 1, 1),
-        enhance=_enhance(random, samples, config, shown=shown),
+        enhance=_enhance(random, samples, config, has_enhanced=has_enhanced),
         warp=warp,
         steady=steady,
-        taught=images("taught") if taught else None,
-        shown=images("shown") if shown else None,
-        trust=torch.tensor([float(sample.as_taught) for sample in samples]) if taught or shown else None,
+        faithful_target=images("faithful_target") if has_faithful else None,
+        enhanced_target=images("enhanced_target") if has_enhanced else None,
+        trust=torch.tensor([float(sample.unchanged) for sample in samples]) if has_faithful or has_enhanced else None,
     )
 
 
@@ -91,8 +91,8 @@ class _Crop:
     thermal: Plane
     distance_px: Plane
     means: Plane
-    taught: Plane | None
-    shown: Plane | None
+    faithful_target: Plane | None
+    enhanced_target: Plane | None
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,17 @@ class _Sample:
     wanted_thermal: Plane
     distance_px: Plane
     means: Plane
-    taught: Plane | None
-    shown: Plane | None
-    as_taught: bool = True
+    faithful_target: Plane | None
+    enhanced_target: Plane | None
+    unchanged: bool = True
 
 
 def _single(random: Random, pairs: list[Pair], config: TrainingConfig) -> _Sample:
     pair, partner = (pairs[random.integers(len(pairs))] for _ in range(2))
-    pair, as_taught = vary(random, pair, partner, config.variation)
+    pair, unchanged = vary(random, pair, partner, config.variation)
     crop = _crop(random, pair, size_px=config.schedule.crop_px)
     if random.random() >= config.degraded_share:
-        return replace(_clean(crop), as_taught=as_taught)
+        return replace(_clean(crop), unchanged=unchanged)
     degraded = degrade(random, visible=crop.visible, thermal=crop.thermal)
     wanted = degraded.wanted_visible, degraded.wanted_thermal
     clean = crop.visible, crop.thermal
@@ -126,9 +126,9 @@ def _single(random: Random, pairs: list[Pair], config: TrainingConfig) -> _Sampl
         *wanted,
         crop.distance_px,
         np.clip(crop.means + np.array(shifts, np.float32), 0, 1),
-        crop.taught,
-        crop.shown,
-        as_taught=as_taught and all(np.array_equal(after, before) for after, before in zip(wanted, clean, strict=True)),
+        crop.faithful_target,
+        crop.enhanced_target,
+        unchanged=unchanged and all(np.array_equal(after, before) for after, before in zip(wanted, clean, strict=True)),
     )
 
 
@@ -137,7 +137,16 @@ def _clean(crop: _Crop) -> _Sample:
 
 
 def _noisy(crop: _Crop, *, visible: Plane, thermal: Plane) -> _Sample:
-    return _Sample(visible, thermal, crop.visible, crop.thermal, crop.distance_px, crop.means, crop.taught, crop.shown)
+    return _Sample(
+        visible,
+        thermal,
+        crop.visible,
+        crop.thermal,
+        crop.distance_px,
+        crop.means,
+        crop.faithful_target,
+        crop.enhanced_target,
+    )
 
 
 def _clip(random: Random, pairs: list[Pair], config: TrainingConfig) -> tuple[list[_Sample], Tensor, Tensor]:
@@ -181,12 +190,12 @@ def _crop(random: Random, pair: Pair, *, size_px: int) -> _Crop:
         thermal=part(pair.thermal, 255),
         distance_px=part(pair.distance_px, 1),
         means=np.array([pair.visible.mean(), pair.thermal.mean()], np.float32) / np.float32(255),
-        taught=None if pair.taught is None else part(pair.taught, FULL_SCALE),
-        shown=None if pair.shown is None else part(pair.shown, FULL_SCALE),
+        faithful_target=None if pair.faithful_target is None else part(pair.faithful_target, FULL_SCALE),
+        enhanced_target=None if pair.enhanced_target is None else part(pair.enhanced_target, FULL_SCALE),
     )
 
 
-def _enhance(random: Random, samples: Sequence[_Sample], config: TrainingConfig, *, shown: bool) -> Tensor:
+def _enhance(random: Random, samples: Sequence[_Sample], config: TrainingConfig, *, has_enhanced: bool) -> Tensor:
     """0, 1, the default, or anything between, for every sample; the two frames of the clip have the same.
 
     Where a teacher shows the look of 1, what it has not seen stays at the default or below: without it, the same dial would be
@@ -194,9 +203,9 @@ def _enhance(random: Random, samples: Sequence[_Sample], config: TrainingConfig,
     """
     values = []
     for sample in samples:
-        top = 1.0 if sample.as_taught or not shown else config.enhance_default
+        top = 1.0 if sample.unchanged or not has_enhanced else config.enhance_default
         choices = (0.0, top, config.enhance_default, random.uniform(0, top))
-        values.append(choices[random.choice(4, p=SHOWN_CHOICES if shown else CHOICES)])
+        values.append(choices[random.choice(4, p=ENHANCED_CHOICES if has_enhanced else CHOICES)])
     values[-1] = values[-2]
     return torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1, 1)
 

@@ -91,7 +91,7 @@ class Run:
 
     def _loss(self, fused: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         loss, terms = objective(fused, batch, self.config.weights)
-        if batch.taught is None and batch.shown is None:
+        if batch.faithful_target is None and batch.enhanced_target is None:
             return loss, terms
         weights = self.config.guidance
         guided, differences = guidance(fused, batch, weights=weights, features=self._features)

@@ -34,47 +34,47 @@ def guidance(
     """
     dial, terms = batch.enhance.flatten(), {}
     trust = torch.ones_like(dial) if batch.trust is None else batch.trust
-    if batch.taught is not None:
+    if batch.faithful_target is not None:
         fading = ((1 - dial) / max(1 - weights.full_until, 1e-6)).clamp(max=1)
-        for name, values in _faithful(fused, batch.taught, weights=weights, features=features).items():
+        for name, values in _faithful(fused, batch.faithful_target, weights=weights, features=features).items():
             terms[name] = (trust * fading * values).mean()
-    if batch.shown is not None:
+    if batch.enhanced_target is not None:
         seen = {"visible": batch.wanted_visible, "thermal": batch.wanted_thermal}
-        terms["tone"] = (trust * beyond(dial) * tone_difference(fused, batch.shown)).mean()
-        terms["contrast"] = (trust * beyond(dial) * missing_contrast(fused, batch.shown, **seen)).mean()
+        terms["tone"] = (trust * beyond(dial) * tone_difference(fused, batch.enhanced_target)).mean()
+        terms["contrast"] = (trust * beyond(dial) * missing_contrast(fused, batch.enhanced_target, **seen)).mean()
     total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros((), device=fused.device))
     return total, {f"taught_{name}": float(value.detach()) for name, value in terms.items()}
 
 
-def _faithful(fused: Tensor, taught: Tensor, *, weights: Guidance, features: Vgg19Features | None) -> dict[str, Tensor]:
+def _faithful(fused: Tensor, target: Tensor, *, weights: Guidance, features: Vgg19Features | None) -> dict[str, Tensor]:
     terms = {}
     if weights.pixels:
-        terms["pixels"] = (fused - taught).abs().mean(dim=(1, 2, 3))
+        terms["pixels"] = (fused - target).abs().mean(dim=(1, 2, 3))
     if weights.gradients:
-        terms["gradients"] = gradient_difference(fused, taught)
+        terms["gradients"] = gradient_difference(fused, target)
     if weights.ssim:
         # Of two equal sources, the loss is 1 - SSIM to either of them.
-        terms["ssim"] = fidelity.ssim_loss(fused, visible=taught, thermal=taught)
+        terms["ssim"] = fidelity.ssim_loss(fused, visible=target, thermal=target)
     if weights.features and features is not None:
         with torch.no_grad():
-            wanted = features(taught)
+            wanted = features(target)
         terms["features"] = perceptual_loss(fused=features(fused), visible=wanted, thermal=wanted)
     return terms
 
 
-def tone_difference(fused: Tensor, shown: Tensor) -> Tensor:
+def tone_difference(fused: Tensor, target: Tensor) -> Tensor:
     """Mean difference of the means of cells of `CELL_PX`, (N,)."""
-    means = [functional.avg_pool2d(image, CELL_PX, CELL_PX // 2) for image in (fused, shown)]
+    means = [functional.avg_pool2d(image, CELL_PX, CELL_PX // 2) for image in (fused, target)]
     return (means[0] - means[1]).abs().mean(dim=(1, 2, 3))
 
 
-def missing_contrast(fused: Tensor, shown: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
+def missing_contrast(fused: Tensor, target: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
     """How far the logarithm of the local standard deviation stays below the teacher's, (N,).
 
     Local is `CELL_PX`; places count by the square of `rtfusion_trainer.objective.blindness`. The teacher's picture is
     smoothed over 3 px first: its noise is no contrast.
     """
-    smooth = functional.avg_pool2d(functional.pad(shown, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    smooth = functional.avg_pool2d(functional.pad(target, (1, 1, 1, 1), mode="replicate"), 3, 1)
     deviations = [
         fidelity.local_moments(image, window_px=CELL_PX, step_px=CELL_PX // 2)[1].clamp(min=1e-6).sqrt()
         for image in (fused, smooth)
@@ -85,10 +85,10 @@ def missing_contrast(fused: Tensor, shown: Tensor, *, visible: Tensor, thermal: 
     return (weight * functional.relu(theirs - ours)).mean(dim=(1, 2, 3))
 
 
-def gradient_difference(fused: Tensor, taught: Tensor) -> Tensor:
+def gradient_difference(fused: Tensor, target: Tensor) -> Tensor:
     """Mean |grad F - grad T| over the valid region and both directions, (N,)."""
     parts = [
         (ours - theirs).abs().mean(dim=(1, 2, 3))
-        for ours, theirs in zip(fidelity.gradients(fused), fidelity.gradients(taught), strict=True)
+        for ours, theirs in zip(fidelity.gradients(fused), fidelity.gradients(target), strict=True)
     ]
     return parts[0] + parts[1]

@@ -33,9 +33,9 @@ class Pair:
     distance_px: Image8
     """To the nearest hot pixel (thermal above its mean + 2 SD), up to `FAR_PX`."""
     next_pair: int | None = None
-    taught: Image16 | None = None
+    faithful_target: Image16 | None = None
     """What a faithful teacher made of it."""
-    shown: Image16 | None = None
+    enhanced_target: Image16 | None = None
     """What a teacher made of it that shows the look of the dial at 1."""
 
 
@@ -146,8 +146,8 @@ def _load(visible_file: Path, thermal_file: Path, *, next_pair: int | None, teac
         thermal=thermal,
         distance_px=distance_to_hot_px(thermal),
         next_pair=next_pair,
-        taught=None if teachers.faithful is None else teachers.faithful(visible=visible, thermal=thermal),
-        shown=None if teachers.enhanced is None else teachers.enhanced(visible=visible, thermal=thermal),
+        faithful_target=None if teachers.faithful is None else teachers.faithful(visible=visible, thermal=thermal),
+        enhanced_target=None if teachers.enhanced is None else teachers.enhanced(visible=visible, thermal=thermal),
     )
 
 

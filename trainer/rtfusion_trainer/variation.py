@@ -40,15 +40,15 @@ def vary(random: Random, pair: Pair, partner: Pair, variation: Variation) -> tup
     if thermal is not pair.thermal:
         pair = replace(pair, distance_px=distance_to_hot_px(thermal))
     toned_visible, toned_thermal = (_toned(random, image, variation) for image in (visible, thermal))
-    as_taught = met and toned_visible is pair.visible and toned_thermal is pair.thermal
+    unchanged = met and toned_visible is pair.visible and toned_thermal is pair.thermal
     pair = replace(pair, visible=toned_visible, thermal=toned_thermal)
     if random.random() < variation.inverted:
-        pair, as_taught = _without_hot(replace(pair, thermal=255 - pair.thermal)), False
+        pair, unchanged = _without_hot(replace(pair, thermal=255 - pair.thermal)), False
     if random.random() < variation.exchanged:
-        pair, as_taught = _without_hot(replace(pair, visible=pair.thermal, thermal=pair.visible)), False
+        pair, unchanged = _without_hot(replace(pair, visible=pair.thermal, thermal=pair.visible)), False
     if random.random() < variation.zoomed:
         pair = _zoomed(pair, math.exp(random.uniform(-1, 1) * math.log(LARGEST_ZOOM)))
-    return pair, as_taught
+    return pair, unchanged
 
 
 def _equalized(random: Random, image: Image8, *, share: float) -> Image8:
@@ -85,15 +85,15 @@ def _zoomed(pair: Pair, zoom: float) -> Pair:
         return cast(Image8, cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=shrinking))
 
     distance_px = np.clip(np.round(resized(pair.distance_px) * zoom), 0, FAR_PX).astype(np.uint8)
-    taught, shown = (
+    faithful_target, enhanced_target = (
         None if picture is None else cv2.resize(picture, distance_px.shape[::-1], interpolation=cv2.INTER_AREA)
-        for picture in (pair.taught, pair.shown)
+        for picture in (pair.faithful_target, pair.enhanced_target)
     )
     return replace(
         pair,
         visible=resized(pair.visible),
         thermal=resized(pair.thermal),
         distance_px=distance_px,
-        taught=cast("Image16 | None", taught),
-        shown=cast("Image16 | None", shown),
+        faithful_target=cast("Image16 | None", faithful_target),
+        enhanced_target=cast("Image16 | None", enhanced_target),
     )
