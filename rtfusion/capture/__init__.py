@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rtfusion.capture.base import Source, StreamInfo
-from rtfusion.capture.uri import SourceUri, parse_source, read_query, same_place
+from rtfusion.capture.uri import ROTATE, SourceUri, parse_source, read_query, same_place
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import ConfigError
 from rtfusion.types import Band
@@ -50,7 +51,8 @@ def open_pair(
     if visible_uri.scheme == thermal_uri.scheme == "images":
         from rtfusion.capture.images import open_image_pair
 
-        return open_image_pair(visible=visible_uri, thermal=thermal_uri, loop=loop, pace=pace, clock=clock)
+        stills = open_image_pair(visible=visible_uri, thermal=thermal_uri, loop=loop, pace=pace, clock=clock)
+        return _turned(stills[0], visible_uri), _turned(stills[1], thermal_uri)
     first = _open(visible_uri, text=visible, band=Band.VISIBLE, loop=loop, pace=pace, clock=clock)
     try:
         return first, _open(thermal_uri, text=thermal, band=Band.THERMAL, loop=loop, pace=pace, clock=clock)
@@ -67,35 +69,55 @@ def source_path(uri: str) -> Path | None:
 
 
 def _open(uri: SourceUri, *, text: str, band: Band, loop: int, pace: bool, clock: Clock) -> Source:
-    """Open what was taken apart. Each kind is imported only when it is used: most pull in a heavy library."""
+    """Open what was taken apart; a camera is watched from outside of the turning, so that it is turned when it comes back."""
+    if uri.scheme in ("v4l2", "network"):
+        from rtfusion.capture.watchdog import WatchedSource
+
+        opener = _camera_opener(uri, band=band, clock=clock)
+        return WatchedSource(lambda: _turned(opener(), uri), clock=clock)
+    return _turned(_open_recording(uri, text=text, band=band, loop=loop, pace=pace, clock=clock), uri)
+
+
+def _turned(source: Source, uri: SourceUri) -> Source:
+    """The source, its pictures turned as the URI asks."""
+    if not uri.clockwise_deg:
+        return source
+    from rtfusion.capture.orientation import TurnedSource
+
+    return TurnedSource(source, clockwise_deg=uri.clockwise_deg)
+
+
+def _camera_opener(uri: SourceUri, *, band: Band, clock: Clock) -> Callable[[], Source]:
+    if uri.scheme == "v4l2":
+        from rtfusion.capture.devices import CameraFinder
+        from rtfusion.capture.v4l2 import open_v4l2
+
+        finder = CameraFinder(uri.target)
+        return lambda: open_v4l2(uri, band=band, clock=clock, finder=finder)
+    from rtfusion.capture.network import open_network
+
+    return lambda: open_network(uri, band=band, clock=clock)
+
+
+def _open_recording(uri: SourceUri, *, text: str, band: Band, loop: int, pace: bool, clock: Clock) -> Source:
+    """Open what is no camera. Each kind is imported only when it is used: most pull in a heavy library."""
     if uri.scheme == "synthetic":
         from rtfusion.synthetic.source import open_synthetic
 
         return open_synthetic(text, band=band, loop=loop, pace=pace, clock=clock)
-    if uri.scheme == "v4l2":
-        from rtfusion.capture.devices import CameraFinder
-        from rtfusion.capture.v4l2 import open_v4l2
-        from rtfusion.capture.watchdog import WatchedSource
-
-        finder = CameraFinder(uri.target)
-        return WatchedSource(lambda: open_v4l2(uri, band=band, clock=clock, finder=finder), clock=clock)
-    if uri.scheme == "network":
-        from rtfusion.capture.network import open_network
-        from rtfusion.capture.watchdog import WatchedSource
-
-        return WatchedSource(lambda: open_network(uri, band=band, clock=clock), clock=clock)
     if uri.scheme == "images":
         from rtfusion.capture.images import open_images
 
         return open_images(uri, band=band, loop=loop, pace=pace, clock=clock)
+    read_query(uri, {})
     if uri.scheme == "session":
         from rtfusion.session.source import SessionSource
 
-        read_query(uri, {})
+        if ROTATE in uri.query:
+            raise ConfigError(f"{uri.text}: a session holds its pictures as they were turned then; leave out rotate")
         return SessionSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
     from rtfusion.capture.video import VideoSource
 
-    read_query(uri, {})
     return VideoSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
 
 

@@ -1,13 +1,15 @@
-"""Images that are stored turned or mirrored, and how to put them upright."""
+"""Images that are stored turned or mirrored, and how to put them upright; cameras that are mounted so."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 
-from rtfusion.types import Image
+from rtfusion.capture.base import Source
+from rtfusion.types import Frame, Image
 
 # (mirror left and right, mirror top and bottom) -> flip code of OpenCV
 _FLIPS = {(False, False): None, (True, False): 1, (False, True): 0, (True, True): -1}
@@ -37,3 +39,45 @@ class Orientation:
         """The upright image."""
         turned: Any = cv2.transpose(image) if self._transposed else image
         return turned if self._flip is None else cv2.flip(turned, self._flip)
+
+
+CLOCKWISE = {
+    90: Orientation(transposed=True, flip=1),
+    180: Orientation(flip=-1),
+    270: Orientation(transposed=True, flip=0),
+}
+"""How to turn an image by so many degrees clockwise."""
+
+
+class TurnedSource:
+    """A source whose pictures are turned clockwise by 90, 180 or 270 degrees."""
+
+    def __init__(self, source: Source, *, clockwise_deg: int) -> None:
+        self._source = source
+        self._turn = CLOCKWISE[clockwise_deg]
+        width_px, height_px = source.info.size_px if clockwise_deg == 180 else source.info.size_px[::-1]
+        said = f"{source.info.description}, turned by {clockwise_deg} degrees".removeprefix(", ")
+        self.info = replace(source.info, width_px=width_px, height_px=height_px, description=said)
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Frames lost inside the source, by cause."""
+        return self._source.drops
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the source."""
+        return self._source.notes
+
+    def read(self, *, timeout_s: float) -> Frame:
+        """The next frame of the source, turned.
+
+        Raises:
+            EndOfStream, CaptureTimeout, StreamLost: as the source.
+        """
+        frame = self._source.read(timeout_s=timeout_s)
+        return replace(frame, image=self._turn(frame.image))
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()

@@ -11,6 +11,8 @@
 ``session:recordings/2026-...``               a recorded session, given for both cameras
 =============================================  =================================================================
 
+Every source but a session takes ``rotate=90``, ``180`` or ``270`` as well: so many degrees clockwise its pictures are turned.
+
 A ``?`` that is part of the name of an existing file or folder stays with the name.
 """
 
@@ -32,6 +34,8 @@ from rtfusion.text import did_you_mean
 SCHEMES = ("file", "video", "images", "v4l2", "usb", "synthetic", "session")
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
+
+ROTATE = "rotate"
 
 _PATH_SCHEMES = ("file", "video")
 _OTHER_NETWORK_SCHEMES = ("rtmp", "rtp", "srt", "tcp", "mms", "rtmps")
@@ -62,6 +66,11 @@ class SourceUri:
         """The target as a path, ``~`` expanded."""
         return expanded(self.target)
 
+    @property
+    def clockwise_deg(self) -> int:
+        """How far its pictures are to be turned, in degrees clockwise; `read_query` has looked at the value."""
+        return int(self.query.get(ROTATE, 0))
+
 
 def parse_source(text: str) -> SourceUri:
     """Take a URI or a bare path apart; looks at the file system to tell a video from a folder and from a camera.
@@ -88,7 +97,7 @@ def parse_source(text: str) -> SourceUri:
 
 
 def read_query(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
-    """The query with its values converted; every key must be among ``converters``.
+    """The query with its values converted, ``rotate`` left out (`SourceUri.clockwise_deg`); every key must be in ``converters``.
 
     A converter raises ValueError with what it expects, as in ``expected a number above 0, such as 25``.
 
@@ -96,16 +105,23 @@ def read_query(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -
         ConfigError: an unknown key (with a suggestion) or a value that does not convert.
     """
     values: dict[str, Any] = {}
+    converters = {**converters, ROTATE: _rotation_deg}
     for key, text in uri.query.items():
         if key not in converters:
-            known = f"it takes {', '.join(sorted(converters))}" if converters else "it takes no parameters"
             hint = did_you_mean(key, converters, hint="did you mean {}? ")
-            raise ConfigError(f"{uri.text}: unknown parameter {key!r}; {hint}{known}")
+            raise ConfigError(f"{uri.text}: unknown parameter {key!r}; {hint}it takes {', '.join(sorted(converters))}")
         try:
             values[key] = converters[key](text)
         except ValueError as error:
             raise ConfigError(f"{uri.text}: {key}={text}: {error}") from None
+    values.pop(ROTATE, None)
     return values
+
+
+def _rotation_deg(text: str) -> int:
+    if text not in ("0", "90", "180", "270"):
+        raise ValueError("expected 90, 180 or 270 degrees clockwise")
+    return int(text)
 
 
 def rate_hz(text: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 from rtfusion.capture import open_pair, open_source
 from rtfusion.capture.images import ImagesSource
 from rtfusion.capture.video import VideoSource
-from rtfusion.errors import CaptureError, ConfigError
-from rtfusion.types import Band, PixelFormat
+from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, StreamLost
+from rtfusion.types import Band, Frame, PixelFormat
 from tests.capture.clips import patterns, read_all, write_clip
+from tests.support import ScriptedSource, make_frame
 
 
 def save_images(folder: Path, stems: list[str], *, suffix: str = "png") -> Path:
@@ -184,3 +187,54 @@ def test_the_evaluation_folders_match(shared_data: Path, name: str) -> None:
     first, second = open_images(folder / "vi", folder / "ir")
     assert first.info.frame_count == second.info.frame_count
     assert (first.notes, second.notes) == ((), ())
+
+
+@pytest.mark.parametrize(("clockwise_deg", "turns"), [(90, -1), (180, 2), (270, 1)])
+def test_every_kind_of_source_can_be_turned(tmp_path: Path, clockwise_deg: int, turns: int) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", patterns(3, channels=1), codec="ffv1", pix_fmt="gray")
+    folder = save_images(tmp_path / "frames", ["a", "b"])
+    for uri in (f"{clip}", f"images:{folder}", "synthetic:?size=64x48&thermal_size=64x48&frames=2"):
+        joint = "&" if "?" in uri else "?"
+        plain = open_source(uri, band=Band.THERMAL)
+        turned = open_source(f"{uri}{joint}rotate={clockwise_deg}", band=Band.THERMAL)
+        assert turned.info.size_px == (plain.info.size_px if clockwise_deg == 180 else plain.info.size_px[::-1])
+        assert turned.info.description.endswith(f"turned by {clockwise_deg} degrees")
+        for before, after in zip(read_all(plain), read_all(turned), strict=True):
+            assert np.array_equal(after.image, np.rot90(before.image, turns))
+            assert (after.timestamp_ns, after.name) == (before.timestamp_ns, before.name)
+        turned.close()
+
+
+def test_both_folders_of_a_pair_can_be_turned(tmp_path: Path) -> None:
+    visible, thermal = save_images(tmp_path / "v", ["a"]), save_images(tmp_path / "t", ["a"])
+    first, second = open_pair(visible=f"{visible}?rotate=90", thermal=f"{thermal}?rotate=180")
+    assert (first.info.size_px, second.info.size_px) == ((48, 64), (64, 48))
+    assert (read_all(first)[0].size_px, read_all(second)[0].size_px) == ((48, 64), (64, 48))
+
+
+def test_a_camera_is_turned_when_it_comes_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64)
+    numbers = itertools.count(1)
+
+    def opened(uri: object, *, band: Band, **_: object) -> ScriptedSource:
+        frames = [make_frame(band, stamp, image=ramp + np.uint8(stamp)) for stamp in itertools.islice(numbers, 2)]
+        return ScriptedSource(band, [*frames, StreamLost("unplugged")], live=True)
+
+    monkeypatch.setattr("rtfusion.capture.network.open_network", opened)
+    monkeypatch.setattr("rtfusion.capture.watchdog.FIRST_PAUSE_S", 0.0)
+    source = open_source("rtsp://camera/1#rotate=180", band=Band.THERMAL)
+    frames: list[Frame] = []
+    while len(frames) < 4:
+        with contextlib.suppress(CaptureTimeout):
+            frames.append(source.read(timeout_s=0.5))
+    source.close()
+    for number, frame in enumerate(frames, 1):
+        assert np.array_equal(frame.image, np.rot90(ramp + np.uint8(number), 2))
+
+
+def test_an_angle_that_no_source_can_be_turned_by(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", patterns(2))
+    with pytest.raises(ConfigError, match=r"rotate=45: expected 90, 180 or 270 degrees clockwise"):
+        open_source(f"{clip}?rotate=45", band=Band.VISIBLE)
+    with pytest.raises(ConfigError, match="leave out rotate"):
+        open_source(f"session:{tmp_path}?rotate=90", band=Band.VISIBLE)

@@ -599,7 +599,7 @@ def test_a_playlist_cannot_reach_for_the_network(tmp_path: Path) -> None:
 
 def test_videos_take_no_parameters(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", patterns(1))
-    with pytest.raises(ConfigError, match="unknown parameter 'fps'; it takes no parameters"):
+    with pytest.raises(ConfigError, match="unknown parameter 'fps'; it takes rotate"):
         open_source(f"{path}?fps=3", band=Band.VISIBLE)
 
 
