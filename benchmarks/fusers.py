@@ -12,21 +12,20 @@ are not ranked, since nobody publishes them.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, markdown
+from rtfusion.capture.images import list_images
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.methods import Method, select
 from rtfusion.evaluate.metrics import halo, image_metrics
-from rtfusion.evaluate.quality import SUFFIXES
+from rtfusion.evaluate.quality import summary
 from rtfusion.evaluate.ranking import PUBLISHED, mean_ranks, published
 from rtfusion.types import Image8
 
@@ -44,7 +43,8 @@ def measure_set(data: Path, name: str, *, methods: Sequence[Method]) -> list[Row
     """Mean and standard error of every metric over all pairs of a set, for every method.
 
     Raises:
-        ConfigError: the set is not there.
+        CaptureError: the set is not there.
+        ConfigError: an image cannot be read.
     """
     values: dict[str, list[dict[str, float]]] = {method.name: [] for method in methods}
     with ExitStack() as stack:
@@ -54,27 +54,22 @@ def measure_set(data: Path, name: str, *, methods: Sequence[Method]) -> list[Row
                 fused = fuse(visible_y=visible, thermal=thermal, timestamp_ns=0)
                 metrics = image_metrics(fused=fused, visible=visible, thermal=thermal)
                 values[case].append({**metrics, "halo": halo(fused=fused, visible=visible, thermal=thermal)})
-    return [{"case": case, "set": name, "pairs": len(rows), **_means(rows)} for case, rows in values.items()]
-
-
-def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Means by metric, and ``standard_error``; pairs where a metric has no value (halo without a target) are left out."""
-    columns = {name: np.array([row[name] for row in rows if math.isfinite(row[name])]) for name in rows[0]}
-    return {
-        **{name: float(column.mean()) if len(column) else None for name, column in columns.items()},
-        "standard_error": {
-            name: float(column.std(ddof=1) / math.sqrt(len(column))) if len(column) > 1 else None
-            for name, column in columns.items()
-        },
-    }
+    found = {case: summary(rows) for case, rows in values.items()}
+    return [
+        {
+            "case": case,
+            "set": name,
+            "pairs": len(values[case]),
+            **figures["mean"],
+            "standard_error": figures["standard_error"],
+        }
+        for case, figures in found.items()
+    ]
 
 
 def _pairs(folder: Path) -> Iterator[tuple[Image8, Image8]]:
     """Visible and thermal luminance of every pair of a set."""
-    visible = sorted(path for path in (folder / "vi").glob("*") if path.suffix.lower() in SUFFIXES)
-    if not visible:
-        raise ConfigError(f"{folder / 'vi'} holds no images; expected the visible images of the set")
-    for path in visible:
+    for path in list_images(folder / "vi", uri=str(folder / "vi")).values():
         yield read_gray(path), read_gray(folder / "ir" / path.name)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from rtfusion import Band, EndOfStream, Settings, open_source
+from rtfusion import Band, Settings, open_source
 from rtfusion.clock import NS_PER_S
 from rtfusion.engines import open_engine
 from rtfusion.engines.parity import golden_inputs
+from rtfusion.evaluate.moments import frames_of
 from rtfusion.fusion import model_file
 from rtfusion.fusion.fuser import open_fuser
 from rtfusion.models import read_spec
@@ -52,12 +53,8 @@ def _decode(files: Mapping[Band, str]) -> float:
 
 
 def _play(uri: str, band: Band) -> int:
-    count = 0
-    with contextlib.closing(open_source(uri, band=band)) as source, contextlib.suppress(EndOfStream):
-        while True:
-            source.read(timeout_s=5.0)
-            count += 1
-    return count
+    with contextlib.closing(open_source(uri, band=band)) as source:
+        return sum(1 for _ in frames_of(source))
 
 
 def _first(files: Mapping[Band, str], band: Band) -> Frame:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rtfusion import Band, EndOfStream, FusedFrame, open_sink, open_source
+from rtfusion import Band, FusedFrame, open_sink, open_source
 from rtfusion.errors import ConfigError
+from rtfusion.evaluate.moments import frames_of
 from rtfusion.fusion.color import as_bgr, luminance
 from rtfusion.fusion.tone import GainControl
 from rtfusion.pairs import open_pairs
@@ -64,10 +65,8 @@ def _write(uri: str, *, band: Band, path: Path) -> None:
         sink = open_sink(str(path), context=SinkContext(rate_hz=source.info.rate_hz, live=False, session="clips"))
         aborted = True
         try:
-            with contextlib.suppress(EndOfStream):
-                while True:
-                    frame = source.read(timeout_s=5.0)
-                    sink.write(_as_fused(as_bgr(frame.image.astype(np.uint8, copy=False)), frame.timestamp_ns))
+            for frame in frames_of(source):
+                sink.write(_as_fused(as_bgr(frame.image.astype(np.uint8, copy=False)), frame.timestamp_ns))
             aborted = False
         finally:
             sink.close(aborted=aborted)

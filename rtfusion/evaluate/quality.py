@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 
 from rtfusion.capture import open_source
-from rtfusion.errors import ConfigError
+from rtfusion.capture.images import list_images
+from rtfusion.errors import CaptureError, ConfigError
 from rtfusion.evaluate.metrics import image_metrics, warp_error
 from rtfusion.evaluate.moments import frames_of, with_fused
 from rtfusion.evaluate.ranking import PUBLISHED, mean_ranks
@@ -30,7 +31,6 @@ from rtfusion.pairs import open_pairs
 from rtfusion.types import Band, Frame, Image8
 
 SCHEMA = 2
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 ROLES = ("ir", "vis", "fused")
 
 
@@ -117,7 +117,7 @@ def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1, thermal_delay_
     return {
         "folders": {role: str(path) for role, path in places.items()},
         "count": len(images),
-        **_summary(images),
+        **summary(list(images.values())),
         "images": {name: _finite(row) for name, row in images.items()},
         "left_out": left_out,
     }
@@ -165,7 +165,10 @@ def names_of(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _folders(places: Mapping[str, Path]) -> tuple[Iterator[Sample], dict[str, list[str]]]:
-    files = {role: _images_by_stem(folder) for role, folder in places.items()}
+    try:
+        files = {role: list_images(folder, uri=str(folder)) for role, folder in places.items()}
+    except CaptureError as error:
+        raise ConfigError(str(error)) from error
     stems = sorted(set.intersection(*(set(found) for found in files.values())))
     if not stems:
         counts = ", ".join(f"{len(found)} in {places[role]}" for role, found in files.items())
@@ -177,23 +180,10 @@ def _folders(places: Mapping[str, Path]) -> tuple[Iterator[Sample], dict[str, li
     return samples, {role: sorted(set(found) - set(stems)) for role, found in files.items()}
 
 
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    except OSError as error:
-        raise ConfigError(f"cannot read the folder {folder}: {error.strerror}") from error
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in found:
-            raise ConfigError(f"{folder} holds {found[path.stem].name} and {path.name}; leave one file of each stem")
-        found[path.stem] = path
-    return found
-
-
 def _gray(path: Path) -> Image8:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise ConfigError(f"cannot read {path} as an image; expected one of {', '.join(sorted(SUFFIXES))}")
+        raise ConfigError(f"cannot read {path} as an image")
     if image.dtype != np.uint8:
         raise ConfigError(f"{path} has {image.dtype} pixels; the metrics are defined on 8 bit: convert it first")
     if image.ndim == 3:
@@ -275,16 +265,16 @@ def _warp(before: Sample, sample: Sample) -> float:
     )
 
 
-def _summary(images: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
-    """Mean and standard error of every metric; where a frame has no value (warp of the first one), over the others."""
-    names = list(next(iter(images.values())))
-    table = np.array([list(row.values()) for row in images.values()])
-    mean, error = {}, {}
-    for name, column in zip(names, table.T, strict=True):
-        known = column[~np.isnan(column)]
-        with np.errstate(invalid="ignore"):  # PSNR may be infinite
-            mean[name] = float(known.mean()) if len(known) else math.nan
-            error[name] = float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else math.nan
+def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Give ``mean`` and ``standard_error`` of every metric, over the rows in which it has a value; None where it has none."""
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    known = {name: column[~np.isnan(column)] for name, column in columns.items()}
+    with np.errstate(invalid="ignore"):  # PSNR may be infinite
+        mean = {name: float(column.mean()) if len(column) else math.nan for name, column in known.items()}
+        error = {
+            name: float(column.std(ddof=1) / math.sqrt(len(column))) if len(column) > 1 else math.nan
+            for name, column in known.items()
+        }
     return {"mean": _finite(mean), "standard_error": _finite(error)}
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rtfusion.errors import CaptureError, EndOfStream
+from rtfusion.errors import CaptureError
+from rtfusion.evaluate.moments import frames_of
 from rtfusion.session.format import iterate, load_session
 from rtfusion.session.record import CAPACITY_FRAMES, RecordSink
 from rtfusion.session.source import SessionSource, count_frames
@@ -130,15 +131,8 @@ def check_session(folder: Path) -> dict[str, Any]:
 
 
 def _frames(folder: Path, band: Band) -> list[Frame]:
-    source = SessionSource(folder, uri=f"session:{folder}", band=band)
-    frames: list[Frame] = []
-    try:
-        while True:
-            frames.append(source.read(timeout_s=1.0))
-    except EndOfStream:
-        return frames
-    finally:
-        source.close()
+    with contextlib.closing(SessionSource(folder, uri=f"session:{folder}", band=band)) as source:
+        return list(frames_of(source))
 
 
 def is_of_band(image: Any, band: Band) -> bool:
