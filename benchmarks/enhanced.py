@@ -28,13 +28,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fusers import read_gray
-from benchmarks.stability import NOISE_SIGMA, noisy
-from benchmarks.suite import DATA, Measured, Result, Row, Suite, columns_table, finite_mean
+from benchmarks.suite import DATA, Measured, Result, Row, Suite, columns_table
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.blind import deviation
 from rtfusion.evaluate.clips import clip_pairs
 from rtfusion.evaluate.methods import select
-from rtfusion.evaluate.metrics import halo, still_scene_noise
+from rtfusion.evaluate.metrics import NOISE_SIGMA, finite, finite_mean, halo, still_scene_noise, with_noise
 from rtfusion.types import Image8
 
 CLIP = "m3svd_0117_1605"
@@ -116,7 +115,7 @@ def measure_scene(scene: str, pairs: Sequence[Pair], fuses: Mapping[str, Fuse]) 
     for case, values in figures.items():
         row: Row = {"case": case, "scene": scene, "pictures": len(pairs)}
         row |= {name: finite_mean(value[name] for value in values) for name in ("contrast", "noise", "grid_db", "halo")}
-        row["halo_max"] = max((value["halo"] for value in values if math.isfinite(value["halo"])), default=None)
+        row["halo_max"] = max(finite(value["halo"] for value in values), default=None)
         for name in ("contrast", "noise"):
             ratios = (ours[name] / theirs[name] for ours, theirs in zip(values, figures[LDLITE], strict=True))
             row[f"{name}_ratio"] = finite_mean(ratios)
@@ -136,8 +135,8 @@ def _figures(fuse: Fuse, pair: Pair) -> dict[str, float]:
 
     for _ in range(REPEATS):
         fused = fuse(**pair).copy()
-    rng = np.random.default_rng(0)
-    still = [fuse(**{name: noisy(rng, image) for name, image in pair.items()}).copy() for _ in range(NOISE_FRAMES)]
+    noisy = partial(with_noise, rng=np.random.default_rng(0))
+    still = [fuse(**{name: noisy(image) for name, image in pair.items()}).copy() for _ in range(NOISE_FRAMES)]
     return {
         "contrast": blind_contrast(fused=fused, visible=pair["visible_y"], thermal=pair["thermal"]),
         "noise": still_scene_noise(still),

@@ -33,16 +33,24 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.suite import DATA, Measured, Result, Row, Suite, chosen, columns_table, finite_mean, grouped
+from benchmarks.suite import DATA, Measured, Result, Row, Suite, chosen, columns_table, grouped
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.clips import clip_pairs
 from rtfusion.evaluate.methods import Method, select
-from rtfusion.evaluate.metrics import halo, leak, standard_deviation, still_scene_noise, warp_error
+from rtfusion.evaluate.metrics import (
+    NOISE_SIGMA,
+    finite_mean,
+    halo,
+    leak,
+    standard_deviation,
+    still_scene_noise,
+    warp_error,
+    with_noise,
+)
 from rtfusion.fusion import LuminanceFuser
 from rtfusion.types import Image8
 
 CLIPS = ("m3svd_0111_1716", "m3svd_0113_1714", "m3svd_0117_1605")
-NOISE_SIGMA = 2.0
 NOISE_FRAMES = 12
 FRAME_NS = 33_333_333
 COLUMNS = (
@@ -170,10 +178,10 @@ def _apart_px(flow: Flow, other: Flow) -> float:
 
 def _frozen(start: Callable[[], LuminanceFuser], *, visible: Image8, thermal: Image8) -> dict[str, float]:
     """Noise over contrast of a still scene, and the leak; each of a method that has just started."""
-    rng = np.random.default_rng(0)
+    noisy = partial(with_noise, rng=np.random.default_rng(0))
     with closing(start()) as fuse:
         pictures = [
-            fuse(visible_y=noisy(rng, visible), thermal=noisy(rng, thermal), timestamp_ns=index * FRAME_NS).copy()
+            fuse(visible_y=noisy(visible), thermal=noisy(thermal), timestamp_ns=index * FRAME_NS).copy()
             for index in range(NOISE_FRAMES)
         ]
     contrast = standard_deviation(fused=pictures[-1])
@@ -185,11 +193,6 @@ def _frozen(start: Callable[[], LuminanceFuser], *, visible: Image8, thermal: Im
 
         leaked = leak(fuse=again, visible=visible, thermal=thermal)
     return {"noise": still_scene_noise(pictures) / contrast if contrast else math.inf, "leak": leaked}
-
-
-def noisy(rng: np.random.Generator, image: Image8) -> Image8:
-    """The picture with fresh sensor noise of `NOISE_SIGMA` gray levels."""
-    return np.rint(image + rng.normal(0, NOISE_SIGMA, image.shape)).clip(0, 255).astype(np.uint8)
 
 
 def table(data: Result) -> str:

@@ -6,13 +6,11 @@ A suite is run as ``python -m benchmarks.NAME``; ``--json FILE`` writes its resu
 from __future__ import annotations
 
 import argparse
-import math
 import string
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from rtfusion.errors import FusionError
@@ -135,9 +133,3 @@ def grouped(rows: Iterable[Row], key: str) -> dict[Any, list[Row]]:
     for row in rows:
         groups.setdefault(row[key], []).append(row)
     return groups
-
-
-def finite_mean(values: Iterable[float]) -> float | None:
-    """The mean of the values that are finite; None where none is."""
-    finite = [value for value in values if math.isfinite(value)]
-    return fmean(finite) if finite else None

@@ -29,6 +29,8 @@ VIF_SMALLEST_PX = 41  # in anything smaller the coarsest of its four scales is e
 FLOW_SMALLEST_PX = 16
 FLOW_TOLERANCE_PX = 1.0
 LEAK_DISTANCE_PX = 64
+NOISE_SIGMA = 2.0
+"""Gray levels of the sensor noise that the noise of a still scene is measured with."""
 
 
 def image_metrics(*, fused: Image8, visible: Image8, thermal: Image8) -> dict[str, float]:
@@ -258,6 +260,22 @@ def still_scene_noise(frames: Iterable[Image8]) -> float:
         raise ValueError(f"{count} frame(s); expected two or more")
     variance = (total_squares - total * total / count) / (count - 1)
     return float(np.sqrt(np.maximum(variance, 0)).mean())
+
+
+def with_noise(image: Image8, *, rng: np.random.Generator) -> Image8:
+    """Add fresh sensor noise of `NOISE_SIGMA` gray levels to a picture, (H, W) uint8."""
+    return np.rint(image + rng.normal(0, NOISE_SIGMA, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def finite(values: Iterable[float]) -> list[float]:
+    """The values that could be measured: a cut has no flow, a picture without a hot target no halo."""
+    return [value for value in values if math.isfinite(value)]
+
+
+def finite_mean(values: Iterable[float]) -> float | None:
+    """The mean of what could be measured; None where nothing could."""
+    measured = finite(values)
+    return sum(measured) / len(measured) if measured else None
 
 
 def halo(*, fused: Image8, visible: Image8, thermal: Image8) -> float:

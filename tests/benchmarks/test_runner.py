@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks import readme
-from benchmarks.suite import Suite, columns_table, finite_mean, grouped, markdown
+from benchmarks.suite import Suite, columns_table, grouped, markdown
 from rtfusion.errors import ConfigError, ModelError
 from rtfusion.evaluate import schema
+from rtfusion.evaluate.metrics import finite_mean
 
 NAMES = (
     "endurance", "enhanced", "faults", "fusers", "latency", "networks", "registration", "scale", "speed", "stability",

@@ -12,10 +12,11 @@ import pytest
 pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
 from rtfusion_trainer.card import card
-from rtfusion_trainer.evaluate import NOISE_DEVIATION, evaluate, scores
+from rtfusion_trainer.evaluate import evaluate, scores
 
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import metrics
+from rtfusion.evaluate.metrics import NOISE_SIGMA
 from tests import onnx_models
 from tests.training_data import write_pairs
 
@@ -75,8 +76,8 @@ def test_a_clip_that_only_moves_is_steady_and_a_mean_of_two_noises_is_less(tmp_p
     assert clip["frames"] == 4
     assert clip["warp_error"]["student"] < 0.1
     assert clip["warp_error"].keys() == {"visible", "student", "pyramid"}
-    assert clip["noise"]["visible"] == pytest.approx(NOISE_DEVIATION, rel=0.05)
-    assert clip["noise"]["student"] == pytest.approx(NOISE_DEVIATION / np.sqrt(2), rel=0.05)
+    assert clip["noise"]["visible"] == pytest.approx(NOISE_SIGMA, rel=0.05)
+    assert clip["noise"]["student"] == pytest.approx(NOISE_SIGMA / np.sqrt(2), rel=0.05)
     assert evaluate(path, clips=clips, threads=1, frames=2)["clips"]["walk"]["frames"] == 2
 
 

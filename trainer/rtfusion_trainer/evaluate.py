@@ -7,10 +7,10 @@ named as references are measured beside it, on the same pairs.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,6 @@ LEAK_PAIRS = 3
 HALO_EVERY = 10
 """Frames of a clip from one to the next that the halo is measured on."""
 NOISE_FRAMES = 8
-NOISE_DEVIATION = 2.0
-"""Gray levels, on both bands of a picture that stands still."""
 
 Fuse = Callable[[Image8, Image8, int], Image8]
 """Visible luminance, thermal and timestamp to a fused picture of its own."""
@@ -127,8 +125,8 @@ def measure_set(pairs: Sequence[tuple[Image8, Image8]], opened: Open) -> Figures
             fused = fuse(visible, thermal, 0)
             rows.append(metrics.image_metrics(fused=fused, visible=visible, thermal=thermal))
             halos.append(metrics.halo(fused=fused, visible=visible, thermal=thermal))
-    means: Figures = {name: _mean([row[name] for row in rows]) for name in rows[0]}
-    return {**means, "halo": _mean(halos), "halo_max": max(_finite(halos), default=None)}
+    means: Figures = {name: metrics.finite_mean([row[name] for row in rows]) for name in rows[0]}
+    return {**means, "halo": metrics.finite_mean(halos), "halo_max": max(metrics.finite(halos), default=None)}
 
 
 def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frames: int) -> dict[str, Any]:
@@ -156,10 +154,10 @@ def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frame
         raise ConfigError(f"{visible} and {thermal} hold no frame")
     return {
         "frames": count,
-        "warp_error": {case: _mean(values) for case, values in errors.items()},
+        "warp_error": {case: metrics.finite_mean(values) for case, values in errors.items()},
         "noise": _noise(visible=first.visible_y, thermal=first.thermal, cases=cases),
-        "halo": {case: _mean(values) for case, values in halos.items()},
-        "halo_max": {case: max(_finite(values), default=None) for case, values in halos.items()},
+        "halo": {case: metrics.finite_mean(values) for case, values in halos.items()},
+        "halo_max": {case: max(metrics.finite(values), default=None) for case, values in halos.items()},
     }
 
 
@@ -245,11 +243,7 @@ def _warp_error(case: str, *, before: Mapping[str, Image8], now: Mapping[str, Im
 
 def _noise(*, visible: Image8, thermal: Image8, cases: Mapping[str, Open]) -> Figures:
     """What is left, in gray levels, of noise on a picture that stands still; of both bands, what was put in."""
-    random = np.random.default_rng(0)
-
-    def noisy(image: Image8) -> Image8:
-        return np.rint(image + random.normal(0, NOISE_DEVIATION, image.shape)).clip(0, 255).astype(np.uint8)
-
+    noisy = partial(metrics.with_noise, rng=np.random.default_rng(0))
     seen = [(noisy(visible), noisy(thermal)) for _ in range(NOISE_FRAMES)]
     found: Figures = {
         "visible": metrics.still_scene_noise(frame for frame, _ in seen),
@@ -313,13 +307,3 @@ def _dial(spec: ModelSpec, enhance: float | None) -> float | None:
     if enhance is not None or "enhance" not in spec.scalars:
         return enhance
     return spec.scalars["enhance"].default
-
-
-def _finite(values: Sequence[float]) -> list[float]:
-    return [value for value in values if math.isfinite(value)]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    """Of what could be measured."""
-    finite = _finite(values)
-    return sum(finite) / len(finite) if finite else None
