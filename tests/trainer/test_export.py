@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -16,14 +19,23 @@ from rtfusion.models import read_spec  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
 
 
-@pytest.fixture
-def trained(tmp_path):
-    run = Run(TrainingConfig(), device=torch.device("cpu"))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint; only for reading."""
+    run = Run(TrainingConfig(), device=torch.device("cpu"), teachers=("faithful-0123abcd",))
     generator = torch.Generator().manual_seed(0)
     for parameter in run.average.parameters():
         parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
-    run.save(tmp_path / "checkpoint.pt")
-    return tmp_path / "checkpoint.pt"
+    folder = tmp_path_factory.mktemp("trained")
+    run.save(folder / "checkpoint.pt")
+    return folder / "checkpoint.pt"
+
+
+@pytest.fixture(scope="module")
+def exported(trained):
+    """The model of it in full precision; only for reading."""
+    export.export(trained, trained.with_name("small.onnx"), scores={"old": {"Qabf": 0.1}}, license_id="MIT")
+    return trained.with_name("small.onnx")
 
 
 @pytest.mark.parametrize("precision", ["f32", "f16"])
@@ -35,6 +47,7 @@ def test_the_file_carries_its_contract_and_gives_what_pytorch_gives(trained, tmp
     assert spec.name == "small"
     assert spec.scalars["enhance"].default == TrainingConfig().enhance_default
     assert spec.scores == {"tno": {"Qabf": 0.5}}
+    assert spec.teachers == ("faithful-0123abcd",)
 
 
 def test_the_dial_stands_where_it_is_told_to(trained, tmp_path):
@@ -42,15 +55,13 @@ def test_the_dial_stands_where_it_is_told_to(trained, tmp_path):
     assert read_spec(path).scalars["enhance"].default == 0.7
 
 
-def test_float16_is_half_the_size(trained, tmp_path):
-    export.export(trained, tmp_path / "a.onnx")
-    export.export(trained, tmp_path / "b.onnx", precision="f16")
-    assert (tmp_path / "b.onnx").stat().st_size < 0.65 * (tmp_path / "a.onnx").stat().st_size
+def test_float16_is_half_the_size(trained, exported, tmp_path):
+    export.export(trained, tmp_path / "half.onnx", precision="f16")
+    assert (tmp_path / "half.onnx").stat().st_size < 0.65 * exported.stat().st_size
 
 
-def test_it_fuses_a_size_that_is_no_multiple_of_the_stride(trained, tmp_path):
-    export.export(trained, tmp_path / "small.onnx")
-    fuser = LearnedLuminance(model=tmp_path / "small.onnx", engine="openvino", threads=1, inputs={"enhance": 1.0})
+def test_it_fuses_a_size_that_is_no_multiple_of_the_stride(exported):
+    fuser = LearnedLuminance(model=exported, engine="openvino", threads=1, inputs={"enhance": 1.0})
     image = np.random.default_rng(0).integers(0, 256, (45, 83)).astype(np.uint8)
     fused = fuser(visible_y=image, thermal=image, timestamp_ns=0)
     fuser.close()
@@ -58,12 +69,11 @@ def test_it_fuses_a_size_that_is_no_multiple_of_the_stride(trained, tmp_path):
     assert fused.dtype == np.uint8
 
 
-def test_the_runtime_keeps_the_means(trained, tmp_path):
-    export.export(trained, tmp_path / "small.onnx")
+def test_the_runtime_keeps_the_means(exported):
     images = [np.full((64, 64), gray, np.uint8) for gray in (200, 100)]
 
     def last(**options):
-        fuser = LearnedLuminance(model=tmp_path / "small.onnx", engine="openvino", threads=1, **options)
+        fuser = LearnedLuminance(model=exported, engine="openvino", threads=1, **options)
         fused = [
             fuser(visible_y=image, thermal=image, timestamp_ns=n * 40_000_000).copy() for n, image in enumerate(images)
         ]
@@ -97,25 +107,17 @@ def test_int8_has_q_and_dq_nodes_and_stays_near_pytorch(trained, tmp_path):
         assert read_spec(path).license == "Apache-2.0"
 
 
-def test_the_contract_says_what_it_was_distilled_from(tmp_path):
-    run = Run(TrainingConfig(), device=torch.device("cpu"), teachers=("faithful-0123abcd",))
-    run.save(tmp_path / "checkpoint.pt")
-    export.export(tmp_path / "checkpoint.pt", tmp_path / "small.onnx")
-    assert read_spec(tmp_path / "small.onnx").teachers == ("faithful-0123abcd",)
-
-
 def test_a_checkpoint_of_older_settings_is_exported_all_the_same(trained, tmp_path):
     state = torch.load(trained, weights_only=True)
     state["config"]["weights"]["forgotten"] = 1.0
     del state["scaler"], state["teachers"]
-    torch.save(state, trained)
-    export.export(trained, tmp_path / "small.onnx")
+    torch.save(state, tmp_path / "older.pt")
+    export.export(tmp_path / "older.pt", tmp_path / "small.onnx")
     assert read_spec(tmp_path / "small.onnx").teachers == ()
 
 
-def test_scores_come_later_and_the_graph_stays(trained, tmp_path):
-    path = tmp_path / "small.onnx"
-    export.export(trained, path, scores={"old": {"Qabf": 0.1}}, license_id="MIT")
+def test_scores_come_later_and_the_graph_stays(exported, tmp_path):
+    path = Path(shutil.copy(exported, tmp_path))
     before = read_spec(path)
     export.stamp_scores(path, {"tno": {"Qabf": 0.5}})
     after = read_spec(path)

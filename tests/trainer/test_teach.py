@@ -75,9 +75,9 @@ def test_two_steps_train_the_whole_network() -> None:
 
 
 def test_training_on_one_batch_makes_the_loss_fall() -> None:
-    schedule = replace(SMALL, epochs=30, batch=1, noise=0.0, warmup_epochs=0)
+    schedule = replace(SMALL, epochs=15, batch=1, noise=0.0, warmup_epochs=0)
     run = new_run(schedule, pairs=pairs(1))
-    losses = [run.step()["loss"] for _ in range(30)]
+    losses = [run.step()["loss"] for _ in range(15)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
