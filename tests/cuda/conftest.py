@@ -17,22 +17,15 @@ KERNELS = Path(cuda.__file__).parent / "kernels.cu"
 
 
 def compiled_for_the_host(folder: Path) -> ctypes.CDLL:
-    """The kernels, compiled for the processor by a C++20 compiler; skips where there is none."""
+    """The kernels, compiled for the processor; skips where there is no C++ compiler."""
     compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None or not _knows_barriers(compiler):
-        pytest.skip("no C++20 compiler: the kernels cannot be run on the processor")
+    if compiler is None:
+        pytest.skip("no C++ compiler: the kernels cannot be run on the processor")
     library = folder / "kernels.so"
-    flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-pthread", "-I", str(KERNELS.parent)]
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-I", str(KERNELS.parent)]
     source = Path(__file__).with_name("on_host.hpp")
     subprocess.run([compiler, *flags, "-x", "c++", str(source), "-o", str(library)], check=True, timeout=60)
     return ctypes.CDLL(str(library))
-
-
-def _knows_barriers(compiler: str) -> bool:
-    command = [compiler, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"]
-    return (
-        subprocess.run(command, input="#include <barrier>", text=True, capture_output=True, check=False).returncode == 0
-    )
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,26 @@
-// Enough of CUDA C++ for a C++20 compiler: a block is a crew of threads that meet at __syncthreads(), blocks run one by one.
-#include <barrier>
+// Enough of CUDA C++ for a C++ compiler: a block is a crew of coroutines that take turns at __syncthreads(), blocks run one by
+// one.
 #include <cmath>
-#include <thread>
+#include <functional>
+#include <ucontext.h>
 #include <vector>
 
 struct Index { int x, y; };
-static thread_local Index threadIdx, blockIdx;
-static std::barrier<>* crew = nullptr;
+static Index threadIdx, blockIdx;
+static ucontext_t* turn = nullptr;  // whose it is; nobody's where every thread goes its own way
+static ucontext_t foreman;
 
 #define __global__
 #define __device__
 #define __shared__ static
 
-static void __syncthreads() { if (crew) crew->arrive_and_wait(); }
-template <class T> static T atomicAdd(T* at, T value) { return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST); }
+static void __syncthreads() {
+    if (!turn) return;
+    Index thread = threadIdx, block = blockIdx;
+    swapcontext(turn, &foreman);
+    threadIdx = thread, blockIdx = block;
+}
+template <class T> static T atomicAdd(T* at, T value) { T before = *at; *at += value; return before; }
 
 #include "kernels.cu"
 
@@ -22,18 +29,28 @@ template <class Kernel> static void each_block(int across, int down, Kernel kern
         for (blockIdx.x = 0; blockIdx.x < across; ++blockIdx.x) kernel();
 }
 
-// For kernels that meet.
+// For kernels that meet, all threads equally often: so all of them end in the same round.
 template <class Kernel> static void launch(int across, int down, Kernel kernel) {
-    std::barrier<> barrier(BLOCK_WIDTH * BLOCK_HEIGHT);
-    crew = &barrier;
-    std::vector<std::thread> threads;
-    for (int i = 0; i < BLOCK_WIDTH * BLOCK_HEIGHT; ++i)
-        threads.emplace_back([&, i] {
+    constexpr int count = BLOCK_WIDTH * BLOCK_HEIGHT, stack = 1 << 16;
+    static std::vector<char> stacks(count * stack);
+    static std::function<void()> work;
+    static int working;
+    work = [&] { each_block(across, down, [&] { kernel(); __syncthreads(); }); --working; };
+    std::vector<ucontext_t> crew(count);
+    for (int i = 0; i < count; ++i) {
+        getcontext(&crew[i]);
+        crew[i].uc_stack.ss_sp = &stacks[i * stack];
+        crew[i].uc_stack.ss_size = stack;
+        crew[i].uc_link = &foreman;
+        makecontext(&crew[i], [] { work(); }, 0);
+    }
+    for (working = count; working > 0;)
+        for (int i = 0; i < count; ++i) {
+            turn = &crew[i];
             threadIdx = {i % BLOCK_WIDTH, i / BLOCK_WIDTH};
-            each_block(across, down, [&] { kernel(); __syncthreads(); });
-        });
-    for (auto& thread : threads) thread.join();
-    crew = nullptr;
+            swapcontext(&foreman, turn);
+        }
+    turn = nullptr;
 }
 
 // For kernels in which every thread goes its own way.
