@@ -170,7 +170,7 @@ def test_the_report_is_one_file_with_pictures_and_the_verdict(tmp_path: Path) ->
     assert "http" not in text  # nothing is fetched
     assert "&lt;b&gt;" in text
     assert "<b>" not in text
-    assert re.search(r"Set for 8 m: \d+\.\d px off at 4 m", text)
+    assert re.search(r"Set for 8 m:\s\d+\.\d px off at 4 m", text)
     assert "$" not in text
     with pytest.raises(ConfigError, match="cannot write the report"):
         write_report(tmp_path / "no" / "rig.html", evidence, verdict, pairs=[])

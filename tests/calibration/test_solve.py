@@ -61,7 +61,7 @@ def test_a_rig_is_recovered(
 ) -> None:
     translation_m = (0.004, baseline_m, -0.003) if vertical else (baseline_m, 0.004, -0.003)
     truth = make_rig(turn_deg=turn_deg, translation_m=translation_m, thermal_distortion=(k1, 0.05, 0.0, 0.0))
-    solution = solved(truth, make_views(truth, placements(18, seed=seed), noise_px=0.05, seed=seed))
+    solution = solved(truth, make_views(truth, placements(12, seed=seed), noise_px=0.05, seed=seed))
     share, degrees = pose_errors(solution.calibration, truth)
     assert share < 0.02
     assert degrees < 0.1
@@ -85,7 +85,7 @@ def test_the_uncertainty_that_it_claims_is_the_one_that_it_has(seed: int) -> Non
 
 def test_the_lens_model_is_no_larger_than_the_lens() -> None:
     truth = make_rig(visible_distortion=None, thermal_distortion=(-0.25, 0.0, 0.0, 0.0))
-    cameras = solved(truth, make_views(truth, placements(16), noise_px=0.1)).cameras
+    cameras = solved(truth, make_views(truth, placements(12), noise_px=0.1)).cameras
     assert cameras[Band.VISIBLE].fit.lens.name in ("no distortion", "centered, no distortion")
     assert cameras[Band.THERMAL].fit.lens.name in ("k1", "centered, k1")
     held_out_px = cameras[Band.THERMAL].held_out_px
@@ -133,7 +133,7 @@ def test_a_board_read_upside_down_is_turned_back() -> None:
 
 def test_views_of_one_camera_alone_help_its_lens() -> None:
     truth = make_rig()
-    views = make_views(truth, placements(18), noise_px=0.1)
+    views = make_views(truth, placements(12), noise_px=0.1)
     alone = [replace(view, visible=None) if index % 3 == 0 else view for index, view in enumerate(views)]
     solution = solved(truth, alone)
     assert len(solution.cameras[Band.THERMAL].sightings) > len(solution.used)
