@@ -14,9 +14,8 @@
 - delay: generated traffic with a known delay
 - refine: a recording whose thermal picture is knocked, and is not; error, motion and cost
 
-Sets registered by hand are off by pixels themselves. A witness that the estimate knows nothing of (`benchmarks.witness`) is
-asked from the truth and from the estimate. Where there is truth, a line at the end of a set says whether the predicted
-uncertainty covers the error.
+Sets registered by hand are off by pixels themselves (docs/experiments.md). Where there is truth, a line at the end of a set says
+whether the predicted uncertainty covers the error.
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ from rtfusion_calibration.scene import SceneEstimate, estimate_scene
 from rtfusion_calibration.search import GrayPair, size_px
 
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, grouped, markdown
-from benchmarks.witness import witness_px
 from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_MS, NS_PER_S
 from rtfusion.errors import CalibrationError, ConfigError
@@ -85,7 +83,7 @@ def landmarks(data: Path) -> Iterator[Row]:
         pair = _pair(folder, f"{name}.png")
         thermal_px, visible_px = (np.array(truth[key], dtype=np.float64) for key in ("landmarks_ir", "landmarks_vi"))
         error_px = partial(_median_px, thermal_px=thermal_px, visible_px=visible_px)
-        yield _estimated(name, [pair], error_px, truth=np.array(truth["T"]).T)
+        yield _estimated(name, [pair], error_px)
 
 
 def deformed(data: Path) -> Iterator[Row]:
@@ -101,7 +99,7 @@ def deformed(data: Path) -> Iterator[Row]:
         warped_px, straight_px = warped_px[seen], straight_px[seen]
         best = np.asarray(cv2.findHomography(warped_px, straight_px, 0)[0], dtype=np.float64)
         error_px = partial(_median_px, thermal_px=warped_px, visible_px=straight_px)
-        row = _estimated(path.stem, [_pair(folder, f"{path.stem}.png", thermal="ir_warp")], error_px, truth=best)
+        row = _estimated(path.stem, [_pair(folder, f"{path.stem}.png", thermal="ir_warp")], error_px)
         yield {**row, "best_homography_px": error_px(best)}
 
 
@@ -131,13 +129,13 @@ def _clips(folder: Path) -> Iterator[Row]:
     for clip, names in clips.items():
         chosen = np.unique(np.linspace(0, len(names) - 1, CLIP_PAIRS).astype(int))
         pairs = [_pair(folder, names[index]) for index in chosen]
-        yield {"set": "m3svd", **_estimated(clip, pairs, _off_identity_px(pairs[0]), truth=np.eye(3))}
+        yield {"set": "m3svd", **_estimated(clip, pairs, _off_identity_px(pairs[0]))}
 
 
 def _singles(folder: Path) -> Iterator[Row]:
     for path in sorted((folder / "vi").iterdir())[::SINGLE_STEP]:
         pair = _pair(folder, path.name)
-        yield {"set": "roadscene", **_estimated(path.stem, [pair], _off_identity_px(pair), truth=np.eye(3))}
+        yield {"set": "roadscene", **_estimated(path.stem, [pair], _off_identity_px(pair))}
 
 
 def _judged(name: str, rows: Iterable[Row], *, error: str = "error_px") -> Iterator[Row]:
@@ -149,16 +147,10 @@ def _judged(name: str, rows: Iterable[Row], *, error: str = "error_px") -> Itera
     yield _coverage(name, seen, error=error)
 
 
-def _estimated(name: str, pairs: Sequence[GrayPair], error_px: Callable[[Matrix], float], *, truth: Matrix) -> Row:
+def _estimated(name: str, pairs: Sequence[GrayPair], error_px: Callable[[Matrix], float]) -> Row:
     def figures(estimate: SceneEstimate) -> Row:
-        found = estimate.visible_from_thermal_px
-        off_px = error_px(found)
-        return {
-            "error_px": off_px,
-            "sigmas": off_px / estimate.uncertainty_px,
-            "witness_from_truth_px": witness_px(pairs[0], truth),
-            "witness_from_estimate_px": witness_px(pairs[0], found),
-        }
+        off_px = error_px(estimate.visible_from_thermal_px)
+        return {"error_px": off_px, "sigmas": off_px / estimate.uncertainty_px}
 
     return _tried(name, pairs, figures)
 

@@ -1,27 +1,16 @@
-"""The suite of the registration: its witness, the knock, and the table."""
+"""The suite of the registration: the knock, what was predicted, and the table."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from rtfusion_calibration.search import GrayPair
 
 from benchmarks import registration
-from benchmarks.witness import witness_px
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import schema, timing
 from rtfusion.evaluate.clips import ClipPair
-from tests.calibration.pictures import gray_pair, scene, similarity, view
-
-
-def test_the_witness_tells_by_how_much_a_registration_is_off() -> None:
-    truth = similarity(shift_px=(3.0, -2.0), turn_deg=1.0)
-    made = gray_pair(1, truth)
-    pair = GrayPair(visible=made.visible, thermal=(255 - made.visible))  # gray levels in common, of the other polarity
-    assert witness_px(pair, np.eye(3)) == pytest.approx(0.0, abs=0.2)
-    assert witness_px(pair, similarity(shift_px=(3.0, 0.0))) == pytest.approx(3.0, abs=0.3)
-    assert witness_px(pair, similarity(shift_px=(9.0, 0.0))) is None
+from tests.calibration.pictures import scene, view
 
 
 def test_a_knock_is_measured_as_it_was_made() -> None:
