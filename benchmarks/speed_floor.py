@@ -13,10 +13,9 @@ import numpy as np
 
 from rtfusion import Band, Settings, open_source
 from rtfusion.clock import NS_PER_S
-from rtfusion.engines import open_engine
+from rtfusion.engines import model_file, open_engine
 from rtfusion.engines.parity import golden_inputs
 from rtfusion.evaluate.moments import frames_of
-from rtfusion.fusion import model_file
 from rtfusion.fusion.fuser import open_fuser
 from rtfusion.models import read_spec
 from rtfusion.telemetry import Telemetry

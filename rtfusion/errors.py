@@ -26,7 +26,6 @@ from typing import ClassVar
 
 EXIT_BUG = 1
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 
 class FusionError(Exception):

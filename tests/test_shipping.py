@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rtfusion.config import load
+from rtfusion.engines import model_file
 from rtfusion.errors import ConfigError
-from rtfusion.fusion import model_file, open_method
+from rtfusion.fusion import open_method
 from rtfusion.models import PRECISIONS, find_model, shipped, shipped_names, shipping
 from tests import onnx_models
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from rtfusion import __version__
 from rtfusion.batch.archive import Recording
+from rtfusion.engines import model_file
 from rtfusion.errors import ConfigError, FusionError, SinkError
-from rtfusion.fusion import model_file
 
 SCHEMA = 1
 STAGING = ".rtfusion-batch"

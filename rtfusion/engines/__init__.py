@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtfusion.engines.base import DeviceNetwork, Engine, EngineStatus, Tensor
-from rtfusion.errors import ConfigError, EngineUnavailable
-from rtfusion.models import find_spec, read_spec
+from rtfusion.engines.host import AUTO, ENGINES, available, importing, open_host_engine, resolve
+from rtfusion.errors import ConfigError
+from rtfusion.models import find_model, find_spec, read_spec
+from rtfusion.models.shipping import is_name
 
 if TYPE_CHECKING:
     from rtfusion.cuda.device import Device
     from rtfusion.engines.gray import GrayEngine
 
-AUTO = ("openvino", "onnxruntime")
-"""What ``auto`` may choose, the preferred first: engines that need no device and no build."""
-INSTALL = {
-    "openvino": "pip install openvino",
-    "onnxruntime": "pip install 'rtfusion[onnxruntime]'",
-    "onnxruntime:cuda": "pip install onnxruntime-gpu",
-    "onnxruntime:tensorrt": "pip install onnxruntime-gpu tensorrt",
-    "pytorch": "pip install torch onnx",
-    "pytorch:cuda": "pip install torch onnx (a CUDA build)",
-    "tensorrt": "pip install 'rtfusion[tensorrt,cuda]'",
-}
-"""How each engine is installed; a device other than the CPU stands after the colon."""
-ENGINES = tuple(INSTALL)
 NETWORKS = ("tensorrt", "pytorch:cuda")
 """Those that the fuser of a CUDA device can run between its own kernels."""
-_PACKAGES = {"openvino": ("openvino",), "pytorch": ("torch", "onnx"), "tensorrt": ("tensorrt", "pycuda")}
-_CPU_BUILD = "+cpu"
-
 __all__ = [
     "AUTO",
     "ENGINES",
@@ -43,35 +27,12 @@ __all__ = [
     "EngineStatus",
     "Tensor",
     "available",
+    "model_file",
     "open_engine",
     "open_gray_engine",
     "open_network",
     "resolve",
 ]
-
-
-def available() -> list[EngineStatus]:
-    """Every engine, and whether it is installed; nothing is imported to find out, and no device is asked."""
-    return [EngineStatus(name=name, version=_version(name), install=command) for name, command in INSTALL.items()]
-
-
-def resolve(name: str) -> str:
-    """The engine that ``name`` stands for: ``auto`` is the first of `AUTO` that is installed.
-
-    Raises:
-        ConfigError: no engine of that name.
-        EngineUnavailable: it is not installed.
-    """
-    if name != "auto" and name not in ENGINES:
-        raise ConfigError(f"no engine {name!r}; there are auto, {', '.join(ENGINES)}")
-    wanted = [status for status in available() if status.name == name or (name == "auto" and status.name in AUTO)]
-    for status in wanted:
-        if status.available:
-            return status.name
-    names = " nor ".join(status.name for status in wanted)
-    commands = " or ".join(status.install for status in wanted)
-    missing = f"neither {names} is" if len(wanted) > 1 else f"{names} is not"
-    raise EngineUnavailable(f"{missing} installed here; run {commands}")
 
 
 def open_engine(
@@ -97,33 +58,12 @@ def open_engine(
     name = resolve(name)
     spec = find_spec(model)
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
-    kind, _, device = name.partition(":")
-    device = device or "cpu"
-    try:
-        if kind == "openvino":
-            from rtfusion.engines.openvino import OpenVinoEngine
-
-            return OpenVinoEngine(model=model, spec=spec, size_px=size_px, threads=threads, precision=precision)
-        precision = "f32" if precision == "auto" else precision
-        if kind == "onnxruntime":
-            from rtfusion.engines.onnxruntime import OnnxRuntimeEngine
-
-            return OnnxRuntimeEngine(
-                model=model, spec=spec, size_px=size_px, threads=threads, precision=precision, device=device
-            )
-        if kind == "pytorch":
-            from rtfusion.engines.pytorch import PyTorchEngine
-
-            return PyTorchEngine(
-                model=model, spec=spec, size_px=size_px, threads=threads, precision=precision, device=device
-            )
+    if name != "tensorrt":
+        return open_host_engine(name, model=model, spec=spec, size_px=size_px, threads=threads, precision=precision)
+    with importing(name):
         from rtfusion.engines.tensorrt import TensorRtEngine
 
-        return TensorRtEngine(model=model, size_px=size_px, precision=precision)
-    except EngineUnavailable:
-        raise
-    except ImportError as error:
-        raise _broken(name, error) from error
+        return TensorRtEngine(model=model, size_px=size_px, precision="f32" if precision == "auto" else precision)
 
 
 def open_gray_engine(name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None) -> GrayEngine:
@@ -138,11 +78,10 @@ def open_gray_engine(name: str, *, model: Path, size_px: tuple[int, int], thread
     spec = read_spec(model)
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     if name == "openvino":
-        try:
+        with importing(name):
             from rtfusion.engines.openvino import OpenVinoGray
-        except ImportError as error:
-            raise _broken(name, error) from error
-        return OpenVinoGray(model=model, spec=spec, size_px=size_px, threads=threads, precision="auto")
+
+            return OpenVinoGray(model=model, spec=spec, size_px=size_px, threads=threads, precision="auto")
     from rtfusion.engines.gray import ConvertedEngine
 
     engine = open_engine(name, model=model, size_px=spec.padded_px(size_px), threads=threads)
@@ -157,7 +96,7 @@ def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: De
     """
     name = resolve(name)
     spec = read_spec(model)
-    try:
+    with importing(name):
         if name == "tensorrt":
             from rtfusion.engines.tensorrt import open_stored
 
@@ -166,28 +105,26 @@ def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: De
             from rtfusion.engines.pytorch import PyTorchNetwork
 
             return PyTorchNetwork(model=model, spec=spec, size_px=size_px, precision="f32")
-    except EngineUnavailable:
-        raise
-    except ImportError as error:
-        raise _broken(name, error) from error
     raise ConfigError(f"{name} runs no network on a CUDA stream; choose {' or '.join(NETWORKS)}")
 
 
-def _broken(name: str, error: ImportError) -> EngineUnavailable:
-    return EngineUnavailable(f"{name} is installed but fails to load ({error}); run {INSTALL[name]}")
+def model_file(model: Path, *, precision: str = "auto", engine: str = "auto") -> Path:
+    """The file of a model that is named or given as a path, in the precision for this engine.
+
+    ``precision`` auto is float32, and for OpenVINO the fastest: f16 where the processor computes in it, else INT8.
+
+    Raises:
+        ConfigError: no model of that name and precision comes with the package.
+        EngineUnavailable: the engine is not installed.
+    """
+    if precision == "auto" and is_name(model):
+        precision = _fastest(resolve(engine))
+    return find_model(model, precision="f32" if precision == "auto" else precision)
 
 
-def _version(name: str) -> str | None:
-    """Of what the engine needs first; None where something is missing."""
-    kind, _, device = name.partition(":")
-    packages = _PACKAGES.get(kind, (kind,))
-    if any(importlib.util.find_spec(package) is None for package in packages):
-        return None
-    distributions = [f"{kind}-gpu"] if kind == "onnxruntime" and device else [packages[0], f"{packages[0]}-gpu"]
-    for distribution in distributions:
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return None if device and version.endswith(_CPU_BUILD) else version
-    return None if device else "of unknown version"
+def _fastest(engine: str) -> str:
+    if engine != "openvino":
+        return "f32"
+    from rtfusion.engines.openvino import computes_in_half
+
+    return "f16" if computes_in_half() else "int8"

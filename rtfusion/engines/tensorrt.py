@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from rtfusion.cuda.device import SETUP_TIMEOUT_S, Device
 from rtfusion.engines.base import FLOAT, Port, Ports, Tensor, check_inputs, check_ports, contract_ports
+from rtfusion.engines.host import open_host_engine, resolve
 from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.engines.store import EngineStore, Stored
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
@@ -207,11 +209,12 @@ def _checked(stored: Stored, *, model: Path, size_px: tuple[int, int], device: D
 
 def _golden(model: Path, size_px: tuple[int, int]) -> dict[str, Tensor]:
     """What a CPU engine gives for the golden input."""
-    from rtfusion.engines import open_engine
-
-    engine = open_engine("auto", model=model, size_px=size_px, precision="f32")
+    spec, threads = read_spec(model), len(os.sched_getaffinity(0))
+    engine = open_host_engine(
+        resolve("auto"), model=model, spec=spec, size_px=size_px, threads=threads, precision="f32"
+    )
     try:
-        outputs = engine.run(inputs=golden_inputs(read_spec(model), size_px=size_px))
+        outputs = engine.run(inputs=golden_inputs(spec, size_px=size_px))
         return {name: output.copy() for name, output in outputs.items()}
     finally:
         engine.close()

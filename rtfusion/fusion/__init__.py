@@ -28,7 +28,7 @@ def open_method(
 ) -> LuminanceFuser | Overlay:
     """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
 
-    ``model`` is a file, or the name of a model that comes with the package, in ``precision``: see `model_file`.
+    ``model`` is a file, or the name of a model that comes with the package, in ``precision``: see `rtfusion.engines.model_file`.
 
     Raises:
         ConfigError: no fuser of that name, or `learned` without a model or with one that is not there.
@@ -51,27 +51,3 @@ def open_method(
     if name in {"average", "maximum"}:
         return classical.Average() if name == "average" else classical.Maximum()
     raise ConfigError(f"no fuser {name!r}; there are {', '.join(FUSERS)}")
-
-
-def model_file(model: Path, *, precision: str = "auto", engine: str = "auto") -> Path:
-    """The file of a model that is named or given as a path, in the precision for this engine.
-
-    ``precision`` auto is float32, and for OpenVINO the fastest: f16 where the processor computes in it, else INT8.
-
-    Raises:
-        ConfigError: no model of that name and precision comes with the package.
-        EngineUnavailable: the engine is not installed.
-    """
-    from rtfusion.engines import resolve
-    from rtfusion.models import find_model
-    from rtfusion.models.shipping import is_name
-
-    if precision == "auto" and is_name(model):
-        precision = _fastest() if resolve(engine) == "openvino" else "f32"
-    return find_model(model, precision="f32" if precision == "auto" else precision)
-
-
-def _fastest() -> str:
-    from rtfusion.engines.openvino import computes_in_half
-
-    return "f16" if computes_in_half() else "int8"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
@@ -16,6 +15,7 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
 from rtfusion.models import MapInput, ModelSpec, ScalarInput
 from rtfusion.models.spec import SCENE_MEANS, Shape
+from rtfusion.text import did_you_mean
 from rtfusion.types import InputValue
 
 Tensor = npt.NDArray[np.float32]
@@ -138,8 +138,7 @@ def _checked(chosen: Mapping[str, InputValue], *, spec: ModelSpec, model: Path) 
     checked: dict[str, float | Tensor] = {}
     for name, value in chosen.items():
         if name not in ports:
-            near = difflib.get_close_matches(name, ports, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(ports) or 'none'}"
+            hint = did_you_mean(name, ports) or f"; it takes {', '.join(ports) or 'none'}"
             raise ConfigError(f"{model} takes no input {name!r}{hint}")
         if problem := _problem(ports[name], value):
             raise ConfigError(f"{name} is {problem}")

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.engines import Tensor, open_gray_engine, resolve
+from rtfusion.engines import Tensor, model_file, open_gray_engine, resolve
 from rtfusion.engines.gray import GrayEngine
-from rtfusion.fusion import model_file
 from rtfusion.fusion.inputs import ModelInputs, StateClock
 from rtfusion.fusion.tone import ExponentialAverage
 from rtfusion.models import read_spec
@@ -32,7 +31,7 @@ class LearnedLuminance:
         model: ONNX file with its contract inside (`rtfusion.models.spec`), or the name of a model that comes with the package.
         engine: one of `rtfusion.engines.ENGINES`, or ``auto``.
         threads: for the engine; None for every core.
-        precision: of a named model (`rtfusion.fusion.model_file`).
+        precision: of a named model (`rtfusion.engines.model_file`).
         inputs: values for named inputs of the model, instead of their defaults; a mean given here is not followed.
         still: for unrelated images, which must not remember one another.
 

@@ -122,11 +122,10 @@ class GainControl:
         """
         if counts.dtype == np.uint8:
             return self._polarized(cast(Image8, counts))
-        if hold and self._ends_counts is not None:
+        if self._ends_counts is None or (self._mode != "fixed" and not hold):
+            self._ends_counts = self._follow(counts[::SAMPLE_STEP, ::SAMPLE_STEP], timestamp_ns)
+        elif hold:
             self._weight.advance(timestamp_ns)  # the time of a pause must not be made up for at its end
-        elif self._mode != "fixed":
-            self._follow(counts[::SAMPLE_STEP, ::SAMPLE_STEP], timestamp_ns)
-        assert self._ends_counts is not None  # noqa: S101 - set above, or by the constructor for fixed
         low, high = self._ends_counts
         # subtract saturates at 0, so counts below the low end are black; convertScaleAbs saturates at 255
         above = cv2.subtract(counts, cast(Any, (math.floor(low),)))
@@ -137,8 +136,8 @@ class GainControl:
     def _polarized(self, toned: Image8) -> Image8:
         return cast(Image8, cv2.bitwise_not(toned)) if self._black_hot else toned
 
-    def _follow(self, sample: Image, timestamp_ns: int) -> None:
-        """Move the end points, and the curve of ``plateau``, towards what the sample asks for."""
+    def _follow(self, sample: Image, timestamp_ns: int) -> tuple[float, float]:
+        """Move the curve of ``plateau`` towards what the sample asks for, and return the end points, moved likewise."""
         low, high = _span(sample)
         if self._ends_counts is not None and (high <= self._ends_counts[0] or low >= self._ends_counts[1]):
             self._weight.reset()
@@ -146,12 +145,12 @@ class GainControl:
         if weight < 1.0 and self._ends_counts is not None:
             was_low, was_high = self._ends_counts
             low, high = was_low + weight * (low - was_low), was_high + weight * (high - was_high)
-        self._ends_counts = (low, high)
         if self._mode == "plateau":
             self._curve = self._curve + weight * (_plateau_curve(sample, low, high) - self._curve)
             levels = np.arange(math.floor(low), math.ceil(high) + 1)
             curve = np.interp(levels, np.linspace(low, high, CURVE_BINS + 1), self._curve)
             self._table = np.rint(255.0 * curve).astype(np.uint8)
+        return low, high
 
 
 def _span(sample: Image) -> tuple[float, float]:
