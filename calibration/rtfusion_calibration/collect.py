@@ -11,6 +11,7 @@ import numpy as np
 
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
+from rtfusion.files import write_whole
 from rtfusion.fusion.color import as_bgr
 from rtfusion.types import Band, FramePair, Image, Image8
 from rtfusion_calibration.board import Board
@@ -172,7 +173,7 @@ def _distance_px(first: Sighting, second: Sighting) -> float:
 def _save(path: Path, image: Image) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        write_whole(path, cv2.imencode(".png", image)[1].tobytes())
     except OSError as error:
         raise ConfigError(
             f"cannot keep the view {path}: {error.strerror}; name another folder with --save-views"

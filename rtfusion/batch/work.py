@@ -17,6 +17,7 @@ from rtfusion import __version__
 from rtfusion.batch.archive import Recording
 from rtfusion.engines import model_file
 from rtfusion.errors import ConfigError, FusionError, SinkError
+from rtfusion.files import write_whole
 
 SCHEMA = 1
 STAGING = ".rtfusion-batch"
@@ -107,7 +108,7 @@ def fuse(job: Job) -> dict[str, Any]:
     try:
         staging.mkdir(parents=True)
         record = _fuse_into(staging, job)
-        _write_durably(staging / DONE, json.dumps(record, indent=1, sort_keys=True) + "\n")
+        write_whole(staging / DONE, json.dumps(record, indent=1, sort_keys=True) + "\n")
         made = _publish(staging, job.folder)
     except OSError as error:
         if isinstance(error, FusionError):
@@ -165,10 +166,6 @@ def _publish(staging: Path, folder: Path) -> bool:
 def _outcome(job: Job, *, made: bool) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((job.folder / DONE).read_text(encoding="utf-8"))
     return {**record, "made": made}
-
-
-def _write_durably(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _checksum(path: Path) -> str:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from rtfusion.errors import SinkError
+from rtfusion.files import write_whole
 from rtfusion.types import Image, Image8
 
 COLUMNS = ("visible", "thermal, as its camera sees it", "fused")
@@ -43,7 +44,7 @@ def save_contact_sheet(path: Path, moments: Sequence[Moment]) -> None:
     if not encoded:
         raise SinkError(f"cannot encode the contact sheet {path} as PNG")
     try:
-        path.write_bytes(data.tobytes())
+        write_whole(path, data.tobytes())
     except OSError as error:
         raise SinkError(f"cannot write the contact sheet {path}: {error.strerror}") from error
 

@@ -154,9 +154,10 @@ def _people(model: Path, *, detector: Path, data: Path, enhance: float | None) -
 
 def _write(path: Path, text: str) -> None:
     from rtfusion.errors import ConfigError
+    from rtfusion.files import write_whole
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; name another file") from error
