@@ -88,13 +88,16 @@ def test_painting_is_not_measured_as_luminance() -> None:
 
 
 def test_the_command_writes_a_result_with_every_set(
-    sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(fusers, "select", lambda: [AVERAGE, PYRAMID])
     target = tmp_path / "fusers.json"
     assert fusers.SUITE.main(["--data", str(sets), "--set", "tno", "msrs", "--json", str(target)]) == 0
     assert "SeAFusion" in capsys.readouterr().out
     data = schema.load(target)
-    assert {row["set"] for row in data["rows"]} == {"tno", "msrs"}
+    assert [(row["case"], row["set"]) for row in data["rows"]] == [
+        (case, name) for name in ("tno", "msrs") for case in ("average", "pyramid")
+    ]
     assert fusers.SUITE.main(["--data", str(sets / "nowhere")]) == CaptureError.exit_code
 
 
