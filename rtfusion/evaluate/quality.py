@@ -199,7 +199,7 @@ def _videos(places: Mapping[str, Path], *, delay_ms: float, left_out: list[str])
             open_pairs(ir=places["ir"], vis=places["vis"], pair="hold", thermal_delay_ms=delay_ms)
         )
         frames = _listed(frames_of(fused), left_out)
-        for pair, frame in with_fused(pairs, frames, starts_ns=fused.info.starts_ns):
+        for pair, frame in with_fused(pairs, frames, info=fused.info):
             if frame is not None:
                 left_out.remove(_number_of(frame))
                 yield (

@@ -132,7 +132,7 @@ def _with_output(pairs: PairStream, output: Source | None) -> Iterator[tuple[Fra
     if output is None:
         yield from ((pair, None) for pair in pairs)
     elif output.info.continuous:
-        yield from with_fused(pairs, frames_of(output), starts_ns=output.info.starts_ns)
+        yield from with_fused(pairs, frames_of(output), info=output.info)
     else:
         files = list_images(source_path(output.info.uri) or Path(), uri=output.info.uri)
         for pair in pairs:

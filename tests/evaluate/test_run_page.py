@@ -180,6 +180,23 @@ def test_the_pictures_of_a_row_are_of_one_moment(
     assert len(set(map(round, stamps))) == 5
 
 
+@pytest.mark.parametrize(("thermal", "told"), [(range(40), True), ([*range(10), *range(20, 40)], False)])
+def test_an_avi_tells_moments_only_where_every_frame_has_its_tick(
+    tmp_path: Path, thermal: list[int], told: bool
+) -> None:
+    ramps(tmp_path, visible=list(range(40)), thermal=list(thermal))
+    target = tmp_path / "fused.avi"
+    stats = run(tmp_path, sink=(f"video:{target}?codec=ffv1",), fuser="average", max_frames=20)
+    said = write_report(stats, tmp_path / "r.html", pictures=5)
+    page = (tmp_path / "r.html").read_text()
+    if told:
+        assert said == []
+        assert all(fused == pytest.approx((seen + warm) / 2, abs=0.45) for seen, warm, fused in moments(page))
+    else:
+        assert "an AVI file holds no times" in said[0]
+        assert pictures(page) == []
+
+
 def test_a_moment_that_the_output_lacks_is_said_and_not_shown(tmp_path: Path) -> None:
     ramps(tmp_path, visible=list(range(40)), thermal=list(range(40)))
     target = tmp_path / "fused.mkv"
