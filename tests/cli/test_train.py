@@ -153,6 +153,8 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
         ("train student --data data --out o --preset gone", "known: large, small"),
         ("train student --data nothing --out o", "holds no pairs"),
         ("distill --teacher-cache data --data data --out o", "no folder of teacher outputs"),
+        ("train student --teacher-cache data --data data --out o", "no folder of teacher outputs"),
+        ("distill --data data --out o", "there is no teacher to learn from"),
         ("train evaluate --model gone --data data", "no model 'gone'"),
         ("train evaluate --model a.onnx", "nothing to evaluate on"),
         ("train evaluate --model a.onnx --data data --people data", "--detector FILE"),
