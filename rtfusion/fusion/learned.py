@@ -130,8 +130,8 @@ class LearnedLuminance:
     ) -> LearnedLuminance:
         """Another model in place of this one, its engine open. What is not given stays, as far as the model has it.
 
-        That holds for engine, threads, precision, the means and the chosen inputs. A model that ships may be named; states start
-        anew, since they belong to one model.
+        That holds for engine, threads, precision, the means and the chosen inputs. States start anew, since each belongs to one
+        model, unless it is the same file. A model that ships may be named.
 
         Raises:
             ModelError, EngineError, ConfigError: as on construction. This one is as it was.
@@ -149,6 +149,8 @@ class LearnedLuminance:
         new._means = {name: self._means.get(name, mean) for name, mean in new._means.items() if name in followed}
         if self._engine is not None:
             new.prepare(size_px=self._size_px)
+            if new.model_id == self.model_id:
+                new._states, new._clock = self._states, self._clock
         return new
 
     def close(self) -> None:

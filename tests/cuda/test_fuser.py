@@ -19,6 +19,7 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
 from rtfusion.fusion.tone import GainControl
+from rtfusion.models import PRECISIONS, file_name, read_spec, shipping
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair
@@ -264,6 +265,34 @@ def test_dials_model_calibration_and_size_change_between_two_frames(bench: Bench
     assert len({frame.model_id for frame in frames[3:]}) == 1
     assert frames[4].image.shape == (40, 72, 3)
     assert bench.fuse.inputs == {}
+
+
+def test_a_live_change_keeps_the_precision_and_may_change_it(
+    cuda: fake.FakeCuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "FOLDER", tmp_path)
+    ids = {}
+    for name in ("one", "two"):
+        for precision in PRECISIONS:
+            file = tmp_path / file_name(name, precision=precision)
+            onnx_models.write(file, onnx_models.dial(), scalars=SCALARS, license=file.stem)
+            ids[name, precision] = read_spec(file).id
+    device, telemetry = Device(), Telemetry()
+    renderer = CudaRenderer(
+        device=device,
+        open_network=lambda path, size_px: Network(cuda, size_px, dial, capturable=True),
+        model=Path("one"),
+        precision="f16",
+        telemetry=telemetry,
+    )
+    fuse = PairFuser(renderer, gain=GainControl(), telemetry=telemetry)
+    seen = []
+    for change in (Change(), Change(model=Path("two")), Change(precision="f32")):
+        fuse.change(change)
+        seen.append(fuse(pair()).model_id)
+    assert seen == [ids["one", "f16"], ids["two", "f16"], ids["two", "f32"]]
+    fuse.close()
+    assert cuda.live == {}
 
 
 def test_another_calibration_keeps_the_network(bench: Bench) -> None:

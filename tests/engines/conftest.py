@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from rtfusion.cuda import device as device_module
+from rtfusion.engines import tensorrt
 from tests.cuda import fake
 from tests.cuda.conftest import compiled_for_the_host
+from tests.engines.fake_tensorrt import TensorRt
 
 
 @pytest.fixture(scope="session")
@@ -22,4 +24,11 @@ def cuda(kernels_on_host: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(device_module, "_pycuda", lambda: (module, module))
     monkeypatch.setattr(device_module, "_driver", lambda: module)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return module
+
+
+@pytest.fixture(params=["10.15.1.29", "11.0.0.114"])
+def trt(request: pytest.FixtureRequest, cuda: fake.FakeCuda, monkeypatch: pytest.MonkeyPatch) -> TensorRt:
+    module = TensorRt(cuda, str(request.param))
+    monkeypatch.setattr(tensorrt, "_tensorrt", lambda: module)
     return module

@@ -12,8 +12,11 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from rtfusion.models import read_spec
 from tests import onnx_models
+from tests.cuda import fake
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
@@ -124,6 +127,32 @@ def test_without_a_device(tmp_path: Path) -> None:
         pytorch.PyTorchEngine(model=path, spec=None, size_px=(24, 16), threads=1, precision="f16", device="cpu")
 
 
+# --- the network of the CUDA fuser, over the memory of this process ---
+
+
+def test_every_output_is_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = onnx_models.write(tmp_path / "m.onnx", onnx_models.remembering(), **onnx_models.REMEMBERING)
+    load = pytorch.load
+    monkeypatch.setattr(pytorch, "load", lambda model, **options: load(model, **{**options, "device": "cpu"}))
+    monkeypatch.setattr(
+        pytorch, "_at", lambda at, shape: torch.from_numpy(fake.floats(at, int(np.prod(shape))).reshape(shape))
+    )
+    monkeypatch.setattr(pytorch, "_captured", lambda forward: forward)
+    spec = read_spec(path)
+    network = pytorch.PyTorchNetwork(model=path, spec=spec, size_px=(64, 48), precision="f32")
+    arrays = golden_inputs(spec, size_px=(64, 48))
+    expected = {name: value.astype(np.float32) for name, value in onnx_models.remembered(arrays).items()}
+    outputs = {name: np.zeros_like(value) for name, value in expected.items()}
+    addresses = {name: array.ctypes.data for name, array in {**arrays, **outputs}.items()}
+    with pytest.raises(EngineError, match=r"the network has .*warm"):
+        network.bind({name: at for name, at in addresses.items() if name != "warm"})
+    network.bind(addresses)
+    assert network._replay is not None
+    network._replay()
+    check(outputs, expected, arithmetic="f32")
+    network.close()
+
+
 # --- through torch_tensorrt: its signature is that of 2.11 and 2.13, which take the same ---
 
 
@@ -177,6 +206,24 @@ def test_the_exported_program_has_the_inputs_by_name(
     }
     (got,) = seen["program"].module()(**inputs)
     torch.testing.assert_close(got, inputs["visible_y"] + inputs["enhance"] * (inputs["thermal"] - inputs["visible_y"]))
+
+
+def test_the_exported_program_gives_its_outputs_in_the_order_of_the_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = onnx_models.write(tmp_path / "m.onnx", onnx_models.remembering(), **onnx_models.REMEMBERING)
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(tensorrt, "_torch_tensorrt", lambda: converting(seen, fails=False))
+    load, zeros = pytorch.load, torch.zeros
+    monkeypatch.setattr(pytorch, "load", lambda model, **options: load(model, **{**options, "device": "cpu"}))
+    monkeypatch.setattr(torch, "zeros", lambda shape, device: zeros(shape))
+    tensorrt._build_through_torch(path, (64, 48), None)
+    spec = read_spec(path)
+    inputs = golden_inputs(spec, size_px=(64, 48))
+    made = seen["program"].module()(**{name: torch.from_numpy(inputs[name]) for name in seen["inputs"]})
+    expected = {name: value.astype(np.float32) for name, value in onnx_models.remembered(inputs).items()}
+    got = {name: value.numpy() for name, value in zip(spec.outputs, made, strict=True)}
+    check(got, expected, arithmetic="f32")
 
 
 def test_torch_tensorrt_that_does_not_load_raises_whatever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -32,13 +32,6 @@ SIZE_PX = (24, 16)
 SCALARS = {"enhance": onnx_models.ENHANCE}
 
 
-@pytest.fixture(params=["10.15.1.29", "11.0.0.114"])
-def trt(request: pytest.FixtureRequest, cuda: fake.FakeCuda, monkeypatch: pytest.MonkeyPatch) -> TensorRt:
-    module = TensorRt(cuda, str(request.param))
-    monkeypatch.setattr(engine_module, "_tensorrt", lambda: module)
-    return module
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return onnx_models.write(tmp_path / "dial.onnx", onnx_models.dial(), scalars=SCALARS)
