@@ -42,12 +42,12 @@ def build(
     from rtfusion.text import parse_size_px
 
     sizes_px = [parse_size_px(text, option="--size") for text in size]
-    stride = read_spec(model).stride
+    spec = read_spec(model)
     resolve("tensorrt")
     device = Device()
     try:
         for width, height in sizes_px:
-            padded_px = width + -width % stride, height + -height % stride
+            padded_px = spec.padded_px((width, height))
             network = build_engine(
                 model=model, size_px=padded_px, device=device, via=via, force=force, progress=_Progress()
             )

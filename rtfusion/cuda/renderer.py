@@ -111,10 +111,10 @@ class CudaRenderer:
         frame.thermal[:] = registration.thermal.reduced(pair.thermal.image)
         frame.visible[:] = pair.visible.image
         frame.wanted[0] = self._share.advance(pair.timestamp_ns)
-        for index, name in enumerate(ready.values.spec.scalars, start=1):
-            frame.wanted[index] = ready.values.scalar(name)
+        fed = ready.values.fed(size_px=pair.visible.size_px)
+        frame.wanted[1:] = [fed[name] for name in ready.values.spec.scalars]
         for name, plane in frame.maps.items():
-            np.copyto(plane, ready.values.map(name, size_px=pair.visible.size_px))
+            np.copyto(plane, fed[name])
         self._device.call(self._run, plan, frame, plan.model.clock.restarted(pair.timestamp_ns))
         height, width = plan.shapes.visible[:2]
         image, thermal = self._pool.take((height, width, 3)), self._pool.take((height, width))

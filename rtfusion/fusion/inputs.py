@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
@@ -24,7 +23,7 @@ Tensor = npt.NDArray[np.float32]
 class ModelInputs:
     """The values of the named inputs of one model: what was chosen, and what stands at its default.
 
-    It never changes itself; `changed` gives another one. `map` may be called by one thread only.
+    It never changes itself; `changed` gives another one. `fed` may be called by one thread only.
 
     Args:
         spec: the contract of the model.
@@ -45,6 +44,7 @@ class ModelInputs:
             if scalar.fed_by != "user" and name not in self.chosen
         }
         """The scalars that follow the scene, and the image whose mean each one is."""
+        self._scalars, self._maps = spec.scalars, spec.maps
         self._fitted: dict[str, tuple[InputValue, tuple[int, int], Tensor]] = {}
 
     @property
@@ -78,13 +78,17 @@ class ModelInputs:
         }
         return ModelInputs(spec, model=model, chosen={**kept, **chosen})
 
-    def scalar(self, name: str) -> float:
-        """The number that a scalar stands at; its default while it is followed."""
-        return cast(float, self.chosen.get(name, self.spec.scalars[name].default))
+    def fed(self, *, size_px: tuple[int, int]) -> dict[str, float | Tensor]:
+        """What the model is fed for images of a (width, height): a number for every scalar, an array for every map.
 
-    def map(self, name: str, *, size_px: tuple[int, int]) -> Tensor:
-        """A map as it is fed for images of a (width, height): always the same array until it changes."""
-        port = self.spec.maps[name]
+        Scalars that are followed stand at their defaults. A map is the same array until it changes.
+        """
+        numbers: dict[str, float | Tensor] = {
+            name: self.chosen.get(name, scalar.default) for name, scalar in self._scalars.items()
+        }
+        return {**numbers, **{name: self._map(name, port, size_px=size_px) for name, port in self._maps.items()}}
+
+    def _map(self, name: str, port: MapInput, *, size_px: tuple[int, int]) -> Tensor:
         value = self.chosen.get(name, port.default)
         last = self._fitted.get(name)
         if last is None or last[0] is not value or last[1] != size_px:

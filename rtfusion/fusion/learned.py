@@ -161,14 +161,13 @@ class LearnedLuminance:
 
     def _fed(self, images: Mapping[str, Image8], *, timestamp_ns: int) -> dict[str, float | Tensor]:
         """Every input but the images for the frame of this moment."""
-        inputs, spec = self._inputs, self._inputs.spec
+        inputs = self._inputs
         for name in self._clock.restarted(timestamp_ns):
-            self._states[name].fill(spec.states[name].initial)
-        fed: dict[str, float | Tensor] = {name: inputs.scalar(name) for name in spec.scalars}
+            self._states[name].fill(inputs.spec.states[name].initial)
+        fed = inputs.fed(size_px=self._size_px)
         for name, mean in self._means.items():
             present = cv2.mean(images[inputs.followed[name]])[0] / 255
             fed[name] = mean.follow(present, timestamp_ns=timestamp_ns)
-        fed.update({name: inputs.map(name, size_px=self._size_px) for name in spec.maps})
         return {**fed, **self._states}
 
     def _opened(self, size_px: tuple[int, int]) -> GrayEngine:

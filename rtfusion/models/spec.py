@@ -48,7 +48,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -192,22 +191,22 @@ class ModelSpec(_About):
     inputs: dict[str, Input] = _IMAGES
     outputs: dict[str, Output] = _FUSED
 
-    @cached_property
+    @property
     def scalars(self) -> dict[str, ScalarInput]:
         """The numbers among the inputs."""
         return {name: port for name, port in self.inputs.items() if isinstance(port, ScalarInput)}
 
-    @cached_property
+    @property
     def maps(self) -> dict[str, MapInput]:
         """The maps among the inputs."""
         return {name: port for name, port in self.inputs.items() if isinstance(port, MapInput)}
 
-    @cached_property
+    @property
     def choices(self) -> dict[str, ScalarInput | MapInput]:
         """The inputs that can be given a value: scalars and maps."""
         return {**self.scalars, **self.maps}
 
-    @cached_property
+    @property
     def states(self) -> dict[str, StateInput]:
         """The states among the inputs."""
         return {name: port for name, port in self.inputs.items() if isinstance(port, StateInput)}

@@ -306,9 +306,9 @@ def test_a_map_of_the_size_of_the_grid_is_fed_as_it_is_and_fitted_once() -> None
     grid = np.random.default_rng(0).random((12, 16), dtype=np.float32)
     np.testing.assert_array_equal(fit_map(grid, (1, 1, 12, 16), size_px=SIZE_PX, scale=4)[0, 0], grid)
     inputs = ModelInputs(onnx_models.contract(**REMEMBERING), model=Path("m.onnx"), chosen={"trust": grid})
-    fitted = inputs.map("trust", size_px=SIZE_PX)
-    assert inputs.changed({"enhance": 1.0}).map("trust", size_px=SIZE_PX) is fitted
-    assert inputs.changed({"trust": grid}).map("trust", size_px=SIZE_PX) is not fitted
+    fitted = inputs.fed(size_px=SIZE_PX)["trust"]
+    assert inputs.changed({"enhance": 1.0}).fed(size_px=SIZE_PX)["trust"] is fitted
+    assert inputs.changed({"trust": grid}).fed(size_px=SIZE_PX)["trust"] is not fitted
 
 
 # --- the fuser of a CUDA device, and TensorRT ---

@@ -15,7 +15,7 @@ from rtfusion_trainer.distill import Run  # noqa: E402
 
 from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 from rtfusion.fusion.learned import LearnedLuminance  # noqa: E402
-from rtfusion.models import read_spec  # noqa: E402
+from rtfusion.models import MapInput, Output, StateInput, read_spec  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
 
 
@@ -133,3 +133,39 @@ def test_what_cannot_be_exported_is_refused(trained, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot make the folder"):
         export.export_all(trained, tmp_path / "file", precisions=("f32",))
+
+
+class Remembering(torch.nn.Module):
+    """A student to come: it takes a map, remembers, and says where it is warm."""
+
+    def forward(self, visible_y, thermal, enhance, trust, memory):
+        slow = (memory + torch.nn.functional.avg_pool2d(thermal, 4)) / 2
+        warm = torch.sigmoid(slow * trust)
+        return visible_y + enhance * torch.nn.functional.interpolate(warm, scale_factor=4), slow, warm
+
+
+def test_a_student_with_a_map_a_state_and_a_second_output(trained, tmp_path):
+    inputs = {
+        **export.student_inputs(enhance=0.5),
+        "trust": MapInput(scale=4, default=1.0, minimum=0.0, maximum=1.0),
+        "memory": StateInput(scale=4, initial=0.0, fed_from="memory_next", reset_after_s=1.0),
+    }
+    inputs = {name: port for name, port in inputs.items() if not name.endswith("_mean")}
+    outputs = {
+        "fused_y": Output(kind="image"), "memory_next": Output(kind="state", scale=4), "warm": Output(kind="mask", scale=4)
+    }  # fmt: skip
+    path = tmp_path / "plain.onnx"
+    export.export(trained, path)
+    spec = read_spec(path)
+    assert spec.contract()["schema"] == 1
+    spec = spec.model_copy(update={"inputs": inputs, "outputs": outputs})
+    model = export.with_contract(export.traced(Remembering().eval(), inputs=inputs, outputs=outputs), spec)
+    path.write_bytes(model.SerializeToString())
+    assert read_spec(path).contract()["schema"] == 2
+    fuser = LearnedLuminance(model=path, engine="openvino", threads=1)
+    image = np.full((45, 83), 128, np.uint8)
+    for index, memory in enumerate((64, 96, 112)):
+        fuser(visible_y=image, thermal=image, timestamp_ns=33_000_000 * index)
+        np.testing.assert_allclose(fuser.outputs["memory_next"], memory / 255, atol=1e-6)
+    assert fuser.outputs["warm"].shape == (1, 12, 21)
+    fuser.close()

@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from torch import nn
 
 from rtfusion.engines import open_engine
 from rtfusion.errors import ConfigError, ModelError
 from rtfusion.files import replacing, write_whole
-from rtfusion.models import PRECISIONS, ImageInput, ModelSpec, ScalarInput, file_name, read_spec
+from rtfusion.models import PRECISIONS, ImageInput, ModelSpec, Output, ScalarInput, file_name, read_spec
 from rtfusion.models.onnx_file import graph_checksum
-from rtfusion.models.spec import IMAGE_INPUTS, implied_feeder
+from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, Input, implied_feeder
 from rtfusion_trainer import checkpoint
 from rtfusion_trainer.config import Variation
 from rtfusion_trainer.distill import load_average, network_of
@@ -35,6 +36,8 @@ from rtfusion_trainer.student import STRIDE_PX, Student
 from rtfusion_trainer.variation import vary
 
 OPSET = 17
+TRACED_PX = 64, 64
+"""The size of the pictures that a graph is traced with; it takes any."""
 TOLERANCES = {"f32": 2e-3, "f16": 1e-2, "int8": 2e-2}
 """Largest allowed mean difference to PyTorch; f32 engines may round a selection the other way, so it is not 1e-6."""
 QUANTIZED = ("/enter/", "/body", "/down/", "/middle", "/up/", "/merge/", "/fine_")
@@ -128,19 +131,14 @@ def export(
         raise ConfigError("INT8 is calibrated on images: pass --data with the training pairs")
     student, state = load_average(source), checkpoint.load(source)
     dial = float(state.config["enhance_default"]) if enhance is None else enhance
-    defaults = {"enhance": dial, **DEFAULT_MEANS}
     model = to_onnx(student)
     if precision == "f16":
         model = _halved(model)
     elif precision == "int8":
         model = _quantized(model, pairs, enhance=dial)
-    scalars = {
-        name: ScalarInput(default=value, minimum=0.0, maximum=1.0, fed_by=implied_feeder(name))
-        for name, value in defaults.items()
-    }
     spec = ModelSpec(
         name=network_of(state).name,
-        inputs={**{name: ImageInput() for name in IMAGE_INPUTS}, **scalars},
+        inputs=student_inputs(enhance=dial),
         stride=STRIDE_PX,
         training_commit=_commit(),
         data=tuple(trained_on),
@@ -149,9 +147,8 @@ def export(
         scores={name: dict(values) for name, values in (scores or {}).items()},
         checksum=graph_checksum(model.SerializeToString()),
     )
-    onnx.helper.set_model_props(model, spec.metadata())
     with replacing(target) as part:
-        part.write_bytes(model.SerializeToString())
+        part.write_bytes(with_contract(model, spec).SerializeToString())
         difference = parity(part, student)
         if not difference <= TOLERANCES[precision]:
             raise ModelError(f"{target}: {difference:.4f} away from PyTorch; expected at most {TOLERANCES[precision]}")
@@ -165,34 +162,64 @@ def stamp_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
         ModelError: it is no model with a contract.
     """
     spec = read_spec(path).model_copy(update={"scores": {name: dict(values) for name, values in scores.items()}})
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, spec.metadata())
-    write_whole(path, model.SerializeToString())
+    write_whole(path, with_contract(onnx.load(path), spec).SerializeToString())
+
+
+def student_inputs(*, enhance: float) -> dict[str, Input]:
+    """The inputs of a student for its contract, in the order in which it takes them; ``enhance`` is the default of the dial."""
+    defaults = {"enhance": enhance, **DEFAULT_MEANS}
+    scalars = {
+        name: ScalarInput(default=value, minimum=0.0, maximum=1.0, fed_by=implied_feeder(name))
+        for name, value in defaults.items()
+    }
+    return {**{name: ImageInput() for name in IMAGE_INPUTS}, **scalars}
 
 
 def to_onnx(student: Student) -> onnx.ModelProto:
     """The graph in float32, height and width dynamic, clipped to [0, 1], as `rtfusion_trainer.inference` has it."""
-    inference = Inference(student).eval()
-    image, scalar = torch.rand(1, 1, 64, 64), torch.full((1, 1, 1, 1), 0.5)
-    names = ["visible_y", "thermal", "enhance", "visible_mean", "thermal_mean"]
-    free = {name: {2: "height", 3: "width"} for name in ("visible_y", "thermal", "fused_y")}
+    return traced(Inference(student).eval(), inputs=student_inputs(enhance=0.5), outputs={OUTPUT: Output(kind="image")})
+
+
+def traced(module: nn.Module, *, inputs: Mapping[str, Input], outputs: Mapping[str, Output]) -> onnx.ModelProto:
+    """The graph of a module for a contract with these ports, height and width dynamic.
+
+    The module takes its inputs by position and gives its outputs, one or a tuple, both in the order in which they are named here.
+    """
+    free = {name: _free_axes(port) for name, port in {**inputs, **outputs}.items()}
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but gives the plain graph wanted here
         torch.onnx.export(
-            inference,
-            (image, image, scalar, scalar, scalar),
+            module,
+            tuple(torch.full(port.shape(TRACED_PX), 0.5) for port in inputs.values()),
             stream,  # type: ignore[arg-type]  # a stream is taken, though not declared
-            input_names=names,
-            output_names=["fused_y"],
-            dynamic_axes=free,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: axes for name, axes in free.items() if axes},
             opset_version=OPSET,
             dynamo=False,
         )
     model = onnx.load_model_from_string(stream.getvalue())
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def with_contract(model: onnx.ModelProto, spec: ModelSpec) -> onnx.ModelProto:
+    """The model with this contract and its checksum inside, instead of all metadata that it has."""
+    stamped = onnx.ModelProto()
+    stamped.CopyFrom(model)
+    del stamped.metadata_props[:]
+    spec = spec.model_copy(update={"checksum": graph_checksum(model.SerializeToString())})
+    onnx.helper.set_model_props(stamped, spec.metadata())
+    return stamped
+
+
+def _free_axes(port: Input | Output) -> dict[int, str]:
+    """The axes of a port that grow with the picture, by name."""
+    if isinstance(port, ScalarInput):
+        return {}
+    scale = 1 if isinstance(port, ImageInput) else port.scale
+    return {2: "height", 3: "width"} if scale == 1 else {2: f"height_{scale}", 3: f"width_{scale}"}
 
 
 def parity(path: Path, student: Student) -> float:
