@@ -108,6 +108,16 @@ def test_the_shipped_contracts_are_written_as_they_were_read() -> None:
         assert read_spec(path).metadata() == stored
 
 
+def test_the_example_of_the_page_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "model-contract.md").read_text(encoding="utf-8")
+    contract = json.loads(page.split("```json\n")[1].split("```")[0])
+    contract["checksum"] = onnx_models.checksum(onnx_models.average())
+    metadata = {f"rtfusion.{key}": json.dumps(value) for key, value in contract.items()}
+    spec = read_spec(onnx_models.write_metadata(tmp_path / "steady.onnx", onnx_models.average(), metadata=metadata))
+    assert list(spec.states) == ["memory"]
+    assert spec.contract() == {**contract, "inputs": spec.contract()["inputs"], "outputs": spec.contract()["outputs"]}
+
+
 @pytest.fixture
 def remembering(tmp_path: Path) -> Path:
     return onnx_models.write(tmp_path / "tiny.onnx", onnx_models.remembering(), **onnx_models.REMEMBERING)
