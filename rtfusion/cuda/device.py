@@ -19,7 +19,7 @@ from rtfusion.errors import EngineError, EngineUnavailable
 CALL_TIMEOUT_S = 20.0
 """A device that does not answer for so long hangs: no frame takes that long."""
 SETUP_TIMEOUT_S = 180.0
-"""The same for what may compile: the kernels, and the graph of a network."""
+"""The longest wait for what may compile: the kernels, and the graph of a network."""
 BLOCK = (32, 8, 1)
 # The compiler of the CUDA toolkit, which building pycuda has needed too; it keeps what it compiled.
 COMPILER_FLAGS = ["--fmad=false"]
@@ -45,7 +45,7 @@ class Device:
         """The module pycuda.driver."""
         self.description = ""
         self.identity: dict[str, str] = {}
-        """What an engine that was built for this device depends on."""
+        """The properties of the device that an engine built for it depends on."""
         self._context: Any = None
         self._module: Any = None
         self._kernels: dict[str, Any] = {}
@@ -80,7 +80,7 @@ class Device:
         return call.result
 
     def close(self) -> None:
-        """Let the device go; may be called twice. What was allocated must have been let go before."""
+        """Let the device go. Idempotent. What was allocated must have been let go before."""
         if self._thread.is_alive():
             self._calls.put(None)
             self._thread.join(CALL_TIMEOUT_S if self._lost is None else 0.0)
@@ -164,7 +164,7 @@ class Device:
 
 
 class Graph:
-    """What was enqueued once, to be launched at once again and again: pointers are fixed, pixels are not."""
+    """Work that was enqueued once, to be launched again and again: pointers are fixed, pixels are not."""
 
     def __init__(self, stream: Any, enqueue: Callable[[], None]) -> None:
         self._driver = _driver()
@@ -183,7 +183,7 @@ class Graph:
         self._do("cuGraphLaunch", self._executable, ctypes.c_void_p(stream.handle))
 
     def close(self) -> None:
-        """Release it; may be called twice."""
+        """Release it. Idempotent."""
         for function, handle in (("cuGraphExecDestroy", self._executable), ("cuGraphDestroy", self._graph)):
             if handle:
                 self._do(function, handle)

@@ -1,4 +1,4 @@
-"""What stands in device memory for one pair of sizes, one calibration and one model: tables, network, buffers of frames."""
+"""Device memory for one pair of sizes, one calibration and one model: tables, network, and the buffers of a frame."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class DevicePlan:
         self._followed = followed
         """The scalars that follow the scene, and the image whose mean each one is."""
         self._means = means
-        """Where the means of the scene stand: they outlive this."""
+        """The address of the means of the scene, which outlive this."""
         self._arena = DeviceArena(device.cuda)
         self.frame: FrameBuffers | None = None
         # the tables lead into the thermal image as it is after it was made smaller, where it is
@@ -127,7 +127,7 @@ class DevicePlan:
             raise
 
     def enqueue(self, frame: FrameBuffers) -> None:
-        """Everything between the two copies of a frame, on the stream of its buffers."""
+        """Put everything between the two copies of a frame on the stream of its buffers."""
         self._compute(frame)
         self.model.feed_back(frame.stream)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rtfusion.engines.gray import GrayEngine
 
 NETWORKS = ("tensorrt", "pytorch:cuda")
-"""Those that the fuser of a CUDA device can run between its own kernels."""
+"""The engines that the fuser of a CUDA device can run between its own kernels."""
 __all__ = [
     "AUTO",
     "ENGINES",

@@ -1,4 +1,4 @@
-"""What every engine is: run, close; and what is checked alike in all of them."""
+"""The protocol of every engine, run and close, and the checks that all of them share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Engine(Protocol):
 
     @property
     def description(self) -> str:
-        """What runs: ``OpenVINO 2026.4.1 CPU f32, 2 threads``."""
+        """Say what runs: ``OpenVINO 2026.4.1 CPU f32, 2 threads``."""
         ...
 
     def run(self, *, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -76,12 +76,12 @@ class DeviceNetwork(Protocol):
 
     @property
     def description(self) -> str:
-        """What runs: ``TensorRT 10.15.1``."""
+        """Say what runs: ``TensorRT 10.15.1``."""
         ...
 
     @property
     def capturable(self) -> bool:
-        """Whether `enqueue` may be part of a CUDA graph."""
+        """True if `enqueue` may be part of a CUDA graph."""
         ...
 
     def bind(self, addresses: Mapping[str, int]) -> None:
@@ -107,11 +107,11 @@ class DeviceNetwork(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineStatus:
-    """Whether an engine can be used here."""
+    """The name of an engine, and the version that is installed here."""
 
     name: str
     version: str | None
-    """Of the installed package; None where there is none."""
+    """The version of the installed package; None where there is none."""
     install: str
     """The command that installs it."""
 

@@ -21,7 +21,7 @@ class GrayEngine(Protocol):
 
     @property
     def description(self) -> str:
-        """What runs, as `rtfusion.engines.base.Engine.description`."""
+        """Say what runs, as `rtfusion.engines.base.Engine.description` does."""
         ...
 
     def run(

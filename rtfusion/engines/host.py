@@ -13,7 +13,7 @@ from rtfusion.errors import ConfigError, EngineUnavailable
 from rtfusion.models import ModelSpec
 
 AUTO = ("openvino", "onnxruntime")
-"""What ``auto`` may choose, the preferred first: engines that need no device and no build."""
+"""The engines that ``auto`` may choose, the preferred first: they need no device and no build."""
 INSTALL = {
     "openvino": "pip install openvino",
     "onnxruntime": "pip install 'rtfusion[onnxruntime]'",
@@ -23,7 +23,7 @@ INSTALL = {
     "pytorch:cuda": "pip install torch onnx (a CUDA build)",
     "tensorrt": "pip install 'rtfusion[tensorrt,cuda]'",
 }
-"""How each engine is installed; a device other than the CPU stands after the colon."""
+"""The command that installs each engine; a device other than the CPU stands after the colon."""
 ENGINES = tuple(INSTALL)
 _PACKAGES = {"openvino": ("openvino",), "pytorch": ("torch", "onnx"), "tensorrt": ("tensorrt", "pycuda")}
 _CPU_BUILD = "+cpu"
@@ -101,7 +101,7 @@ def importing(name: str) -> Iterator[None]:
 
 
 def _version(name: str) -> str | None:
-    """Of what the engine needs first; None where something is missing."""
+    """Give the version of the package that the engine needs first; None where something is missing."""
     kind, _, device = name.partition(":")
     packages = _PACKAGES.get(kind, (kind,))
     if any(importlib.util.find_spec(package) is None for package in packages):

@@ -118,5 +118,5 @@ def _open(model: Path, *, threads: int, device: str) -> onnxruntime.InferenceSes
 
 
 def _declared(ports: Sequence[Any]) -> dict[str, Port]:
-    """What a session says of its inputs, or of its outputs."""
+    """Read what a session says of its inputs, or of its outputs."""
     return {port.name: Port(tuple(port.shape), FLOAT if port.type == "tensor(float)" else port.type) for port in ports}

@@ -66,7 +66,7 @@ class OpenVinoEngine:
 
 
 class OpenVinoGray:
-    """The same, as a `rtfusion.engines.gray.GrayEngine`: the network converts gray levels itself, frames go in without a copy."""
+    """A `rtfusion.engines.gray.GrayEngine` whose network converts gray levels itself: frames go in without a copy."""
 
     def __init__(self, *, model: Path, spec: ModelSpec, size_px: tuple[int, int], threads: int, precision: str) -> None:
         padded_px = spec.padded_px(size_px)
@@ -162,12 +162,12 @@ class _Request:
 
 
 def computes_in_half() -> bool:
-    """Whether this processor computes in f16 itself: with that, a network is as fast as in INT8, and nearer to float32."""
+    """Ask whether this processor computes in f16 itself: with that, a network is as fast as in INT8, and nearer to float32."""
     return CAPABILITIES["f16"] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _is_half(network: openvino.Model) -> bool:
-    """Whether it has weights in f16."""
+    """Ask whether the network has weights in f16."""
     return any(
         node.get_type_name() == "Constant" and node.get_element_type() == openvino.Type.f16
         for node in network.get_ops()
@@ -217,7 +217,7 @@ def _fixed(model: Path, *, spec: ModelSpec | None, size_px: tuple[int, int]) -> 
 
 
 def _declared(ports: Sequence[Any]) -> dict[str, Port]:
-    """What a network says of its inputs, or of its outputs."""
+    """Read what a network says of its inputs, or of its outputs."""
     found = {}
     for port in ports:
         dims = tuple(dim.get_length() if dim.is_static else None for dim in port.partial_shape)

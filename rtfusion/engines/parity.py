@@ -34,7 +34,7 @@ TOLERANCES = {
 
 
 class Difference(NamedTuple):
-    """How far two results are apart, in units of the range [0, 1]."""
+    """The distance between two results, in units of the range [0, 1]."""
 
     mean: float
     largest: float
@@ -73,7 +73,7 @@ def _waves(shape: Shape) -> npt.NDArray[np.float64]:
 
 
 def difference(got: Tensor, expected: Tensor) -> Difference:
-    """How far ``got`` is from ``expected``.
+    """Measure how far ``got`` is from ``expected``.
 
     Raises:
         EngineError: nothing can be compared: other shapes, no pixels, or values that are not numbers.
@@ -85,7 +85,7 @@ def difference(got: Tensor, expected: Tensor) -> Difference:
 
 
 def check(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, arithmetic: str) -> Difference:
-    """How far the outputs ``got`` are from those ``expected``, held to `TOLERANCES`; gives the largest of the differences.
+    """Hold the outputs ``got`` against those ``expected``, within `TOLERANCES`; gives the largest of the differences.
 
     An output other than the picture is compared in units of its largest value, where that is more than 1.
 

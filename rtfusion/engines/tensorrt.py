@@ -25,7 +25,7 @@ from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelEr
 from rtfusion.models import ModelSpec, ScalarInput, read_spec
 
 ARITHMETIC = "tf32"
-"""What float32 layers are computed in where the device has it."""
+"""The arithmetic of float32 layers where the device has it."""
 WORKSPACE_BYTES = 1 << 30
 VIAS = ("onnx", "torch")
 L4T = Path("/etc/nv_tegra_release")
@@ -152,7 +152,10 @@ def build(
     force: bool = False,
     progress: Progress | None = None,
 ) -> TensorRtNetwork:
-    """As `open_stored`; ``via`` is one of `VIAS`, ``force`` builds anew, ``progress`` is told how a build goes on."""
+    """Open the network as `open_stored` does.
+
+    ``via`` is one of `VIAS`, ``force`` builds anew, and ``progress`` is told how a build goes on.
+    """
     if via not in VIAS:
         raise ConfigError(f"no way {via!r} to build; there are {', '.join(VIAS)}")
     store = store or EngineStore()
@@ -179,7 +182,7 @@ def build(
 
 
 def key_parts(model: Path, *, size_px: tuple[int, int], device: Device, via: str) -> dict[str, str]:
-    """Everything that can change an engine."""
+    """Name everything that can change an engine."""
     trt = _tensorrt()
     return {
         **device.identity,
@@ -208,7 +211,7 @@ def _checked(stored: Stored, *, model: Path, size_px: tuple[int, int], device: D
 
 
 def _golden(model: Path, size_px: tuple[int, int]) -> dict[str, Tensor]:
-    """What a CPU engine gives for the golden input."""
+    """Let a CPU engine run the golden input."""
     spec, threads = read_spec(model), len(os.sched_getaffinity(0))
     engine = open_host_engine(
         resolve("auto"), model=model, spec=spec, size_px=size_px, threads=threads, precision="f32"
@@ -294,7 +297,7 @@ def _build_from_onnx(model: Path, size_px: tuple[int, int], progress: Progress |
 
 
 def _build_through_torch(model: Path, size_px: tuple[int, int], progress: Progress | None) -> bytes:
-    """The same file as an exported program, and that as one raw engine; every operator has to convert."""
+    """Make the file an exported program, and that one raw engine; every operator has to convert."""
     torch_tensorrt = _torch_tensorrt()
     import torch
 

@@ -1,4 +1,4 @@
-"""What a model is fed beside the two images, as its contract says: scalars, maps, and when its states start anew."""
+"""The inputs of a model beside the two images, as its contract says: scalars, maps, and when its states start anew."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ModelInputs:
         return {name: self.chosen.get(name, port.default) for name, port in ports.items() if name not in self.followed}
 
     def changed(self, chosen: Mapping[str, InputValue]) -> ModelInputs:
-        """The same with other values for some inputs.
+        """Give the same with other values for some inputs.
 
         Raises:
             ConfigError: no such input, a mean that is followed, or a value of another shape or out of its range.
@@ -79,7 +79,7 @@ class ModelInputs:
         return ModelInputs(spec, model=model, chosen={**kept, **chosen})
 
     def fed(self, *, size_px: tuple[int, int]) -> dict[str, float | Tensor]:
-        """What the model is fed for images of a (width, height): a number for every scalar, an array for every map.
+        """Give what the model is fed for images of a (width, height): a number for every scalar, an array for every map.
 
         Scalars that are followed stand at their defaults. A map is the same array until it changes.
         """
@@ -151,7 +151,7 @@ def _checked(chosen: Mapping[str, InputValue], *, spec: ModelSpec, model: Path) 
 
 
 def _problem(port: ScalarInput | MapInput, value: InputValue) -> str | None:
-    """What is wrong with a value for an input; None where nothing is."""
+    """Say what is wrong with a value for an input; None where nothing is."""
     is_number = np.ndim(value) == 0
     if isinstance(port, ScalarInput) and not is_number:
         return f"of shape {np.shape(value)}; expected a number"

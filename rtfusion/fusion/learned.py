@@ -67,7 +67,7 @@ class LearnedLuminance:
         self._size_px = 0, 0
         self.model_id = spec.id
         self.engine_description: str | None = None
-        """What runs which model file, whose name says the precision of its numbers; None until the first frame."""
+        """Engine and model file, whose name says the precision of its numbers; None until the first frame."""
 
     def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
         """Fuse one pair of (H, W) uint8; the result is of the same size and stays valid until the next call.

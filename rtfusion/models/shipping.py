@@ -8,7 +8,7 @@ from pathlib import Path
 from rtfusion.errors import ConfigError
 
 PRECISIONS = ("f32", "f16", "int8")
-"""Of the numbers in a model file; what an engine computes in is another matter."""
+"""The precisions of the numbers in a model file; an engine may compute in another one."""
 FOLDER = Path(str(importlib.resources.files("rtfusion.models")))
 _STEM = "student-"
 
@@ -44,7 +44,7 @@ def shipped(name: str, *, precision: str = "f32") -> Path:
 
 
 def is_name(model: Path) -> bool:
-    """Whether that is a name and no path of a file: ``small`` is one, ``small.onnx`` and ``models/small`` are not."""
+    """Tell a name from the path of a file: ``small`` is a name, ``small.onnx`` and ``models/small`` are paths."""
     return len(model.parts) == 1 and not model.suffix
 
 

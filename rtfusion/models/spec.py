@@ -131,7 +131,7 @@ class MapInput(_Ranged, _Plane):
 
 
 class StateInput(_Plane):
-    """What the model remembers from the frame before."""
+    """A memory: the model gives it, and takes it with the next frame."""
 
     kind: Literal["state"] = "state"
     initial: float
@@ -154,7 +154,7 @@ _FUSED = {OUTPUT: Output(kind="image")}
 
 
 class _About(BaseModel):
-    """What both schemas say alike."""
+    """The part of a contract that both schemas have alike."""
 
     model_config = _STRICT
 
@@ -167,9 +167,9 @@ class _About(BaseModel):
     """Luminance the model was trained on: full-range BT.601, as OpenCV's BGR2GRAY."""
     training_commit: str
     data: tuple[str, ...]
-    """What it was trained on, with the terms."""
+    """The sets it was trained on, each with its terms."""
     teachers: tuple[str, ...] = ()
-    """What it was distilled from."""
+    """The models it was distilled from."""
     license: str
     scores: dict[str, dict[str, float]] = {}
     """Set → metric → value, as measured when it was exported."""
@@ -184,7 +184,7 @@ class _About(BaseModel):
 
 
 class ModelSpec(_About):
-    """What a model expects, gives, and where it comes from."""
+    """The contract of a model: what it takes and gives, and where it comes from."""
 
     id: str = ""
     """First 16 hex digits of the SHA-256 of the whole file; empty until read from one, and never stored in it."""
@@ -217,7 +217,7 @@ class ModelSpec(_About):
         return width + -width % self.stride, height + -height % self.stride
 
     def contract(self) -> dict[str, Any]:
-        """What is stored of it, as plain values by key: in schema 1 where that says all of it."""
+        """Give the plain values that are stored, by key: in schema 1 where that says all of it."""
         fields = self.model_dump(mode="json", exclude={"id"})
         name, inputs, outputs = (fields.pop(key) for key in ("name", "inputs", "outputs"))
         if not _fits_schema_1(self):
@@ -250,7 +250,7 @@ class _Schema1(_About):
         return self
 
     def spec(self) -> ModelSpec:
-        """The same, with all that schema 1 leaves unsaid."""
+        """Add all that schema 1 leaves unsaid."""
         scalars = {
             name: ScalarInput(**value.model_dump(), fed_by=implied_feeder(name)) for name, value in self.scalars.items()
         }
@@ -259,7 +259,7 @@ class _Schema1(_About):
 
 
 def implied_feeder(name: str) -> Feeder:
-    """Who feeds a scalar of this name in schema 1, which does not say it."""
+    """Say who feeds a scalar of this name in schema 1, which leaves that unsaid."""
     return cast(Feeder, name) if name in SCENE_MEANS else "user"
 
 
@@ -277,7 +277,7 @@ def read_spec(path: Path) -> ModelSpec:
 
 
 def find_spec(path: Path) -> ModelSpec | None:
-    """As `read_spec`, for any whole ONNX model; None for one without a contract.
+    """Read the contract of any whole ONNX model; None for one without.
 
     Raises:
         ModelError: as `read_spec`, but for a missing contract.
@@ -330,7 +330,7 @@ def _fits_schema_1(spec: ModelSpec) -> bool:
 
 
 def _problems(spec: ModelSpec) -> Iterator[str]:
-    """What does not hold between the inputs, the outputs and the stride."""
+    """Say what does not hold between the inputs, the outputs and the stride."""
     images = [name for name, port in spec.inputs.items() if isinstance(port, ImageInput)]
     if {*images} != {*IMAGE_INPUTS}:
         yield f"the images among the inputs are {', '.join(images) or 'none'}; expected {' and '.join(IMAGE_INPUTS)}"
@@ -346,7 +346,7 @@ def _problems(spec: ModelSpec) -> Iterator[str]:
 
 
 def _problems_of_states(spec: ModelSpec) -> Iterator[str]:
-    """What does not hold between the states that go in and those that come out."""
+    """Say what does not hold between the states that go in and those that come out."""
     given = {name: port for name, port in spec.outputs.items() if port.kind == "state"}
     for name, state in spec.states.items():
         source = given.get(state.fed_from)
