@@ -19,8 +19,7 @@ from rtfusion.errors import CaptureTimeout, ConfigError, EndOfStream, StreamLost
 from rtfusion.pairing import Pairer
 from rtfusion.pairs import PairStream, open_pairs
 from rtfusion.pipeline import build
-from rtfusion.session.format import iterate, load_session
-from rtfusion.session.source import count_frames
+from rtfusion.session.format import load_session
 from rtfusion.types import Band, Degraded, Frame, FramePair
 from tests.capture.clips import patterns, write_clip
 from tests.capture.test_loss import Rig
@@ -138,7 +137,7 @@ def test_a_session_gives_the_pairs_that_were_recorded(tmp_path: Path) -> None:
     sink = f"record:{tmp_path}?reserve_mb=1"
     build(Settings(ir=f"{CAMERA}&drop=0.1", vis=CAMERA, sink=(sink,), max_frames=20, fuser="average")).run()
     (session,) = tmp_path.iterdir()
-    recorded = [pair for segment in iterate(load_session(session), stored=count_frames) for pair in segment.pairs]
+    recorded = list(load_session(session).pairs())
     with open_pairs(ir=f"session:{session}", vis=f"session:{session}") as pairs:
         found = list(pairs)
     assert [pair.sequence for pair in found] == [pair.sequence for pair in recorded]

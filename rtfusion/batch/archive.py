@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtfusion.capture.uri import IMAGE_SUFFIXES
 from rtfusion.errors import ConfigError
 
 VISIBLE_NAMES = ("vi", "vis", "visible")
 THERMAL_NAMES = ("ir", "thermal")
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".m4v", ".ts"})
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,11 +23,6 @@ class Recording:
     """Its folder, relative to the archive, with ``/``."""
     visible: Path
     thermal: Path
-
-    @property
-    def is_video(self) -> bool:
-        """False for folders of images."""
-        return self.visible.is_file()
 
     def contents(self) -> list[tuple[str, int, int]]:
         """Path in the recording, bytes and time of change (ns) of every file: another list is another recording."""
@@ -54,7 +50,16 @@ def find_recordings(
     """
     if not root.is_dir():
         raise ConfigError(f"{root} is no folder; expected the archive of recordings")
-    found = list(_search(root, root=root, visible=visible, thermal=thermal, leave_out=leave_out))
+    found: list[Recording] = []
+    for place, folders, files in os.walk(root, onerror=_refuse):
+        folder = Path(place)
+        entries = sorted(folder / name for name in (*folders, *files))
+        vis, ir = (_band(folder, entries, names) for names in (visible, thermal))
+        if vis is not None and ir is not None:
+            name = root.resolve().name if folder == root else folder.relative_to(root).as_posix()
+            found.append(Recording(name=name, visible=vis, thermal=ir))
+            folders.clear()
+        folders[:] = [name for name in folders if not name.startswith(".") and folder / name != leave_out]
     if not found:
         raise ConfigError(
             f"no recording in {root}: expected folders that hold a video or a folder of images named {', '.join(visible)} "
@@ -63,21 +68,8 @@ def find_recordings(
     return sorted(found, key=lambda recording: recording.name)
 
 
-def _search(
-    folder: Path, *, root: Path, visible: Sequence[str], thermal: Sequence[str], leave_out: Path | None
-) -> Iterator[Recording]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise ConfigError(f"cannot read the folder {folder}: {error.strerror}") from error
-    places = [_band(folder, entries, names) for names in (visible, thermal)]
-    if places[0] is not None and places[1] is not None:
-        name = folder.relative_to(root).as_posix()
-        yield Recording(name=root.resolve().name if name == "." else name, visible=places[0], thermal=places[1])
-        return
-    for entry in entries:
-        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".") and entry != leave_out:
-            yield from _search(entry, root=root, visible=visible, thermal=thermal, leave_out=leave_out)
+def _refuse(error: OSError) -> None:
+    raise ConfigError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
 def _band(folder: Path, entries: Sequence[Path], names: Sequence[str]) -> Path | None:

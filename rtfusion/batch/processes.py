@@ -14,11 +14,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from queue import Queue
 
 from rtfusion.batch.run import ATTEMPTS, Outcome
-from rtfusion.batch.work import Job, as_json
+from rtfusion.batch.work import Job
 from rtfusion.errors import SinkError
 
 POLL_S = 0.2
@@ -80,7 +80,7 @@ def _attempt(job: Job, stop: threading.Event) -> Outcome | None:
         text=True,
         start_new_session=True,  # Ctrl-C is for the batch, which ends its workers itself
     ) as process:
-        said = _talk(process, as_json(job), stop)
+        said = _talk(process, json.dumps(asdict(job)), stop)
     if said is None or process.returncode < 0 or process.returncode == KILLED_BY_SHELL:
         return None
     out, errors = said
@@ -93,17 +93,14 @@ def _attempt(job: Job, stop: threading.Event) -> Outcome | None:
 def _talk(process: subprocess.Popen[str], text: str, stop: threading.Event) -> tuple[str, str] | None:
     """Read what the process says until it ends; None when it had to be stopped."""
     given: str | None = text
-    while True:
+    while not stop.is_set():
         try:
             return process.communicate(given, timeout=POLL_S)
         except subprocess.TimeoutExpired:
             given = None
-        if stop.is_set():
-            process.terminate()
-            try:
-                process.communicate(timeout=END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.communicate(timeout=END_S)
-            return None
+    for end in (process.terminate, process.kill):
+        end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=END_S)
+            break
+    return None

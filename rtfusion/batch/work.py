@@ -9,7 +9,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def is_done(job: Job) -> bool:
     if not job.folder.exists():
         return False
     try:
-        record = json.loads((job.folder / DONE).read_text(encoding="utf-8"))
+        record = _record(job)
         sizes = {name: entry["bytes"] for name, entry in record["outputs"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
@@ -90,43 +90,42 @@ def is_done(job: Job) -> bool:
             f"{job.folder} was fused from other recordings, or by other settings, or by another version of rtfusion; "
             "choose another --out, or fuse it anew with --overwrite"
         )
-    missing = [name for name, size in sizes.items() if _size(job.folder / name) != size]
+    files = {name: job.folder / name for name in sizes}
+    missing = [name for name, path in files.items() if not (path.is_file() and path.stat().st_size == sizes[name])]
     if missing:
         raise ConfigError(f"{job.folder} is damaged: {missing[0]} is not as it was written; fuse anew with --overwrite")
     return True
 
 
 def fuse(job: Job) -> dict[str, Any]:
-    """Fuse a recording, unless it is done. Gives its record (the content of `DONE`), and says if it was ``made`` now.
+    """Fuse a recording, unless it is done, and give its record, the content of `DONE`.
 
     Raises:
         FusionError: the recording cannot be fused. Nothing of it stays.
     """
-    if is_done(job):
-        return _outcome(job, made=False)
     staging = Path(job.out) / STAGING / uuid.uuid4().hex
     try:
+        if is_done(job):
+            return _record(job)
         staging.mkdir(parents=True)
         record = _fuse_into(staging, job)
         write_whole(staging / DONE, json.dumps(record, indent=1, sort_keys=True) + "\n")
-        made = _publish(staging, job.folder)
+        _publish(staging, job.folder)
+        return _record(job)
     except OSError as error:
         if isinstance(error, FusionError):
             raise
         raise SinkError(f"{job.folder}: {error.strerror}; make room, or write elsewhere") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return _outcome(job, made=made)
 
 
 def _fuse_into(staging: Path, job: Job) -> dict[str, Any]:
     from rtfusion.config import Settings
     from rtfusion.pipeline import build
 
-    is_video = Path(job.visible).is_file()
-    sink = str(staging / "fused.mp4") if is_video else f"images:{staging / 'fused'}"
-    values = {**job.settings, "vis": job.visible, "ir": job.thermal, "sink": (sink,)}
-    pipeline = build(Settings(**values))
+    sink = str(staging / "fused.mp4") if Path(job.visible).is_file() else f"images:{staging / 'fused'}"
+    pipeline = build(Settings(**{**job.settings, "vis": job.visible, "ir": job.thermal, "sink": (sink,)}))
     pipeline.run()
     snapshot = pipeline.telemetry.snapshot()
     if not snapshot["fused"]:
@@ -147,8 +146,8 @@ def _fuse_into(staging: Path, job: Job) -> dict[str, Any]:
     }
 
 
-def _publish(staging: Path, folder: Path) -> bool:
-    """Give the finished folder its name; False when another attempt was first, and this one is not needed."""
+def _publish(staging: Path, folder: Path) -> None:
+    """Give the finished folder its name, unless another attempt was first."""
     for path in staging.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -157,15 +156,13 @@ def _publish(staging: Path, folder: Path) -> bool:
     try:
         staging.rename(folder)
     except OSError:
-        if (folder / DONE).is_file():
-            return False
-        raise
-    return True
+        if not (folder / DONE).is_file():
+            raise
 
 
-def _outcome(job: Job, *, made: bool) -> dict[str, Any]:
+def _record(job: Job) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((job.folder / DONE).read_text(encoding="utf-8"))
-    return {**record, "made": made}
+    return record
 
 
 def _checksum(path: Path) -> str:
@@ -177,10 +174,6 @@ def _checksum(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     return digest.hexdigest()
-
-
-def _size(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
 
 
 def main() -> int:
@@ -195,11 +188,6 @@ def main() -> int:
         return error.exit_code
     sys.stdout.write(json.dumps(outcome) + "\n")
     return 0
-
-
-def as_json(job: Job) -> str:
-    """Write a job as `main` reads it."""
-    return json.dumps(asdict(job))
 
 
 if __name__ == "__main__":

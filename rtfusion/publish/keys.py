@@ -63,10 +63,7 @@ def load_pair(path: Path) -> KeyPair:
         ConfigError: it cannot be read, is no key file, holds keys that do not belong together, or is open to others.
     """
     values = _read(path)
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be looked at: {error.strerror}") from error
+    mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise ConfigError(f"{path} holds a secret and others may read it (mode {mode:04o}); run chmod 600 {path}")
     public, secret = _key(values, "public", path), _key(values, "secret", path)

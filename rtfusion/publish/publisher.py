@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import zmq
 from zmq.utils import z85
@@ -18,7 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
-from rtfusion.publish.keys import KeyPair, load_allowed, load_pair
+from rtfusion.publish.keys import load_allowed, load_pair
 
 _log = logging.getLogger(__name__)
 
@@ -36,24 +36,15 @@ KEEPALIVE_S = 10
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _ZAP = "inproc://zeromq.zap.01"
 _MONITOR = "inproc://monitor"
-_DOMAIN = b"rtfusion"
 
 
+@dataclass(frozen=True, slots=True)
 class CurveAuth:
-    """The publisher's keys and the clients that may connect; read once, so that a missing file is found at the start."""
+    """The publisher's key and the clients that may connect."""
 
-    def __init__(self, *, keys: Path, clients: str) -> None:
-        """Read the files.
-
-        Raises:
-            ConfigError: one of them cannot be used.
-        """
-        self.pair: KeyPair = load_pair(keys)
-        allowed = None if clients == ANYBODY else load_allowed(expanded(clients))
-        self.allowed: frozenset[bytes] | None = None
-        """Public keys in their 32 bytes; None: whoever has the publisher's public key."""
-        if allowed is not None:
-            self.allowed = frozenset(z85.decode(key) for key in allowed)
+    secret: str = field(repr=False)
+    allowed: frozenset[bytes] | None
+    """Public keys in their 32 bytes; None: whoever has the publisher's public key."""
 
 
 class Publisher:
@@ -69,17 +60,19 @@ class Publisher:
         self._prefixes: set[bytes] = set()
         self._prefix_bytes = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._authenticator = _ZapAuthenticator(self._context, allowed=None if auth is None else auth.allowed)
+        self.authenticator = ZapAuthenticator(self._context, allowed=None if auth is None else auth.allowed)
         self.socket = self._context.socket(zmq.XPUB)
         self.flooded = False
         """Somebody sent more subscriptions than anybody needs."""
-        _restrict(self.socket, hwm=hwm)
-        self.socket.setsockopt(zmq.IPV6, "[" in address)
+        options: dict[int, int | bytes] = {
+            zmq.SNDHWM: hwm, zmq.RCVHWM: 16, zmq.MAXMSGSIZE: MAX_REQUEST_BYTES, zmq.HANDSHAKE_IVL: HANDSHAKE_MS,
+            zmq.IPV6: "[" in address, zmq.ZAP_DOMAIN: b"rtfusion",
+        }  # fmt: skip
         if auth is not None:
-            self.socket.setsockopt(zmq.CURVE_SERVER, 1)
-            self.socket.setsockopt_string(zmq.CURVE_SECRETKEY, auth.pair.secret)
+            options |= {zmq.CURVE_SERVER: 1, zmq.CURVE_SECRETKEY: auth.secret.encode()}
+        set_options(self.socket, options, keepalive_s=KEEPALIVE_S)
         self.socket.monitor(_MONITOR, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
-        self._authenticator.start()
+        self.authenticator.start()
         try:
             self.socket.bind(address)
         except zmq.ZMQError:
@@ -90,11 +83,6 @@ class Publisher:
     def endpoint(self) -> str:
         """Where it is bound, with the port that was taken for ``:*``."""
         return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-
-    @property
-    def refused(self) -> int:
-        """Connections that were turned away."""
-        return self._authenticator.refused
 
     def has_subscribers(self) -> bool:
         """Whether anybody listens to the topic now."""
@@ -120,15 +108,16 @@ class Publisher:
         """Close the socket, giving subscribers so long to take what waits, and wait until the address is free."""
         self.socket.disable_monitor()
         self.socket.close(linger=linger_ms)
-        self._authenticator.close()
+        self.authenticator.close()
         self._context.term()
 
 
-class _ZapAuthenticator:
+class ZapAuthenticator:
     """Answers ZeroMQ's question about every connection, in a thread of its own."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], *, allowed: frozenset[bytes] | None) -> None:
         self.refused = 0
+        """Connections that were turned away: not on the list, or too many."""
         self._context = context
         self._allowed = allowed
         self._connections: set[int] = set()
@@ -191,16 +180,14 @@ class _ZapAuthenticator:
         return b"200", ""
 
 
-def _restrict(socket: zmq.Socket[bytes], *, hwm: int) -> None:
-    socket.setsockopt(zmq.SNDHWM, hwm)
-    socket.setsockopt(zmq.RCVHWM, 16)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-    socket.setsockopt(zmq.ZAP_DOMAIN, _DOMAIN)
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    for option in (zmq.TCP_KEEPALIVE_IDLE, zmq.TCP_KEEPALIVE_INTVL):
-        socket.setsockopt(option, KEEPALIVE_S)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+def set_options(socket: zmq.Socket[bytes], options: Mapping[int, int | bytes], *, keepalive_s: int) -> None:
+    """Set options of a socket; a peer whose machine went away is given up after ``keepalive_s`` and three more tries."""
+    keepalive: dict[int, int | bytes] = {
+        zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: keepalive_s, zmq.TCP_KEEPALIVE_INTVL: keepalive_s,
+        zmq.TCP_KEEPALIVE_CNT: 3,
+    }  # fmt: skip
+    for option, value in {**options, **keepalive}.items():
+        socket.setsockopt(option, value)
 
 
 def curve_auth(*, keys: str | None, clients: str | None, uri: str) -> CurveAuth | None:
@@ -218,4 +205,5 @@ def curve_auth(*, keys: str | None, clients: str | None, uri: str) -> CurveAuth 
             f"{uri}: keys needs clients too: clients=FOLDER with the .pub files of those who may watch, or clients="
             f"{ANYBODY} for everybody who has the publisher's public key"
         )
-    return CurveAuth(keys=expanded(keys), clients=clients)
+    allowed = None if clients == ANYBODY else frozenset(map(z85.decode, load_allowed(expanded(clients))))
+    return CurveAuth(load_pair(expanded(keys)).secret, allowed)

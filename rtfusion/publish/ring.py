@@ -61,14 +61,7 @@ class Place:
         Raises:
             WireError: it names no place.
         """
-        if len(payload) > MAX_PLACE_BYTES:
-            raise WireError(f"the payload has {len(payload)} bytes; expected at most {MAX_PLACE_BYTES} for shm")
-        try:
-            values = msgpack.unpackb(payload, raw=False, strict_map_key=True)
-        except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise WireError(f"the payload is not msgpack: {str(error) or type(error).__name__}") from None
-        if not isinstance(values, dict):
-            raise WireError(f"the payload is a msgpack {type(values).__name__}; expected a map")
+        values = unpack_map(payload, what="payload", max_bytes=MAX_PLACE_BYTES)
         name, offset, generation = (values.get(key) for key in ("name", "offset_bytes", "ticket"))
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise WireError("the payload's name is not that of a ring")
@@ -116,7 +109,7 @@ class RingWriter:
         return packed
 
     def close(self) -> None:
-        """Remove the ring; readers keep what they hold. May be called twice."""
+        """Remove the ring; readers keep what they hold. Idempotent."""
         self._memory = None
         self._slot_bytes = 0
         if self._path is not None:
@@ -178,6 +171,23 @@ class RingReader:
         (generation,) = _GENERATION.unpack_from(self._memory, place.offset_bytes)
         if generation != place.generation:
             raise Overrun(f"slot {place.offset_bytes} has generation {generation}, not {place.generation}")
+
+
+def unpack_map(packed: memoryview, *, what: str, max_bytes: int) -> dict[str, Any]:
+    """Decode a MessagePack map; ``what`` it is stands in the messages.
+
+    Raises:
+        WireError: it is longer than ``max_bytes``, or no map.
+    """
+    if len(packed) > max_bytes:
+        raise WireError(f"the {what} has {len(packed)} bytes; expected at most {max_bytes}")
+    try:
+        values = msgpack.unpackb(packed, raw=False, strict_map_key=True)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:  # a key may be of a type that cannot be one
+        raise WireError(f"the {what} is not msgpack: {str(error) or type(error).__name__}") from None
+    if not isinstance(values, dict):
+        raise WireError(f"the {what} is a msgpack {type(values).__name__}; expected a map")
+    return values
 
 
 def sweep(folder: Path = FOLDER) -> int:

@@ -6,7 +6,7 @@ import errno
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -44,8 +44,8 @@ class ZmqSink:
         self,
         address: str,
         *,
+        uri: str,
         context: SinkContext,
-        uri: str | None = None,
         encoding: str = "raw",
         quality: int | None = None,
         topic: str = TOPIC,
@@ -54,7 +54,7 @@ class ZmqSink:
         clients: str | None = None,
         insecure: bool = False,
     ) -> None:
-        self.uri = uri if uri is not None else f"zmq:{address}"
+        self.uri = uri
         if encoding != "jpeg" and quality is not None:
             raise ConfigError(f"{self.uri}: quality belongs to encoding=jpeg; {encoding} pixels have none")
         self._auth = curve_auth(keys=keys, clients=clients, uri=self.uri)
@@ -68,31 +68,22 @@ class ZmqSink:
         self._quality = JPEG_QUALITY if quality is None else quality
         self._topic = topic.encode()
         self._hwm = hwm
-        self._drops: dict[str, int] = {}
+        self.drops: Counter[str] = Counter()
+        """Frames lost here. ``publisher``: ZeroMQ would not take them; ``flood``: subscriptions were shaken off."""
         self._ring = RingWriter() if self._encoding == SHM else None
-        self._outlet = self._open(address)
+        self.publisher = self._open(address)
         _log.info("publishing at %s, topic %s", self.endpoint, topic)
         if not context.live:
-            self._outlet.socket.poll(GREETING_MS)
+            self.publisher.socket.poll(GREETING_MS)
 
     @property
     def endpoint(self) -> str:
         """Where it publishes, with the port that was taken for ``:*``."""
-        return self._outlet.endpoint
-
-    @property
-    def drops(self) -> Mapping[str, int]:
-        """``publisher``: frames that ZeroMQ would not take; ``flood``: while subscriptions were shaken off."""
-        return self._drops
-
-    @property
-    def refused(self) -> int:
-        """Connections that were turned away: not on the list, or too many."""
-        return self._outlet.refused
+        return self.publisher.endpoint
 
     def has_subscribers(self) -> bool:
         """Whether anybody listens to the topic now."""
-        return self._outlet.has_subscribers()
+        return self.publisher.has_subscribers()
 
     def write(self, frame: FusedFrame) -> None:
         """Publish one frame, or do nothing when nobody listens.
@@ -101,7 +92,7 @@ class ZmqSink:
             SinkError: the frame cannot be encoded.
         """
         listened = self.has_subscribers()
-        if self._outlet.flooded:
+        if self.publisher.flooded:
             self._start_afresh()
             return
         if not listened:
@@ -114,18 +105,18 @@ class ZmqSink:
             published_ns=time.monotonic_ns(),
             published_unix_ns=time.time_ns(),
             live=self._run.live,
-            drops=self._all_drops(),
+            drops={**(self._run.drops() if self._run.drops is not None else {}), **self.drops},
         )
         try:
-            self._outlet.socket.send_multipart([self._topic, header, payload], flags=zmq.NOBLOCK, copy=False)
+            self.publisher.socket.send_multipart([self._topic, header, payload], flags=zmq.NOBLOCK, copy=False)
         except zmq.Again:
-            self._count("publisher")
+            self.drops["publisher"] += 1
         except zmq.ZMQError as error:
             raise SinkError(f"{self.uri}: publishing failed: {error}") from error
 
     def close(self, *, aborted: bool) -> None:
         """Give subscribers a second to take the last frames, unless an error ended the run, and free the address."""
-        self._outlet.close(linger_ms=0 if aborted else LINGER_MS)
+        self.publisher.close(linger_ms=0 if aborted else LINGER_MS)
         if self._ring is not None:
             self._ring.close()
 
@@ -142,19 +133,16 @@ class ZmqSink:
     def _start_afresh(self) -> None:
         """Drop every connection, and with them what they subscribed to. Those who mean well come back by themselves."""
         endpoint = self.endpoint
-        if "flood" not in self._drops:
+        if not self.drops["flood"]:
             _log.warning(
                 "%s: somebody floods it with subscriptions; all connections are dropped and made anew", self.uri
             )
-        self._count("flood")
-        self._outlet.close(linger_ms=0)
+        self.drops["flood"] += 1
+        self.publisher.close(linger_ms=0)
         try:
-            self._outlet = self._open(endpoint)
+            self.publisher = self._open(endpoint)
         except ConfigError as error:
             raise SinkError(str(error)) from None
-
-    def _count(self, cause: str) -> None:
-        self._drops[cause] = self._drops.get(cause, 0) + 1
 
     def _payload(self, frame: FusedFrame) -> memoryview | bytes:
         if self._ring is not None:
@@ -162,9 +150,6 @@ class ZmqSink:
         if self._encoding == BGR8:
             return np.ascontiguousarray(frame.image).data
         return cv2.imencode(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1].tobytes()
-
-    def _all_drops(self) -> dict[str, int]:
-        return {**(self._run.drops() if self._run.drops is not None else {}), **self._drops}
 
 
 _PUBLIC = (
@@ -175,11 +160,6 @@ _PUBLIC = (
 
 
 def _is_local(address: str, *, uri: str) -> bool:
-    """Whether only this machine can reach the address.
-
-    Raises:
-        ConfigError: it is not an address.
-    """
     if re.fullmatch(r"ipc://.+", address):
         return True
     match = re.fullmatch(r"tcp://(.+):([0-9]{1,5}|\*)", address)

@@ -7,7 +7,8 @@ import re
 import threading
 import time
 import weakref
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +18,8 @@ import zmq
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import CaptureTimeout, ConfigError, WireError
 from rtfusion.mailbox import Closed, Mailbox, Policy
-from rtfusion.publish.keys import KeyPair, load_pair, load_public, make_pair
+from rtfusion.publish.keys import load_pair, load_public, make_pair
+from rtfusion.publish.publisher import set_options
 from rtfusion.publish.ring import Overrun, RingReader
 from rtfusion.publish.wire import BGR8, SHM, TOPIC, Header, Message, decode
 from rtfusion.types import Degraded, FusedFrame, Image8
@@ -31,7 +33,10 @@ HIGH_WATER_MARK = 4
 MAX_MESSAGE_BYTES = 1 << 28
 """A connection that sends more at once is dropped: 256 MiB is a raw frame of 12000x7000."""
 KEEPALIVE_S = 5
-"""A publisher whose machine went away without a word is given up after this and three more tries, then looked for."""
+"""See `set_options`; the publisher is looked for again afterwards."""
+
+
+_FRAME_FIELDS = {field.name for field in fields(FusedFrame)} & {field.name for field in fields(Header)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -67,22 +72,9 @@ class ReceivedFrame:
 
     def as_fused(self) -> FusedFrame:
         """As a sink takes it, to be shown, written or published again; its stamps stay, the single images are not there."""
-        header = self.header
-        return FusedFrame(
-            image=self.image,
-            visible=self.image,
-            thermal=self.image[:, :, 1],
-            timestamp_ns=header.timestamp_ns,
-            thermal_timestamp_ns=header.thermal_timestamp_ns,
-            received_ns=header.received_ns,
-            sequence=header.sequence,
-            fuser=header.fuser,
-            model_id=header.model_id,
-            calibration_id=header.calibration_id,
-            thermal_state=header.thermal_state,
-            name=header.name,
-            degraded=next((state for state in Degraded if state.value == header.degraded), None),
-        )
+        told = {name: getattr(self.header, name) for name in _FRAME_FIELDS}
+        told["degraded"] = next((state for state in Degraded if state.value == self.header.degraded), None)
+        return FusedFrame(image=self.image, visible=self.image, thermal=self.image[:, :, 1], **told)
 
     def __repr__(self) -> str:
         return (
@@ -99,14 +91,14 @@ class Subscription:
     """
 
     def __init__(
-        self, url: str, *, topic: str, timeout_s: float | None, newest: bool, auth: _CurveAuth | None = None
+        self, url: str, *, topic: str, timeout_s: float | None, newest: bool, curve: Mapping[int, int | bytes]
     ) -> None:
         self.url = url
         self.restarts = 0
         """How often the publisher was seen to start again."""
         self.lapped = 0
         """Frames that were overwritten in shared memory before they were read."""
-        self._auth = auth
+        self._encrypted = bool(curve)
         self._ring = RingReader()
         self._topic = topic
         self._timeout_s = timeout_s
@@ -119,7 +111,7 @@ class Subscription:
             else Mailbox(capacity=EVERY_FRAME_CAPACITY, policy=Policy.BLOCK)
         )
         # The thread holds the receiver, not this object, which could not be collected otherwise.
-        self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox, auth=auth)
+        self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox, curve=curve)
         self._close = weakref.finalize(self, self._receiver.stop)
         self._thread = threading.Thread(target=self._receiver.run, name=f"subscription-{url}", daemon=True)
         self._thread.start()
@@ -156,7 +148,7 @@ class Subscription:
                 _log.warning("%s: a message was skipped: %s", self.url, error)
 
     def close(self) -> None:
-        """End the iteration and free the sockets; may be called twice, and from another thread."""
+        """End the iteration and free the sockets. Idempotent; any thread may call it."""
         self._close()
         self._thread.join()
 
@@ -191,7 +183,7 @@ class Subscription:
             return f"; {self.bad_messages} messages were not of the wire format: does another program publish there?"
         if self.lapped:
             return f"; {self.lapped} frames were gone from shared memory: is the publisher on this machine, and alive?"
-        allowed = "" if self._auth is None else ", with that server key, and is this public key on its list"
+        allowed = ", with that server key, and is this public key on its list" if self._encrypted else ""
         return f"; is a run publishing there (--sink zmq:{self.url}){allowed}?"
 
 
@@ -225,23 +217,21 @@ def subscribe(
     """
     if not re.fullmatch(r"tcp://.+:[0-9]+|ipc://.+", url):
         raise ConfigError(f"{url!r} is not an address; expected for example tcp://127.0.0.1:5555")
-    auth = _curve_auth(server_key=server_key, keys=keys)
-    return Subscription(url, topic=topic, timeout_s=timeout_s, newest=newest, auth=auth)
+    curve = _curve_options(server_key=server_key, keys=keys)
+    return Subscription(url, topic=topic, timeout_s=timeout_s, newest=newest, curve=curve)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _CurveAuth:
-    server_key: str
-    pair: KeyPair
-
-
-def _curve_auth(*, server_key: str | Path | None, keys: str | Path | None) -> _CurveAuth | None:
+def _curve_options(*, server_key: str | Path | None, keys: str | Path | None) -> dict[int, int | bytes]:
     if server_key is None:
         if keys is not None:
             raise ConfigError("keys without the publisher's key encrypt nothing; give server_key too, its .pub file")
-        return None
+        return {}
     pair = make_pair() if keys is None else load_pair(Path(keys))
-    return _CurveAuth(server_key=load_public(server_key), pair=pair)
+    return {
+        zmq.CURVE_SERVERKEY: load_public(server_key).encode(),
+        zmq.CURVE_PUBLICKEY: pair.public.encode(),
+        zmq.CURVE_SECRETKEY: pair.secret.encode(),
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -254,14 +244,14 @@ class _Arrival:
 class _Receiver:
     """The thread's side: takes messages off the socket until it is told to stop."""
 
-    def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival], auth: _CurveAuth | None) -> None:
+    def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival], curve: Mapping[int, int | bytes]) -> None:
         self.bad_messages = 0
         self._url = url
         self._topic = topic
         self._mailbox = mailbox
         self._stop = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = _connected(self._context, url, topic=topic, auth=auth)
+        self._socket = _connected(self._context, url, topic=topic, curve=curve)
 
     def stop(self) -> None:
         """Wake both sides for good."""
@@ -298,22 +288,14 @@ class _Receiver:
 
 
 def _connected(
-    context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str, auth: _CurveAuth | None
+    context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str, curve: Mapping[int, int | bytes]
 ) -> zmq.Socket[bytes]:
     socket = context.socket(zmq.SUB)
-    socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-    socket.setsockopt(zmq.IPV6, "[" in url)
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    for option in (zmq.TCP_KEEPALIVE_IDLE, zmq.TCP_KEEPALIVE_INTVL):
-        socket.setsockopt(option, KEEPALIVE_S)
-    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
-    socket.setsockopt_string(zmq.SUBSCRIBE, topic)
-    if auth is not None:
-        socket.setsockopt_string(zmq.CURVE_SERVERKEY, auth.server_key)
-        socket.setsockopt_string(zmq.CURVE_PUBLICKEY, auth.pair.public)
-        socket.setsockopt_string(zmq.CURVE_SECRETKEY, auth.pair.secret)
+    options: dict[int, int | bytes] = {
+        zmq.RCVHWM: HIGH_WATER_MARK, zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES, zmq.RECONNECT_IVL: RECONNECT_MS,
+        zmq.IPV6: "[" in url, zmq.SUBSCRIBE: topic.encode(),
+    }  # fmt: skip
+    set_options(socket, {**options, **curve}, keepalive_s=KEEPALIVE_S)
     try:
         socket.connect(url)
     except zmq.ZMQError as error:

@@ -6,7 +6,8 @@ a message that fits together or raises `WireError`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeGuard
 
@@ -14,7 +15,7 @@ import msgpack
 import numpy as np
 
 from rtfusion.errors import WireError
-from rtfusion.publish.ring import Place
+from rtfusion.publish.ring import Place, unpack_map
 from rtfusion.types import FusedFrame
 
 SCHEMA = 1
@@ -98,29 +99,19 @@ def encode_header(
     drops: Mapping[str, int],
 ) -> bytes:
     """The second part of a message, msgpack."""
-    header = Header(
-        schema=SCHEMA,
-        session=session,
-        sequence=frame.sequence,
-        timestamp_ns=frame.timestamp_ns,
-        thermal_timestamp_ns=frame.thermal_timestamp_ns,
-        skew_ns=frame.skew_ns,
-        received_ns=frame.received_ns,
-        published_ns=published_ns,
-        published_unix_ns=published_unix_ns,
-        live=live,
-        width_px=frame.width_px,
-        height_px=frame.height_px,
-        encoding=encoding,
-        fuser=frame.fuser,
-        model_id=frame.model_id,
-        calibration_id=frame.calibration_id,
-        thermal_state=dict(frame.thermal_state),
-        degraded=None if frame.degraded is None else frame.degraded.value,
-        name=frame.name,
-        drops=dict(drops),
-    )
-    packed: bytes = msgpack.packb({name: getattr(header, name) for name in _KEYS}, default=_plain_number)
+    values: dict[str, Any] = {
+        "schema": SCHEMA,
+        "session": session,
+        "published_ns": published_ns,
+        "published_unix_ns": published_unix_ns,
+        "live": live,
+        "encoding": encoding,
+        "thermal_state": dict(frame.thermal_state),
+        "degraded": None if frame.degraded is None else frame.degraded.value,
+        "drops": dict(drops),
+    }
+    ordered = {key: values[key] if key in values else getattr(frame, key) for key in _KEYS}
+    packed: bytes = msgpack.packb(ordered, default=_plain_number)
     return packed
 
 
@@ -133,9 +124,7 @@ def decode(parts: Sequence[Part]) -> Message:
     if len(parts) != 3:
         raise WireError(f"a message has {len(parts)} parts; expected 3: topic, header, payload")
     topic, packed, payload = (memoryview(part).cast("B") for part in parts)
-    if len(packed) > MAX_HEADER_BYTES:
-        raise WireError(f"the header has {len(packed)} bytes; expected at most {MAX_HEADER_BYTES}")
-    header = _checked(_unpacked(packed))
+    header = _checked(unpack_map(packed, what="header", max_bytes=MAX_HEADER_BYTES))
     _check_payload(header, payload)
     try:
         name = str(topic, "utf-8")
@@ -144,20 +133,10 @@ def decode(parts: Sequence[Part]) -> Message:
     return Message(topic=name, header=header, payload=payload)
 
 
-def _unpacked(packed: memoryview) -> dict[str, Any]:
-    try:
-        values = msgpack.unpackb(packed, raw=False, strict_map_key=True)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:  # a key may be of a type that cannot be one
-        raise WireError(f"the header is not msgpack: {str(error) or type(error).__name__}") from None
-    if not isinstance(values, dict):
-        raise WireError(f"the header is a msgpack {type(values).__name__}; expected a map")
-    return values
-
-
 def _checked(values: dict[str, Any]) -> Header:
     """Keys that are not known are left out: a later publisher of the same schema may send more."""
     schema = values.get("schema")
-    if not _is_int(schema) or schema < 1:
+    if not _is_int(schema, low=1):
         raise WireError(f"the header's schema is {schema!r}; expected {SCHEMA}")
     if schema > SCHEMA:
         raise WireError(
@@ -211,24 +190,12 @@ def _plain_number(value: object) -> object:
     raise TypeError(f"a header cannot carry {value!r} of type {type(value).__name__}")
 
 
-def _is_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_int(value: object, *, low: int | None = None, high: int = 2**64) -> TypeGuard[int]:
+    return type(value) is int and (low is None or low <= value <= high)
 
 
-def _is_count(value: object) -> TypeGuard[int]:
-    return _is_int(value) and value >= 0
-
-
-def _is_side(value: object) -> TypeGuard[int]:
-    return _is_int(value) and 1 <= value <= MAX_SIDE_PX
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_scalar(value: object) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
+def _is_map(value: object, fits: Callable[[object], bool]) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and fits(v) for k, v in value.items())
 
 
 def _short(value: object) -> str:
@@ -237,23 +204,20 @@ def _short(value: object) -> str:
 
 
 _KEYS = tuple(field.name for field in fields(Header))
-_RULES = (
-    (("session",), lambda v: _is_text(v) and 1 <= len(v) <= 64, "1 to 64 characters"),
+_is_count = functools.partial(_is_int, low=0)
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("session",), lambda v: isinstance(v, str) and 1 <= len(v) <= 64, "1 to 64 characters"),
     (("sequence", "received_ns", "published_ns", "published_unix_ns"), _is_count, "a whole number, 0 or more"),
     (("timestamp_ns", "thermal_timestamp_ns", "skew_ns"), _is_int, "a whole number"),
     (("live",), lambda v: isinstance(v, bool), "true or false"),
-    (("width_px", "height_px"), _is_side, f"1 to {MAX_SIDE_PX}"),
+    (("width_px", "height_px"), lambda v: _is_int(v, low=1, high=MAX_SIDE_PX), f"1 to {MAX_SIDE_PX}"),
     (("encoding",), lambda v: v in ENCODINGS, f"one of {', '.join(ENCODINGS)}"),
-    (("fuser",), _is_text, "text"),
-    (("model_id", "calibration_id", "name", "degraded"), lambda v: v is None or _is_text(v), "text or nil"),
+    (("fuser",), lambda v: isinstance(v, str), "text"),
+    (("model_id", "calibration_id", "name", "degraded"), lambda v: v is None or isinstance(v, str), "text or nil"),
     (
         ("thermal_state",),
-        lambda v: isinstance(v, dict) and all(_is_text(k) and _is_scalar(x) for k, x in v.items()),
+        lambda v: _is_map(v, lambda x: x is None or isinstance(x, (bool, int, float, str))),
         "a map from text to nil, a number, a truth value or text",
     ),
-    (
-        ("drops",),
-        lambda v: isinstance(v, dict) and all(_is_text(k) and _is_count(x) for k, x in v.items()),
-        "a map from text to whole numbers, 0 or more",
-    ),
+    (("drops",), lambda v: _is_map(v, _is_count), "a map from text to whole numbers, 0 or more"),
 )

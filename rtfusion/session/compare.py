@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rtfusion.errors import SinkError
-from rtfusion.session.format import iterate, load_session
+from rtfusion.files import expanded
+from rtfusion.session.format import load_session
 from rtfusion.session.record import crc32
-from rtfusion.session.source import count_frames
 from rtfusion.sinks.base import SinkContext
 from rtfusion.types import FusedFrame
 
@@ -15,20 +13,15 @@ from rtfusion.types import FusedFrame
 class CompareSink:
     """Counts the frames that are bit for bit those of the session; any other one makes the run fail at its end."""
 
-    def __init__(self, folder: Path, *, context: SinkContext, uri: str | None = None) -> None:
+    def __init__(self, target: str, *, uri: str, context: SinkContext) -> None:
         """Read what to expect.
 
         Raises:
             CaptureError: there is no session.
         """
-        self.uri = uri if uri is not None else f"compare:{folder}"
+        self.uri = uri
         self._note = context.note
-        session = load_session(folder)
-        self._expected = {
-            pair.sequence: pair.fused_crc32
-            for segment in iterate(session, stored=count_frames)
-            for pair in segment.pairs
-        }
+        self._expected = {pair.sequence: pair.fused_crc32 for pair in load_session(expanded(target)).pairs()}
         self._same = self._different = 0
 
     def write(self, frame: FusedFrame) -> None:

@@ -18,27 +18,36 @@ segment without its last line, pairs whose frames are not there are left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from rtfusion.errors import CaptureError
+from rtfusion.session.lossless import count_frames
 from rtfusion.types import Band, Degraded, Frame
 
 SCHEMA = 1
 SESSION_FILE = "session.json"
 CALIBRATION_FILE = "calibration.json"
+FINISHED = b'{"finished":true}\n'
+"""The last line of a segment that was not cut off."""
+
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameRecord:
     """One frame of a pair, without its pixels."""
 
-    index: int
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
+    index: Count
     """Position in the video of its segment."""
     timestamp_ns: int
-    sequence: int
+    sequence: Count
     received_ns: int
     name: str | None
     kelvin_per_count: float | None
@@ -54,41 +63,22 @@ class FrameRecord:
 class PairRecord:
     """One line of a segment."""
 
-    sequence: int
-    degraded: str | None
+    __pydantic_config__ = ConfigDict(strict=True)
+
+    sequence: Count
+    degraded: Degraded | None
     visible: FrameRecord
     thermal: FrameRecord
-    fused_crc32: int
+    fused_crc32: Count
     """Checksum of the fused BGR image, row by row."""
 
     def of(self, band: Band) -> FrameRecord:
         """Give the record of the frame of a band."""
         return self.visible if band is Band.VISIBLE else self.thermal
 
-    def line(self) -> str:
+    def line(self) -> bytes:
         """Give the line as it is written."""
-        return json.dumps(asdict(self), separators=(",", ":")) + "\n"
-
-    @classmethod
-    def parse(cls, values: Any) -> PairRecord:
-        """Check one decoded line.
-
-        Raises:
-            ValueError: it is no pair.
-        """
-        visible, thermal = (_frame_record(values[band.value]) for band in Band)
-        if values["degraded"] is not None:
-            Degraded(values["degraded"])
-        for name in ("sequence", "fused_crc32"):
-            if type(values[name]) is not int or values[name] < 0:
-                raise ValueError(f"{name} is {values[name]!r}")
-        return cls(
-            sequence=values["sequence"],
-            degraded=values["degraded"],
-            visible=visible,
-            thermal=thermal,
-            fused_crc32=values["fused_crc32"],
-        )
+        return json.dumps(asdict(self), separators=(",", ":")).encode() + b"\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,22 +108,22 @@ class Session:
         path = self.folder / CALIBRATION_FILE
         return path if path.is_file() else None
 
-    def segment_numbers(self) -> list[int]:
-        """List the numbers of the segments in order."""
-        return sorted(int(path.stem) for path in self.folder.glob("*.jsonl") if path.stem.isdigit())
-
-    def segment(self, number: int, *, stored: Callable[[Path], int]) -> Segment:
-        """Read one segment; ``stored`` counts the whole frames of a video, and is asked where a segment was cut off.
+    def segments(self) -> Iterator[Segment]:
+        """Read all segments in order, each when it is asked for.
 
         Raises:
-            CaptureError: its lines are not those of a segment.
+            CaptureError: the lines are not those of a segment.
         """
-        path = self.folder / f"{number:06}.jsonl"
-        pairs, finished = _read_lines(path)
-        if not finished and pairs:
-            there = {band: stored(video_path(self.folder, number, band.value)) for band in Band}
-            pairs = [pair for pair in pairs if all(pair.of(band).index < there[band] for band in Band)]
-        return Segment(number=number, pairs=tuple(pairs))
+        for number in sorted(int(path.stem) for path in self.folder.glob("*.jsonl") if path.stem.isdigit()):
+            pairs, finished = _read_lines(self.folder / f"{number:06}.jsonl")
+            if not finished and pairs:
+                there = {band: count_frames(video_path(self.folder, number, band.value)) for band in Band}
+                pairs = [pair for pair in pairs if all(pair.of(band).index < there[band] for band in Band)]
+            yield Segment(number=number, pairs=tuple(pairs))
+
+    def pairs(self) -> Iterator[PairRecord]:
+        """Read the pairs of all segments in order."""
+        return (pair for segment in self.segments() for pair in segment.pairs)
 
 
 def load_session(folder: Path) -> Session:
@@ -150,15 +140,12 @@ def load_session(folder: Path) -> Session:
         folder = inside[0]
     try:
         values = json.loads((folder / SESSION_FILE).read_text(encoding="utf-8"))
-        schema = values["schema"]
-        if schema != SCHEMA:
-            raise CaptureError(f"{folder}: the session has schema {schema!r}; this rtfusion reads {SCHEMA}")
-        streams = {band: _stream(values["streams"][band.value]) for band in Band}
-        return Session(folder=folder, settings=dict(values["settings"]), streams=streams)
+        if values["schema"] == SCHEMA:
+            streams = {band: _stream(values["streams"][band.value]) for band in Band}
+            return Session(folder=folder, settings=dict(values["settings"]), streams=streams)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CaptureError):
-            raise
         raise CaptureError(f"{folder / SESSION_FILE}: not the description of a session: {error!r}") from None
+    raise CaptureError(f"{folder}: the session has schema {values['schema']!r}; this rtfusion reads {SCHEMA}")
 
 
 def _stream(values: Any) -> dict[str, Any]:
@@ -176,47 +163,26 @@ def video_path(folder: Path, number: int, what: str) -> Path:
     return folder / f"{number:06}-{what}.mkv"
 
 
-def finish_line() -> str:
-    """Give the last line of a segment that was not cut off."""
-    return '{"finished":true}\n'
-
-
-def iterate(session: Session, *, stored: Callable[[Path], int]) -> Iterator[Segment]:
-    """Read all segments in order, each when it is asked for."""
-    for number in session.segment_numbers():
-        yield session.segment(number, stored=stored)
-
-
 def _read_lines(path: Path) -> tuple[list[PairRecord], bool]:
+    """The pairs of a segment, and whether it was finished."""
     pairs: list[PairRecord] = []
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
         raise CaptureError(f"{path}: cannot be read: {error.strerror}") from error
     for number, line in enumerate(lines, start=1):
+        if line == FINISHED:
+            return pairs, True
         if not line.endswith(b"\n"):  # cut off while it was written
             break
         try:
-            values = json.loads(line)
-            if values == {"finished": True}:
-                return pairs, True
-            pairs.append(PairRecord.parse(values))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CaptureError(f"{path}, line {number}: not a pair of a session: {error!r}") from None
+            pairs.append(_PAIR.validate_json(line))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            what = f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip()
+            raise CaptureError(f"{path}, line {number}: not a pair of a session: {what}") from None
     return pairs, False
 
 
-def _frame_record(values: Any) -> FrameRecord:
-    record = FrameRecord(**values)
-    for name in ("index", "timestamp_ns", "sequence", "received_ns"):
-        number = getattr(record, name)
-        if type(number) is not int or (name in ("index", "sequence") and number < 0):
-            raise ValueError(f"{name} is {number!r}")
-    if not isinstance(record.shutter, bool):
-        raise ValueError(f"shutter is {record.shutter!r}")  # noqa: TRY004 - a value of the file
-    if record.kelvin_per_count is not None and type(record.kelvin_per_count) is not float:
-        raise ValueError(f"kelvin_per_count is {record.kelvin_per_count!r}")
-    return record
-
-
 _OF_FRAME = tuple(field.name for field in fields(FrameRecord) if field.name != "index")
+_PAIR = TypeAdapter(PairRecord)

@@ -10,11 +10,12 @@ from typing import Any
 import av
 import numpy as np
 
-from rtfusion.errors import SinkError
+from rtfusion.capture.video import open_container
+from rtfusion.errors import CaptureError, SinkError
+from rtfusion.sinks.video import FFV1_OPTIONS, MATROSKA_OPTIONS
 from rtfusion.types import Frame, PixelFormat
 
 _FORMATS = {PixelFormat.GRAY8: "gray", PixelFormat.GRAY16: "gray16le", PixelFormat.BGR8: "bgr0"}
-_MUXER = {"cluster_size_limit": "1", "flush_packets": "1"}
 
 
 class LosslessVideo:
@@ -32,9 +33,8 @@ class LosslessVideo:
         """Frames so far."""
         rate = max(Fraction(rate_hz).limit_denominator(1001), Fraction(1, 1001))
         try:
-            self._container = av.open(path, "w", format="matroska", container_options=_MUXER)
-            options = {"g": "1", "slices": "4", "slicecrc": "1"}
-            stream = self._container.add_stream("ffv1", rate=rate, options=options)
+            self._container = av.open(path, "w", format="matroska", container_options=MATROSKA_OPTIONS)
+            stream = self._container.add_stream("ffv1", rate=rate, options=FFV1_OPTIONS)
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"{path}: cannot be written: {error}") from error
         stream.width, stream.height = like.size_px
@@ -54,11 +54,11 @@ class LosslessVideo:
         Raises:
             SinkError: it cannot be written.
         """
-        packed = "bgr24" if frame.pixel_format is PixelFormat.BGR8 else _FORMATS[frame.pixel_format]
         image: Any = np.ascontiguousarray(frame.image)
-        picture = av.VideoFrame.from_ndarray(image, format=packed)
         if frame.pixel_format is PixelFormat.BGR8:
-            picture = picture.reformat(format="bgr0")
+            picture = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="bgr0")
+        else:
+            picture = av.VideoFrame.from_ndarray(image, format=_FORMATS[frame.pixel_format])
         picture.pts = self.count
         picture.time_base = self._stream.codec_context.time_base
         try:
@@ -81,3 +81,17 @@ class LosslessVideo:
             self._container.close()
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"{self._path}: could not be finished: {error}") from error
+
+
+def count_frames(path: Path) -> int:
+    """Whole frames of a video that may be cut off, without decoding them; 0 where it cannot be opened."""
+    count = 0
+    try:
+        with open_container(path, uri=str(path)) as container:
+            for packet in container.demux(video=0):
+                if packet.is_corrupt:
+                    break
+                count += packet.size > 0
+    except (CaptureError, av.FFmpegError, OSError):
+        pass  # what came before is whole
+    return count

@@ -21,14 +21,14 @@ from typing import IO, Any
 
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError, SinkError
-from rtfusion.files import write_whole
+from rtfusion.files import expanded, write_whole
 from rtfusion.session.format import (
     CALIBRATION_FILE,
+    FINISHED,
     SCHEMA,
     SESSION_FILE,
     FrameRecord,
     PairRecord,
-    finish_line,
     video_path,
 )
 from rtfusion.session.lossless import LosslessVideo
@@ -51,7 +51,7 @@ class RecordSink:
 
     def __init__(
         self,
-        folder: Path,
+        target: str | Path,
         *,
         context: SinkContext,
         uri: str | None = None,
@@ -64,7 +64,7 @@ class RecordSink:
         Raises:
             ConfigError: it cannot be made, or there is too little room to begin.
         """
-        self.uri = uri if uri is not None else f"record:{folder}"
+        self.uri = uri if uri is not None else f"record:{target}"
         self.drops: Counter[str] = Counter()
         """Pairs that were not recorded, by cause."""
         self.capacity_frames = CAPACITY_FRAMES
@@ -76,7 +76,7 @@ class RecordSink:
         self._number = 0
         self._segment: _Segment | None = None
         name = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime()) + f"-{context.session[:6]}"
-        self.folder = folder / name
+        self.folder = expanded(target) / name
         try:
             self.folder.mkdir(parents=True)
             self._describe()
@@ -97,7 +97,10 @@ class RecordSink:
             return
         try:
             if self._segment is None or self._segment.is_over(frame.pair):
-                self._segment = self._next_segment(frame.pair)
+                self._end_segment(finished=True)
+                self._segment = _Segment(self.folder, self._number, first=frame.pair, context=self._context,
+                                         length_ns=self._segment_ns, fused=self._with_fused)  # fmt: skip
+                self._number += 1
             self._segment.write(frame, frame.pair)
         except (SinkError, OSError) as error:
             self.drops["failed"] += 1
@@ -120,13 +123,6 @@ class RecordSink:
             self._full = False
             _log.info("%s: there is room again, recording goes on", self.uri)
         return not self._full
-
-    def _next_segment(self, pair: FramePair) -> _Segment:
-        self._end_segment(finished=True)
-        number, self._number = self._number, self._number + 1
-        return _Segment(
-            self.folder, number, first=pair, context=self._context, length_ns=self._segment_ns, fused=self._with_fused
-        )
 
     def _end_segment(self, *, finished: bool) -> None:
         segment, self._segment = self._segment, None
@@ -183,12 +179,12 @@ class _Segment:
         """Frames first, then their line."""
         record = PairRecord(
             sequence=pair.sequence,
-            degraded=None if pair.degraded is None else pair.degraded.value,
+            degraded=pair.degraded,
             visible=self._stored(pair.visible),
             thermal=self._stored(pair.thermal),
             fused_crc32=crc32(frame),
         )
-        self._lines.write(record.line().encode())
+        self._lines.write(record.line())
         if self._fused is not None:
             self._fused.write(frame)
 
@@ -197,7 +193,7 @@ class _Segment:
         with contextlib.ExitStack() as stack:
             stack.callback(self._lines.close)
             if finished:
-                stack.callback(self._lines.write, finish_line().encode())
+                stack.callback(self._lines.write, FINISHED)
             for video in self._videos.values():
                 stack.callback(video.close)
             if self._fused is not None:
@@ -214,7 +210,7 @@ class _Segment:
 
 
 def crc32(frame: FusedFrame) -> int:
-    """Of the fused image, row by row."""
+    """Checksum of the fused image, row by row."""
     return zlib.crc32(frame.image.tobytes())
 
 

@@ -13,8 +13,8 @@ from rtfusion.capture.playback import Playback
 from rtfusion.capture.video import PixelConverter, open_container
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import CaptureError, StreamLost
-from rtfusion.session.format import FrameRecord, PairRecord, Session, iterate, load_session, video_path
-from rtfusion.types import Band, Degraded, Frame, FramePair, PixelFormat
+from rtfusion.session.format import FrameRecord, PairRecord, Session, load_session, video_path
+from rtfusion.types import Band, Frame, FramePair, PixelFormat
 
 
 class SessionSource:
@@ -33,7 +33,9 @@ class SessionSource:
         self.session = load_session(folder)
         self._band = band
         self._clock = clock
-        first = next((pair for segment in iterate(self.session, stored=count_frames) for pair in segment.pairs), None)
+        self.drops: dict[str, int] = {}  # what a session lacks was lost when it was recorded
+        self.notes: tuple[str, ...] = ()
+        first = next(self.session.pairs(), None)
         if first is None:
             raise CaptureError(f"{uri}: not one pair was recorded in this session")
         self._start_ns = min(first.visible.timestamp_ns, first.thermal.timestamp_ns)
@@ -52,16 +54,6 @@ class SessionSource:
             description=f"recorded from {stream['uri']}",
         )
 
-    @property
-    def drops(self) -> dict[str, int]:
-        """None: what a session lacks was lost when it was recorded."""
-        return {}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame.
 
@@ -73,32 +65,29 @@ class SessionSource:
         return self._playback.read(timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Release the files; may be called twice, and from another thread."""
+        """Release the files. Idempotent; any thread may call it."""
         self._playback.close()
 
     def _play(self) -> Generator[Frame, None, None]:
         convert = PixelConverter(self._band)
-        for segment in iterate(self.session, stored=count_frames):
-            records = segment.frames(self._band)
-            path = video_path(self.session.folder, segment.number, self._band.value)
-            if records:
+        for segment in self.session.segments():
+            if records := segment.frames(self._band):
+                path = video_path(self.session.folder, segment.number, self._band.value)
                 yield from self._segment(path, records, convert)
 
     def _segment(
         self, path: Path, records: tuple[FrameRecord, ...], convert: PixelConverter
     ) -> Generator[Frame, None, None]:
-        container = open_container(path, uri=str(path))
         played = 0
-        try:
+        with open_container(path, uri=str(path)) as container:
             container.streams.video[0].codec_context.thread_count = 1
-            for record, decoded in zip(records, container.decode(video=0), strict=False):
-                image, pixel_format = convert(decoded)
-                yield self._frame(record, image=image, pixel_format=pixel_format)
-                played += 1
-        except (av.FFmpegError, OSError) as error:
-            raise StreamLost(f"{path}: damaged after {played} frames: {error}") from error
-        finally:
-            container.close()
+            try:
+                for record, decoded in zip(records, container.decode(video=0), strict=False):
+                    image, pixel_format = convert(decoded)
+                    yield self._frame(record, image=image, pixel_format=pixel_format)
+                    played += 1
+            except (av.FFmpegError, OSError) as error:
+                raise StreamLost(f"{path}: damaged after {played} frames: {error}") from error
         if played < len(records):
             raise StreamLost(f"{path}: holds {played} frames, its lines name {len(records)}")
 
@@ -129,18 +118,19 @@ class SessionPairer:
         self.drops: dict[Band, Counter[str]] = {band: Counter() for band in Band}
 
     @property
+    def _missing(self) -> set[Band]:
+        """The bands of which a frame of the next pair is still to come."""
+        return {band for band in Band if self._next is not None and self._arrived[band] <= self._next[1][band]}
+
+    @property
     def wants(self) -> Band:
         """The stream to read next."""
-        if self._next is not None and self._arrived[Band.VISIBLE] <= self._next[1][Band.VISIBLE]:
-            return Band.VISIBLE
-        return Band.THERMAL
+        return Band.VISIBLE if Band.VISIBLE in self._missing else Band.THERMAL
 
     @property
     def finished(self) -> bool:
         """True when no further pair can come."""
-        return self._next is None or any(
-            band in self._ended and self._arrived[band] <= self._next[1][band] for band in Band
-        )
+        return self._next is None or bool(self._missing & self._ended)
 
     def push(self, frame: Frame) -> None:
         """Take one frame."""
@@ -153,7 +143,7 @@ class SessionPairer:
 
     def take(self) -> FramePair | None:
         """The next pair, or None."""
-        if self._next is None or any(self._arrived[band] <= self._next[1][band] for band in Band):
+        if self._next is None or self._missing:
             return None
         record = self._next[0]
         self._next = next(self._pairs, None)
@@ -162,7 +152,7 @@ class SessionPairer:
             visible=self._frames[Band.VISIBLE],
             thermal=self._frames[Band.THERMAL],
             sequence=record.sequence,
-            degraded=None if record.degraded is None else Degraded(record.degraded),
+            degraded=record.degraded,
         )
 
     def count(self) -> int:
@@ -175,29 +165,10 @@ class SessionPairer:
         return f"{self.pairs} pairs of the session were played"
 
 
-def count_frames(path: Path) -> int:
-    """Whole frames of a video that may be cut off, without decoding them."""
-    try:
-        container = open_container(path, uri=str(path))
-    except CaptureError:
-        return 0
-    count = 0
-    try:
-        for packet in container.demux(video=0):
-            if packet.is_corrupt:
-                break
-            count += packet.size > 0
-    except (av.FFmpegError, OSError):
-        pass  # what came before is whole
-    finally:
-        container.close()
-    return count
-
-
 def _with_positions(session: Session) -> Iterator[tuple[PairRecord, dict[Band, int]]]:
     """Every pair with the places of its frames among all frames of their bands."""
     before = dict.fromkeys(Band, 0)
-    for segment in iterate(session, stored=count_frames):
+    for segment in session.segments():
         for pair in segment.pairs:
             yield pair, {band: before[band] + pair.of(band).index for band in Band}
         for band in Band:

@@ -12,14 +12,17 @@
     web://127.0.0.1:8080?record=DIR&quality=80          a page for browsers; also token=TOKEN (or RTFUSION_WEB_TOKEN), name=NAME
     window:                                             a window on this desktop
     null:                                               counts frames
+
+A new kind of output is a class in a file of its own and one row of `KINDS`.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from rtfusion.capture.uri import without_credentials
@@ -31,12 +34,11 @@ from rtfusion.text import did_you_mean
 __all__ = ["Sink", "SinkContext", "StopRequested", "open_sink", "open_sinks"]
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
-X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):(.*)", re.DOTALL)
 
 
-def open_sink(uri: str, *, context: SinkContext) -> Sink:  # noqa: PLR0911 - one for each kind
+def open_sink(uri: str, *, context: SinkContext) -> Sink:
     """Open one output and make sure that it can be written.
 
     Raises:
@@ -44,43 +46,16 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:  # noqa: PLR0911 - one
             target exists and ``context.overwrite`` is not set, the address is in use, there is no display.
     """
     scheme, target, query = _split(uri)
+    kind = KINDS[scheme]
     options = _parse_query(query, scheme=scheme, uri=without_credentials(uri))
-    if scheme in ("window", "null") and target:
+    if kind.example == f"{scheme}:" and target:
         raise ConfigError(f"{uri}: {scheme}: takes nothing after the colon, got {target!r}; write {scheme}:")
-    if scheme not in ("window", "null") and not target:
-        raise ConfigError(f"{uri!r} names no target; expected for example {_EXAMPLES[scheme]}")
+    if kind.example != f"{scheme}:" and not target:
+        raise ConfigError(f"{uri!r} names no target; expected for example {kind.example}")
     # Each output brings a heavy library; a run loads only those it uses.
-    if scheme == "video":
-        from rtfusion.sinks.video import VideoSink
-
-        return VideoSink(_video_path(target, uri=uri), uri=uri, context=context, **options)
-    if scheme == "images":
-        from rtfusion.sinks.images import ImagesSink
-
-        return ImagesSink(expanded(target), uri=uri, context=context, **options)
-    if scheme == "zmq":
-        from rtfusion.publish.sink import ZmqSink
-
-        return ZmqSink(target, uri=uri, context=context, **options)
-    if scheme == "web":
-        from rtfusion.web.sink import WebSink
-
-        return WebSink(target, uri=uri, context=context, **options)
-    if scheme == "window":
-        from rtfusion.window.sink import WindowSink
-
-        return WindowSink(uri=uri, context=context)
-    if scheme == "record":
-        from rtfusion.session.record import RecordSink
-
-        return RecordSink(expanded(target), uri=uri, context=context, **options)
-    if scheme == "compare":
-        from rtfusion.session.compare import CompareSink
-
-        return CompareSink(expanded(target), uri=uri, context=context)
-    from rtfusion.sinks.null import NullSink
-
-    return NullSink(uri=uri)
+    module, _, name = kind.made_by.partition(":")
+    opened: Sink = getattr(importlib.import_module(module), name)(target, uri=uri, context=context, **options)
+    return opened
 
 
 def open_sinks(uris: Iterable[str], *, context: SinkContext, inputs: Iterable[Path] = ()) -> list[Sink]:
@@ -116,39 +91,25 @@ def _split(uri: str) -> tuple[str, str, str]:
     """(scheme, target, query); a bare path is the whole target of ``video``."""
     match = _SCHEME.fullmatch(uri)
     if match is None:
-        if f"{uri}:" in _EXAMPLES.values():
+        if uri in KINDS and KINDS[uri].example == f"{uri}:":
             raise ConfigError(f"sink {uri!r} is neither a URI nor a video file; did you mean {uri}:?")
         return "video", uri, ""
     scheme, rest = match[1].lower(), match[2]
     if scheme in ("tcp", "ipc"):
         raise ConfigError(f"sink {uri!r}: an address alone does not say how to publish; did you mean zmq:{uri}?")
-    if scheme not in _OPTIONS:
+    if scheme not in KINDS:
         path_hint = f", or ./{uri} for a file of that name" if uri.lower().endswith(VIDEO_SUFFIXES) else ""
         raise ConfigError(
             f"sink {uri!r} has the unknown scheme {scheme!r}; "
-            f"expected a video file or one of {', '.join(f'{known}:' for known in _OPTIONS)}"
-            f"{did_you_mean(scheme, _OPTIONS, hint='; did you mean {}:?')}{path_hint}"
+            f"expected a video file or one of {', '.join(f'{known}:' for known in KINDS)}"
+            f"{did_you_mean(scheme, KINDS, hint='; did you mean {}:?')}{path_hint}"
         )
     target, _, query = rest.partition("?")
     return scheme, target, query
 
 
-def _video_path(target: str, *, uri: str) -> Path:
-    path = expanded(target)
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES:
-        return path
-    bare, _, query = target.partition("?")
-    if query and bare.lower().endswith(VIDEO_SUFFIXES):
-        raise ConfigError(f"sink {uri!r}: a bare path takes no settings; did you mean video:{uri}?")
-    hint = did_you_mean(suffix, VIDEO_SUFFIXES) or "; for a folder of images write images:DIR"
-    raise ConfigError(
-        f"sink {uri!r} is not a video file by its name; expected one of {' '.join(VIDEO_SUFFIXES)} at the end{hint}"
-    )
-
-
 def _parse_query(query: str, *, scheme: str, uri: str) -> dict[str, Any]:
-    known = _OPTIONS[scheme]
+    known = KINDS[scheme].options
     options: dict[str, Any] = {}
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
@@ -195,31 +156,47 @@ def _topic(text: str) -> str:
     return text
 
 
-_OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
-    "video": {"codec": _one_of("h264", "ffv1"), "crf": _whole_number(0, 51), "preset": _one_of(*X264_PRESETS)},
-    "images": {"format": _one_of("png", "jpg"), "quality": _whole_number(1, 100)},
-    "zmq": {
-        "encoding": _one_of("raw", "jpeg", "shm"),
-        "quality": _whole_number(1, 100),
-        "topic": _topic,
-        "hwm": _whole_number(1, 1000),
-        "keys": str,
-        "clients": str,
-        "insecure": _boolean,
-    },
-    "record": {"segment_s": _whole_number(1, 86_400), "reserve_mb": _whole_number(1, 10**9 - 1), "fused": _boolean},
-    "compare": {},
-    "web": {"token": str, "name": str, "record": str, "quality": _whole_number(1, 100)},
-    "window": {},
-    "null": {},
-}
-_EXAMPLES = {
-    "video": "video:out.mp4",
-    "images": "images:frames",
-    "zmq": "zmq:tcp://127.0.0.1:5555",
-    "record": "record:recordings",
-    "compare": "compare:recordings/2026-11-21T05-45-12Z-5f0c9e",
-    "web": "web://127.0.0.1:8080",
-    "window": "window:",
-    "null": "null:",
-}
+_preset = _one_of("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+_percent = _whole_number(1, 100)
+
+
+class Kind(NamedTuple):
+    """One kind of output."""
+
+    made_by: str
+    """``module:Class``; called with the target, ``uri``, ``context`` and the options."""
+    example: str
+    """One that can be copied; a bare scheme takes no target."""
+    options: Mapping[str, Callable[[str], Any]] = {}
+    """Parser of each setting after the question mark; a parser raises ValueError with what it expects."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "video": Kind(
+        "rtfusion.sinks.video:VideoSink",
+        "video:out.mp4",
+        {"codec": _one_of("h264", "ffv1"), "crf": _whole_number(0, 51), "preset": _preset},
+    ),
+    "images": Kind(
+        "rtfusion.sinks.images:ImagesSink", "images:frames", {"format": _one_of("png", "jpg"), "quality": _percent}
+    ),
+    "zmq": Kind(
+        "rtfusion.publish.sink:ZmqSink",
+        "zmq:tcp://127.0.0.1:5555",
+        {"encoding": _one_of("raw", "jpeg", "shm"), "quality": _percent, "topic": _topic, "hwm": _whole_number(1, 1000),
+         "keys": str, "clients": str, "insecure": _boolean},
+    ),
+    "record": Kind(
+        "rtfusion.session.record:RecordSink",
+        "record:recordings",
+        {"segment_s": _whole_number(1, 86_400), "reserve_mb": _whole_number(1, 10**9 - 1), "fused": _boolean},
+    ),
+    "compare": Kind("rtfusion.session.compare:CompareSink", "compare:recordings/2026-11-21T05-45-12Z-5f0c9e"),
+    "web": Kind(
+        "rtfusion.web.sink:WebSink",
+        "web://127.0.0.1:8080",
+        {"token": str, "name": str, "record": str, "quality": _percent},
+    ),
+    "window": Kind("rtfusion.window.sink:WindowSink", "window:"),
+    "null": Kind("rtfusion.sinks.null:NullSink", "null:"),
+}  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from rtfusion.errors import ConfigError, SinkError
-from rtfusion.files import write_whole
+from rtfusion.files import expanded, write_whole
 from rtfusion.sinks.base import SinkContext
 from rtfusion.types import FusedFrame
 
@@ -32,23 +32,19 @@ class ImagesSink:
 
     def __init__(
         self,
-        folder: Path,
+        target: str,
         *,
+        uri: str,
         context: SinkContext,
-        uri: str | None = None,
         format: str = "png",
         quality: int | None = None,
     ) -> None:
-        self.uri = uri if uri is not None else f"images:{folder}"
-        self._folder = folder
+        self.uri = uri
+        self._folder = folder = expanded(target)
         self._suffix = f".{format}"
         if format == "png" and quality is not None:
             raise ConfigError(f"{self.uri}: quality belongs to format=jpg; PNG is lossless and has none")
-        self._settings = (
-            PNG_SETTINGS
-            if format == "png"
-            else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY if quality is None else quality]
-        )
+        self._settings = PNG_SETTINGS if format == "png" else [cv2.IMWRITE_JPEG_QUALITY, quality or JPEG_QUALITY]
         self._names: set[str] = set()
         self._made_folder = _prepare(folder, uri=self.uri, overwrite=context.overwrite)
 
@@ -87,24 +83,24 @@ class ImagesSink:
 
 def _prepare(folder: Path, *, uri: str, overwrite: bool) -> bool:
     """Make the folder, or check the one that is there; True when it was made."""
+    made, doing = False, "made"
     try:
-        folder.mkdir()
-    except FileExistsError:
-        made = False
-    except FileNotFoundError:
-        raise ConfigError(f"{uri}: the folder {folder.parent} does not exist; make it first") from None
-    except OSError as error:
-        raise ConfigError(f"{uri}: {folder} cannot be made: {error.strerror}; choose a place that can") from None
-    else:
-        made = True
-    if not folder.is_dir():
-        raise ConfigError(f"{uri}: {folder} is a file; name a folder, or write video:PATH for a video file")
-    try:
+        try:
+            folder.mkdir()
+            made = True
+        except FileExistsError:
+            if not folder.is_dir():
+                raise ConfigError(
+                    f"{uri}: {folder} is a file; name a folder, or write video:PATH for a video file"
+                ) from None
+        doing = "written"
         images = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
         with tempfile.TemporaryFile(dir=folder):
             pass
+    except FileNotFoundError:
+        raise ConfigError(f"{uri}: the folder {folder.parent} does not exist; make it first") from None
     except OSError as error:
-        raise ConfigError(f"{uri}: {folder} cannot be written: {error.strerror}; choose a place that can") from None
+        raise ConfigError(f"{uri}: {folder} cannot be {doing}: {error.strerror}; choose a place that can") from None
     if images and not overwrite:
         raise ConfigError(
             f"{uri}: {folder} holds {images} images; choose another folder, or add to it with --overwrite"

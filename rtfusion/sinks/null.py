@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from rtfusion.sinks.base import SinkContext
 from rtfusion.types import FusedFrame
 
 
 class NullSink:
     """Counts frames."""
 
-    def __init__(self, *, uri: str = "null:") -> None:
+    def __init__(self, target: str, *, uri: str, context: SinkContext) -> None:
         self.uri = uri
         self.frames = 0
 

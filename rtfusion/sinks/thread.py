@@ -26,6 +26,7 @@ class SinkThread:
     def __init__(
         self, sink: Sink, *, live: bool, telemetry: Telemetry, stop: Callable[[], None], clock: Clock = MONOTONIC
     ) -> None:
+        self.uri = sink.uri
         self._sink = sink
         self._live = live
         self._telemetry = telemetry
@@ -37,11 +38,6 @@ class SinkThread:
         )
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.uri}", daemon=True)
         self.error: BaseException | None = None
-
-    @property
-    def uri(self) -> str:
-        """The sink's, as the user gave it."""
-        return self._sink.uri
 
     @property
     def dropped(self) -> int:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
@@ -22,7 +21,9 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from rtfusion.capture.video import START_COMMENT
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError, SinkError
+from rtfusion.files import expanded
 from rtfusion.sinks.base import SinkContext
+from rtfusion.text import did_you_mean
 from rtfusion.types import FusedFrame, Image8
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,12 @@ LOOKAHEAD_S = 1 / 3
 AT_RISK_S = 2.0
 """Longest piece that a kill can cost an MP4: one second from key frame to key frame, and what the encoder holds back."""
 
-_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".avi": "avi"}
+FFV1_OPTIONS = {"g": "1", "slices": "4", "slicecrc": "1"}
+"""Every frame is a key frame, and each slice carries a checksum."""
+MATROSKA_OPTIONS = {"cluster_size_limit": "1", "flush_packets": "1"}
+"""Each frame is a cluster of its own (0.2 % more bytes), so that a kill costs what the encoder holds back and no more."""
+
+_FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov", ".avi": "avi"}
 _TICK_S = {"mp4": Fraction(1, 90_000), "mov": Fraction(1, 90_000), "matroska": Fraction(1, 1000)}
 _HYBRID_SINCE = (61, 7, 100)
 """The libavformat of FFmpeg 7.1."""
@@ -54,7 +60,7 @@ class VideoSink:
 
     def __init__(
         self,
-        path: Path,
+        target: str | Path,
         *,
         context: SinkContext,
         uri: str | None = None,
@@ -62,12 +68,10 @@ class VideoSink:
         crf: int | None = None,
         preset: str | None = None,
     ) -> None:
-        self.uri = uri if uri is not None else str(path)
-        self._path = path
+        self.uri = uri if uri is not None else str(target)
+        self._path = path = _video_path(str(target), uri=self.uri)
         self._format = _FORMATS[path.suffix.lower()]
         self._codec = codec
-        self._crf = 18 if crf is None else crf
-        self._preset = "veryfast" if preset is None else preset
         self._rate_hz = max(Fraction(context.rate_hz).limit_denominator(1001), Fraction(1, 1001))
         if codec == "ffv1" and (crf is not None or preset is not None):
             raise ConfigError(f"{self.uri}: crf and preset belong to codec=h264; FFV1 is lossless and has neither")
@@ -75,6 +79,11 @@ class VideoSink:
             raise ConfigError(
                 f"{self.uri}: {path.suffix} is no place for FFV1, which few players find there; write .mkv"
             )
+        lookahead_frames = max(0, min(10, round(self._rate_hz * Fraction(LOOKAHEAD_S))))
+        self._options = FFV1_OPTIONS if codec == "ffv1" else {
+            "preset": preset or "veryfast", "crf": str(18 if crf is None else crf), "bf": "0",
+            "rc-lookahead": str(lookahead_frames), "forced-idr": "1",
+        }  # fmt: skip
         self._file = _GuardedFile(path, uri=self.uri, overwrite=context.overwrite)
         self._encoder: _Encoder | None = None
         self._size_px: tuple[int, int] | None = None
@@ -139,41 +148,28 @@ class VideoSink:
 
     def _open_encoder(self, size_px: tuple[int, int], *, first_ns: int) -> _Encoder:
         self._file.begin()
-        if self._codec == "ffv1":
-            # Every frame is a key frame, and each slice carries a checksum.
-            return _Encoder(
-                self._file, container=self._format, codec="ffv1", pixel_format="bgr0", size_px=size_px,
-                rate_hz=self._rate_hz, first_ns=first_ns, options={"g": "1", "slices": "4", "slicecrc": "1"},
-            )  # fmt: skip
-        if any(length % 2 for length in size_px):
+        lossless = self._codec == "ffv1"
+        coded_px = size_px if lossless else (size_px[0] + size_px[0] % 2, size_px[1] + size_px[1] % 2)
+        if coded_px != size_px:
             _log.warning(
                 "%s: H.264 holds even sizes only; %s is padded to %s by repeating its last column or row",
-                self._path, _text(size_px), _text(_even(size_px)),
+                self._path, _text(size_px), _text(coded_px),
             )  # fmt: skip
-        lookahead_frames = max(0, min(10, round(self._rate_hz * Fraction(LOOKAHEAD_S))))
-        options = {
-            "preset": self._preset,
-            "crf": str(self._crf),
-            "bf": "0",
-            "rc-lookahead": str(lookahead_frames),
-            "forced-idr": "1",
-        }
         return _Encoder(
-            self._file, container=self._format, codec="libx264", pixel_format="yuv420p", size_px=_even(size_px),
-            rate_hz=self._rate_hz, first_ns=first_ns, options=options,
+            self._file, container=self._format, lossless=lossless, size_px=coded_px, rate_hz=self._rate_hz,
+            first_ns=first_ns, options=self._options,
         )  # fmt: skip
 
 
 class _Encoder:
-    """An open container with one video stream."""
+    """An open container with one video stream, FFV1 or H.264."""
 
     def __init__(
         self,
         file: _GuardedFile,
         *,
         container: str,
-        codec: Literal["ffv1", "libx264"],
-        pixel_format: str,
+        lossless: bool,
         size_px: tuple[int, int],
         rate_hz: Fraction,
         first_ns: int,
@@ -182,20 +178,20 @@ class _Encoder:
         self._file = file
         self._size_px = size_px
         self._tick_s = _TICK_S.get(container, 1 / rate_hz)
-        self._pixel_format = pixel_format
+        self._lossless = lossless
         self._reformatter = VideoReformatter()
         self._container = av.open(file, "w", format=container, container_options=_muxer_options(container))
         self._container.metadata["comment"] = START_COMMENT.format(first_ns)
-        stream = self._container.add_stream(codec, rate=rate_hz, width=size_px[0], height=size_px[1], options=options)
-        stream.pix_fmt = pixel_format
-        stream.codec_context.time_base = self._tick_s
-        stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
-        if pixel_format == "yuv420p":
-            stream.codec_context.colorspace = _SMPTE170M
-            stream.codec_context.color_range = ColorRange.MPEG
-            stream.codec_context.color_primaries = _BT709
-            stream.codec_context.color_trc = _BT709
-        self._stream = stream
+        self._stream = self._container.add_stream(
+            "ffv1" if lossless else "libx264", rate=rate_hz, width=size_px[0], height=size_px[1], options=options
+        )
+        self._stream.pix_fmt = "bgr0" if lossless else "yuv420p"
+        codec = self._stream.codec_context
+        codec.time_base = self._tick_s
+        codec.thread_count = min(4, os.cpu_count() or 1)
+        if not lossless:
+            codec.colorspace, codec.color_range = _SMPTE170M, ColorRange.MPEG
+            codec.color_primaries = codec.color_trc = _BT709
         self._first_ns = self._keyframe_ns = first_ns
         self._last_tick = -1
 
@@ -227,16 +223,12 @@ class _Encoder:
         if right or bottom:
             image = np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
         source = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="bgr24")
-        if self._pixel_format == "bgr0":
+        if self._lossless:
             return self._reformatter.reformat(source, format="bgr0")
         return self._reformatter.reformat(
-            source,
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU601,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=_SCALER_FLAGS,
-        )
+            source, format="yuv420p", dst_colorspace=Colorspace.ITU601, src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG, interpolation=_SCALER_FLAGS,
+        )  # fmt: skip
 
     def _mux(self, packets: Sequence[av.Packet[av.VideoStream]]) -> None:
         for packet in packets:
@@ -322,6 +314,20 @@ class _GuardedFile:
             os.ftruncate(self._file, self.whole_bytes)
 
 
+def _video_path(target: str, *, uri: str) -> Path:
+    path = expanded(target)
+    suffix = path.suffix.lower()
+    if suffix in _FORMATS:
+        return path
+    bare, _, query = target.partition("?")
+    if query and bare.lower().endswith(tuple(_FORMATS)):
+        raise ConfigError(f"sink {uri!r}: a bare path takes no settings; did you mean video:{uri}?")
+    hint = did_you_mean(suffix, _FORMATS) or "; for a folder of images write images:DIR"
+    raise ConfigError(
+        f"sink {uri!r} is not a video file by its name; expected one of {' '.join(_FORMATS)} at the end{hint}"
+    )
+
+
 def _open_for_writing(path: Path, *, uri: str, overwrite: bool) -> int:
     if path.exists() and not path.is_file():
         raise ConfigError(f"{uri}: {path} is not a regular file; name a file that can be written")
@@ -345,20 +351,13 @@ def _plays(path: Path) -> bool:
 
 
 def _muxer_options(container: str) -> dict[str, str]:
-    """What keeps a file playable at any moment: whole pieces, handed to the system at once.
-
-    A piece is one frame in Matroska (0.2 % more bytes), where a kill costs what the encoder holds back and no more, and
-    about one second in MP4.
-    """
+    """What keeps a file playable at any moment: whole pieces, handed to the system at once; in MP4 about a second each."""
     if container == "matroska":
-        return {"cluster_size_limit": "1", "flush_packets": "1"}
+        return MATROSKA_OPTIONS
     if container == "avi":
         return {"flush_packets": "1"}
-    return {
-        "movflags": _mp4_flags(av.library_versions["libavformat"]),
-        "min_frag_duration": "500000",
-        "flush_packets": "1",
-    }
+    flags = _mp4_flags(av.library_versions["libavformat"])
+    return {"movflags": flags, "min_frag_duration": "500000", "flush_packets": "1"}
 
 
 def _mp4_flags(libavformat: tuple[int, ...]) -> str:
@@ -366,10 +365,6 @@ def _mp4_flags(libavformat: tuple[int, ...]) -> str:
         return "hybrid_fragmented+frag_keyframe"
     _log.warning("this FFmpeg is older than 7.1: MP4 files stay fragmented, which some editors do not read; use .mkv")
     return "frag_keyframe+empty_moov+default_base_moof"
-
-
-def _even(size_px: tuple[int, int]) -> tuple[int, int]:
-    return size_px[0] + size_px[0] % 2, size_px[1] + size_px[1] % 2
 
 
 def _text(size_px: tuple[int, int] | None) -> str:

@@ -40,10 +40,10 @@ _ELSEWHERE = "Write a file instead (--sink out.mp4), or publish (--sink zmq:tcp:
 class WindowSink:
     """Shows the newest frame. Frames that come while one is being drawn are passed over: a window keeps no record."""
 
-    def __init__(self, *, uri: str = "window:", context: SinkContext | None = None) -> None:
+    def __init__(self, target: str, *, uri: str, context: SinkContext) -> None:
         self.uri = uri
         self._nudger: Nudger | None = None
-        if context is not None and context.control is not None and context.sizes_px:
+        if context.control is not None and context.sizes_px:
             self._nudger = Nudger(context.control, sizes_px=context.sizes_px)
         self._viewer = Viewer(name="rtfusion", on_key=None if self._nudger is None else self._nudger.press)
 

@@ -15,9 +15,9 @@ def test_videos_and_folders_are_found_by_name_and_sorted(tmp_path: Path) -> None
     assert [recording.name for recording in found] == sorted([*VIDEOS, STILLS])
     by_name = {recording.name: recording for recording in found}
     assert by_name["yard"].visible == root / "yard" / "vi.mp4"
-    assert by_name["yard"].is_video
+    assert by_name["yard"].visible.is_file()
     assert by_name[STILLS].thermal == root / STILLS / "thermal"
-    assert not by_name[STILLS].is_video
+    assert by_name[STILLS].visible.is_dir()
 
 
 def test_a_recording_is_known_by_its_files(tmp_path: Path) -> None:

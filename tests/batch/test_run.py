@@ -184,11 +184,13 @@ def test_two_batches_do_not_write_to_one_folder(tmp_path: Path) -> None:
 def test_the_second_of_two_attempts_finds_it_done(tmp_path: Path) -> None:
     recording = find_recordings(make_archive(tmp_path / "archive", frames=5))[0]
     job = make_job(recording, out=tmp_path / "out", settings={"fuser": "average"})
-    assert fuse(job)["made"]
+    first = fuse(job)
     before = tree(tmp_path / "out" / job.name)
+    made_ns = (job.folder / DONE).stat().st_mtime_ns
     assert is_done(job)
-    assert not fuse(job)["made"]
+    assert fuse(job) == first
     assert tree(tmp_path / "out" / job.name) == before
+    assert (job.folder / DONE).stat().st_mtime_ns == made_ns
 
 
 def test_cores_are_shared_out() -> None:

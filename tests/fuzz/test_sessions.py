@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rtfusion.errors import CaptureError, ConfigError
 from rtfusion.publish.keys import load_pair, load_public
-from rtfusion.session.format import iterate, load_session
+from rtfusion.session.format import load_session
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -43,7 +43,7 @@ def test_sessions_and_lines(tmp_path: Path, content: object) -> None:
     (tmp_path / "session.json").write_text(json.dumps(valid))
     (tmp_path / "000000.jsonl").write_bytes(data + b"\n")
     with contextlib.suppress(CaptureError):
-        list(iterate(load_session(tmp_path), stored=lambda path: 0))
+        list(load_session(tmp_path).segments())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -81,7 +81,7 @@ def test_only_those_on_the_list_may_watch(keys, make_context, make_frame):
         rtfusion.subscribe(url, timeout_s=0.05) as plain,
     ):
         until(sink.has_subscribers)
-        until(lambda: sink.refused >= 2)
+        until(lambda: sink.publisher.authenticator.refused >= 2)
         sink.write(make_frame(3))
         assert next(friend).sequence == 3
         with pytest.raises(CaptureTimeout, match="is this public key on its list"):
@@ -132,7 +132,7 @@ def test_too_many_connections_are_refused_and_make_room_when_they_end(make_conte
         socket.setsockopt(zmq.SUBSCRIBE, b"elsewhere")
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         socket.connect(sink.endpoint)
-    until(lambda: sink.refused >= 5)
+    until(lambda: sink.publisher.authenticator.refused >= 5)
     for socket in crowd:
         socket.close(linger=0)
     with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S) as frames:

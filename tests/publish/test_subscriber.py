@@ -156,7 +156,7 @@ def test_bad_messages_are_counted_and_skipped():
         rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S, newest=False) as frames,
     ):
         wait_for_subscriber(sink)
-        socket = sink._outlet.socket
+        socket = sink.publisher.socket
         socket.send_multipart([b"rtfusion", b"nonsense", b""])
         socket.send_multipart([b"rtfusion"])
         socket.send_multipart([b"rtfusion-left", b"", b""])

@@ -12,9 +12,10 @@ from typing import Any
 
 from rtfusion.errors import CaptureError
 from rtfusion.evaluate.moments import frames_of
-from rtfusion.session.format import iterate, load_session
+from rtfusion.session.format import load_session
+from rtfusion.session.lossless import count_frames
 from rtfusion.session.record import CAPACITY_FRAMES, RecordSink
-from rtfusion.session.source import SessionSource, count_frames
+from rtfusion.session.source import SessionSource
 from rtfusion.sinks.base import SinkContext
 from rtfusion.types import Band, Frame, FusedFrame
 
@@ -117,7 +118,7 @@ def check_video(path: Path, *, written: int) -> dict[str, Any]:
 def check_session(folder: Path) -> dict[str, Any]:
     """Pairs of a session's lines, the frames that come back, and whether they are those of their band."""
     try:
-        segments = list(iterate(load_session(folder), stored=count_frames))
+        segments = list(load_session(folder).segments())
         frames = {band: _frames(folder, band) for band in Band}
     except CaptureError as error:
         return {"file": folder.name, "error": str(error), "plays": False}

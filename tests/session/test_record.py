@@ -18,8 +18,9 @@ import pytest
 from rtfusion.config import Settings
 from rtfusion.errors import CaptureError, ConfigError, EndOfStream
 from rtfusion.pipeline import build
-from rtfusion.session.format import iterate, load_session, video_path
-from rtfusion.session.source import SessionSource, count_frames
+from rtfusion.session.format import load_session, video_path
+from rtfusion.session.lossless import count_frames
+from rtfusion.session.source import SessionSource
 from rtfusion.sinks import SinkContext, open_sink
 from rtfusion.types import Band, FramePair, FusedFrame
 from tests.support import make_frame
@@ -61,9 +62,7 @@ def test_a_replay_takes_over_every_setting_of_the_fusing():
 def test_a_replay_is_the_run_bit_for_bit(tmp_path, settings):
     record(tmp_path, frames=45, **settings)
     session = session_of(tmp_path)
-    expected = [
-        pair.fused_crc32 for segment in iterate(load_session(session), stored=count_frames) for pair in segment.pairs
-    ]
+    expected = [pair.fused_crc32 for pair in load_session(session).pairs()]
     assert len(expected) >= 30
     again = {name: value for name, value in settings.items() if name != "pair"}
     source = f"session:{session}"
@@ -75,9 +74,7 @@ def test_a_replay_is_the_run_bit_for_bit(tmp_path, settings):
 
 def test_what_the_sinks_of_a_run_got_is_what_was_recorded(tmp_path):
     fused = record(tmp_path, frames=40)
-    recorded = {
-        p.fused_crc32 for s in iterate(load_session(session_of(tmp_path)), stored=count_frames) for p in s.pairs
-    }
+    recorded = {pair.fused_crc32 for pair in load_session(session_of(tmp_path)).pairs()}
     assert len(recorded & set(fused)) >= 20  # a slow output may lose frames of cameras, the other one keeps them
 
 
@@ -123,7 +120,7 @@ def test_frames_and_stamps_come_back_as_they_were(tmp_path):
     for frame in written:
         sink.write(frame)
     sink.close(aborted=False)
-    assert len(load_session(tmp_path).segment_numbers()) == 2
+    assert len(list(load_session(tmp_path).segments())) == 2
     for band in Band:
         expected = [getattr(frame.pair, band.value) for frame in written]
         if band is Band.THERMAL:
@@ -155,7 +152,7 @@ def test_a_killed_recording_plays(tmp_path):
             time.sleep(0.05)
         run.send_signal(signal.SIGKILL)
     session = load_session(tmp_path)
-    (segment,) = iterate(session, stored=count_frames)
+    (segment,) = session.segments()
     lines = (session.folder / "000000.jsonl").read_bytes().count(b"\n")
     assert lines - 4 <= len(segment.pairs) <= lines
     source = f"session:{tmp_path}"
@@ -197,7 +194,7 @@ def test_bad_lines_are_capture_errors(tmp_path, line):
     (tmp_path / "session.json").write_text(json.dumps(values))
     (tmp_path / "000000.jsonl").write_text(line + "\n")
     with pytest.raises(CaptureError, match="line 1"):
-        list(iterate(load_session(tmp_path), stored=count_frames))
+        list(load_session(tmp_path).segments())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema":2}', '{"schema":1,"settings":3,"streams":{}}'])
