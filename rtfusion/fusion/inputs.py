@@ -18,6 +18,8 @@ from rtfusion.text import did_you_mean
 from rtfusion.types import InputValue
 
 Tensor = npt.NDArray[np.float32]
+_NUMBERS = "biuf"
+"""Kinds of dtypes: truth values, integers and floating point."""
 
 
 class ModelInputs:
@@ -152,6 +154,8 @@ def _checked(chosen: Mapping[str, InputValue], *, spec: ModelSpec, model: Path) 
 
 def _problem(port: ScalarInput | MapInput, value: InputValue) -> str | None:
     """Say what is wrong with a value for an input; None where nothing is."""
+    if np.asarray(value).dtype.kind not in _NUMBERS:
+        return f"{value!r}; expected a number"
     is_number = np.ndim(value) == 0
     if isinstance(port, ScalarInput) and not is_number:
         return f"of shape {np.shape(value)}; expected a number"

@@ -30,7 +30,7 @@ from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.tone import GainControl
 from rtfusion.models import ImageInput, MapInput, Output, StateInput, read_spec
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, FramePair, InputValue
+from rtfusion.types import Band, FramePair
 from tests import onnx_models
 from tests.cuda import fake
 from tests.engines.fake_tensorrt import TensorRt
@@ -238,6 +238,8 @@ def test_a_map_is_what_was_chosen_and_may_have_any_size(model: Path) -> None:
         ({"memory": 0.5}, "takes no input 'memory'; it takes enhance, thermal_mean, trust"),
         ({"trust": 2.0}, r"trust is 2\.0; expected 0\.0 to 1\.0"),
         ({"trust": np.full((4, 4), np.nan)}, r"trust is out of its range somewhere; expected 0\.0 to 1\.0"),
+        ({"enhance": "much"}, "enhance is 'much'; expected a number"),
+        ({"trust": None}, "trust is None; expected a number"),
         ({"trust": np.zeros(4)}, r"trust is of shape \(4,\); expected \(h, w\), or \(1, h, w\)"),
         ({"trust": np.zeros((2, 4, 4))}, r"trust is of shape \(2, 4, 4\)"),
         ({"trust": np.zeros((0, 4))}, r"trust is of shape \(0, 4\)"),
@@ -245,7 +247,7 @@ def test_a_map_is_what_was_chosen_and_may_have_any_size(model: Path) -> None:
         ({"thermal_mean": 0.5}, "thermal_mean follows the scene in this run; give it at the start to hold it"),
     ],
 )
-def test_inputs_that_do_not_fit_change_nothing(model: Path, inputs: dict[str, InputValue], message: str) -> None:
+def test_inputs_that_do_not_fit_change_nothing(model: Path, inputs: dict[str, Any], message: str) -> None:
     fuse = LearnedLuminance(model=model, engine="auto", threads=1, inputs={"trust": 0.5})
     with pytest.raises(ConfigError, match=message):
         fuse.set_inputs({"enhance": 1.0, **inputs} if "enhance" not in inputs else inputs)
