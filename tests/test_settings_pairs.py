@@ -54,7 +54,7 @@ def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield visible, warmer
 
 
-def live_camera(uri: str, *, band: Band, **options: object) -> ScriptedSource:
+def live_camera(uri: object, *, band: Band, **options: object) -> ScriptedSource:
     """The images over and over, in the place of the synthetic scene, whose painting is most of the time of a short run."""
 
     def filmed() -> Iterator[Frame | Callable[[], None]]:

@@ -1,16 +1,16 @@
-"""What every source is: read with a timeout, close, info."""
+"""The interface of every source of frames: read with a timeout, close, info."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rtfusion.types import Band, Frame, PixelFormat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamInfo:
-    """What is known of a stream when it is opened."""
+    """All that is known of a stream once it is open."""
 
     uri: str
     """As given, credentials removed."""
@@ -36,13 +36,24 @@ class StreamInfo:
         """(width, height)."""
         return self.width_px, self.height_px
 
+    @classmethod
+    def like(cls, frame: Frame, **known: Any) -> StreamInfo:
+        """Describe the stream that begins with ``frame``; ``known`` are the fields that a frame does not tell."""
+        return cls(
+            band=frame.band,
+            width_px=frame.width_px,
+            height_px=frame.height_px,
+            pixel_format=frame.pixel_format,
+            **known,
+        )
+
 
 class Source(Protocol):
     """One camera or recording. `read` is called by one thread; `close` may come from another and wakes it."""
 
     @property
     def info(self) -> StreamInfo:
-        """What is known of the stream."""
+        """The properties of the stream."""
         ...
 
     @property
@@ -52,7 +63,7 @@ class Source(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of this source; only ever appended to."""
+        """Sentences for the user about this source; only ever appended to."""
         ...
 
     def read(self, *, timeout_s: float) -> Frame:
@@ -66,5 +77,5 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Release everything; may be called twice, and from another thread."""
+        """Release everything, from any thread. Idempotent."""
         ...

@@ -10,23 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtfusion.capture.profiles import is_thermal
 from rtfusion.errors import CaptureError, ConfigError
 from rtfusion.types import Band
 
-_THERMAL_USB_IDS = frozenset(
-    {
-        "0bda:5830",  # InfiRay P2 Pro, Topdon TC001
-        "0bda:5840",  # InfiRay and relatives
-        "1e4e:0100",  # PureThermal with a FLIR Lepton
-        "09cb:4007",  # FLIR Boson
-        "3474:4321",  # Topdon TC002
-        "2bdf:0102",  # Topdon TC002C Duo
-    }
-)
-_THERMAL_NAMES = re.compile(
-    r"thermal|lepton|\bboson|\bflir\b|infiray|p2 ?pro|\btc00[0-9]|topdon|xtherm|ht-?301|hikmicro|\btau ?2|\bseek\b",
-    re.I,
-)
 _NEAR_INFRARED_NAMES = re.compile(r"\bir\b|infrared|windows hello", re.I)
 _NOT_CAMERAS = re.compile(r"codec|\bisp\b|-isp|metadata|jpeg|hevc|h264|stateless|encoder|decoder|output|vbi", re.I)
 
@@ -62,7 +49,7 @@ def list_devices(root: Path = Path("/")) -> list[Device]:
 
 def guess_band(*, name: str, usb_id: str | None) -> Band | None:
     """Thermal for what is known to be; visible for any other USB camera that does not call itself infrared."""
-    if usb_id in _THERMAL_USB_IDS or _THERMAL_NAMES.search(name):
+    if is_thermal(name=name, usb_id=usb_id):
         return Band.THERMAL
     if usb_id is None or _NEAR_INFRARED_NAMES.search(name):  # near infrared sees reflected light, not heat
         return None

@@ -32,7 +32,7 @@ NAMES_SHOWN = 5
 _PNG, _JPEG, _JPEG_SCAN, _JPEG_END = b"\x89PNG", b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
-class ImagesSource:
+class ImagesSource(Playback):
     """The images of one folder, played ``loop`` times."""
 
     def __init__(
@@ -56,24 +56,19 @@ class ImagesSource:
         Raises:
             CaptureError: not one image can be read.
         """
+        super().__init__(self._play(loop), pace=pace, clock=clock)
         self._files = files
         self._uri = uri
         self._band = band
-        self._clock = clock
         self._rate_hz = rate_hz or NOMINAL_RATE_HZ
         self._axis = list(files) if axis is None else list(axis)
-        self._notes = list(notes)
-        self._corrupt = 0
         self._unreadable: dict[str, str] = {}
         self._scaled = False
-        self._playback = Playback(self._play(loop), pace=pace, clock=clock)
-        first = self._first_frame()
-        self._info = StreamInfo(
+        self.drops = {"corrupt": 0}
+        self.notes = tuple(notes)
+        self.info = StreamInfo.like(
+            self._first_frame(),
             uri=uri,
-            band=band,
-            width_px=first.width_px,
-            height_px=first.height_px,
-            pixel_format=first.pixel_format,
             rate_hz=self._rate_hz,
             live=False,
             continuous=rate_hz is not None,
@@ -81,37 +76,9 @@ class ImagesSource:
             description=f"{len(files)} images" if rate_hz else f"{len(files)} stills",
         )
 
-    @property
-    def info(self) -> StreamInfo:
-        """What is known of the images."""
-        return self._info
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """``corrupt``: images that could not be read."""
-        return {"corrupt": self._corrupt}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of these images; complete once they were played or closed."""
-        return tuple(self._notes)
-
-    def read(self, *, timeout_s: float) -> Frame:
-        """The next image.
-
-        Raises:
-            EndOfStream: all were played, or the source was closed.
-            CaptureTimeout: a paced image is not due within ``timeout_s``.
-        """
-        return self._playback.read(timeout_s=timeout_s)
-
-    def close(self) -> None:
-        """End the playback; may be called twice, and from another thread."""
-        self._playback.close()
-
     def _first_frame(self) -> Frame:
         try:
-            return self._playback.peek()
+            return self.peek()
         except EndOfStream:
             name, reason = next(iter(self._unreadable.items()))
             raise CaptureError(
@@ -128,7 +95,7 @@ class ImagesSource:
                     try:
                         yield self._frame(self._files[stem], sequence=sequence, index=index)
                     except (OSError, ValueError, cv2.error) as error:
-                        self._corrupt += 1
+                        self.drops["corrupt"] += 1
                         self._unreadable[self._files[stem].name] = str(error)
                     sequence += 1
         finally:
@@ -152,10 +119,10 @@ class ImagesSource:
 
     def _note_ending(self) -> None:
         if self._scaled:
-            self._notes.append(f"{self._uri}: 16-bit visible images were scaled to 8 bits (divided by 257)")
+            self.notes += (f"{self._uri}: 16-bit visible images were scaled to 8 bits (divided by 257)",)
         if self._unreadable:
             count, names = len(self._unreadable), _some(list(self._unreadable))
-            self._notes.append(f"{self._uri}: {count} images could not be read and were skipped: {names}")
+            self.notes += (f"{self._uri}: {count} images could not be read and were skipped: {names}",)
 
 
 def open_images(
@@ -167,15 +134,8 @@ def open_images(
         ConfigError: a parameter of the URI is wrong.
         CaptureError: there is no image, or none can be read.
     """
-    return ImagesSource(
-        list_images(uri.path, uri=uri.text),
-        uri=uri.text,
-        band=band,
-        rate_hz=_rate_hz(uri),
-        loop=loop,
-        pace=pace,
-        clock=clock,
-    )
+    files = list_images(uri.path, uri=uri.text)
+    return ImagesSource(files, uri=uri.text, band=band, rate_hz=_rate_hz(uri), loop=loop, pace=pace, clock=clock)
 
 
 def open_image_pair(
@@ -190,16 +150,18 @@ def open_image_pair(
         ConfigError: no stem is in both folders, or a parameter is wrong.
         CaptureError: a folder has no image, or none can be read.
     """
-    files = {band: list_images(uri.path, uri=uri.text) for band, uri in _bands(visible, thermal)}
-    rates = {band: _rate_hz(uri) for band, uri in _bands(visible, thermal)}
+    uris = {Band.VISIBLE: visible, Band.THERMAL: thermal}
+    files = {band: list_images(uri.path, uri=uri.text) for band, uri in uris.items()}
+    rates = {band: _rate_hz(uri) for band, uri in uris.items()}
+    given = {rate for rate in rates.values() if rate is not None}
     axis: list[str] | None = None
     notes: list[str] = []
-    if len({rate for rate in rates.values() if rate is not None}) > 1:
+    if len(given) > 1:
         notes = [f"{visible.text} and {thermal.text} have different rates: paired by time, not by name"]
     else:
-        rates = dict.fromkeys(rates, next((rate for rate in rates.values() if rate is not None), None))
+        rates = dict.fromkeys(rates, next(iter(given), None))
         if visible.path.is_dir() or thermal.path.is_dir():
-            axis, notes = match_stems({uri.text: files[band] for band, uri in _bands(visible, thermal)})
+            axis, notes = match_stems({uri.text: files[band] for band, uri in uris.items()})
     first, second = (
         ImagesSource(
             files[band],
@@ -212,7 +174,7 @@ def open_image_pair(
             pace=pace,
             clock=clock,
         )
-        for band, uri in _bands(visible, thermal)
+        for band, uri in uris.items()
     )
     return first, second
 
@@ -301,10 +263,6 @@ def _is_cut_off(data: bytes) -> bool:
     if data.startswith(_JPEG):
         return data.find(_JPEG_END, data.find(_JPEG_SCAN)) < 0
     return False
-
-
-def _bands(visible: SourceUri, thermal: SourceUri) -> tuple[tuple[Band, SourceUri], tuple[Band, SourceUri]]:
-    return (Band.VISIBLE, visible), (Band.THERMAL, thermal)
 
 
 def _rate_hz(uri: SourceUri) -> float | None:

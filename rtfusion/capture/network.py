@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 
 import av
@@ -83,6 +84,11 @@ def _open(uri: SourceUri, options: dict[str, str]) -> InputContainer:
     raise CaptureError(f"{uri.text}: {reason}")
 
 
+def camera_opener(uri: SourceUri, *, band: Band, clock: Clock) -> Callable[[], NetworkSource]:
+    """Make a function that opens a network camera."""
+    return lambda: open_network(uri, band=band, clock=clock)
+
+
 class NetworkSource:
     """One stream, read by a thread of its own. Its frames are numbered here."""
 
@@ -97,32 +103,24 @@ class NetworkSource:
         self._clock = clock
         self._container = container
         self._stream = _video_stream(container, uri, kind)
-        self._decoder = _Decoder(self._stream)
+        codec = self._stream.codec_context
+        codec.thread_count = 1  # more threads would each hold a frame back
+        self._jpeg = JpegDecoder() if codec.name == "mjpeg" else None
         self._convert = PixelConverter(band)
         self._stamps = PtsClock(trust_pts=container.format.name != "mpjpeg")
         self._sequence = 0
         self._corrupt = self._behind = self._waiting = 0
+        self.notes: tuple[str, ...] = ()
         self._mailbox: Mailbox[Frame] = Mailbox(capacity=FRAMES_WAITING, policy=Policy.LATEST)
         self._thread = threading.Thread(target=self._run, name=f"network-{band.value}", daemon=True)
-        first = self._first_frame()
-        rate = self._stream.average_rate
-        codec = self._stream.codec_context
-        self._info = StreamInfo(
+        self.info = StreamInfo.like(
+            self._first_frame(),
             uri=uri,
-            band=band,
-            width_px=first.width_px,
-            height_px=first.height_px,
-            pixel_format=first.pixel_format,
-            rate_hz=float(rate) if rate else ASSUMED_RATE_HZ,
+            rate_hz=float(self._stream.average_rate or ASSUMED_RATE_HZ),
             live=True,
             description=f"{codec.name} {codec.pix_fmt} over {kind}, stamped {self._stamps.description}",
         )
         self._thread.start()
-
-    @property
-    def info(self) -> StreamInfo:
-        """What the stream says of itself."""
-        return self._info
 
     @property
     def drops(self) -> dict[str, int]:
@@ -132,11 +130,6 @@ class NetworkSource:
         ``network_queue``: nobody fetched them in time.
         """
         return {"corrupt": self._corrupt, "behind": self._behind, "network_queue": self._mailbox.dropped}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """None; what there is to know stands in the description."""
-        return ()
 
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame.
@@ -155,7 +148,7 @@ class NetworkSource:
         return frame
 
     def close(self) -> None:
-        """Let go of the stream; its thread ends by itself. May be called twice, and from another thread."""
+        """Let go of the stream, from any thread; its own thread ends by itself. Idempotent."""
         self._mailbox.close()
 
     def _run(self) -> None:
@@ -194,7 +187,7 @@ class NetworkSource:
         self._waiting = self._waiting + 1 if arrived_ns - asked_ns < READY_NS else 0
         is_behind = self._waiting >= BEHIND_PACKETS
         try:
-            decoded = None if is_behind and self._decoder.stands_alone else self._decoder(packet)
+            decoded = None if is_behind and self._jpeg is not None else self._decoded(packet)
             if is_behind:
                 self._behind += 1
                 self._sequence += 1
@@ -217,6 +210,17 @@ class NetworkSource:
         self._sequence += 1
         return frame
 
+    def _decoded(self, packet: Packet[VideoStream]) -> av.VideoFrame | None:
+        """The newest frame of a packet, None when it completes none; damage is an error."""
+        if packet.is_corrupt:
+            raise ValueError("the packet is damaged")
+        if self._jpeg is not None:
+            return self._jpeg(bytes(packet))
+        frames = packet.decode()
+        if frames and frames[-1].is_corrupt:
+            raise ValueError("the frame is damaged")
+        return frames[-1] if frames else None
+
     def _next_packet(self) -> Packet[VideoStream]:
         try:
             packet = next(self._container.demux(self._stream))
@@ -229,34 +233,6 @@ class NetworkSource:
                 return packet
             reason = "the camera ended the stream"
         raise StreamLost(f"{self._uri}: {reason}")
-
-
-class _Decoder:
-    """Packets to frames, the newest of a packet; damage is an error."""
-
-    def __init__(self, stream: VideoStream) -> None:
-        self._jpeg = JpegDecoder() if stream.codec_context.name == "mjpeg" else None
-        stream.codec_context.thread_count = 1  # more threads would each hold a frame back
-
-    @property
-    def stands_alone(self) -> bool:
-        """True when a frame can be left out without harm to the next one."""
-        return self._jpeg is not None
-
-    def __call__(self, packet: Packet[VideoStream]) -> av.VideoFrame | None:
-        """Decode one packet; None when it completes no frame.
-
-        Raises:
-            av.FFmpegError, ValueError: the packet is damaged.
-        """
-        if packet.is_corrupt:
-            raise ValueError("the packet is damaged")
-        if self._jpeg is not None:
-            return self._jpeg(bytes(packet))
-        frames = packet.decode()
-        if frames and frames[-1].is_corrupt:
-            raise ValueError("the frame is damaged")
-        return frames[-1] if frames else None
 
 
 class PtsClock:
@@ -276,11 +252,11 @@ class PtsClock:
 
     @property
     def description(self) -> str:
-        """Where the stamps come from."""
+        """The clause of `StreamInfo.description` that tells where stamps come from."""
         return "by its presentation times" if self._trust_pts else "on arrival"
 
     def stamp(self, pts_ns: int | None, *, arrived_ns: int) -> int:
-        """The stamp of the next frame."""
+        """Return the stamp of the next frame."""
         stamp_ns = arrived_ns
         if self._trust_pts and pts_ns is not None:
             delay_ns = arrived_ns - pts_ns
@@ -317,7 +293,7 @@ def _pts_ns(frame: av.VideoFrame, stream: VideoStream) -> int | None:
 
 
 def _why(error: Exception) -> str:
-    """What went wrong, in words that hold no address."""
+    """Explain an error in words that hold no address."""
     if isinstance(error, av.error.ExitError):
         return "the camera does not answer in time; check its address and the network"
     if isinstance(error, av.error.HTTPUnauthorizedError):

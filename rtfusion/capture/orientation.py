@@ -66,7 +66,7 @@ class TurnedSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the source."""
+        """Sentences for the user about the source."""
         return self._source.notes
 
     def read(self, *, timeout_s: float) -> Frame:

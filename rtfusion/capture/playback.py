@@ -1,4 +1,4 @@
-"""What all recordings share: stamps that only go up, playing at their own speed, closing from another thread."""
+"""The common part of all recordings: increasing stamps, playing at their own speed, closing from another thread."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from fractions import Fraction
 
+from rtfusion.capture.base import StreamInfo
 from rtfusion.clock import NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream
 from rtfusion.types import Frame
@@ -30,15 +31,15 @@ class Timeline:
 
     @property
     def next_ns(self) -> int:
-        """Where the next frame lies when it keeps to the nominal rate."""
+        """The stamp of a next frame that keeps to the nominal rate."""
         return 0 if self._last_ns is None else self._last_ns + self.period_ns
 
     def restart(self) -> None:
-        """The next stamp is of a first frame again: it follows what was played so far by one period."""
+        """Let the next stamp, which is of a first frame again, follow the last one by one period."""
         self._base_ns = None
 
     def stamp(self, pts: int | None, time_base: Fraction) -> int:
-        """The stamp of the next frame; ``pts`` counts units of ``time_base`` seconds from any origin."""
+        """Return the stamp of the next frame; ``pts`` counts units of ``time_base`` seconds from any origin."""
         expected_ns = self.next_ns
         timestamp_ns = expected_ns
         if pts is not None:
@@ -54,13 +55,19 @@ class Timeline:
 
 
 class Playback:
-    """Hands out the frames of a recording as fast as they are asked for or, with ``pace``, not before they are due.
+    """A recording as a `Source`: its frames as fast as they are asked for or, with ``pace``, not before they are due.
 
     A frame is due its timestamp after the first read. A frame that was held back counts as received when it was due.
-    One thread reads; `close` may come from another and wakes it.
+    Each kind of recording gives the generator of its frames, sets `info` and counts into `drops`.
     """
 
+    info: StreamInfo
+
     def __init__(self, frames: Generator[Frame, None, None], *, pace: bool, clock: Clock) -> None:
+        self.drops: dict[str, int] = {}
+        """Frames that the recording lost, by cause; ``corrupt``: not to be decoded."""
+        self.notes: tuple[str, ...] = ()
+        """Sentences for the user about this recording; complete once it has ended or was closed."""
         self._frames = frames
         self._pace = pace
         self._clock = clock
@@ -87,7 +94,7 @@ class Playback:
         Raises:
             EndOfStream: there is none, or the source was closed.
             CaptureTimeout: the next frame is not due within ``timeout_s``; it stays the next one.
-            CaptureError: whatever the frames raise; again on every later read.
+            StreamLost: the recording cannot be read any further; raised again by every later read.
         """
         with self._reading:
             if self._closed.is_set():
@@ -103,7 +110,7 @@ class Playback:
         return frame if frame.received_ns >= handed_over_ns else replace(frame, received_ns=handed_over_ns)
 
     def close(self) -> None:
-        """End the playback and let the frames release what they hold."""
+        """End the playback and release the files, from any thread. Idempotent."""
         self._closed.set()
         if self._reading.acquire(timeout=CLOSE_TIMEOUT_S):
             try:
@@ -123,7 +130,7 @@ class Playback:
             raise
 
     def _hold_back(self, frame: Frame, *, timeout_s: float) -> int:
-        """Wait until the frame is due; when that was."""
+        """Wait until the frame is due; return that moment."""
         now_ns = self._clock.now_ns()
         if self._anchor_ns is None:
             self._anchor_ns = now_ns - frame.timestamp_ns

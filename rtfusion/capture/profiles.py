@@ -22,6 +22,7 @@ Not run on hardware: layouts are from public descriptions of these cameras, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ RAW_FOURCCS = ("Y16", "YUYV")
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Decoded:
-    """What a buffer says."""
+    """The content of one buffer."""
 
     counts: Words
     """(H, W) uint16."""
@@ -62,28 +63,34 @@ class Profile:
     make_decoder: Callable[[Size], Callable[[Words], Decoded]] | None
     """From the size of the image to a decoder of buffers as (H, W) words; None: decoded as any picture."""
     usb_ids: frozenset[str] = frozenset()
-    """Only these cameras are recognized by themselves; empty: the geometry says enough."""
+    """``vendor:product`` of cameras that are known to send it."""
+    geometry_tells: bool = True
+    """Recognized by the size of its buffers alone; False: of the cameras in ``usb_ids`` only."""
     sees_shutter: bool = False
     """The camera itself says when its shutter is closed; of others it is told from the picture."""
     commands: tuple[tuple[int, int], ...] = ()
     """Controls to set when the stream has started."""
 
     def fits(self, fourcc: str, size_px: Size) -> bool:
-        """Whether a buffer of this kind can be of this profile."""
+        """True for buffers that can be of this profile."""
         return (not self.fourccs or fourcc in self.fourccs) and (self.sizes is None or size_px in self.sizes)
 
     def image_size_px(self, size_px: Size) -> Size:
-        """The size of the image in a buffer."""
+        """Return the size of the image in a buffer."""
         return size_px if self.sizes is None else self.sizes[size_px]
 
 
 def recognize(*, fourcc: str, size_px: Size, usb_id: str | None) -> Profile:
-    """The profile of a thermal camera in this mode; ``gray8`` for what is not known to be counts."""
+    """Return the profile of a thermal camera in this mode: ``gray8`` for what is not known to be counts."""
     for profile in PROFILES.values():
-        is_named = not profile.usb_ids or usb_id in profile.usb_ids
-        if profile.fits(fourcc, size_px) and is_named:
+        if profile.fits(fourcc, size_px) and (profile.geometry_tells or usb_id in profile.usb_ids):
             return profile
-    raise AssertionError("gray8 fits everything")
+    return PROFILES["gray8"]
+
+
+def is_thermal(*, name: str, usb_id: str | None) -> bool:
+    """True for a camera that is known to be thermal, by its USB identity or its name."""
+    return usb_id in _THERMAL_USB_IDS or _THERMAL_NAMES.search(name) is not None
 
 
 def _plain(size_px: Size, *, kelvin_per_count: float | None = None) -> Callable[[Words], Decoded]:
@@ -157,18 +164,19 @@ def _with_rows_below(*sizes: Size, rows: tuple[int, ...]) -> dict[Size, Size]:
     return {(width, height + extra): (width, height) for width, height in sizes for extra in rows}
 
 
-_PURETHERMAL = frozenset({"1e4e:0100"})
 _PROFILES: tuple[Profile, ...] = (
     Profile(
         name="p2pro",
         fourccs=("YUYV",),
         sizes={(256, 384): (256, 192)},
+        usb_ids=frozenset({"0bda:5830", "0bda:5840"}),  # the second one: InfiRay's relatives
         make_decoder=_below,
     ),
     Profile(
         name="tc002c",
         fourccs=("YUYV",),
         sizes={(512, 484): (256, 192)},
+        usb_ids=frozenset({"2bdf:0102"}),
         make_decoder=_two_rows_per_line,
     ),
     Profile(
@@ -183,7 +191,8 @@ _PROFILES: tuple[Profile, ...] = (
         fourccs=("Y16",),
         sizes=_with_rows_below((160, 120), rows=(0, 2)) | _with_rows_below((80, 60), rows=(0, 3)),
         make_decoder=_lepton,
-        usb_ids=_PURETHERMAL,
+        usb_ids=frozenset({"1e4e:0100"}),  # PureThermal
+        geometry_tells=False,
         sees_shutter=True,
     ),
     Profile(
@@ -192,11 +201,17 @@ _PROFILES: tuple[Profile, ...] = (
         sizes=_with_rows_below((320, 256), (640, 512), rows=(0, 1, 2)),
         make_decoder=_plain,
         usb_ids=frozenset({"09cb:4007"}),
+        geometry_tells=False,
     ),
     Profile(name="y16", fourccs=("Y16",), sizes=None, make_decoder=_plain),
     Profile(name="gray8", fourccs=(), sizes=None, make_decoder=None),
 )
 PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in _PROFILES}
+_THERMAL_USB_IDS = frozenset({"3474:4321"}).union(*(profile.usb_ids for profile in _PROFILES))  # and the Topdon TC002
+_THERMAL_NAMES = re.compile(
+    r"thermal|lepton|\bboson|\bflir\b|infiray|p2 ?pro|\btc00[0-9]|topdon|xtherm|ht-?301|hikmicro|\btau ?2|\bseek\b",
+    re.I,
+)
 
 
 def as_words(data: Any, *, size_px: Size, stride_bytes: int) -> Words:

@@ -62,6 +62,16 @@ class SourceUri:
     query: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def is_camera(self) -> bool:
+        """True for a live camera, which is opened again when it is lost."""
+        return self.scheme in ("v4l2", "network")
+
+    @property
+    def has_path(self) -> bool:
+        """True for what lies in the file system: a file, a folder or a device."""
+        return self.scheme not in ("synthetic", "network") and not self.target.startswith("usb:")
+
+    @property
     def path(self) -> Path:
         """The target as a path, ``~`` expanded."""
         return expanded(self.target)

@@ -10,9 +10,11 @@ read nor a close.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import BufferDecoder, Picture
@@ -26,6 +28,8 @@ from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
 from rtfusion.text import parse_size_px
 from rtfusion.types import Band, Frame
+
+T = TypeVar("T")
 
 OPEN_TIMEOUT_S = 5.0
 MAX_AGE_NS = NS_PER_S // 2
@@ -52,27 +56,34 @@ def open_v4l2(
         ConfigError: a parameter of the URI is wrong.
         CaptureError: the camera is missing, busy, not permitted, has no such mode or delivers nothing.
     """
-    query = read_query(uri, {"size": parse_size_px, "fps": rate_hz, "format": _fourcc, "profile": _profile})
+    converters: dict[str, Callable[[str], Any]] = {
+        "size": parse_size_px,
+        "fps": rate_hz,
+        "format": _one_of(FORMATS),
+        "profile": _one_of(PROFILES),
+    }
+    query = read_query(uri, converters)
     asked = Asked(
         fourcc=query.get("format"), size_px=query.get("size"), rate_hz=query.get("fps"), profile=query.get("profile")
     )
     finder = CameraFinder(uri.target) if finder is None else finder
     path = finder.find()
-    known = finder.device
-    device: VideoDevice | None = None
+    usb_id = finder.device.usb_id if finder.device else None
     try:
-        device = VideoDevice(path, kernel=kernel)
-        mode, profile, notes = _start(device, asked, band=band, usb_id=known.usb_id if known else None)
-        notes = [f"{uri.text}: {note}" for note in notes]
-        return V4l2Source(device, mode, profile=profile, uri=uri.text, band=band, notes=notes, clock=clock)
-    except BaseException as error:
-        if device is not None:
-            device.close()
-        if isinstance(error, OSError) and not isinstance(error, CaptureError):
-            raise CaptureError(f"{uri.text}: {why_not_opened(error, path)}") from error
-        if isinstance(error, CaptureError) and uri.text not in str(error):
-            raise CaptureError(f"{uri.text}: {error}") from error
-        raise
+        with contextlib.ExitStack() as on_error:
+            device = VideoDevice(path, kernel=kernel)
+            on_error.callback(device.close)
+            mode, profile, notes = _start(device, asked, band=band, usb_id=usb_id)
+            notes = [f"{uri.text}: {note}" for note in notes]
+            source = V4l2Source(device, mode, profile=profile, uri=uri.text, band=band, notes=notes, clock=clock)
+            on_error.pop_all()
+            return source
+    except CaptureError as error:
+        if uri.text in str(error):
+            raise
+        raise CaptureError(f"{uri.text}: {error}") from error
+    except OSError as error:
+        raise CaptureError(f"{uri.text}: {why_not_opened(error, path)}") from error
 
 
 def _start(
@@ -85,14 +96,9 @@ def _start(
     mode = device.set_mode(wanted, rate_hz=wanted_hz)
     notes = []
     if asked.size_px not in (None, mode.size_px):
-        notes.append(
-            f"asked for {wanted.width_px}x{wanted.height_px}, the camera gives {mode.width_px}x{mode.height_px}"
-        )
-    if (
-        asked.rate_hz is not None
-        and mode.rate_hz is not None
-        and abs(mode.rate_hz - asked.rate_hz) > 0.01 * asked.rate_hz
-    ):
+        (width, height), (granted_width, granted_height) = wanted.size_px, mode.size_px
+        notes.append(f"asked for {width}x{height}, the camera gives {granted_width}x{granted_height}")
+    if asked.rate_hz and mode.rate_hz and abs(mode.rate_hz - asked.rate_hz) > 0.01 * asked.rate_hz:
         notes.append(f"asked for {asked.rate_hz:g} frames a second, the camera gives {mode.rate_hz:g}")
     profile = None
     if band is Band.THERMAL:
@@ -108,6 +114,12 @@ def _start(
         except OSError as error:
             notes.append(f"the camera does not take the command for raw counts ({error.strerror})")
     return mode, profile, notes
+
+
+def camera_opener(uri: SourceUri, *, band: Band, clock: Clock) -> Callable[[], V4l2Source]:
+    """Make a function that opens a camera, and always the same one."""
+    finder = CameraFinder(uri.target)
+    return lambda: open_v4l2(uri, band=band, clock=clock, finder=finder)
 
 
 class V4l2Source:
@@ -142,38 +154,22 @@ class V4l2Source:
         self._reading = threading.Lock()
         self._closed = threading.Event()
         self._started = False
-        self._drops = {"corrupt": 0, "driver": 0, "duplicate": 0}
-        self._notes = tuple(notes)
-        first = self._check_stamps()
-        self._info = StreamInfo(
-            uri=uri,
-            band=band,
-            width_px=first.width_px,
-            height_px=first.height_px,
-            pixel_format=first.pixel_format,
-            rate_hz=mode.rate_hz or ASSUMED_RATE_HZ,
-            live=True,
-            description=_describe(mode, profile, self._stamps),
-        )
-
-    @property
-    def info(self) -> StreamInfo:
-        """What was negotiated with the camera."""
-        return self._info
-
-    @property
-    def drops(self) -> dict[str, int]:
+        self.notes = tuple(notes)
+        """Sentences for the user about this camera."""
+        self.drops = {"corrupt": 0, "driver": 0, "duplicate": 0}
         """Frames lost, by cause.
 
         ``corrupt``: marked as broken by the driver, or not to be decoded. ``driver``: gaps in its numbers. ``duplicate``: the
         camera itself says that it sent the image before.
         """
-        return dict(self._drops)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of this camera."""
-        return self._notes
+        layout = "" if profile is None or profile.name == "y16" else f", profile {profile.name}"
+        self.info = StreamInfo.like(
+            self._check_stamps(),
+            uri=uri,
+            rate_hz=mode.rate_hz or ASSUMED_RATE_HZ,
+            live=True,
+            description=f"{mode} by V4L2{layout}, {self._stamps.description}",
+        )
 
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame. What queued up in the driver before the first read is discarded.
@@ -190,7 +186,7 @@ class V4l2Source:
             return self._read(timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Release the camera; may be called twice, and from another thread."""
+        """Release the camera, from any thread. Idempotent."""
         self._closed.set()
         if self._reading.acquire(timeout=_CLOSE_TIMEOUT_S):
             try:
@@ -211,12 +207,11 @@ class V4l2Source:
         raise EndOfStream("the source was closed")
 
     def _take(self, *, timeout_s: float) -> Buffer | None:
-        """One buffer of the driver, or None when none came."""
         try:
             return self._device.take(timeout_s=timeout_s)
         except OSError as error:
             if error.errno == errno.EIO:  # this frame is lost, the next one may be fine
-                self._drops["corrupt"] += 1
+                self.drops["corrupt"] += 1
                 self._clock.sleep_until_ns(self._clock.now_ns() + _PAUSE_NS, wake=self._closed)
                 return None
             raise StreamLost(
@@ -226,12 +221,12 @@ class V4l2Source:
     def _frame(self, buffer: Buffer, *, arrived_ns: int) -> Frame | None:
         """The frame in a buffer, or None for one that is of no use."""
         sequence, lost = self._numbers.next(buffer.sequence)
-        self._drops["driver"] += lost
+        self.drops["driver"] += lost
         picture = None if buffer.broken else self._picture(buffer.data)
         if picture is None or picture.repeated:
-            self._drops["corrupt" if picture is None else "duplicate"] += 1
+            self.drops["corrupt" if picture is None else "duplicate"] += 1
             return None
-        timestamp_ns = self._stamps.pick(
+        timestamp_ns = self._stamps.select(
             buffer.timestamp_ns, arrived_ns=arrived_ns, start_of_exposure=buffer.start_of_exposure
         )
         image, held = picture.image, False
@@ -255,7 +250,7 @@ class V4l2Source:
             return None
 
     def _check_stamps(self) -> Frame:
-        """Let the picker see fresh frames; the last of them."""
+        """Let the selector observe fresh frames; return the last of them."""
         self._discard_queue()
         frames = [self._checked_frame() for _ in range(CHECKED_FRAMES)]
         self._stamps.decide()
@@ -265,7 +260,7 @@ class V4l2Source:
         try:
             return self._read(timeout_s=OPEN_TIMEOUT_S)
         except CaptureTimeout:
-            broken = f" ({self._drops['corrupt']} broken buffers)" if self._drops["corrupt"] else ""
+            broken = f" ({self.drops['corrupt']} broken buffers)" if self.drops["corrupt"] else ""
             raise CaptureError(
                 f"{self._uri}: the camera opened but delivers no frames{broken}; unplug it and plug it in again, "
                 "or ask for another mode, for example ?size=640x480&format=mjpeg"
@@ -289,7 +284,7 @@ class SequenceCounter:
         self._sequence = -1
 
     def next(self, driver: int) -> tuple[int, int]:
-        """(number of the next frame, frames missing before it)."""
+        """Return the number of the next frame and how many are missing before it."""
         step = 1 if self._driver is None else (driver - self._driver) % self.MODULUS
         if step == 0 or step > self.MODULUS // 2:  # it stands still, or began anew
             step = 1
@@ -298,7 +293,7 @@ class SequenceCounter:
         return self._sequence, step - 1
 
     def skip(self) -> None:
-        """A gap before the next number means nothing."""
+        """Ignore the gap before the next number."""
         self._driver = None
 
 
@@ -317,17 +312,17 @@ class TimestampSelector:
 
     @property
     def description(self) -> str:
-        """Which of the two is taken."""
+        """The clause of `StreamInfo.description` that tells which time is taken."""
         if not self._trusted:
             return "stamped on arrival (the driver's stamps are not usable)"
         return f"stamped by the driver at the {'start of exposure' if self._start_of_exposure else 'end of the frame'}"
 
     def decide(self) -> None:
-        """Settle on one of the two, by the frames so far."""
+        """Choose between the driver and the arrival, by the frames so far."""
         self._trusted = self._plausible and self._last_driver_ns is not None
 
-    def pick(self, driver_ns: int | None, *, arrived_ns: int, start_of_exposure: bool = False) -> int:
-        """The stamp of the next frame. A single implausible time of a trusted driver is replaced, too."""
+    def select(self, driver_ns: int | None, *, arrived_ns: int, start_of_exposure: bool = False) -> int:
+        """Return the stamp of the next frame. A single implausible time of a trusted driver is replaced, too."""
         advances = driver_ns is not None and (self._last_driver_ns is None or driver_ns > self._last_driver_ns)
         plausible = driver_ns is not None and advances and 0 <= arrived_ns - driver_ns < MAX_AGE_NS
         self._plausible = self._plausible and plausible
@@ -339,7 +334,7 @@ class TimestampSelector:
 
 
 def why_not_opened(error: OSError, path: str) -> str:
-    """What came and what to do about it."""
+    """Explain an error of the kernel and say what to do about it."""
     causes: Mapping[Sequence[int], str] = {
         (errno.ENOENT, errno.ENODEV, errno.ENXIO): "no such camera; `rtfusion devices` lists those that are there",
         (errno.EACCES, errno.EPERM): "no permission; run `sudo usermod -aG video $USER` and log in again",
@@ -354,18 +349,12 @@ def why_not_opened(error: OSError, path: str) -> str:
     return f"the camera cannot be opened ({error.strerror or error})"
 
 
-def _describe(mode: Mode, profile: Profile | None, stamps: TimestampSelector) -> str:
-    layout = "" if profile is None or profile.name == "y16" else f", profile {profile.name}"
-    return f"{mode} by V4L2{layout}, {stamps.description}"
+def _one_of(table: Mapping[str, T]) -> Callable[[str], T]:
+    """Make a converter for `read_query` that takes the names of a table."""
 
+    def convert(text: str) -> T:
+        if text not in table:
+            raise ValueError(f"expected one of {', '.join(table)}")
+        return table[text]
 
-def _fourcc(text: str) -> str:
-    if text not in FORMATS:
-        raise ValueError(f"expected one of {', '.join(FORMATS)}")
-    return FORMATS[text]
-
-
-def _profile(text: str) -> Profile:
-    if text not in PROFILES:
-        raise ValueError(f"expected one of {', '.join(PROFILES)}")
-    return PROFILES[text]
+    return convert

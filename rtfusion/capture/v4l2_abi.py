@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import Structure, Union, c_int32, c_long, c_uint8, c_uint32, c_ulong, c_void_p, sizeof
+from ctypes import Array, Structure, Union, c_int32, c_long, c_uint8, c_uint32, c_ulong, c_void_p, sizeof
 
 VIDEO_CAPTURE = 1
 MMAP = 1
@@ -25,17 +25,21 @@ QUANTIZATION_FULL_RANGE = 1
 CID_ZOOM_ABSOLUTE = 0x009A_090D
 
 
+Fields = tuple[tuple[str, type[c_uint32] | type[Array[c_uint32]]], ...]
+
+
+def _words(names: str) -> Fields:
+    """Fields of 32 bits by their names; ``name*3`` is an array of three."""
+    split = [name.partition("*") for name in names.split()]
+    return tuple((name, c_uint32 * int(count) if count else c_uint32) for name, _, count in split)
+
+
 class Capability(Structure):
-    """What a device is and can do."""
+    """Identity and abilities of a device."""
 
     _fields_ = (
-        ("driver", c_uint8 * 16),
-        ("card", c_uint8 * 32),
-        ("bus_info", c_uint8 * 32),
-        ("version", c_uint32),
-        ("capabilities", c_uint32),
-        ("device_caps", c_uint32),
-        ("reserved", c_uint32 * 3),
+        *(("driver", c_uint8 * 16), ("card", c_uint8 * 32), ("bus_info", c_uint8 * 32)),
+        *_words("version capabilities device_caps reserved*3"),
     )
 
 
@@ -43,65 +47,39 @@ class FormatDescription(Structure):
     """One pixel format of the list."""
 
     _fields_ = (
-        ("index", c_uint32),
-        ("type", c_uint32),
-        ("flags", c_uint32),
+        *_words("index type flags"),
         ("description", c_uint8 * 32),
-        ("pixelformat", c_uint32),
-        ("mbus_code", c_uint32),
-        ("reserved", c_uint32 * 3),
+        *_words("pixelformat mbus_code reserved*3"),
     )
 
 
 class Fraction(Structure):
     """Seconds per frame."""
 
-    _fields_ = (("numerator", c_uint32), ("denominator", c_uint32))
+    _fields_ = _words("numerator denominator")
 
 
 class FrameSize(Structure):
-    """One size of a pixel format, or the smallest, largest and step of many."""
+    """One size of a pixel format, or the smallest, largest and step of many.
 
-    _fields_ = (
-        ("index", c_uint32),
-        ("pixel_format", c_uint32),
-        ("type", c_uint32),
-        # discrete: width, height. Else: min_width, max_width, step_width, min_height, max_height, step_height
-        ("numbers", c_uint32 * 6),
-        ("reserved", c_uint32 * 2),
-    )
+    ``numbers`` are width and height where ``type`` is `DISCRETE`, else min_width, max_width, step_width and the same of
+    the height.
+    """
+
+    _fields_ = _words("index pixel_format type numbers*6 reserved*2")
 
 
 class FrameInterval(Structure):
     """One interval between frames of a size, or the shortest, longest and step of many."""
 
-    _fields_ = (
-        ("index", c_uint32),
-        ("pixel_format", c_uint32),
-        ("width", c_uint32),
-        ("height", c_uint32),
-        ("type", c_uint32),
-        ("intervals", Fraction * 3),
-        ("reserved", c_uint32 * 2),
-    )
+    _fields_ = (*_words("index pixel_format width height type"), ("intervals", Fraction * 3), *_words("reserved*2"))
 
 
 class PixelFormat(Structure):
     """Size and layout of the images."""
 
-    _fields_ = (
-        ("width", c_uint32),
-        ("height", c_uint32),
-        ("pixelformat", c_uint32),
-        ("field", c_uint32),
-        ("bytesperline", c_uint32),
-        ("sizeimage", c_uint32),
-        ("colorspace", c_uint32),
-        ("priv", c_uint32),
-        ("flags", c_uint32),
-        ("ycbcr_enc", c_uint32),
-        ("quantization", c_uint32),
-        ("xfer_func", c_uint32),
+    _fields_ = _words(
+        "width height pixelformat field bytesperline sizeimage colorspace priv flags ycbcr_enc quantization xfer_func"
     )
 
 
@@ -119,12 +97,9 @@ class CaptureParameters(Structure):
     """The rate of a stream."""
 
     _fields_ = (
-        ("capability", c_uint32),
-        ("capturemode", c_uint32),
+        *_words("capability capturemode"),
         ("timeperframe", Fraction),
-        ("extendedmode", c_uint32),
-        ("readbuffers", c_uint32),
-        ("reserved", c_uint32 * 4),
+        *_words("extendedmode readbuffers reserved*4"),
     )
 
 
@@ -139,16 +114,9 @@ class StreamParameters(Structure):
 
 
 class RequestBuffers(Structure):
-    """How many buffers a stream has."""
+    """The number of buffers of a stream."""
 
-    _fields_ = (
-        ("count", c_uint32),
-        ("type", c_uint32),
-        ("memory", c_uint32),
-        ("capabilities", c_uint32),
-        ("flags", c_uint8),
-        ("reserved", c_uint8 * 3),
-    )
+    _fields_ = (*_words("count type memory capabilities"), ("flags", c_uint8), ("reserved", c_uint8 * 3))
 
 
 class Timeval(Structure):
@@ -162,27 +130,19 @@ class _BufferPlace(Union):
 
 
 class Buffer(Structure):
-    """One buffer: where it is, and what the driver says of the frame in it."""
+    """The place of one buffer, and what the driver says of the frame in it."""
 
     _fields_ = (
-        ("index", c_uint32),
-        ("type", c_uint32),
-        ("bytesused", c_uint32),
-        ("flags", c_uint32),
-        ("field", c_uint32),
+        *_words("index type bytesused flags field"),
         ("timestamp", Timeval),
-        ("timecode", c_uint32 * 4),
-        ("sequence", c_uint32),
-        ("memory", c_uint32),
+        *_words("timecode*4 sequence memory"),
         ("m", _BufferPlace),
-        ("length", c_uint32),
-        ("reserved2", c_uint32),
-        ("request_fd", c_int32),
+        *_words("length reserved2 request_fd"),
     )
 
 
 class StreamType(Structure):
-    """What to start or stop."""
+    """The kind of stream to start or stop."""
 
     _fields_ = (("type", c_int32),)
 
@@ -193,28 +153,26 @@ class Control(Structure):
     _fields_ = (("id", c_uint32), ("value", c_int32))
 
 
-_READ, _WRITE = 2, 1
-
-
-def _request(number: int, argument: type[Structure], direction: int) -> int:
+def _request(number: int, argument: type[Structure], direction: int = 3) -> int:
+    """The number of a call; the driver writes into its argument (2), reads from it (1) or does both (3)."""
     return direction << 30 | sizeof(argument) << 16 | ord("V") << 8 | number
 
 
-QUERYCAP = _request(0, Capability, _READ)
-ENUM_FMT = _request(2, FormatDescription, _READ | _WRITE)
-G_FMT = _request(4, Format, _READ | _WRITE)
-S_FMT = _request(5, Format, _READ | _WRITE)
-REQBUFS = _request(8, RequestBuffers, _READ | _WRITE)
-QUERYBUF = _request(9, Buffer, _READ | _WRITE)
-QBUF = _request(15, Buffer, _READ | _WRITE)
-DQBUF = _request(17, Buffer, _READ | _WRITE)
-STREAMON = _request(18, StreamType, _WRITE)
-STREAMOFF = _request(19, StreamType, _WRITE)
-S_PARM = _request(22, StreamParameters, _READ | _WRITE)
-G_PARM = _request(21, StreamParameters, _READ | _WRITE)
-S_CTRL = _request(28, Control, _READ | _WRITE)
-ENUM_FRAMESIZES = _request(74, FrameSize, _READ | _WRITE)
-ENUM_FRAMEINTERVALS = _request(75, FrameInterval, _READ | _WRITE)
+QUERYCAP = _request(0, Capability, 2)
+ENUM_FMT = _request(2, FormatDescription)
+G_FMT = _request(4, Format)
+S_FMT = _request(5, Format)
+REQBUFS = _request(8, RequestBuffers)
+QUERYBUF = _request(9, Buffer)
+QBUF = _request(15, Buffer)
+DQBUF = _request(17, Buffer)
+STREAMON = _request(18, StreamType, 1)
+STREAMOFF = _request(19, StreamType, 1)
+S_PARM = _request(22, StreamParameters)
+G_PARM = _request(21, StreamParameters)
+S_CTRL = _request(28, Control)
+ENUM_FRAMESIZES = _request(74, FrameSize)
+ENUM_FRAMEINTERVALS = _request(75, FrameInterval)
 
 
 def fourcc(text: str) -> int:

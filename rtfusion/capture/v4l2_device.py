@@ -14,7 +14,7 @@ import os
 import select
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TypeVar
 
 from rtfusion.capture import v4l2_abi as abi
 from rtfusion.clock import NS_PER_S
@@ -22,47 +22,24 @@ from rtfusion.clock import NS_PER_S
 BUFFERS = 4
 MOST_ENTRIES = 256
 """No list of a driver is followed further: some never end."""
+E = TypeVar("E", bound=ctypes.Structure)
 Memory = mmap.mmap | bytearray
 BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
-class Kernel(Protocol):
-    """What of the operating system is used, so that a test can stand in for it. Every method raises OSError."""
+class Kernel:
+    """The calls of the operating system that are used, so that a test can stand in for them. All raise OSError."""
 
     def open(self, path: str) -> int:
-        """A file descriptor that never blocks."""
-        ...
-
-    def close(self, fd: int) -> None:
-        """Give it back."""
-        ...
-
-    def ioctl(self, fd: int, request: int, argument: ctypes.Structure) -> None:
-        """One call; ``argument`` is read and written."""
-        ...
-
-    def map(self, fd: int, length: int, offset: int) -> Memory:
-        """The memory of one buffer."""
-        ...
-
-    def wait(self, fd: int, timeout_s: float) -> int:
-        """Wait for a filled buffer; the events of poll(2), 0 when the time is up."""
-        ...
-
-
-class LinuxKernel:
-    """The real one."""
-
-    def open(self, path: str) -> int:
-        """A file descriptor that never blocks."""
+        """Return a file descriptor that never blocks."""
         return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def close(self, fd: int) -> None:
-        """Give it back."""
+        """Give a file descriptor back."""
         os.close(fd)
 
     def ioctl(self, fd: int, request: int, argument: ctypes.Structure) -> None:
-        """One call; repeated when a signal came between."""
+        """Make one call, which reads and writes ``argument``; it is repeated when a signal came between."""
         while True:
             try:
                 fcntl.ioctl(fd, request, argument, True)
@@ -71,17 +48,17 @@ class LinuxKernel:
             return
 
     def map(self, fd: int, length: int, offset: int) -> Memory:
-        """The memory of one buffer."""
+        """Map the memory of one buffer."""
         return mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
 
     def wait(self, fd: int, timeout_s: float) -> int:
-        """Wait for a filled buffer; the events of poll(2), 0 when the time is up."""
+        """Wait for a filled buffer; return the events of poll(2), 0 when the time is up."""
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         return next((events for _, events in poll.poll(max(timeout_s, 0.0) * 1000)), 0)
 
 
-KERNEL = LinuxKernel()
+KERNEL = Kernel()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +106,7 @@ class Buffer:
 
 
 class VideoDevice:
-    """An open device. Every method raises OSError as the kernel does; `close` may be called twice."""
+    """An open device. Every method raises OSError as the kernel does."""
 
     def __init__(self, path: str, *, kernel: Kernel = KERNEL) -> None:
         self.path = path
@@ -154,20 +131,18 @@ class VideoDevice:
         wanted = abi.CAP_VIDEO_CAPTURE | abi.CAP_STREAMING
         return self._can & wanted == wanted
 
-    # -- modes ------------------------------------------------------------------------------------------------------
-
     def modes(self) -> list[Mode]:
-        """All that it lists: every pixel format in every size, with the rates."""
+        """List every pixel format in every size, with the rates."""
         return [mode for fourcc in self._formats() for mode in self._sizes(fourcc)]
 
     def current(self) -> Mode:
-        """The mode that it is set to."""
+        """Read the mode that it is set to."""
         wanted = abi.Format(type=abi.VIDEO_CAPTURE)
         self._ioctl(abi.G_FMT, wanted)
         return _negotiated(wanted.fmt.pix)
 
     def set_mode(self, mode: Mode, *, rate_hz: float | None) -> Mode:
-        """Ask for a mode; what the driver made of it."""
+        """Ask for a mode; return what the driver made of it."""
         wanted = abi.Format(type=abi.VIDEO_CAPTURE)
         pix = wanted.fmt.pix
         pix.width, pix.height, pix.pixelformat = mode.width_px, mode.height_px, abi.fourcc(mode.fourcc)
@@ -180,17 +155,11 @@ class VideoDevice:
         self._ioctl(abi.S_CTRL, abi.Control(id=control, value=value))
 
     def _formats(self) -> Iterator[int]:
-        for index in range(MOST_ENTRIES):
-            entry = abi.FormatDescription(index=index, type=abi.VIDEO_CAPTURE)
-            if not self._enumerate(abi.ENUM_FMT, entry):
-                return
+        for entry in self._listed(abi.ENUM_FMT, abi.FormatDescription, type=abi.VIDEO_CAPTURE):
             yield entry.pixelformat
 
     def _sizes(self, pixel_format: int) -> Iterator[Mode]:
-        for index in range(MOST_ENTRIES):
-            entry = abi.FrameSize(index=index, pixel_format=pixel_format)
-            if not self._enumerate(abi.ENUM_FRAMESIZES, entry):
-                return
+        for entry in self._listed(abi.ENUM_FRAMESIZES, abi.FrameSize, pixel_format=pixel_format):
             is_range = entry.type != abi.DISCRETE
             width, height = (entry.numbers[1], entry.numbers[4]) if is_range else (entry.numbers[0], entry.numbers[1])
             yield Mode(
@@ -203,20 +172,26 @@ class VideoDevice:
                 return
 
     def _rates(self, pixel_format: int, width: int, height: int) -> Iterator[float]:
-        for index in range(MOST_ENTRIES):
-            entry = abi.FrameInterval(index=index, pixel_format=pixel_format, width=width, height=height)
-            if not self._enumerate(abi.ENUM_FRAMEINTERVALS, entry):
-                return
+        asked = {"pixel_format": pixel_format, "width": width, "height": height}
+        for entry in self._listed(abi.ENUM_FRAMEINTERVALS, abi.FrameInterval, **asked):
             interval = entry.intervals[0]  # of a range: the shortest
             if interval.numerator:
                 yield interval.denominator / interval.numerator
             if entry.type != abi.DISCRETE:
                 return
 
-    def _enumerate(self, request: int, entry: ctypes.Structure) -> bool:
-        """False at the end of a list, or where the driver has none."""
+    def _listed(self, request: int, entry_of: type[E], **asked: int) -> Iterator[E]:
+        """The entries of a list of the driver, none where it has no such list."""
+        for index in range(MOST_ENTRIES):
+            entry = entry_of(index=index, **asked)
+            if not self._knows(request, entry):
+                return
+            yield entry
+
+    def _knows(self, request: int, argument: ctypes.Structure) -> bool:
+        """Make a call; False where the driver does not have it, or has no such entry."""
         try:
-            self._ioctl(request, entry)
+            self._ioctl(request, argument)
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOTTY):
                 return False
@@ -224,22 +199,17 @@ class VideoDevice:
         return True
 
     def _set_rate(self, rate_hz: float | None) -> tuple[float, ...]:
-        """The rate that holds now; nothing where the driver knows of none."""
+        """Ask for a rate; return the one that holds now, nothing where the driver knows of none."""
         wanted = abi.StreamParameters(type=abi.VIDEO_CAPTURE)
         capture = wanted.parameters.capture
-        try:
-            self._ioctl(abi.G_PARM, wanted)
-            if rate_hz is not None and capture.capability & abi.CAP_TIMEPERFRAME:
-                capture.timeperframe = abi.Fraction(1000, round(rate_hz * 1000))
-                self._ioctl(abi.S_PARM, wanted)
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOTTY):
+        if not self._knows(abi.G_PARM, wanted):
+            return ()
+        if rate_hz is not None and capture.capability & abi.CAP_TIMEPERFRAME:
+            capture.timeperframe = abi.Fraction(1000, round(rate_hz * 1000))
+            if not self._knows(abi.S_PARM, wanted):
                 return ()
-            raise
         interval = capture.timeperframe
         return (interval.denominator / interval.numerator,) if interval.numerator and interval.denominator else ()
-
-    # -- buffers ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin to stream."""
@@ -276,7 +246,7 @@ class VideoDevice:
         return taken
 
     def close(self) -> None:
-        """Stop and release everything."""
+        """Stop and release everything. Idempotent."""
         fd, self._fd = self._fd, None
         if fd is None:
             return

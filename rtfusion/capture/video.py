@@ -32,6 +32,7 @@ from av.video.stream import VideoStream
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.orientation import Orientation
 from rtfusion.capture.playback import Playback, Timeline
+from rtfusion.capture.uri import SourceUri, read_query
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, EndOfStream, StreamLost
 from rtfusion.types import Band, Frame, Image, Image8, PixelFormat
@@ -105,7 +106,7 @@ class PixelConverter:
         )
 
 
-class VideoSource:
+class VideoSource(Playback):
     """One video file, played ``loop`` times."""
 
     def __init__(
@@ -116,90 +117,54 @@ class VideoSource:
         Raises:
             CaptureError: no such file, not a video, or nothing in it can be decoded.
         """
+        container = open_container(path, uri=uri)
+        super().__init__(self._play(container, loop), pace=pace, clock=clock)
         self._path = path
         self._uri = uri
         self._band = band
-        self._clock = clock
         self._convert = PixelConverter(band)
-        self._corrupt = 0
         self._sequence = 0
-        self._notes: list[str] = []
         self._orientation: Orientation | None = None
-        container = open_container(path, uri=uri)
+        self.drops = {"corrupt": 0}
         try:
             stream = _video_stream(container, uri)
             self._timeline = Timeline(rate_hz=self._rate_hz(container, stream))
-            self._playback = Playback(self._play(container, loop), pace=pace, clock=clock)
-            self._info = self._describe(container, stream, self._first_frame(stream), loop)
+            self.info = StreamInfo.like(
+                self._first_frame(stream),
+                uri=uri,
+                rate_hz=self._timeline.rate_hz,
+                live=False,
+                frame_count=stream.frames * loop or None,
+                starts_ns=_starts_ns(container),
+                description=self._description(container, stream),
+            )
         except BaseException:
             container.close()
             raise
 
-    @property
-    def info(self) -> StreamInfo:
-        """What is known of the file."""
-        return self._info
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """``corrupt``: packets and frames that could not be decoded."""
-        return {"corrupt": self._corrupt}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a person should know of this file; complete once it has ended or was closed."""
-        return tuple(self._notes)
-
-    def read(self, *, timeout_s: float) -> Frame:
-        """The next frame.
-
-        Raises:
-            EndOfStream: the file was played, or the source was closed.
-            CaptureTimeout: a paced frame is not due within ``timeout_s``.
-            StreamLost: the file cannot be read any further.
-        """
-        return self._playback.read(timeout_s=timeout_s)
-
-    def close(self) -> None:
-        """Release the file; may be called twice, and from another thread."""
-        self._playback.close()
-
-    # -- what the file says of itself -------------------------------------------------------------------------------
+    def _note(self, text: str) -> None:
+        self.notes += (f"{self._uri}: {text}",)
 
     def _rate_hz(self, container: InputContainer, stream: VideoStream) -> float:
         # A bare stream without a container has no stamps to average over; the codec's own figure is better there.
         rate = stream.average_rate if container.duration else stream.guessed_rate
         if not rate:
-            self._notes.append(f"{self._uri}: the file names no frame rate; {ASSUMED_RATE_HZ:g} a second are assumed")
+            self._note(f"the file names no frame rate; {ASSUMED_RATE_HZ:g} a second are assumed")
         return float(rate) if rate else ASSUMED_RATE_HZ
 
     def _first_frame(self, stream: VideoStream) -> Frame:
         try:
-            return self._playback.peek()
+            return self.peek()
         except (EndOfStream, StreamLost) as error:
             raise CaptureError(
                 f"{self._uri}: not one frame of its {stream.codec_context.name} stream can be decoded ({error}); "
                 "the file is damaged or incomplete, make a new copy of it"
             ) from None
 
-    def _describe(self, container: InputContainer, stream: VideoStream, first: Frame, loop: int) -> StreamInfo:
-        names = container.format.name.split(",")
-        suffix = self._path.suffix.lower().removeprefix(".")
-        return StreamInfo(
-            uri=self._uri,
-            band=self._band,
-            width_px=first.width_px,
-            height_px=first.height_px,
-            pixel_format=first.pixel_format,
-            rate_hz=self._timeline.rate_hz,
-            live=False,
-            frame_count=stream.frames * loop or None,
-            starts_ns=_starts_ns(container),
-            description=f"{stream.codec_context.name} {stream.codec_context.pix_fmt} in "
-            f"{suffix if suffix in names else names[0]}",
-        )
-
-    # -- playing ----------------------------------------------------------------------------------------------------
+    def _description(self, container: InputContainer, stream: VideoStream) -> str:
+        names, suffix = container.format.name.split(","), self._path.suffix.lower().removeprefix(".")
+        codec, kind = stream.codec_context, suffix if suffix in names else names[0]
+        return f"{codec.name} {codec.pix_fmt} in {kind}"
 
     def _play(self, container: InputContainer, loop: int) -> Generator[Frame, None, None]:
         """All frames of all rounds. Each round opens the file anew: not every format can seek to its start."""
@@ -271,10 +236,8 @@ class VideoSource:
         return frame
 
     def _lose_one(self) -> None:
-        self._corrupt += 1
+        self.drops["corrupt"] += 1
         self._sequence += 1
-
-    # -- notes ------------------------------------------------------------------------------------------------------
 
     def _position(self) -> str:
         return f" at frame {self._sequence}, {self._timeline.next_ns / NS_PER_S:.2f} s"
@@ -286,7 +249,7 @@ class VideoSource:
         except (KeyError, ValueError):  # ValueError: side data of a kind that this PyAV does not know
             return Orientation()
         if orientation is None:
-            self._notes.append(f"{self._uri}: it asks to be shown at an angle that is not a right one; shown as stored")
+            self._note("it asks to be shown at an angle that is not a right one; shown as stored")
         return orientation or Orientation()
 
     def _check_length(self, container: InputContainer, stream: VideoStream, start_ns: int, start: int) -> None:
@@ -306,12 +269,18 @@ class VideoSource:
 
     def _note_counts(self) -> None:
         if self._timeline.repaired:
-            self._notes.append(
-                f"{self._uri}: {self._timeline.repaired} of {self._sequence} stamps were missing or did not increase; "
+            self._note(
+                f"{self._timeline.repaired} of {self._sequence} stamps were missing or did not increase; "
                 f"replaced at {self._timeline.rate_hz:g} frames a second"
             )
-        if self._corrupt:
-            self._notes.append(f"{self._uri}: {self._corrupt} corrupt packets or frames were skipped")
+        if self.drops["corrupt"]:
+            self._note(f"{self.drops['corrupt']} corrupt packets or frames were skipped")
+
+
+def open_video(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Clock) -> VideoSource:
+    """Open a video file by its URI, which takes no parameters."""
+    read_query(uri, {})
+    return VideoSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
 
 
 def _starts_ns(container: InputContainer) -> int | None:

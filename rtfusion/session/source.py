@@ -10,14 +10,15 @@ import av
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.playback import Playback
+from rtfusion.capture.uri import ROTATE, SourceUri, read_query
 from rtfusion.capture.video import PixelConverter, open_container
 from rtfusion.clock import MONOTONIC, Clock
-from rtfusion.errors import CaptureError, StreamLost
+from rtfusion.errors import CaptureError, ConfigError, StreamLost
 from rtfusion.session.format import FrameRecord, PairRecord, Session, load_session, video_path
 from rtfusion.types import Band, Frame, FramePair, PixelFormat
 
 
-class SessionSource:
+class SessionSource(Playback):
     """One camera of a session: every frame that was recorded, once, with its own stamps relative to the first pair."""
 
     def __init__(
@@ -30,43 +31,22 @@ class SessionSource:
         """
         if loop != 1:
             raise CaptureError(f"{uri}: a session is played once; leave out loop")
+        super().__init__(self._play(), pace=pace, clock=clock)
         self.session = load_session(folder)
         self._band = band
-        self._clock = clock
-        self.drops: dict[str, int] = {}  # what a session lacks was lost when it was recorded
-        self.notes: tuple[str, ...] = ()
         first = next(self.session.pairs(), None)
         if first is None:
             raise CaptureError(f"{uri}: not one pair was recorded in this session")
         self._start_ns = min(first.visible.timestamp_ns, first.thermal.timestamp_ns)
-        self._playback = Playback(self._play(), pace=pace, clock=clock)
         stream = self.session.streams[band]
-        frame = self._playback.peek()
-        self.info = StreamInfo(
+        self.info = StreamInfo.like(
+            self.peek(),
             uri=uri,
-            band=band,
-            width_px=frame.width_px,
-            height_px=frame.height_px,
-            pixel_format=frame.pixel_format,
             rate_hz=float(stream["rate_hz"]),
             live=False,
             continuous=bool(stream["continuous"]),
             description=f"recorded from {stream['uri']}",
         )
-
-    def read(self, *, timeout_s: float) -> Frame:
-        """The next frame.
-
-        Raises:
-            EndOfStream: the session was played, or the source was closed.
-            CaptureTimeout: a paced frame is not due within ``timeout_s``.
-            StreamLost: a video is damaged.
-        """
-        return self._playback.read(timeout_s=timeout_s)
-
-    def close(self) -> None:
-        """Release the files. Idempotent; any thread may call it."""
-        self._playback.close()
 
     def _play(self) -> Generator[Frame, None, None]:
         convert = PixelConverter(self._band)
@@ -103,6 +83,14 @@ class SessionSource:
             kelvin_per_count=record.kelvin_per_count,
             shutter=record.shutter,
         )
+
+
+def open_session(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Clock) -> SessionSource:
+    """Open one camera of a session by its URI, which takes no parameters."""
+    read_query(uri, {})
+    if ROTATE in uri.query:
+        raise ConfigError(f"{uri.text}: a session holds its pictures as they were turned then; leave out rotate")
+    return SessionSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
 
 
 class SessionPairer:

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.capture.uri import parse_source, rate_hz, read_query
+from rtfusion.capture.uri import SourceUri, parse_source, rate_hz, read_query
 from rtfusion.errors import ConfigError
 from rtfusion.synthetic import KINDS, scaling
 from rtfusion.text import parse_size_px
@@ -83,7 +83,12 @@ class SyntheticParameters:
         Raises:
             ConfigError: an unknown key (with a suggestion), a key given twice, or a value that is not legal.
         """
-        values = read_query(parse_source(f"synthetic:?{query}"), {name: key.read for name, key in _KEYS.items()})
+        return cls.of(parse_source(f"synthetic:?{query}"))
+
+    @classmethod
+    def of(cls, uri: SourceUri) -> SyntheticParameters:
+        """Take the query of a URI; raises as `parse`."""
+        values = read_query(uri, {name: key.read for name, key in _KEYS.items()})
         return cls(**{_KEYS[name].attribute: value for name, value in values.items()})
 
     def size_of(self, band: Band) -> tuple[int, int]:

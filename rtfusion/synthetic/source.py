@@ -14,7 +14,7 @@ import numpy as np
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.playback import Playback
-from rtfusion.capture.uri import parse_source
+from rtfusion.capture.uri import SourceUri
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureTimeout, ConfigError, EndOfStream
 from rtfusion.synthetic import COUNTS_PER_LEVEL, PERIOD_S, Scene
@@ -29,7 +29,7 @@ _BLOCK = 1024
 
 
 def open_synthetic(
-    uri: str, *, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC
+    uri: SourceUri, *, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC
 ) -> SyntheticSource:
     """Open one band of the generated scene, ``synthetic:`` or ``synthetic:?key=value&key=value``.
 
@@ -38,11 +38,10 @@ def open_synthetic(
     Raises:
         ConfigError: an unknown key, or a value that is not legal.
     """
-    source = parse_source(uri)
-    if source.scheme != "synthetic" or source.target:
-        raise ConfigError(f"{source.text}: expected synthetic: or synthetic:?key=value, without a path")
-    parameters = SyntheticParameters.parse(uri.partition("?")[2])
-    return SyntheticSource(parameters, uri=uri, band=band, loop=loop, pace=pace, clock=clock)
+    if uri.target:
+        raise ConfigError(f"{uri.text}: expected synthetic: or synthetic:?key=value, without a path")
+    parameters = SyntheticParameters.of(uri)
+    return SyntheticSource(parameters, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
 
 
 class SyntheticSource:

@@ -324,7 +324,7 @@ def picked(stamps: list[tuple[int | None, int]], *, check: int) -> tuple[list[in
     for index, (driver_ns, arrived_ns) in enumerate(stamps):
         if index == check:
             picker.decide()
-        result.append(picker.pick(driver_ns, arrived_ns=arrived_ns))
+        result.append(picker.select(driver_ns, arrived_ns=arrived_ns))
     return result, picker.description
 
 

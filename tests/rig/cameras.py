@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rtfusion.capture import v4l2_abi as abi
-from rtfusion.capture.v4l2_device import Mode
+from rtfusion.capture.v4l2_device import Kernel, Mode
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 
 T = TypeVar("T")
@@ -65,8 +65,8 @@ class _Stream:
     gone: bool = False
 
 
-class FakeKernel:
-    """Stands where the operating system stands: `rtfusion.capture.v4l2_device.Kernel`."""
+class FakeKernel(Kernel):
+    """Stands where the operating system stands."""
 
     def __init__(self, cameras: dict[str, FakeCamera], *, clock: Clock = MONOTONIC) -> None:
         self._cameras = cameras

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtfusion.capture.uri import parse_source
 from rtfusion.clock import NS_PER_MS, NS_PER_S, FakeClock
 from rtfusion.errors import CaptureTimeout, ConfigError, EndOfStream
 from rtfusion.synthetic import COUNTS_PER_LEVEL, Scene
@@ -26,7 +27,7 @@ PERIOD_NS = NS_PER_S / 30
 
 
 def opened(query: str, band: Band = Band.VISIBLE, **options: object) -> SyntheticSource:
-    return open_synthetic(f"synthetic:?{query}", band=band, **options)  # type: ignore[arg-type]
+    return open_synthetic(parse_source(f"synthetic:?{query}"), band=band, **options)  # type: ignore[arg-type]
 
 
 def read_all(source: SyntheticSource) -> list[Frame]:
@@ -120,7 +121,7 @@ def test_two_truths_and_paths_are_refused() -> None:
     with pytest.raises(ConfigError, match="give one"):
         SyntheticParameters.parse("misalign=1,0,0,1&homography=1,0,0,0,1,0,0,0,1")
     with pytest.raises(ConfigError, match="without a path"):
-        open_synthetic("synthetic:street?seed=3", band=Band.VISIBLE)
+        open_synthetic(parse_source("synthetic:street?seed=3"), band=Band.VISIBLE)
     with pytest.raises(ConfigError, match="given twice"):
         SyntheticParameters.parse("seed=3&seed=4")
 
