@@ -19,7 +19,7 @@ student-NAME-int8.onnx; each is compared with PyTorch before it is kept.
     --trained-on 'M3SVD, 168 pairs (MIT)' --license Apache-2.0"""
 
 
-def export(
+def export_student(
     *,
     checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Of a student's training.")],
     out: Annotated[
@@ -47,11 +47,11 @@ def export(
 ) -> None:
     """Write the files and print how far each is from PyTorch."""
     require_trainer()
-    from rtfusion_trainer.export import export_all
+    from rtfusion_trainer.export import export
 
     from rtfusion.cli.console import show, table
 
-    differences = export_all(
+    differences = export(
         checkpoint,
         out,
         precisions=precision or ["f32"],

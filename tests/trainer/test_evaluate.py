@@ -121,7 +121,7 @@ def test_what_cannot_be_measured_on_is_refused(tmp_path: Path, data: Path) -> No
         evaluate(path)
     with pytest.raises(ConfigError, match="holds no clips"):
         evaluate(path, clips=tmp_path / "none")
-    with pytest.raises(ConfigError, match="overlay paints in color"):
+    with pytest.raises(ConfigError, match="overlay paints in a palette"):
         evaluate(path, data=data, references=("overlay",))
 
 

@@ -34,30 +34,30 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(trained):
     """The model of it in full precision; only for reading."""
-    export.export(trained, trained.with_name("small.onnx"), scores={"old": {"Qabf": 0.1}}, license_id="MIT")
-    return trained.with_name("small.onnx")
+    (path,) = export.export(trained, trained.parent, license_id="MIT")
+    export.stamp_scores(path, {"old": {"Qabf": 0.1}})
+    return path
 
 
 @pytest.mark.parametrize("precision", ["f32", "f16"])
 def test_the_file_carries_its_contract_and_gives_what_pytorch_gives(trained, tmp_path, precision):
-    path = tmp_path / "small.onnx"
-    difference = export.export(trained, path, precision=precision, scores={"tno": {"Qabf": 0.5}})
+    ((path, difference),) = export.export(trained, tmp_path, precisions=[precision]).items()
     assert difference < export.TOLERANCES[precision]
     spec = read_spec(path)
     assert spec.name == "small"
     assert spec.scalars["enhance"].default == TrainingConfig().enhance_default
-    assert spec.scores == {"tno": {"Qabf": 0.5}}
+    assert spec.scores == {}
     assert spec.teachers == ("faithful-0123abcd",)
 
 
 def test_the_dial_stands_where_it_is_told_to(trained, tmp_path):
-    (path,) = export.export_all(trained, tmp_path, precisions=["f32"], enhance=0.7)
+    (path,) = export.export(trained, tmp_path, enhance=0.7)
     assert read_spec(path).scalars["enhance"].default == 0.7
 
 
 def test_float16_is_half_the_size(trained, exported, tmp_path):
-    export.export(trained, tmp_path / "half.onnx", precision="f16")
-    assert (tmp_path / "half.onnx").stat().st_size < 0.65 * exported.stat().st_size
+    (half,) = export.export(trained, tmp_path, precisions=["f16"])
+    assert half.stat().st_size < 0.65 * exported.stat().st_size
 
 
 def test_it_fuses_a_size_that_is_no_multiple_of_the_stride(exported):
@@ -88,7 +88,7 @@ def test_the_runtime_keeps_the_means(exported):
 def test_a_file_that_disagrees_is_not_written(trained, tmp_path, monkeypatch):
     monkeypatch.setitem(export.TOLERANCES, "f32", -1.0)
     with pytest.raises(ModelError, match="away from PyTorch"):
-        export.export(trained, tmp_path / "small.onnx")
+        export.export(trained, tmp_path)
     assert list(tmp_path.glob("*.onnx")) == []
 
 
@@ -96,7 +96,7 @@ def test_int8_has_q_and_dq_nodes_and_stays_near_pytorch(trained, tmp_path):
     pytest.importorskip("nncf", reason="INT8 needs nncf: pip install 'rtfusion[quant]'")
     data = write_pairs(tmp_path / "data", {"set/a": (240, 320), "set/b": (200, 320)})
     told = {"trained_on": ("street (CC0)", "yard (MIT)"), "license_id": "Apache-2.0"}
-    differences = export.export_all(trained, tmp_path / "new" / "models", precisions=("f32", "int8"), data=data, **told)
+    differences = export.export(trained, tmp_path / "new" / "models", precisions=("f32", "int8"), data=data, **told)
     assert [path.name for path in differences] == ["student-small.onnx", "student-small-int8.onnx"]
     assert all(difference <= 0.02 for difference in differences.values())
     kinds = [{node.op_type for node in onnx.load(path).graph.node} for path in differences]
@@ -112,13 +112,14 @@ def test_a_checkpoint_of_older_settings_is_exported_all_the_same(trained, tmp_pa
     state["config"]["weights"]["forgotten"] = 1.0
     del state["scaler"], state["teachers"]
     torch.save(state, tmp_path / "older.pt")
-    export.export(tmp_path / "older.pt", tmp_path / "small.onnx")
-    assert read_spec(tmp_path / "small.onnx").teachers == ()
+    (path,) = export.export(tmp_path / "older.pt", tmp_path)
+    assert read_spec(path).teachers == ()
 
 
 def test_scores_come_later_and_the_graph_stays(exported, tmp_path):
     path = Path(shutil.copy(exported, tmp_path))
     before = read_spec(path)
+    assert before.scores == {"old": {"Qabf": 0.1}}
     export.stamp_scores(path, {"tno": {"Qabf": 0.5}})
     after = read_spec(path)
     assert after.scores == {"tno": {"Qabf": 0.5}}
@@ -127,12 +128,12 @@ def test_scores_come_later_and_the_graph_stays(exported, tmp_path):
 
 def test_what_cannot_be_exported_is_refused(trained, tmp_path):
     with pytest.raises(ConfigError, match="--data"):
-        export.export(trained, tmp_path / "small.onnx", precision="int8")
+        export.export(trained, tmp_path, precisions=["int8"])
     with pytest.raises(ConfigError, match="no precision 'f8'"):
-        export.export(trained, tmp_path / "small.onnx", precision="f8")
+        export.export(trained, tmp_path, precisions=["f8"])
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot make the folder"):
-        export.export_all(trained, tmp_path / "file", precisions=("f32",))
+        export.export(trained, tmp_path / "file", precisions=("f32",))
 
 
 class Remembering(torch.nn.Module):
@@ -154,8 +155,7 @@ def test_a_student_with_a_map_a_state_and_a_second_output(trained, tmp_path):
     outputs = {
         "fused_y": Output(kind="image"), "memory_next": Output(kind="state", scale=4), "warm": Output(kind="mask", scale=4)
     }  # fmt: skip
-    path = tmp_path / "plain.onnx"
-    export.export(trained, path)
+    (path,) = export.export(trained, tmp_path)
     spec = read_spec(path)
     assert spec.contract()["schema"] == 1
     spec = spec.model_copy(update={"inputs": inputs, "outputs": outputs})

@@ -14,7 +14,7 @@ from rtfusion_trainer.teachers.ldfusion import (  # noqa: E402
     LdFusion,
     PictureNorm,
     ldfusion_teacher,
-    load_ldfusion,
+    load_strictly,
 )
 
 from rtfusion.errors import ConfigError, ModelError  # noqa: E402
@@ -81,7 +81,8 @@ def test_state_dicts_of_the_published_layout_load_strictly(tmp_path: Path) -> No
     encoder, decoder = (random_state(shapes()) for shapes in (published_encoder, published_decoder))
     torch.save(encoder, tmp_path / "Enc_final.pt")
     torch.save(decoder, tmp_path / "Dec_final.pt")
-    network = load_ldfusion(encoder=tmp_path / "Enc_final.pt", decoder=tmp_path / "Dec_final.pt")
+    network = LdFusion()
+    load_strictly(network.decoder, tmp_path / "Dec_final.pt", what="LDFusion decoder")
     assert torch.equal(network.decoder.mlp.model[4].weight, decoder["mlp.model.4.weight"])
     teacher = ldfusion_teacher(tmp_path)
     image = np.arange(40 * 52, dtype=np.uint8).reshape(40, 52)

@@ -34,14 +34,14 @@ class Network:
     context: int = 24
     """Channels at an eighth."""
     dilations: tuple[int, ...] = (1, 2, 2)
-    """Of the convolutions at an eighth; they set how far it sees."""
+    """Dilations of the convolutions at an eighth; they set how far the network sees."""
     coring: float = 0.0
     """Gray levels from which on a detail gets the whole of a gain that amplifies; 0: every detail does."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What each term of the loss counts; the terms are those of `rtfusion_trainer.losses.fidelity`."""
+    """Weight of each loss term; the terms are those of `rtfusion_trainer.losses.fidelity`."""
 
     gradient: float = 24.0
     edges: float = 2.5
@@ -60,7 +60,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Guidance:
-    """What each term of `rtfusion_trainer.guidance` counts where a teacher's pictures are at hand; 0 leaves it out."""
+    """Weight of each term of `rtfusion_trainer.guidance`, where a teacher's pictures are at hand; 0 leaves the term out."""
 
     objective: float = 1.0
     """The direct objective, beside the teacher."""
@@ -68,14 +68,14 @@ class Guidance:
     gradients: float = 20.0
     ssim: float = 2.0
     features: float = 0.1
-    """Of VGG-19: the costliest term by far, and the only one that needs weights."""
+    """Features of VGG-19 are the costliest term by far, and the only one that needs weights."""
     layers: tuple[str, ...] = ("conv2_1", "conv3_1")
     full_until: float = 0.5
-    """The faithful teacher counts fully up to this value of the dial, and nothing at 1."""
+    """The weight of the faithful teacher is full up to this value of the dial, and falls to 0 at 1."""
     tone: float = 12.5
-    """Of the teacher that shows the look of 1, from there on: how bright it makes what ..."""
+    """Local brightness of the teacher that shows the look of 1, from the middle of the dial on."""
     contrast: float = 3.0
-    """... and how much local contrast it gives to what only the thermal band sees."""
+    """Local contrast that the same teacher gives to what only the thermal band sees."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,17 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Variation:
-    """How often a pair is shown otherwise than it is; see `rtfusion_trainer.variation`."""
+    """Probability of each variation of a pair; see `rtfusion_trainer.variation`."""
 
     toned: float = 0.35
-    """Each band, by itself: through a random curve."""
+    """Either band, by itself, goes through a random tone curve."""
     equalized_visible: float = 0.3
     equalized_thermal: float = 0.45
-    """With its contrast equalized, over the picture or in tiles, as cameras and archives do."""
+    """The contrast is equalized, over the picture or in tiles, as cameras and archives do."""
     partner: float = 0.15
-    """With the thermal image of another pair."""
+    """The thermal image is that of another pair."""
     inverted: float = 0.06
-    """Cold bright."""
+    """Cold is bright."""
     exchanged: float = 0.08
     zoomed: float = 0.6
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from rtfusion_trainer.config import TrainingConfig
 from rtfusion_trainer.degradations import Plane, Random, degrade, sensor_noise
 from rtfusion_trainer.pairs import Pair
-from rtfusion_trainer.teachers.cache import FULL_SCALE
+from rtfusion_trainer.teachers.cache import FULL_SCALE, Image16
 from rtfusion_trainer.variation import vary
 
 CHOICES = (0.2, 0.15, 0.4, 0.25)
@@ -49,10 +49,8 @@ class Batch:
     """(N,) what their pictures count: 0 where the pair shall look otherwise than the one that they saw."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same on ``device``."""
-        moved: dict[str, Any] = {
-            name: None if value is None else value.to(device, non_blocking=True) for name, value in vars(self).items()
-        }
+        """Copy the batch to ``device``."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if value is not None}
         return Batch(**moved)
 
 
@@ -66,33 +64,16 @@ def make_batch(pairs: list[Pair], config: TrainingConfig, *, step: int, rank: in
     def images(name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples])[:, None])
 
-    has_faithful, has_enhanced = pairs[0].faithful_target is not None, pairs[0].enhanced_target is not None
+    targets = [name for name in ("faithful_target", "enhanced_target") if getattr(pairs[0], name) is not None]
+    names = ("visible", "thermal", "wanted_visible", "wanted_thermal", "distance_px", *targets)
     return Batch(
-        visible=images("visible"),
-        thermal=images("thermal"),
-        wanted_visible=images("wanted_visible"),
-        wanted_thermal=images("wanted_thermal"),
-        distance_px=images("distance_px"),
+        **{name: images(name) for name in names},
         means=torch.from_numpy(np.stack([sample.means for sample in samples])).reshape(-1, 2, 1, 1),
-        enhance=_enhance(random, samples, config, has_enhanced=has_enhanced),
+        enhance=_enhance(random, samples, config, has_enhanced="enhanced_target" in targets),
         warp=warp,
         steady=steady,
-        faithful_target=images("faithful_target") if has_faithful else None,
-        enhanced_target=images("enhanced_target") if has_enhanced else None,
-        trust=torch.tensor([float(sample.unchanged) for sample in samples]) if has_faithful or has_enhanced else None,
+        trust=torch.tensor([float(sample.unchanged) for sample in samples]) if targets else None,
     )
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """A square of a pair and of what its teachers made of it, and the (2,) means of the whole pictures."""
-
-    visible: Plane
-    thermal: Plane
-    distance_px: Plane
-    means: Plane
-    faithful_target: Plane | None
-    enhanced_target: Plane | None
 
 
 @dataclass(frozen=True)
@@ -113,39 +94,17 @@ class _Sample:
 def _single(random: Random, pairs: list[Pair], config: TrainingConfig) -> _Sample:
     pair, partner = (pairs[random.integers(len(pairs))] for _ in range(2))
     pair, unchanged = vary(random, pair, partner, config.variation)
-    crop = _crop(random, pair, size_px=config.schedule.crop_px)
+    clean = replace(_crop(random, pair, size_px=config.schedule.crop_px), unchanged=unchanged)
     if random.random() >= config.degraded_share:
-        return replace(_clean(crop), unchanged=unchanged)
-    degraded = degrade(random, visible=crop.visible, thermal=crop.thermal)
-    wanted = degraded.wanted_visible, degraded.wanted_thermal
-    clean = crop.visible, crop.thermal
-    shifts = [after.mean() - before.mean() for after, before in zip(wanted, clean, strict=True)]
-    return _Sample(
-        degraded.visible,
-        degraded.thermal,
-        *wanted,
-        crop.distance_px,
-        np.clip(crop.means + np.array(shifts, np.float32), 0, 1),
-        crop.faithful_target,
-        crop.enhanced_target,
-        unchanged=unchanged and all(np.array_equal(after, before) for after, before in zip(wanted, clean, strict=True)),
-    )
-
-
-def _clean(crop: _Crop) -> _Sample:
-    return _noisy(crop, visible=crop.visible, thermal=crop.thermal)
-
-
-def _noisy(crop: _Crop, *, visible: Plane, thermal: Plane) -> _Sample:
-    return _Sample(
-        visible,
-        thermal,
-        crop.visible,
-        crop.thermal,
-        crop.distance_px,
-        crop.means,
-        crop.faithful_target,
-        crop.enhanced_target,
+        return clean
+    degraded = degrade(random, visible=clean.visible, thermal=clean.thermal)
+    changes = ((degraded.wanted_visible, clean.visible), (degraded.wanted_thermal, clean.thermal))
+    shifts = np.array([after.mean() - before.mean() for after, before in changes], np.float32)
+    return replace(
+        clean,
+        **vars(degraded),
+        means=np.clip(clean.means + shifts, 0, 1),
+        unchanged=unchanged and all(np.array_equal(after, before) for after, before in changes),
     )
 
 
@@ -160,21 +119,21 @@ def _clip(random: Random, pairs: list[Pair], config: TrainingConfig) -> tuple[li
         random.bit_generator.state = state  # the same crop of both frames
         current = _crop(random, pairs[second], size_px=size_px)
         warp, steady = _motion(previous=previous.visible, current=current.visible)
-        return [_clean(previous), _clean(current)], warp, steady
+        return [previous, current], warp, steady
     frame = _crop(random, pairs[random.integers(len(pairs))], size_px=size_px)
     deviations = random.uniform(0.002, 0.02, 2)
-    noisy = []
-    for _ in range(2):
-        seen = [
-            sensor_noise(random, plane, deviation=deviation)
-            for plane, deviation in zip((frame.visible, frame.thermal), deviations, strict=True)
-        ]
-        noisy.append(_noisy(frame, visible=seen[0], thermal=seen[1]))
-    ones = np.ones((size_px, size_px), np.float32)
-    return noisy, _grid(np.zeros((size_px, size_px, 2), np.float32)), torch.from_numpy(ones)[None, None]
+    noisy = [
+        replace(
+            frame,
+            visible=sensor_noise(random, frame.visible, deviation=deviations[0]),
+            thermal=sensor_noise(random, frame.thermal, deviation=deviations[1]),
+        )
+        for _ in range(2)
+    ]
+    return noisy, _grid(np.zeros((size_px, size_px, 2), np.float32)), torch.ones(1, 1, size_px, size_px)
 
 
-def _crop(random: Random, pair: Pair, *, size_px: int) -> _Crop:
+def _crop(random: Random, pair: Pair, *, size_px: int) -> _Sample:
     """A square of the pair, mirrored half of the time; smaller pictures are extended by mirroring."""
     height, width = pair.visible.shape
     y, x = (int(random.integers(max(length - size_px, 0) + 1)) for length in (height, width))
@@ -185,13 +144,19 @@ def _crop(random: Random, pair: Pair, *, size_px: int) -> _Crop:
         square = np.pad(square, [(0, size_px - length) for length in square.shape], mode="symmetric")
         return np.ascontiguousarray((square[:, ::-1] if mirror else square).astype(np.float32) / np.float32(full_scale))
 
-    return _Crop(
-        visible=part(pair.visible, 255),
-        thermal=part(pair.thermal, 255),
+    def target(picture: Image16 | None) -> Plane | None:
+        return None if picture is None else part(picture, FULL_SCALE)
+
+    visible, thermal = part(pair.visible, 255), part(pair.thermal, 255)
+    return _Sample(
+        visible=visible,
+        thermal=thermal,
+        wanted_visible=visible,
+        wanted_thermal=thermal,
         distance_px=part(pair.distance_px, 1),
         means=np.array([pair.visible.mean(), pair.thermal.mean()], np.float32) / np.float32(255),
-        faithful_target=None if pair.faithful_target is None else part(pair.faithful_target, FULL_SCALE),
-        enhanced_target=None if pair.enhanced_target is None else part(pair.enhanced_target, FULL_SCALE),
+        faithful_target=target(pair.faithful_target),
+        enhanced_target=target(pair.enhanced_target),
     )
 
 

@@ -1,8 +1,7 @@
 """What cameras and weather do to a pair of images, for the student to learn from.
 
 Some of it the student shall undo or ignore (noise, stripes, compression, a small misregistration): it is compared with the clean
-pair.
-Some of it is a scene like any other (low light, haze, a lost band): it is compared with what it was given.
+pair. Some of it is a scene like any other (low light, haze, a lost band): it is compared with what it was given.
 
 Images are (H, W) float32 in [0, 1] and so are the results; all randomness comes from the generator.
 """
@@ -33,10 +32,10 @@ class Degraded:
 def degrade(random: Random, *, visible: Plane, thermal: Plane) -> Degraded:
     """One or two degradations of a pair, chosen at random: first what is given, then what is to be ignored."""
     if random.random() < 0.6:
-        visible, thermal = _pick(random, GIVEN)(random, visible, thermal)
+        visible, thermal = GIVEN[random.integers(len(GIVEN))](random, visible, thermal)
     seen_visible, seen_thermal = visible, thermal
     if random.random() < 0.7:
-        seen_visible, seen_thermal = _pick(random, IGNORED)(random, visible, thermal)
+        seen_visible, seen_thermal = IGNORED[random.integers(len(IGNORED))](random, visible, thermal)
     return Degraded(_unit(seen_visible), _unit(seen_thermal), _unit(visible), _unit(thermal))
 
 
@@ -46,10 +45,8 @@ def sensor_noise(random: Random, image: Plane, *, deviation: float) -> Plane:
 
 
 def _noise(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
-    deviations = random.uniform(0, 0.03, 2)
-    return sensor_noise(random, visible, deviation=deviations[0]), sensor_noise(
-        random, thermal, deviation=deviations[1]
-    )
+    first, second = random.uniform(0, 0.03, 2)
+    return sensor_noise(random, visible, deviation=first), sensor_noise(random, thermal, deviation=second)
 
 
 def _stripes(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
@@ -82,8 +79,7 @@ def _compressed(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, 
 def _through_jpeg(image: Plane, *, quality: int) -> Plane:
     levels = np.round(_unit(image) * 255).astype(np.uint8)
     encoded = cv2.imencode(".jpg", levels, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
-    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.float32)
-    return decoded / np.float32(255)
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.float32) / np.float32(255)
 
 
 def _blur(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
@@ -125,32 +121,9 @@ def _no_thermal(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, 
 
 Change = Callable[[Random, Plane, Plane], tuple[Plane, Plane]]
 
-IGNORED: tuple[Change, ...] = (
-    _noise,
-    _noise,
-    _stripes,
-    _misregistration,
-    _coarse_levels,
-    _compressed,
-    _compressed,
-    _compressed,
-)
-GIVEN: tuple[Change, ...] = (
-    _blur,
-    _low_light,
-    _low_contrast,
-    _haze,
-    _haze,
-    _haze,
-    _haze,
-    _gain_jump,
-    _polarity,
-    _no_thermal,
-)
-
-
-def _pick(random: Random, changes: tuple[Change, ...]) -> Change:
-    return changes[random.integers(len(changes))]
+IGNORED: tuple[Change, ...] = (*[_noise] * 2, _stripes, _misregistration, _coarse_levels, *[_compressed] * 3)
+GIVEN: tuple[Change, ...] = (_blur, _low_light, _low_contrast, *[_haze] * 4, _gain_jump, _polarity, _no_thermal)
+"""What is named more than once is drawn more often."""
 
 
 def _unit(image: Plane) -> Plane:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import numpy as np
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import metrics
 from rtfusion.evaluate.clips import ClipPair, clip_pairs
-from rtfusion.fusion import LuminanceFuser, Overlay, open_method
+from rtfusion.evaluate.methods import Method
+from rtfusion.fusion import LuminanceFuser
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.models import ModelSpec, find_model, read_spec
 from rtfusion.types import Image8
@@ -37,10 +38,8 @@ HALO_EVERY = 10
 """Frames of a clip from one to the next that the halo is measured on."""
 NOISE_FRAMES = 8
 
-Fuse = Callable[[Image8, Image8, int], Image8]
-"""Visible luminance, thermal and timestamp to a fused picture of its own."""
-Open = Callable[[bool, ExitStack], Fuse]
-"""Opens a way of fusing, given whether the pictures are unrelated stills; it is closed with the stack."""
+Open = Callable[[bool], LuminanceFuser]
+"""Opens a way of fusing, given whether the pictures are unrelated stills."""
 Figures = dict[str, float | None]
 
 
@@ -91,7 +90,11 @@ def evaluate(
         sets = {} if data is None else _read_sets(data, limit=limit)
         result: dict[str, Any] = {
             "schema": SCHEMA,
-            "model": {"file": model.name, **_contract(spec)},
+            # what was measured before is left out
+            "model": {
+                "file": model.name,
+                **{k: v for k, v in spec.contract().items() if k not in ("schema", "scores")},
+            },
             "settings": {"enhance": _dial(spec, enhance), "limit": limit, "frames": frames},
             "sets": {},
             "clips": {},
@@ -100,10 +103,8 @@ def evaluate(
         }
         for name, pairs in sets.items():
             log(f"{name}, {len(pairs)} pairs")
-            result["sets"][name] = {
-                "pairs": len(pairs),
-                "cases": {case: measure_set(pairs, opened) for case, opened in cases.items()},
-            }
+            figures = {case: measure_set(pairs, opened) for case, opened in cases.items()}
+            result["sets"][name] = {"pairs": len(pairs), "cases": figures}
         for name, (visible, thermal) in ({} if clips is None else _clips(clips)).items():
             log(f"clip {name}")
             result["clips"][name] = measure_clip(visible=visible, thermal=thermal, cases=cases, frames=frames)
@@ -118,15 +119,13 @@ def evaluate(
 def measure_set(pairs: Sequence[tuple[Image8, Image8]], opened: Open) -> Figures:
     """Means of the metrics and the halo over unrelated pairs of visible and thermal, and the largest halo."""
     rows: list[dict[str, float]] = []
-    halos: list[float] = []
-    with ExitStack() as stack:
-        fuse = opened(True, stack)
+    with closing(opened(True)) as fuser:
         for visible, thermal in pairs:
-            fused = fuse(visible, thermal, 0)
-            rows.append(metrics.image_metrics(fused=fused, visible=visible, thermal=thermal))
-            halos.append(metrics.halo(fused=fused, visible=visible, thermal=thermal))
-    means: Figures = {name: metrics.finite_mean([row[name] for row in rows]) for name in rows[0]}
-    return {**means, "halo": metrics.finite_mean(halos), "halo_max": max(metrics.finite(halos), default=None)}
+            fused = fuser(visible_y=visible, thermal=thermal, timestamp_ns=0)
+            images = {"fused": fused, "visible": visible, "thermal": thermal}
+            rows.append({**metrics.image_metrics(**images), "halo": metrics.halo(**images)})
+    figures: Figures = {name: metrics.finite_mean([row[name] for row in rows]) for name in rows[0]}
+    return {**figures, "halo_max": max(metrics.finite([row["halo"] for row in rows]), default=None)}
 
 
 def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frames: int) -> dict[str, Any]:
@@ -134,22 +133,19 @@ def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frame
     errors: dict[str, list[float]] = {case: [] for case in ("visible", *cases)}
     halos: dict[str, list[float]] = {case: [] for case in cases}
     first: ClipPair | None = None
-    previous: dict[str, Image8] | None = None
+    before: dict[str, Image8] = {}
     count = 0
     with ExitStack() as stack:
-        fuses = {case: opened(False, stack) for case, opened in cases.items()}
+        fusers = {case: stack.enter_context(closing(opened(False))) for case, opened in cases.items()}
         for pair in clip_pairs(ir=thermal, vis=visible, max_pairs=frames):
-            shown = {case: fuse(pair.visible_y, pair.thermal, pair.timestamp_ns) for case, fuse in fuses.items()}
-            shown["visible"] = pair.visible_y
-            if previous is not None:
-                for case, values in errors.items():
-                    values.append(_warp_error(case, before=previous, now=shown))
-            if count % HALO_EVERY == 0:
-                for case, values in halos.items():
-                    values.append(metrics.halo(fused=shown[case], visible=pair.visible_y, thermal=pair.thermal))
-            first = first or pair
-            previous = shown
-            count += 1
+            images = {"visible_y": pair.visible_y, "thermal": pair.thermal}
+            now = {case: fuser(**images, timestamp_ns=pair.timestamp_ns).copy() for case, fuser in fusers.items()}
+            now["visible"] = pair.visible_y
+            for case in before:
+                errors[case].append(_warp_error(case, before=before, now=now))
+            for case in halos if count % HALO_EVERY == 0 else ():
+                halos[case].append(metrics.halo(fused=now[case], visible=pair.visible_y, thermal=pair.thermal))
+            first, before, count = first or pair, now, count + 1
     if first is None:
         raise ConfigError(f"{visible} and {thermal} hold no frame")
     return {
@@ -182,33 +178,15 @@ def _model_file(model: Path) -> Iterator[Path]:
     from rtfusion_trainer.export import export
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "student.onnx"
-        export(model, path)
-        yield path
+        yield from export(model, Path(folder))
 
 
 def _learned(model: Path, *, scalars: Mapping[str, float], threads: int | None) -> Open:
-    def opened(still: bool, stack: ExitStack) -> Fuse:
-        return _fuse(LearnedLuminance(model=model, engine="auto", threads=threads, inputs=scalars, still=still), stack)
-
-    return opened
+    return lambda still: LearnedLuminance(model=model, engine="auto", threads=threads, inputs=scalars, still=still)
 
 
 def _classical(name: str) -> Open:
-    def opened(still: bool, stack: ExitStack) -> Fuse:
-        method = open_method(name, still=still)
-        if isinstance(method, Overlay):
-            raise ConfigError(f"{name} paints in color; only fusers of luminance can be measured here")
-        return _fuse(method, stack)
-
-    return opened
-
-
-def _fuse(method: LuminanceFuser, stack: ExitStack) -> Fuse:
-    stack.callback(method.close)
-    return lambda visible, thermal, timestamp_ns: method(
-        visible_y=visible, thermal=thermal, timestamp_ns=timestamp_ns
-    ).copy()
+    return lambda still: Method(name=name, fuser=name).open_luminance(still=still)
 
 
 def _read_sets(data: Path, *, limit: int | None) -> dict[str, list[tuple[Image8, Image8]]]:
@@ -220,10 +198,10 @@ def _read_sets(data: Path, *, limit: int | None) -> dict[str, list[tuple[Image8,
 def _clips(folder: Path) -> dict[str, tuple[str, str]]:
     """URIs of visible and thermal, by the name of the clip."""
     found = {}
-    for inside in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ():
-        bands = [_stream(inside, band) for band in ("vi", "ir")]
-        if bands[0] is not None and bands[1] is not None:
-            found[inside.name] = (bands[0], bands[1])
+    for inside in sorted(folder.glob("*")):
+        visible, thermal = (_stream(inside, band) for band in ("vi", "ir"))
+        if visible is not None and thermal is not None:
+            found[inside.name] = (visible, thermal)
     if not found:
         raise ConfigError(f"{folder} holds no clips; expected folders CLIP with vi.mp4 and ir.mp4, or with vi and ir")
     return found
@@ -250,10 +228,11 @@ def _noise(*, visible: Image8, thermal: Image8, cases: Mapping[str, Open]) -> Fi
         "thermal": metrics.still_scene_noise(frame for _, frame in seen),
     }
     for case, opened in cases.items():
-        with ExitStack() as stack:
-            fuse = opened(False, stack)
-            fused = [fuse(*pair, index * 1_000_000_000 // FRAME_RATE_HZ) for index, pair in enumerate(seen)]
-        found[case] = metrics.still_scene_noise(fused)
+        with closing(opened(False)) as fuser:
+            found[case] = metrics.still_scene_noise(
+                fuser(visible_y=frame, thermal=warm, timestamp_ns=index * 1_000_000_000 // FRAME_RATE_HZ).copy()
+                for index, (frame, warm) in enumerate(seen)
+            )
     return found
 
 
@@ -266,16 +245,18 @@ def _leaks(
     large = [pair for pairs in sets.values() for pair in pairs[:LEAK_PAIRS] if _leaves_room(pair[0])]
     found: Figures = {}
     for dial in dials if large else ():
-        with ExitStack() as stack:
-            scalars = held if dial is None else {**held, "enhance": dial}
-            fuse = _learned(path, scalars=scalars, threads=threads)(True, stack)
-
-            def once(*, visible: Image8, thermal: Image8, fuse: Fuse = fuse) -> Image8:
-                return fuse(visible, thermal, 0)
-
-            leaks = [metrics.leak(fuse=once, visible=visible, thermal=thermal) for visible, thermal in large]
+        scalars = held if dial is None else {**held, "enhance": dial}
+        with closing(_learned(path, scalars=scalars, threads=threads)(True)) as fuser:
+            leaks = [_leak(fuser, visible=visible, thermal=thermal) for visible, thermal in large]
         found["as it is" if dial is None else f"{dial:g}"] = max(leaks)
     return found
+
+
+def _leak(fuser: LuminanceFuser, *, visible: Image8, thermal: Image8) -> float:
+    def fuse(*, visible: Image8, thermal: Image8) -> Image8:
+        return fuser(visible_y=visible, thermal=thermal, timestamp_ns=0)
+
+    return metrics.leak(fuse=fuse, visible=visible, thermal=thermal)
 
 
 def _leaves_room(image: Image8) -> bool:
@@ -287,20 +268,14 @@ def _parity(
     measured: Mapping[str, Any], sets: Mapping[str, Sequence[tuple[Image8, Image8]]], opened: Open
 ) -> dict[str, Figures]:
     """By set, how far `PARITY_METRICS` move."""
-    found = {}
+    found: dict[str, Figures] = {}
     for name, pairs in sets.items():
         here, there = measure_set(pairs, opened), measured[name]["cases"][STUDENT]
-        found[name] = {metric: _difference(here[metric], there[metric]) for metric in PARITY_METRICS}
+        found[name] = {
+            metric: None if (value := here[metric]) is None or there[metric] is None else value - there[metric]
+            for metric in PARITY_METRICS
+        }
     return found
-
-
-def _difference(here: float | None, there: float | None) -> float | None:
-    return None if here is None or there is None else here - there
-
-
-def _contract(spec: ModelSpec) -> dict[str, Any]:
-    """What the contract says, without what was measured before."""
-    return {key: value for key, value in spec.contract().items() if key not in ("schema", "scores")}
 
 
 def _dial(spec: ModelSpec, enhance: float | None) -> float | None:

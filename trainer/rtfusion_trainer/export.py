@@ -1,13 +1,14 @@
 """A trained student as ONNX files with their contract inside: f32, f16 and int8 (by nncf: Q/DQ nodes).
 
-A file is compared with PyTorch before it is kept. `export_all`, which ``rtfusion export`` calls, names the files as the package
-ships them; `stamp_scores` adds what was measured of them later, since the contract's checksum is of the graph alone.
+A file is compared with PyTorch before it is kept. `export`, which ``rtfusion export`` calls, names the files as the package
+ships them; `stamp_scores` adds the scores that are measured later, since the contract's checksum is of the graph alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from rtfusion.models.onnx_file import graph_checksum
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, Input, implied_feeder
 from rtfusion_trainer import checkpoint
 from rtfusion_trainer.config import Variation
-from rtfusion_trainer.distill import load_average, network_of
+from rtfusion_trainer.distill import load_average
 from rtfusion_trainer.inference import Inference
 from rtfusion_trainer.pairs import Pair, load_pairs
 from rtfusion_trainer.student import STRIDE_PX, Student
@@ -52,32 +53,42 @@ DEFAULT_MEANS = {"visible_mean": 0.4, "thermal_mean": 0.4}
 Array = npt.NDArray[np.float32]
 
 
-def export_all(
+def export(
     source: Path,
     folder: Path,
     *,
-    precisions: Sequence[str],
+    precisions: Sequence[str] = ("f32",),
     data: Path | None = None,
     trained_on: Sequence[str] = (NOT_STATED,),
     license_id: str = NOT_STATED,
     enhance: float | None = None,
 ) -> dict[Path, float]:
-    """Write ``student-NAME[-PRECISION].onnx`` into ``folder`` for each precision; gives the differences to PyTorch.
+    """Write the averaged student of a checkpoint as ``student-NAME[-PRECISION].onnx`` for each precision.
 
     Args:
         source: a checkpoint of `rtfusion_trainer.distill`.
-        folder: made if need be.
-        precisions: of `rtfusion.models.PRECISIONS`.
+        folder: made if need be. A file is written only if it agrees with PyTorch.
+        precisions: of `rtfusion.models.PRECISIONS`. Inputs and output are float32 in all of them.
         data: training pairs SET/vi and SET/ir, to calibrate INT8 on.
         trained_on: the data sets, each with its terms, for the contract.
         license_id: of the weights, for the contract.
         enhance: where the dial stands unless turned; as in the training if None.
 
+    Returns:
+        The mean difference to PyTorch by file.
+
     Raises:
-        ConfigError: the checkpoint or the data cannot be read, or INT8 is asked for without data or without nncf.
+        ConfigError: no such precision, the checkpoint or the data cannot be read, the folder cannot be made, or INT8 is asked
+            for without data or without nncf.
         ModelError: an exported network does not give what PyTorch gives.
     """
-    name = network_of(checkpoint.load(source)).name
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"no precision {precision!r} to export; there are {', '.join(PRECISIONS)}")
+    if "int8" in precisions and data is None:
+        raise ConfigError("INT8 is calibrated on images: pass --data with the training pairs")
+    student, state = load_average(source), checkpoint.load(source)
+    name, dial = student.network.name, float(state.config["enhance_default"]) if enhance is None else enhance
     pairs = load_pairs(data) if data is not None and "int8" in precisions else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,74 +96,29 @@ def export_all(
         raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; name another one with --out") from error
     differences = {}
     for precision in precisions:
-        target = folder / file_name(name, precision=precision)
-        differences[target] = export(
-            source,
-            target,
-            precision=precision,
-            pairs=pairs,
-            trained_on=trained_on,
-            license_id=license_id,
-            enhance=enhance,
+        model = to_onnx(student)
+        if precision == "f16":
+            model = _halved(model)
+        elif precision == "int8":
+            model = _quantized(model, pairs, enhance=dial)
+        spec = ModelSpec(
+            name=name,
+            inputs=student_inputs(enhance=dial),
+            stride=STRIDE_PX,
+            training_commit=_commit(),
+            data=tuple(trained_on),
+            teachers=tuple(state.teachers),
+            license=license_id,
+            checksum=graph_checksum(model.SerializeToString()),
         )
+        target = folder / file_name(name, precision=precision)
+        with replacing(target) as part:
+            part.write_bytes(with_contract(model, spec).SerializeToString())
+            differences[target] = parity(part, student)
+            if not differences[target] <= TOLERANCES[precision]:
+                away = f"{differences[target]:.4f} away from PyTorch"
+                raise ModelError(f"{target}: {away}; expected at most {TOLERANCES[precision]}")
     return differences
-
-
-def export(
-    source: Path,
-    target: Path,
-    *,
-    precision: str = "f32",
-    pairs: Sequence[Pair] = (),
-    scores: Mapping[str, Mapping[str, float]] | None = None,
-    trained_on: Sequence[str] = (NOT_STATED,),
-    license_id: str = NOT_STATED,
-    enhance: float | None = None,
-) -> float:
-    """Write the averaged student of the checkpoint ``source`` to ``target``; gives the mean difference to PyTorch.
-
-    Args:
-        source: a checkpoint of `rtfusion_trainer.distill`.
-        target: the ONNX file; written only if it agrees with PyTorch.
-        precision: one of `rtfusion.models.PRECISIONS`. Inputs and output are float32 in all of them.
-        pairs: to calibrate INT8 on.
-        scores: set to metric to value, for the contract.
-        trained_on: the data sets, each with its terms, for the contract.
-        license_id: of the weights, for the contract.
-        enhance: where the dial stands unless turned; as in the training if None.
-
-    Raises:
-        ConfigError: no such precision, the checkpoint cannot be read, or INT8 is asked for without pairs.
-        ModelError: the exported network does not give what PyTorch gives.
-    """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"no precision {precision!r} to export; there are {', '.join(PRECISIONS)}")
-    if precision == "int8" and not pairs:
-        raise ConfigError("INT8 is calibrated on images: pass --data with the training pairs")
-    student, state = load_average(source), checkpoint.load(source)
-    dial = float(state.config["enhance_default"]) if enhance is None else enhance
-    model = to_onnx(student)
-    if precision == "f16":
-        model = _halved(model)
-    elif precision == "int8":
-        model = _quantized(model, pairs, enhance=dial)
-    spec = ModelSpec(
-        name=network_of(state).name,
-        inputs=student_inputs(enhance=dial),
-        stride=STRIDE_PX,
-        training_commit=_commit(),
-        data=tuple(trained_on),
-        teachers=tuple(state.teachers),
-        license=license_id,
-        scores={name: dict(values) for name, values in (scores or {}).items()},
-        checksum=graph_checksum(model.SerializeToString()),
-    )
-    with replacing(target) as part:
-        part.write_bytes(with_contract(model, spec).SerializeToString())
-        difference = parity(part, student)
-        if not difference <= TOLERANCES[precision]:
-            raise ModelError(f"{target}: {difference:.4f} away from PyTorch; expected at most {TOLERANCES[precision]}")
-    return difference
 
 
 def stamp_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
@@ -244,19 +210,14 @@ def parity(path: Path, student: Student) -> float:
 
 def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
     """Weights stored as FP16, each followed by a cast, as OpenVINO's own compression does: half the file, same arithmetic."""
-    halves: list[onnx.TensorProto] = []
-    casts: list[onnx.NodeProto] = []
+    casts = []
     for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < 64:
-            halves.append(tensor)
-            continue
-        name = tensor.name + ".half"
-        halves.append(onnx.numpy_helper.from_array(values.astype(np.float16), name))
-        casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], to=onnx.TensorProto.FLOAT))
+        values, name = onnx.numpy_helper.to_array(tensor), tensor.name
+        if values.dtype == np.float32 and values.size >= 64:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), name + ".half"))
+            casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
-    del model.graph.initializer[:], model.graph.node[:]
-    model.graph.initializer.extend(halves)
+    del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model)
     return model
@@ -269,12 +230,11 @@ def _quantized(model: onnx.ModelProto, pairs: Sequence[Pair], *, enhance: float)
     except ImportError as error:
         raise ConfigError("INT8 needs nncf, which is not installed; run pip install 'rtfusion[quant]'") from error
 
-    step = max(1, len(pairs) // CALIBRATION_PAIRS)
-    dials = (0.0, enhance, 1.0)
-    random = np.random.default_rng(0)
+    random, step = np.random.default_rng(0), max(1, len(pairs) // CALIBRATION_PAIRS)
     # as in training: the few scenes of a training set do not show all brightnesses and contrasts that there are
     chosen = [vary(random, pair, pair, Variation())[0] for pair in pairs[::step]]
-    dataset = nncf.Dataset([_calibration_inputs(pair, dials[index % 3]) for index, pair in enumerate(chosen)])
+    dials = itertools.cycle((0.0, enhance, 1.0))
+    dataset = nncf.Dataset([_calibration_inputs(pair, dial) for pair, dial in zip(chosen, dials, strict=False)])
     fixed = [node.name for node in model.graph.node if not any(part in node.name for part in QUANTIZED)]
     if len(fixed) == len(model.graph.node):
         raise ConfigError(f"the student has no part named {' or '.join(QUANTIZED)}, and that is what INT8 is for")

@@ -1,14 +1,15 @@
-"""What the student minimizes: the terms of `rtfusion_trainer.losses.fidelity`, weighted, with targets that follow the dial.
+"""The loss of the student: the weighted terms of `rtfusion_trainer.losses.fidelity`, with targets that follow the dial.
+
+A new term is a function there, an entry of `objective` here, and its weight in `rtfusion_trainer.config.Weights`.
 
 At ``enhance`` 0 the picture keeps the sources' contrast and stays near both. Toward `FULL_GAIN_AT` its gradients shall grow
 where they are more than noise. Beyond, fidelity counts less, and what the visible band does not see and the thermal one
-does is raised further. What the language-driven look adds there, where a teacher shows it, is in `rtfusion_trainer.guidance`.
+does is raised further. `rtfusion_trainer.guidance` adds the language-driven look, where a teacher shows it.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -17,7 +18,6 @@ from torch.nn import functional
 from rtfusion_trainer.config import Weights
 from rtfusion_trainer.data import Batch
 from rtfusion_trainer.losses import fidelity
-from rtfusion_trainer.teachers.faithful import outside_loss
 
 FULL_GAIN_AT = 0.5
 GRADIENT_GAIN = 1.22
@@ -31,25 +31,18 @@ GRADIENT_FLOOR = 2.0 * fidelity.GRAY_LEVEL
 QUIET_GAIN = 0.3
 """... and those well below this are wanted QUIET_GAIN times as large as they are: noise, and the blocks of compressed video."""
 CONTRAST = (0.89, 1.11)
-"""The standard deviation wanted at 0 and at 1, in units of the root of the sources' summed variances."""
+"""Standard deviation that is wanted at 0 and at 1, in units of the root of the sources' summed variances."""
 TRUST_AT_FULL = 0.4
-"""What fidelity counts at e = 1."""
+"""Weight of fidelity at 1."""
 FREEDOM_AT_FULL = 0.8
-"""How much less it then counts to leave the range of the two bands' local means."""
+"""Share of its weight that the term against leaving the range of the two bands' local means loses at 1."""
 OUTSIDE_MARGIN = 0.06
 SEAM_GAIN = 1.3
 
 
-class Bands(TypedDict):
-    """The two sources, as the terms take them."""
-
-    visible: Tensor
-    thermal: Tensor
-
-
 def objective(fused: Tensor, batch: Batch, weights: Weights) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, and every term's unweighted mean for the log."""
-    bands = Bands(visible=batch.wanted_visible, thermal=batch.wanted_thermal)
+    bands = {"visible": batch.wanted_visible, "thermal": batch.wanted_thermal}
     dial = batch.enhance.flatten()
     enhanced, faithful = beyond(dial), (1 - dial / FULL_GAIN_AT).clamp(min=0)
     trust = 1 - (1 - TRUST_AT_FULL) * enhanced
@@ -65,8 +58,8 @@ def objective(fused: Tensor, batch: Batch, weights: Weights) -> tuple[Tensor, di
         "halo": fidelity.halo_loss(fused, distance_px=batch.distance_px, **bands),
         "dip": fidelity.dip_loss(fused, distance_px=batch.distance_px, **bands),
         "seam": fidelity.seam_loss(fused, gain=SEAM_GAIN, **bands),
-        "outside": (1 - FREEDOM_AT_FULL * enhanced) * outside_loss(fused, margin=OUTSIDE_MARGIN, **bands),
-        "clipped": (functional.relu(fused - 1) + functional.relu(-fused)).mean(dim=(1, 2, 3)),
+        "outside": (1 - FREEDOM_AT_FULL * enhanced) * fidelity.outside_loss(fused, margin=OUTSIDE_MARGIN, **bands),
+        "clipped": fidelity.clipping_loss(fused),
         "steadiness": _steadiness(fused, batch),
     }
     means = {name: values.mean() for name, values in terms.items()}
@@ -81,13 +74,12 @@ def beyond(dial: Tensor) -> Tensor:
 
 
 def wanted_gain(dial: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
-    """How many times as large as the longer of the sources' the gradients shall be, (N, 1, H, W); dial (N, 1, 1, 1).
+    """Give the wanted ratio of the gradients to the longer of the sources', (N, 1, H, W), for a dial of (N, 1, 1, 1).
 
     1 + G g^2 / (g^2 + noise^2) - (1 - QUIET_GAIN) floor^2 / (g^2 + floor^2), with g the length of that gradient and G what the
     dial asks for.
     """
-    power = torch.stack([torch.stack(fidelity.gradients(band)).square().sum(dim=0) for band in (visible, thermal)])
-    strongest = functional.pad(power.amax(dim=0), (1, 1, 1, 1), mode="replicate")
+    strongest = fidelity.gradient_power(visible=visible, thermal=thermal)
     share = strongest / (strongest + GRADIENT_NOISE**2)
     quiet = GRADIENT_FLOOR**2 / (strongest + GRADIENT_FLOOR**2)
     gain = GRADIENT_GAIN * (dial / FULL_GAIN_AT).clamp(max=1)
@@ -96,7 +88,7 @@ def wanted_gain(dial: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
 
 
 def blindness(*, visible: Tensor, thermal: Tensor) -> Tensor:
-    """Where the visible band shows nothing and the thermal band does, (N, 1, H, W) in [0, 1]: its share of local variance."""
+    """Give the thermal band's share of the local variance, (N, 1, H, W) in [0, 1]: 1 where only it shows something."""
     _, var_v = fidelity.local_moments(visible, window_px=16, step_px=8)
     _, var_t = fidelity.local_moments(thermal, window_px=16, step_px=8)
     share = var_t / (var_v + var_t + (2 * fidelity.GRAY_LEVEL) ** 2)

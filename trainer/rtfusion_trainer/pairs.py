@@ -15,6 +15,7 @@ import numpy as np
 
 from rtfusion.errors import ConfigError
 from rtfusion.types import Image8
+from rtfusion_trainer.teachers import faithful
 from rtfusion_trainer.teachers.cache import CachedPictures, Image16
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
@@ -31,24 +32,24 @@ class Pair:
     visible: Image8
     thermal: Image8
     distance_px: Image8
-    """To the nearest hot pixel (thermal above its mean + 2 SD), up to `FAR_PX`."""
+    """Distance to the nearest hot pixel (thermal above its mean + 2 SD), up to `FAR_PX`."""
     next_pair: int | None = None
     faithful_target: Image16 | None = None
-    """What a faithful teacher made of it."""
+    """The picture that a faithful teacher made of the pair."""
     enhanced_target: Image16 | None = None
-    """What a teacher made of it that shows the look of the dial at 1."""
+    """The picture of a teacher that shows the look of the dial at 1."""
 
 
 @dataclass(frozen=True)
 class Teachers:
-    """Whose pictures come along; see `rtfusion_trainer.guidance` for what they are good for."""
+    """The teachers whose pictures come along; `rtfusion_trainer.guidance` says what for."""
 
     faithful: CachedPictures | None = None
     enhanced: CachedPictures | None = None
 
     @property
     def identities(self) -> list[str]:
-        """Of those that there are."""
+        """The names of the teachers that there are, for the record."""
         return [teacher.identity for teacher in (self.faithful, self.enhanced) if teacher is not None]
 
 
@@ -73,12 +74,11 @@ def load_pairs(
     mine = range(first, first + size)
     if not mine:
         raise ConfigError(f"{folder} holds fewer pairs than there are processes ({part[1]}); start fewer")
-    pairs = []
-    for index in mine:
-        successor = following.get(index)
-        next_pair = successor - first if successor is not None and successor in mine else None
-        pairs.append(_load(*files[index], next_pair=next_pair, teachers=teachers or Teachers()))
-    return pairs
+    places = {index: place for place, index in enumerate(mine)}
+    return [
+        _load(*files[index], next_pair=places.get(following.get(index, -1)), teachers=teachers or Teachers())
+        for index in mine
+    ]
 
 
 def image_sets(folder: Path) -> dict[str, list[tuple[Path, Path]]]:
@@ -87,10 +87,7 @@ def image_sets(folder: Path) -> dict[str, list[tuple[Path, Path]]]:
     Raises:
         ConfigError: there is none.
     """
-    sets = {
-        ir_folder.parent.name: _matching(ir_folder) for ir_folder in sorted(folder.glob("*/ir")) if ir_folder.is_dir()
-    }
-    sets = {name: pairs for name, pairs in sets.items() if pairs}
+    sets = {inside.name: pairs for inside in sorted(folder.glob("*")) if (pairs := _matching(inside))}
     if not sets:
         raise ConfigError(f"{folder} holds no pairs; expected folders SET/vi and SET/ir with images of equal names")
     return sets
@@ -108,34 +105,33 @@ def read_pair(visible_file: Path, thermal_file: Path) -> tuple[Image8, Image8]:
     return visible, thermal
 
 
-def _matching(ir_folder: Path) -> list[tuple[Path, Path]]:
-    if not (ir_folder.parent / "vi").is_dir():
-        return []
-    visible = {path.stem: path for path in (ir_folder.parent / "vi").iterdir() if path.suffix.lower() in SUFFIXES}
-    thermal = {path.stem: path for path in ir_folder.iterdir() if path.suffix.lower() in SUFFIXES}
+def _matching(folder: Path) -> list[tuple[Path, Path]]:
+    visible, thermal = (
+        {path.stem: path for path in (folder / band).glob("*") if path.suffix.lower() in SUFFIXES}
+        for band in ("vi", "ir")
+    )
     return [(visible[stem], thermal[stem]) for stem in sorted(visible.keys() & thermal.keys())]
 
 
 def _next_frames(files: list[Path]) -> dict[int, int]:
     """Index of a frame to the index of the next one; only folders in which most names follow each other are clips."""
-    indices = {path: index for index, path in enumerate(files)}
+    indices = {(path.parent, path.stem): index for index, path in enumerate(files)}
     following: dict[int, int] = {}
     for folder in {path.parent for path in files}:
-        members = [path for path in files if path.parent == folder]
-        names = {path.stem: path for path in members}
+        members = [path.stem for path in files if path.parent == folder]
         found = {
-            indices[path]: indices[names[successor]]
-            for path in members
-            if (successor := _successor(path.stem)) in names
+            indices[folder, stem]: indices[folder, successor]
+            for stem in members
+            if (folder, successor := _successor(stem)) in indices
         }
         if len(found) * 2 > len(members):
             following.update(found)
     return following
 
 
-def _successor(stem: str) -> str | None:
+def _successor(stem: str) -> str:
     match = _NUMBERED.fullmatch(stem)
-    return f"{match[1]}{int(match[2]) + 1:0{len(match[2])}d}" if match else None
+    return f"{match[1]}{int(match[2]) + 1:0{len(match[2])}d}" if match else ""
 
 
 def _load(visible_file: Path, thermal_file: Path, *, next_pair: int | None, teachers: Teachers) -> Pair:
@@ -152,10 +148,8 @@ def _load(visible_file: Path, thermal_file: Path, *, next_pair: int | None, teac
 
 
 def distance_to_hot_px(thermal: Image8) -> Image8:
-    """How far every pixel is from the nearest hot one (thermal above its mean + 2 SD), rounded, up to `FAR_PX`."""
-    cold = (thermal <= thermal.mean() + 2 * thermal.std()).astype(np.uint8)
-    distance_px = np.minimum(cv2.distanceTransform(cold, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), FAR_PX)
-    return np.round(distance_px).astype(np.uint8)
+    """Distance of every pixel to the nearest hot one (thermal above its mean + 2 SD), rounded, up to `FAR_PX`."""
+    return np.round(np.minimum(faithful.distance_to_hot_px(thermal), FAR_PX)).astype(np.uint8)
 
 
 def _gray(path: Path) -> Image8:

@@ -22,6 +22,12 @@ def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
     return (smooth_y[..., 2:] - smooth_y[..., :-2]) / 8, (smooth_x[:, :, 2:] - smooth_x[:, :, :-2]) / 8
 
 
+def gradient_power(*, visible: Tensor, thermal: Tensor) -> Tensor:
+    """Squared length of the longer of the two bands' gradients, (N, 1, H, W); the border repeats the nearest inner value."""
+    power = torch.stack([torch.stack(gradients(band)).square().sum(dim=0) for band in (visible, thermal)])
+    return functional.pad(power.amax(dim=0), (1, 1, 1, 1), mode="replicate")
+
+
 def gradient_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, gain: Tensor) -> Tensor:
     """Mean |grad F - gain g| with g, at each pixel, the longer of the two sources' gradients, sign included.
 
@@ -51,12 +57,12 @@ def edge_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
     return 1 - kept / total
 
 
-def ssim_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, window_px: int = 7, step_px: int = 3) -> Tensor:
-    """1 - mean of w SSIM(visible, F) + (1 - w) SSIM(thermal, F).
+def ssim_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
+    """1 - mean of w SSIM(visible, F) + (1 - w) SSIM(thermal, F) over windows of 7 px, every 3 px.
 
     w lies half way between 1/2, as the metric has it, and a / (a + b), the share of the local variances.
     """
-    c1, c2 = 0.01**2, 0.03**2
+    c1, c2, window_px, step_px = 0.01**2, 0.03**2, 7, 3
     mean_f, var_f = local_moments(fused, window_px=window_px, step_px=step_px)
     values, activity = [], []
     for source in (visible, thermal):
@@ -126,6 +132,18 @@ def seam_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, gain: float) -
             )
         loss = loss + functional.relu(lengths[0] - gain * torch.maximum(lengths[1], lengths[2])).mean(dim=(1, 2, 3))
     return loss
+
+
+def outside_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, margin: float) -> Tensor:
+    """How far local means (8 px) leave the range of the two bands' local means, beyond a margin."""
+    f, v, t = (functional.avg_pool2d(image, 8, 4) for image in (fused, visible, thermal))
+    below, above = functional.relu(torch.minimum(v, t) - f - margin), functional.relu(f - torch.maximum(v, t) - margin)
+    return (below + above).mean(dim=(1, 2, 3))
+
+
+def clipping_loss(fused: Tensor) -> Tensor:
+    """How far pixels leave [0, 1], on average."""
+    return (functional.relu(fused - 1) + functional.relu(-fused)).mean(dim=(1, 2, 3))
 
 
 def halo_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, distance_px: Tensor) -> Tensor:

@@ -28,28 +28,17 @@ Image16 = npt.NDArray[np.uint16]
 
 
 class CachedTeacher:
-    """A teacher that remembers in a folder; itself a teacher of the same name and constants."""
+    """A teacher that remembers its pictures in a folder."""
 
     def __init__(self, teacher: Teacher, folder: Path) -> None:
         """Its own folder is made in ``folder``, with the first picture."""
         self._teacher = teacher
-        description = {"schema": SCHEMA, "name": teacher.name, "constants": dict(teacher.constants)}
-        self._description = json.dumps(description, sort_keys=True, indent=1)
-        self.folder = folder / f"{teacher.name}-{_checksum(self._description.encode())[:8]}"
-
-    @property
-    def name(self) -> str:
-        """The teacher's."""
-        return self._teacher.name
-
-    @property
-    def constants(self) -> Constants:
-        """The teacher's."""
-        return self._teacher.constants
+        self._description, identity = _described(teacher.name, teacher.constants)
+        self.folder = folder / identity
 
     def path(self, *, visible: Image8, thermal: Image8) -> Path:
-        """Where this pair's output is kept."""
-        return self.folder / picture_name(visible=visible, thermal=thermal)
+        """Give the file that this pair's output is kept in."""
+        return _picture(self.folder, visible=visible, thermal=thermal)
 
     def __call__(self, *, visible: Image8, thermal: Image8) -> FloatImage:
         """The stored output of the pair, made and stored first if need be; (H, W) float32 in [0, 1].
@@ -61,7 +50,7 @@ class CachedTeacher:
         if not path.exists():
             fused = self._teacher(visible=visible, thermal=thermal)
             if not (self.folder / DESCRIPTION).exists():
-                _write(self.folder / DESCRIPTION, self._description.encode())
+                _write(self.folder / DESCRIPTION, self._description)
             counts = np.rint(np.clip(fused, 0, 1) * FULL_SCALE).astype(np.uint16)
             _write(path, cv2.imencode(".png", counts)[1].tobytes())
         return _read(path, shape=visible.shape).astype(np.float32) / np.float32(FULL_SCALE)
@@ -89,12 +78,8 @@ class CachedPictures:
             raise ConfigError(f"{folder / DESCRIPTION} is not of schema {SCHEMA}; make the outputs anew")
         self.teacher: str = description["name"]
         self.constants: Constants = description["constants"]
-
-    @property
-    def identity(self) -> str:
+        self.identity = _described(self.teacher, self.constants)[1]
         """Teacher and checksum of its constants, as the folder was named when it was made."""
-        description = {"schema": SCHEMA, "name": self.teacher, "constants": self.constants}
-        return f"{self.teacher}-{_checksum(json.dumps(description, sort_keys=True, indent=1).encode())[:8]}"
 
     def __call__(self, *, visible: Image8, thermal: Image8) -> Image16:
         """What the teacher made of the pair, (H, W) of 0 to `FULL_SCALE`.
@@ -102,7 +87,7 @@ class CachedPictures:
         Raises:
             ConfigError: it was not asked for this pair, or the file is damaged.
         """
-        path = self.folder / picture_name(visible=visible, thermal=thermal)
+        path = _picture(self.folder, visible=visible, thermal=thermal)
         if not path.exists():
             raise ConfigError(
                 f"{self.folder} lacks a pair of these data (no {path.name}); run rtfusion train cache on the same --data"
@@ -110,19 +95,18 @@ class CachedPictures:
         return _read(path, shape=visible.shape)
 
 
-def picture_name(*, visible: Image8, thermal: Image8) -> str:
-    """A file name of 40 hexadecimal digits of SHA-256 over shapes and pixels."""
-    parts = []
-    for image in (visible, thermal):
-        parts += [f"{image.dtype} {image.shape}".encode(), np.ascontiguousarray(image).tobytes()]
-    return f"{_checksum(*parts)[:40]}.png"
+def _described(name: str, constants: Constants) -> tuple[str, str]:
+    """What `DESCRIPTION` says of a teacher, and the name of the teacher's folder."""
+    text = json.dumps({"schema": SCHEMA, "name": name, "constants": dict(constants)}, sort_keys=True, indent=1)
+    return text, f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _checksum(*parts: bytes) -> str:
+def _picture(folder: Path, *, visible: Image8, thermal: Image8) -> Path:
+    """The file of a pair, named by 40 hexadecimal digits of SHA-256 over shapes and pixels."""
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+    for image in (visible, thermal):
+        digest.update(f"{image.dtype} {image.shape}".encode() + np.ascontiguousarray(image).tobytes())
+    return folder / f"{digest.hexdigest()[:40]}.png"
 
 
 def _read(path: Path, *, shape: tuple[int, ...]) -> Image16:
@@ -132,7 +116,7 @@ def _read(path: Path, *, shape: tuple[int, ...]) -> Image16:
     return stored.astype(np.uint16, copy=False)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     """Write whole or not at all; two processes that make the same file do not disturb each other."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

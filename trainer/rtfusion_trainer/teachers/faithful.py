@@ -1,9 +1,8 @@
 """A faithful teacher without a network: the fused picture itself is optimized, pixel by pixel, for one pair at a time.
 
-What it minimizes are the terms of `rtfusion_trainer.losses.fidelity`, weighted by a `Recipe`: gradients like the longer
-of the two
+It minimizes the terms of `rtfusion_trainer.losses.fidelity`, weighted by a `Recipe`: gradients like the longer of the two
 sources', SSIM, VIF and Qabf to both of them, contrast of both together, and no halo. No student has to keep up with it: it takes
-seconds per pair on a CPU. What it gives is what these terms can reach at best, and so what a student can be distilled from.
+seconds per pair on a CPU. Its pictures are the best that these terms can reach, and so what a student can be distilled from.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ SMALLEST_PX = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What each term counts, what is wanted of it, and how long to look for it."""
+    """Weight of each term, its target, and the length of the search."""
 
     steps: int = 60
     learning_rate: float = 0.02
@@ -117,17 +116,17 @@ def objective(fused: Tensor, *, visible: Tensor, thermal: Tensor, distance_px: T
     """The weighted sum of the recipe's terms, and what lies outside [0, 1]; a scalar."""
     bands = {"visible": visible, "thermal": thermal}
     contrast_gain = torch.full((len(fused),), recipe.contrast_gain, device=fused.device)
-    clipped = (functional.relu(fused - 1) + functional.relu(-fused)).mean(dim=(1, 2, 3))
+    clipped = fidelity.clipping_loss(fused)  # before the others: the order decides how their gradients are rounded
     terms = (
         recipe.gradient * fidelity.gradient_loss(fused, gain=_gain(recipe, **bands), **bands),
         recipe.edges * fidelity.edge_loss(fused, **bands),
-        recipe.ssim * fidelity.ssim_loss(fused, visible=visible, thermal=thermal),
+        recipe.ssim * fidelity.ssim_loss(fused, **bands),
         recipe.vif * fidelity.vif_loss(fused, **bands),
         recipe.scd * fidelity.scd_loss(fused, **bands),
         recipe.sources * fidelity.source_loss(fused, **bands),
         recipe.contrast * fidelity.contrast_loss(fused, gain=contrast_gain, **bands),
         recipe.halo * fidelity.halo_loss(fused, distance_px=distance_px, **bands),
-        recipe.outside * outside_loss(fused, margin=recipe.outside_margin, **bands),
+        recipe.outside * fidelity.outside_loss(fused, margin=recipe.outside_margin, **bands),
         100 * clipped,
     )
     return torch.stack(terms).sum(dim=0).mean()
@@ -135,17 +134,8 @@ def objective(fused: Tensor, *, visible: Tensor, thermal: Tensor, distance_px: T
 
 def _gain(recipe: Recipe, *, visible: Tensor, thermal: Tensor) -> Tensor:
     """1 + (gain - 1) g^2 / (g^2 + noise^2), g the length of the longer of the sources' gradients; (N, 1, H, W)."""
-    gradients = [torch.stack(fidelity.gradients(band)) for band in (visible, thermal)]
-    power = torch.stack([(gradient**2).sum(dim=0) for gradient in gradients]).amax(dim=0)
-    share = functional.pad(power / (power + recipe.gradient_noise**2), (1, 1, 1, 1), mode="replicate")
-    return 1 + (recipe.gradient_gain - 1) * share
-
-
-def outside_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, margin: float) -> Tensor:
-    """How far local means (8 px) leave the range of the two bands' local means, beyond a margin; (N,)."""
-    f, v, t = (functional.avg_pool2d(image, 8, 4) for image in (fused, visible, thermal))
-    below, above = functional.relu(torch.minimum(v, t) - f - margin), functional.relu(f - torch.maximum(v, t) - margin)
-    return (below + above).mean(dim=(1, 2, 3))
+    power = fidelity.gradient_power(visible=visible, thermal=thermal)
+    return 1 + (recipe.gradient_gain - 1) * (power / (power + recipe.gradient_noise**2))
 
 
 def distance_to_hot_px(thermal: Image8) -> FloatImage:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,10 @@ class LdFusionEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.content_encoder1 = ContentEncoder(WIDTH)
-        self.content_encoder2 = ContentEncoder(WIDTH)
-        self.style_encoder1 = StyleEncoder()
-        self.style_encoder2 = StyleEncoder()
+        self.content_encoder1 = content_encoder(WIDTH)
+        self.content_encoder2 = content_encoder(WIDTH)
+        self.style_encoder1 = style_encoder()
+        self.style_encoder2 = style_encoder()
 
     def forward(self, *, visible: Tensor, thermal: Tensor) -> tuple[Tensor, Tensor]:
         """Two pictures (N, 1, H, W) to content (N, 256, H / 8, W / 8) and style (N, 16), visible first in both."""
@@ -77,69 +77,62 @@ class LdFusionDecoder(nn.Module):
         channels = 2 * WIDTH * 2**HALVINGS
         self.model_local = nn.ModuleList(AdaptiveResidualBlock(channels) for _ in range(RESIDUAL_BLOCKS))
         self.model_up = nn.Sequential(*upsampling(channels), nn.Tanh())
-        self.mlp = StyleMlp(2 * STYLE_VALUES, RESIDUAL_BLOCKS * AdaptiveResidualBlock.STYLE_PARTS * channels)
+        self.mlp = style_mlp(2 * STYLE_VALUES, RESIDUAL_BLOCKS * AdaptiveResidualBlock.STYLE_PARTS * channels)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """(N, 256, h, w) and (N, 16) to (N, 1, 8 h + 21, 8 w + 21) in [0, 1]."""
-        parts = self.mlp(style).chunk(RESIDUAL_BLOCKS * AdaptiveResidualBlock.STYLE_PARTS, dim=1)
-        per_block = AdaptiveResidualBlock.STYLE_PARTS
-        for index, block in enumerate(self.model_local):
-            content = block(content, iter(parts[per_block * index : per_block * (index + 1)]))
+        for block, styles in zip(self.model_local, self.mlp(style).chunk(RESIDUAL_BLOCKS, dim=1), strict=True):
+            content = block(content, styles.chunk(AdaptiveResidualBlock.STYLE_PARTS, dim=1))
         picture: Tensor = self.model_up(content)
         return picture.clamp(0, 1)
 
 
-class ContentEncoder(nn.Module):
+class Layers(nn.Module):
+    """Layers one after the other, under the name ``model`` that the published state dicts give them."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pass ``x`` through all layers."""
+        result: Tensor = self.model(x)
+        return result
+
+
+def content_encoder(width: int) -> Layers:
     """(N, 1, H, W) to (N, 8 width, H / 8, W / 8); instance normalization after every convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        layers = [nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), nn.InstanceNorm2d(width), nn.ReLU()]
-        for _ in range(HALVINGS):
-            layers += [nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.InstanceNorm2d(2 * width), nn.ReLU()]
-            width *= 2
-        self.model = nn.Sequential(*layers, *(ResidualBlock(width) for _ in range(RESIDUAL_BLOCKS)))
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """See the class."""
-        content: Tensor = self.model(picture)
-        return content
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), nn.InstanceNorm2d(width), nn.ReLU()]
+    for _ in range(HALVINGS):
+        layers += [nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.InstanceNorm2d(2 * width), nn.ReLU()]
+        width *= 2
+    return Layers(*layers, *(ResidualBlock(width) for _ in range(RESIDUAL_BLOCKS)))
 
 
-class StyleEncoder(nn.Module):
+def style_encoder() -> Layers:
     """(N, 1, H, W) to (N, 8, 1, 1): convolutions without normalization, then the mean over the picture."""
+    widths = (WIDTH, 2 * WIDTH, 4 * WIDTH, 4 * WIDTH)
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(1, WIDTH, 7), nn.ReLU()]
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
+    return Layers(*layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(widths[-1], STYLE_VALUES, 1))
 
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (WIDTH, 2 * WIDTH, 4 * WIDTH, 4 * WIDTH)
-        layers = [nn.ReflectionPad2d(3), nn.Conv2d(1, WIDTH, 7), nn.ReLU()]
-        for inputs, outputs in itertools.pairwise(widths):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
-        self.model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Conv2d(widths[-1], STYLE_VALUES, 1))
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """See the class."""
-        style: Tensor = self.model(picture)
-        return style
+def style_mlp(inputs: int, outputs: int) -> Layers:
+    """(N, inputs), two styles, to (N, outputs), the shifts and scales of the whole decoder."""
+    hidden = (nn.Linear(inputs, MLP_WIDTH), nn.ReLU(), nn.Linear(MLP_WIDTH, MLP_WIDTH), nn.ReLU())
+    return Layers(*hidden, nn.Linear(MLP_WIDTH, outputs))
 
 
 class ResidualBlock(nn.Module):
-    """x + block(x) with instance normalization."""
+    """x + block(x) with instance normalization; keeps the shape."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.block = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
-            nn.ReLU(),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
-        )
+        self.block = nn.Sequential(*_residual_layers(channels, nn.InstanceNorm2d))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape."""
+        """(N, C, h, w) to the same shape."""
         change: Tensor = self.block(x)
         return x + change
 
@@ -152,27 +145,22 @@ class AdaptiveResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.block = nn.ModuleList(
-            [
-                nn.ReflectionPad2d(1),
-                nn.Conv2d(channels, channels, 3),
-                AdaptiveInstanceNorm(channels),
-                nn.ReLU(),
-                nn.ReflectionPad2d(1),
-                nn.Conv2d(channels, channels, 3),
-                AdaptiveInstanceNorm(channels),
-            ]
-        )
+        self.block = nn.ModuleList(_residual_layers(channels, AdaptiveInstanceNorm))
 
-    def forward(self, x: Tensor, style: Iterator[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, style: Sequence[Tensor]) -> Tensor:
         """(N, C, h, w) and `STYLE_PARTS` parts of (N, C) in the order shift, scale, shift, scale."""
-        change = x
+        change, parts = x, iter(style)
         for layer in self.block:
             if isinstance(layer, AdaptiveInstanceNorm):
-                change = layer(change, shift=next(style), scale=next(style))
+                change = layer(change, shift=next(parts), scale=next(parts))
             else:
                 change = layer(change)
         return x + change
+
+
+def _residual_layers(channels: int, norm: Callable[[int], nn.Module]) -> list[nn.Module]:
+    halves = [[nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm(channels)] for _ in range(2)]
+    return [*halves[0], nn.ReLU(), *halves[1]]
 
 
 class AdaptiveInstanceNorm(nn.Module):
@@ -189,25 +177,6 @@ class AdaptiveInstanceNorm(nn.Module):
     def forward(self, x: Tensor, *, shift: Tensor, scale: Tensor) -> Tensor:
         """(N, C, h, w) with shift and scale (N, C)."""
         return functional.instance_norm(x, eps=EPSILON) * scale[..., None, None] + shift[..., None, None]
-
-
-class StyleMlp(nn.Module):
-    """Two styles to the shifts and scales of the whole decoder."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.model = nn.Sequential(
-            nn.Linear(inputs, MLP_WIDTH),
-            nn.ReLU(),
-            nn.Linear(MLP_WIDTH, MLP_WIDTH),
-            nn.ReLU(),
-            nn.Linear(MLP_WIDTH, outputs),
-        )
-
-    def forward(self, style: Tensor) -> Tensor:
-        """(N, inputs) to (N, outputs)."""
-        values: Tensor = self.model(style)
-        return values
 
 
 class PictureNorm(nn.Module):
@@ -234,28 +203,16 @@ def upsampling(channels: int) -> list[nn.Module]:
     return [*layers, nn.ReflectionPad2d(3), nn.Conv2d(channels, 1, 7)]
 
 
-def load_ldfusion(*, encoder: Path, decoder: Path) -> LdFusion:
-    """LDFusion from two state dicts of the published layout (``Enc_final.pt``, ``Dec_final.pt``).
-
-    Raises:
-        ConfigError: there is no such file.
-        ModelError: it cannot be read, or its names or shapes are not LDFusion's.
-    """
-    network = LdFusion()
-    load_strictly(network.encoder, encoder, what="LDFusion encoder")
-    load_strictly(network.decoder, decoder, what="LDFusion decoder")
-    return network.eval()
-
-
 def ldfusion_teacher(folder: Path, *, device: torch.device | None = None) -> NetworkTeacher:
     """LDFusion from a folder with ``Enc_final.pt`` and ``Dec_final.pt``, as published or as `rtfusion_trainer.teach` writes it.
 
     Raises:
         ConfigError: a file is not there.
-        ModelError: a file is not LDFusion's.
+        ModelError: a file cannot be read, or its names or shapes are not LDFusion's.
     """
-    files = [folder / ENCODER_FILE, folder / DECODER_FILE]
-    network = load_ldfusion(encoder=files[0], decoder=files[1])
+    files, network = [folder / ENCODER_FILE, folder / DECODER_FILE], LdFusion()
+    load_strictly(network.encoder, files[0], what="LDFusion encoder")
+    load_strictly(network.decoder, files[1], what="LDFusion decoder")
     return NetworkTeacher(network, name="ldfusion", weights=files, device=device)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rtfusion_trainer.teachers.ldfusion import HALVINGS, ContentEncoder, load_strictly, upsampling
+from rtfusion_trainer.teachers.ldfusion import HALVINGS, content_encoder, load_strictly, upsampling
 from rtfusion_trainer.teachers.network import NetworkTeacher
 
 WIDTH = 8
@@ -24,11 +24,8 @@ class LdLite(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.ModuleDict(
-            {"content_encoder1": ContentEncoder(WIDTH), "content_encoder2": ContentEncoder(WIDTH)}
-        )
-        layers = [*upsampling(2 * WIDTH * 2**HALVINGS), nn.Sigmoid()]
-        self.decoder = nn.ModuleDict({"model_up": nn.Sequential(*layers)})
+        self.encoder = nn.ModuleDict({f"content_encoder{band}": content_encoder(WIDTH) for band in (1, 2)})
+        self.decoder = nn.ModuleDict({"model_up": nn.Sequential(*upsampling(2 * WIDTH * 2**HALVINGS), nn.Sigmoid())})
 
     def forward(self, *, visible: Tensor, thermal: Tensor) -> Tensor:
         """The decoder's picture is 14 to 21 px larger than the input; its top left part is the result."""

@@ -23,20 +23,11 @@ class NetworkTeacher:
         self, network: nn.Module, *, name: str, weights: Sequence[Path], device: torch.device | None = None
     ) -> None:
         """``weights`` are the files that the network was loaded from; their checksum is the teacher's constant."""
-        self._network = network.to(device or torch.device("cpu")).eval()
         self._device = device or torch.device("cpu")
-        self._name = name
-        self._checksum = hashlib.sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()
-
-    @property
-    def name(self) -> str:
-        """As given."""
-        return self._name
-
-    @property
-    def constants(self) -> Constants:
-        """The weights' checksum."""
-        return {"sha256": self._checksum}
+        self._network = network.to(self._device).eval()
+        self.name = name
+        checksum = hashlib.sha256(b"".join(path.read_bytes() for path in weights)).hexdigest()
+        self.constants: Constants = {"sha256": checksum}
 
     def __call__(self, *, visible: Image8, thermal: Image8) -> FloatImage:
         """(H, W) uint8 twice in, at least `SMALLEST_PX` high and wide; (H, W) float32 in [0, 1] out."""

@@ -24,16 +24,9 @@ class ShiftAveraged:
         self._teacher = teacher
         self.stride_px = stride_px
         self.shifts_px = lattice(stride_px, full=full)
-
-    @property
-    def name(self) -> str:
-        """The teacher's, with the number of shifts."""
-        return f"{self._teacher.name}-{len(self.shifts_px)}shifts"
-
-    @property
-    def constants(self) -> Constants:
-        """The teacher's, with the shifts."""
-        return {**self._teacher.constants, "shifts": ",".join(f"{y}/{x}" for y, x in self.shifts_px)}
+        self.name = f"{teacher.name}-{len(self.shifts_px)}shifts"
+        shifts = ",".join(f"{y}/{x}" for y, x in self.shifts_px)
+        self.constants: Constants = {**teacher.constants, "shifts": shifts}
 
     def __call__(self, *, visible: Image8, thermal: Image8) -> FloatImage:
         """As the teacher's, for pictures larger than the stride; borders are mirrored for the shifted ones."""
