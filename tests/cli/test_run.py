@@ -61,35 +61,38 @@ def test_a_recording_becomes_a_video_a_table_and_statistics(cli: Cli, tmp_path: 
     assert stats["settings"]["ir"] == {"value": SCENE, "origin": "flag --ir"}
 
 
-def test_settings_may_come_from_a_file_and_the_environment(cli: Cli, folders: Path) -> None:
+def test_settings_may_come_from_a_file_and_the_environment(
+    main_here: Main, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folders / "rtfusion.toml").write_text('ir = "ir"\nvis = "vi"\nfuser = "average"\nstats_json = "s.json"\n')
-    result = cli("run", "--max-frames", "4", RTFUSION_SINK="images:fused null:")
-    assert result.returncode == 0, result.stderr
+    monkeypatch.setenv("RTFUSION_SINK", "images:fused null:")
+    code, _, err = main_here("run", "--max-frames", "4")
+    assert code == 0, err
     assert sorted(path.name for path in (folders / "fused").iterdir()) == [f"{index:03}.png" for index in range(4)]
     stats = statistics(folders / "s.json")
     assert stats["fuser"] == "average"
     assert stats["settings"]["sink"]["origin"] == "environment RTFUSION_SINK"
 
 
-def test_nothing_is_said_of_outputs_when_nothing_runs(cli: Cli) -> None:
-    result = cli("run", "--ir", "nowhere", "--vis", SCENE)
-    assert result.returncode == 3
-    assert len(result.stderr.splitlines()) == 1
+def test_nothing_is_said_of_outputs_when_nothing_runs(main_here: Main) -> None:
+    code, _, err = main_here("run", "--ir", "nowhere", "--vis", SCENE)
+    assert code == 3
+    assert len(err.splitlines()) == 1
 
 
-def test_without_an_output_and_a_display_it_says_that_nothing_is_kept(cli: Cli, tmp_path: Path) -> None:
-    result = cli("run", "--ir", SCENE, "--vis", SCENE)
-    assert result.returncode == 0
-    assert result.stderr.startswith("rtfusion: no --sink and no display: frames are fused and counted, nothing is kept")
-    assert len(result.stderr.splitlines()) == 1
-    assert "20 frames fused" in result.stdout
+def test_without_an_output_and_a_display_it_says_that_nothing_is_kept(main_here: Main, tmp_path: Path) -> None:
+    code, out, err = main_here("run", "--ir", SCENE, "--vis", SCENE, "--fuser", "average")
+    assert code == 0
+    assert err.startswith("rtfusion: no --sink and no display: frames are fused and counted, nothing is kept")
+    assert len(err.splitlines()) == 1
+    assert "20 frames fused" in out
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, environ: dict[str, str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "rtfusion", "run", "--ir", SCENE, "--vis", SCENE, "--sink"]
+    command = [sys.executable, "-m", "rtfusion", "run", "--ir", SCENE, "--vis", SCENE, "--fuser", "average", "--sink"]
     where: dict[str, Any] = {"cwd": tmp_path, "env": environ, "timeout": 60}
     try:
         result = subprocess.run([*command, "out.mp4"], stdout=writing, stderr=subprocess.PIPE, check=False, **where)
@@ -156,31 +159,32 @@ def test_bad_input(main_here: Main, folders: Path, case: str) -> None:
     assert sorted(folders.rglob("*")) == before
 
 
-def test_an_unknown_option_is_a_usage_error(cli: Cli) -> None:
-    result = cli("run", "--fusr", "average")
-    assert result.returncode == 2
-    assert "No such option: --fusr" in result.stderr
-    assert "--fuser" in result.stderr
-    assert cli("rum").returncode == 2
-    assert cli("view").returncode == 2
+def test_an_unknown_option_is_a_usage_error(main_here: Main) -> None:
+    code, _, err = main_here("run", "--fusr", "average")
+    assert code == 2
+    assert "No such option: --fusr" in err
+    assert "--fuser" in err
+    assert main_here("rum")[0] == 2
+    assert main_here("view")[0] == 2
 
 
-def test_a_source_that_breaks_in_mid_run_leaves_a_table_and_a_playable_file(cli: Cli, folders: Path) -> None:
+def test_a_source_that_breaks_in_mid_run_leaves_a_table_and_a_playable_file(main_here: Main, folders: Path) -> None:
     (folders / "vi" / "003.png").write_bytes((folders / "vi" / "003.png").read_bytes()[:40])
-    result = cli("run", "--ir", "ir", "--vis", "vi", "--sink", "out.mp4", "--stats-json", "s.json")
+    sources = ("--ir", "ir", "--vis", "vi", "--fuser", "average")
+    code, out, err = main_here("run", *sources, "--sink", "out.mp4", "--stats-json", "s.json")
     stats = statistics(folders / "s.json")
-    assert result.returncode == stats["ending"]["exit_code"]
-    assert "Traceback" not in result.stderr
-    assert f"{stats['fused']} frames fused" in result.stdout
+    assert code == stats["ending"]["exit_code"]
+    assert "Traceback" not in err
+    assert f"{stats['fused']} frames fused" in out
     assert count_frames(folders / "out.mp4") == stats["written"]["out.mp4"] == stats["fused"]
 
 
-def test_a_failure_before_the_first_frame_is_in_the_statistics_too(cli: Cli, tmp_path: Path) -> None:
-    result = cli("run", "--ir", "nowhere.mp4", "--vis", SCENE, "--sink", "null:", "--stats-json", "s.json")
-    assert result.returncode == 3
+def test_a_failure_before_the_first_frame_is_in_the_statistics_too(main_here: Main, tmp_path: Path) -> None:
+    code, _, err = main_here("run", "--ir", "nowhere.mp4", "--vis", SCENE, "--sink", "null:", "--stats-json", "s.json")
+    assert code == 3
     ending = statistics(tmp_path / "s.json")["ending"]
     assert (ending["reason"], ending["exit_code"]) == ("error", 3)
-    assert result.stderr == f"rtfusion: {ending['message']}\n"
+    assert err == f"rtfusion: {ending['message']}\n"
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------
@@ -200,7 +204,8 @@ def wait_for(path: Path, *, files: int, process: subprocess.Popen[str]) -> None:
 def test_a_signal_finishes_the_outputs(
     tmp_path: Path, environ: dict[str, str], number: signal.Signals, exit_code: int, reason: str
 ) -> None:
-    arguments = ["run", "--ir", ENDLESS, "--vis", ENDLESS, "--sink", "out.mp4", "--sink", "images:frames"]
+    sinks = ["--sink", "out.mp4", "--sink", "images:frames"]
+    arguments = ["run", "--ir", ENDLESS, "--vis", ENDLESS, "--fuser", "average", *sinks]
     process = subprocess.Popen(
         [sys.executable, "-m", "rtfusion", *arguments, "--stats-json", "s.json"],
         cwd=tmp_path,
@@ -281,8 +286,9 @@ def test_one_request_may_arrive_twice(waiting: subprocess.Popen[str], number: si
 def test_on_a_terminal_a_bar_is_shown_and_the_cursor_comes_back(tmp_path: Path, environ: dict[str, str]) -> None:
     leader, follower = os.openpty()
     scene = "synthetic:?size=160x120&frames=15"
+    sources = ["--ir", scene, "--vis", scene, "--pace", "--fuser", "average"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rtfusion", "run", "--ir", scene, "--vis", scene, "--pace", "--sink", "null:"],
+        [sys.executable, "-m", "rtfusion", "run", *sources, "--sink", "null:"],
         cwd=tmp_path,
         env={**environ, "TERM": "xterm"},
         stdout=subprocess.PIPE,
@@ -300,11 +306,12 @@ def test_on_a_terminal_a_bar_is_shown_and_the_cursor_comes_back(tmp_path: Path, 
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
 
 
-def test_a_camera_of_the_network_that_is_not_there(cli: Cli, tmp_path: Path, free_port: int) -> None:
+def test_a_camera_of_the_network_that_is_not_there(main_here: Main, tmp_path: Path, free_port: int) -> None:
     address = f"http://me:s3cret@127.0.0.1:{free_port}/camera.mjpg"
-    result = cli("run", "--debug", "--ir", "synthetic:?live=true", "--vis", address, "--stats-json", "stats.json")
-    assert result.returncode == 3
-    assert f"http://***@127.0.0.1:{free_port}/camera.mjpg: " in result.stderr
+    sources = ("--ir", "synthetic:?live=true&size=64x48", "--vis", address)
+    code, out, err = main_here("run", "--debug", *sources, "--stats-json", "stats.json")
+    assert code == 3
+    assert f"http://***@127.0.0.1:{free_port}/camera.mjpg: " in err
     stats = (tmp_path / "stats.json").read_text()
-    assert "s3cret" not in result.stdout + result.stderr + stats
+    assert "s3cret" not in out + err + stats
     assert "***@" in stats
