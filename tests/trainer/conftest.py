@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 
-if importlib.util.find_spec("torch"):
-    import torch
+import pytest
 
-    torch.set_num_threads(1)
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Before each test, since an engine that ran earlier in this process may have asked for more."""
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
