@@ -291,9 +291,9 @@ def test_any_map_fits_any_picture(rows: int, columns: int, size_px: tuple[int, i
     ramp = np.linspace(0, 1, rows * columns, dtype=np.float32).reshape(rows, columns)
     fitted = fit_map(np.stack([ramp, np.ones_like(ramp)]), shape, size_px=size_px, scale=scale)
     assert fitted.shape == shape
-    assert fitted[:, 0].min() >= -1e-6
-    assert fitted[:, 0].max() <= 1 + 1e-6
-    np.testing.assert_allclose(fitted[:, 1], 1, atol=1e-6)
+    assert fitted[:, 0].min() >= -1e-5
+    assert fitted[:, 0].max() <= 1 + 1e-5
+    np.testing.assert_allclose(fitted[:, 1], 1, atol=1e-5)
 
 
 def test_a_map_of_the_size_of_the_picture_is_averaged_exactly() -> None:
