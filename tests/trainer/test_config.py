@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 from rtfusion_trainer.config import TrainingConfig, config_from_dict, load_config
 
@@ -23,7 +25,7 @@ def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
 
 def test_a_configuration_survives_a_checkpoint():
     config = load_config("small")
-    assert config_from_dict(config.to_dict()) == config
+    assert config_from_dict(asdict(config)) == config
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 
 from rtfusion_trainer.affine import RandomAffine, draw, warp  # noqa: E402
 from rtfusion_trainer.losses.language import (  # noqa: E402
-    LDFUSION,
+    LanguagePreset,
     TextDirections,
     cut_patches,
     direction_loss,
@@ -57,7 +57,7 @@ def text() -> TextDirections:
 
 
 def test_text_directions_point_from_the_sources_to_the_objective() -> None:
-    prompts = replace(LDFUSION.prompts, visible=("visible",), thermal=("thermal",), objective=("wanted", "too"))
+    prompts = replace(LanguagePreset().prompts, visible=("visible",), thermal=("thermal",), objective=("wanted", "too"))
     directions = text_directions(StubEncoder(), prompts)
     assert directions.from_visible.tolist() == pytest.approx([-ROOT_HALF, 0, ROOT_HALF])
     assert directions.from_thermal.tolist() == pytest.approx([0, -ROOT_HALF, ROOT_HALF])
@@ -139,7 +139,7 @@ def test_entropy_in_bits() -> None:
 
 def test_patches_of_all_pictures_are_cut_alike() -> None:
     columns = torch.arange(40.0).expand(1, 1, 30, 40) / 40
-    patches = replace(LDFUSION.patches, count=3)
+    patches = replace(LanguagePreset().patches, count=3)
     one, other = cut_patches((columns, columns / 2), patches, generator=torch.Generator().manual_seed(3))
     assert one.shape == (3, 1, 1, 30, 30)
     assert torch.allclose(one / 2, other)
@@ -150,7 +150,7 @@ def test_patches_of_all_pictures_are_cut_alike() -> None:
 
 def test_a_patch_without_an_affine_map_is_the_enlarged_square() -> None:
     columns = torch.arange(40.0).expand(1, 1, 40, 40) / 40
-    patches = replace(LDFUSION.patches, count=1, side=(0.5, 0.5), affine=STILL)
+    patches = replace(LanguagePreset().patches, count=1, side=(0.5, 0.5), affine=STILL)
     patch = cut_patches((columns,), patches, generator=torch.Generator().manual_seed(0))[0][0, 0, 0]
     steps = torch.diff(patch[20, 4:-4])
     assert steps.tolist() == pytest.approx([1 / 80] * len(steps), abs=1e-5)  # twice as large: half the slope
@@ -181,7 +181,7 @@ def test_only_patches_with_something_in_both_bands_count() -> None:
             fused=fused,
             visible=visible,
             thermal=thermal,
-            patches=replace(LDFUSION.patches, count=4),
+            patches=replace(LanguagePreset().patches, count=4),
             generator=torch.Generator().manual_seed(0),
         )
         return float(terms["patch"])
@@ -203,7 +203,7 @@ def test_the_terms_of_the_stub_by_hand_and_their_gradient_reaches_the_picture_on
         fused=fused,
         visible=visible.requires_grad_(),
         thermal=thermal,
-        patches=replace(LDFUSION.patches, count=2),
+        patches=replace(LanguagePreset().patches, count=2),
         generator=torch.Generator(),
     )
     assert terms["global"].item() == pytest.approx(float((1 - unit(f - v)[1]) / 2 + (1 - unit(f - t)[0]) / 2), abs=1e-6)
@@ -214,9 +214,13 @@ def test_the_terms_of_the_stub_by_hand_and_their_gradient_reaches_the_picture_on
 
 
 def test_the_preset_has_the_published_constants() -> None:
-    assert LDFUSION.prompts.objective == ("a clear image with detailed background and salient objects",)
-    assert (LDFUSION.global_weight, LDFUSION.patch_weight, LDFUSION.embedding_weight) == (2, 10, 6)
-    assert (LDFUSION.patches.count, LDFUSION.patches.entropy_bits) == (32, 6.0)
+    assert LanguagePreset().prompts.objective == ("a clear image with detailed background and salient objects",)
+    assert (LanguagePreset().global_weight, LanguagePreset().patch_weight, LanguagePreset().embedding_weight) == (
+        2,
+        10,
+        6,
+    )
+    assert (LanguagePreset().patches.count, LanguagePreset().patches.entropy_bits) == (32, 6.0)
 
 
 # ---- a real open_clip model -------------------------------------------------------------------------------------------
@@ -308,11 +312,11 @@ def test_the_loss_of_a_real_model_reaches_the_pixels_and_no_weight(tiny: tuple[P
     fused = ((visible + thermal) / 2).requires_grad_()
     terms = language_terms(
         encoder=encoder,
-        text=text_directions(encoder, LDFUSION.prompts),
+        text=text_directions(encoder, LanguagePreset().prompts),
         fused=fused,
         visible=visible,
         thermal=thermal,
-        patches=replace(LDFUSION.patches, count=3),
+        patches=replace(LanguagePreset().patches, count=3),
         generator=generator,
     )
     assert all(0 < value.item() < 2 for value in terms.values())
@@ -325,7 +329,7 @@ def test_following_the_loss_leads_where_the_texts_point(tiny: tuple[Path, str]) 
     from rtfusion_trainer.losses.clip import load_clip
 
     encoder = load_clip(tiny[0], model=tiny[1])
-    told = text_directions(encoder, LDFUSION.prompts)
+    told = text_directions(encoder, LanguagePreset().prompts)
     generator = torch.Generator().manual_seed(2)
     visible, thermal = (torch.rand(1, 1, 32, 32, generator=generator) for _ in range(2))
     with torch.no_grad():

@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from rtfusion_trainer.progress import PLAIN_EVERY, Progress
+from rtfusion_trainer.progress import PLAIN_EVERY, shown
 
 
 def test_where_nobody_looks_a_line_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     total = PLAIN_EVERY + 5
-    with Progress(total=total) as progress:
+    with shown(total=total) as progress:
         for step in range(1, total + 1):
             progress(step, {"loss": 2.0})
     lines = capsys.readouterr().err.splitlines()
@@ -20,7 +20,7 @@ def test_where_nobody_looks_a_line_now_and_then_and_at_the_end(capsys: pytest.Ca
 
 
 def test_it_shows_moving_averages(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(total=2) as progress:
+    with shown(total=2) as progress:
         progress(1, {"loss": 1.0})
         progress(2, {"loss": 2.0})
     assert "loss 1.0200" in capsys.readouterr().err
@@ -30,7 +30,7 @@ def test_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="curves need tensorboard: pip install 'rtfusion[train]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with Progress(total=1, curves=tmp_path) as progress:
+    with shown(total=1, curves=tmp_path) as progress:
         progress(1, {"loss": 3.0, "ssim": 0.5})
     events = EventAccumulator(str(tmp_path))
     events.Reload()
@@ -39,7 +39,7 @@ def test_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
 
 
 def test_silent_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(total=1, curves=tmp_path, silent=True) as progress:
+    with shown(total=1, curves=tmp_path, silent=True) as progress:
         progress(1, {"loss": 1.0})
     assert capsys.readouterr().err == ""
     assert list(tmp_path.iterdir()) == []

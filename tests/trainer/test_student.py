@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
 from rtfusion_trainer.config import Network  # noqa: E402
-from rtfusion_trainer.student import BLOCK_PX, REACH_PX, STRIDE_PX, Layers, Student, cored, macs_per_pixel  # noqa: E402
+from rtfusion_trainer.student import BLOCK_PX, REACH_PX, STRIDE_PX, Layers, Student, cored  # noqa: E402
 
 SMALL = Network()
 LARGE = Network(name="large", width=64, depth=1, context=48)
@@ -100,6 +100,21 @@ def test_what_happens_out_of_reach_changes_nothing(student, enhance):
     assert difference[..., :32, :32].max() > 0
     assert difference[..., 32 + REACH_PX :, :].max() == 0
     assert difference[..., :, 32 + REACH_PX :].max() == 0
+
+
+def macs_per_pixel(network: Network) -> float:
+    """Multiplications of the trained convolutions for each pixel of the picture, counted while it is fused."""
+    counts = []
+
+    def count(layer, inputs, output):
+        counts.append(output[0].numel() * layer.weight[0].numel())
+
+    made, image = Student(network), torch.zeros(1, 1, 64, 64)
+    for layer in made.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    fuse(made, image, image)
+    return sum(counts) / image.numel()
 
 
 @pytest.mark.parametrize(("network", "parameters", "macs"), [(SMALL, 57_000, 3_000), (LARGE, 220_000, 12_000)])

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
 from rtfusion_trainer import teach  # noqa: E402
-from rtfusion_trainer.losses.language import LDFUSION  # noqa: E402
+from rtfusion_trainer.losses.language import LanguagePreset  # noqa: E402
 from rtfusion_trainer.losses.perceptual import Vgg19Features  # noqa: E402
 from rtfusion_trainer.options import TrainingOptions  # noqa: E402
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher  # noqa: E402
@@ -31,7 +31,11 @@ from rtfusion.errors import ConfigError  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
 
 SMALL = LanguageSchedule(epochs=2, repeats=1, batch=2, crop_px=32)
-PRESET = replace(LDFUSION, patches=replace(LDFUSION.patches, count=2, entropy_bits=3.0), perceptual_layers=("conv1_2",))
+PRESET = replace(
+    LanguagePreset(),
+    patches=replace(LanguagePreset().patches, count=2, entropy_bits=3.0),
+    perceptual_layers=("conv1_2",),
+)
 
 
 class StubEncoder:
@@ -176,15 +180,17 @@ def test_mixed_precision_follows_full_precision(precision: str) -> None:
 
 def test_the_preset_is_what_was_published() -> None:
     assert teach.load_teacher_config("ldfusion") == teach.TeacherConfig()
-    assert teach.TeacherConfig().loss == LDFUSION
+    assert teach.TeacherConfig().loss == LanguagePreset()
 
 
 def test_a_file_changes_what_it_says_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[loss.prompts]\nobjective = ["a", "b"]\n[loss.patches]\ncount = 8\n[schedule]\nseed = 5\n')
     config = teach.load_teacher_config(str(path))
-    assert config.loss.prompts == replace(LDFUSION.prompts, objective=("a", "b"))
-    assert config.loss == replace(LDFUSION, prompts=config.loss.prompts, patches=replace(LDFUSION.patches, count=8))
+    assert config.loss.prompts == replace(LanguagePreset().prompts, objective=("a", "b"))
+    assert config.loss == replace(
+        LanguagePreset(), prompts=config.loss.prompts, patches=replace(LanguagePreset().patches, count=8)
+    )
     assert config.schedule == LanguageSchedule(seed=5)
 
 

@@ -12,17 +12,17 @@ from torch.nn import functional
 
 @dataclass(frozen=True, kw_only=True)
 class RandomAffine:
-    """Bounds of a random rotation, shift, zoom and shear; every value is drawn evenly between them."""
+    """Bounds of a random rotation, shift, zoom and shear, to either side and drawn evenly; the defaults are LDFusion's."""
 
-    rotation_deg: float
-    """To either side."""
-    shift_x: float
-    """To either side, as a share of the width."""
-    shift_y: float
-    """To either side, as a share of the height."""
-    scale: tuple[float, float]
-    shear_deg: float
-    """Along x, to either side."""
+    rotation_deg: float = 5.0
+    shift_x: float = 0.0  # the published (0, 0.1) is torchvision's: no shift along x
+    """As a share of the width."""
+    shift_y: float = 0.1
+    """As a share of the height."""
+    scale: tuple[float, float] = (1.0, 1.5)
+    """The smallest and the largest."""
+    shear_deg: float = 5.0
+    """Along x."""
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:

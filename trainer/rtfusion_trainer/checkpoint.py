@@ -17,7 +17,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State after ``step`` finished steps."""
+    """State of a student's run after ``step`` finished steps."""
 
     step: int
     config: dict[str, Any]
@@ -26,18 +26,9 @@ class Checkpoint:
     """The weights' moving average, the ones to export."""
     optimizer: dict[str, Any]
     scaler: dict[str, Any] = field(default_factory=dict)
-    """Of the loss, where the run computes in f16."""
+    """Scale of the loss, where the run computes in f16."""
     teachers: list[str] = field(default_factory=list)
-    """Whose outputs it was distilled from."""
-
-
-def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write ``path``, whole or not at all.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    write(path, {"schema": SCHEMA, **vars(checkpoint)})
+    """The teachers that it was distilled from."""
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
@@ -85,10 +76,6 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
         other = theirs.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
             found += [f"{name}.{text}" for text in differences(value, other)]
-        elif _plain(value) != _plain(other):
+        elif value != other:
             found.append(f"{name}: {other} there, {value} here")
     return found
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

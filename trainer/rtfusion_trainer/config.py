@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -115,20 +115,16 @@ class Variation:
 class TrainingConfig:
     """Everything that decides what comes out of a run, but the data."""
 
-    network: Network = field(default_factory=Network)
-    weights: Weights = field(default_factory=Weights)
-    guidance: Guidance = field(default_factory=Guidance)
-    schedule: Schedule = field(default_factory=Schedule)
+    network: Network = Network()
+    weights: Weights = Weights()
+    guidance: Guidance = Guidance()
+    schedule: Schedule = Schedule()
     enhance_default: float = 0.5
-    variation: Variation = field(default_factory=Variation)
+    variation: Variation = Variation()
     degraded_share: float = 0.35
     """Share of the training pairs that the student sees degraded."""
     clip_share: float = 0.4
     """Share of the training pairs that are two consecutive frames."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as stored in a checkpoint."""
-        return asdict(self)
 
 
 def load_config(preset: str) -> TrainingConfig:

@@ -11,22 +11,22 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from rtfusion.errors import ConfigError
 from rtfusion_trainer import checkpoint
-from rtfusion_trainer.config import Network, Schedule, TrainingConfig, config_from_dict, load_config
+from rtfusion_trainer.config import Schedule, TrainingConfig, config_from_dict, load_config
 from rtfusion_trainer.data import Batch, make_batch
 from rtfusion_trainer.guidance import guidance
 from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.mixed import MixedPrecision
 from rtfusion_trainer.objective import objective
 from rtfusion_trainer.options import TrainingOptions
-from rtfusion_trainer.pairs import Pair, Teachers, load_pairs
-from rtfusion_trainer.progress import Progress
+from rtfusion_trainer.pairs import Pair, load_pairs
+from rtfusion_trainer.progress import shown
 from rtfusion_trainer.student import Student
 from rtfusion_trainer.teachers.cache import CachedPictures
 from rtfusion_trainer.widen import widen
@@ -50,7 +50,7 @@ class Run:
         features: Vgg19Features | None = None,
         workers: Workers = ALONE,
     ) -> None:
-        """Start at step 0. ``teachers`` are the names for the record; their pictures come with the batches."""
+        """Start at step 0. ``teachers`` are names for the record; the pictures come with the batches."""
         torch.manual_seed(config.schedule.seed)
         self.config = config
         self.device = device
@@ -86,7 +86,10 @@ class Run:
             gradient_limit=GRADIENT_LIMIT,
         )
         self.finished_steps += 1
-        self._follow()
+        # the average follows fast at first, then with the memory of the configuration
+        kept = min(self.config.schedule.ema, self.finished_steps / (self.finished_steps + 10))
+        for slow, fast in zip(self.average.parameters(), self.student.parameters(), strict=True):
+            slow.lerp_(fast.detach(), 1 - kept)
         return float(loss.detach()), terms
 
     def _loss(self, fused: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
@@ -97,31 +100,22 @@ class Run:
         guided, differences = guidance(fused, batch, weights=weights, features=self._features)
         return weights.objective * loss + guided, {**terms, **differences}
 
-    def _follow(self) -> None:
-        """The average follows fast at first, then with the memory of the configuration."""
-        kept = min(self.config.schedule.ema, self.finished_steps / (self.finished_steps + 10))
-        for slow, fast in zip(self.average.parameters(), self.student.parameters(), strict=True):
-            slow.lerp_(fast.detach(), 1 - kept)
-
     def save(self, path: Path) -> None:
         """Write everything that `resume` needs; of several processes, the first one does.
 
         Raises:
             ConfigError: it cannot be written.
         """
-        if not self.workers.is_first:
-            return
-        checkpoint.save(
-            checkpoint.Checkpoint(
+        if self.workers.is_first:
+            state = checkpoint.Checkpoint(
                 step=self.finished_steps,
-                config=self.config.to_dict(),
+                config=asdict(self.config),
                 model=self.student.state_dict(),
                 average=self.average.state_dict(),
                 teachers=self._teachers,
                 **self._mixed.state_dict(),
-            ),
-            path,
-        )
+            )
+            checkpoint.write(path, {"schema": checkpoint.SCHEMA, **vars(state)})
 
     def start_from(self, path: Path) -> None:
         """Begin with the averaged weights of another run; those of a smaller student are widened.
@@ -161,11 +155,6 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return schedule.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
-def network_of(state: checkpoint.Checkpoint) -> Network:
-    """The size of a checkpoint's student; the rest of its settings may be of an older version."""
-    return config_from_dict({"network": state.config["network"]}).network
-
-
 def load_average(path: Path) -> Student:
     """The trained student of a checkpoint, ready for use; of the settings that it was trained with, only its size counts.
 
@@ -173,7 +162,7 @@ def load_average(path: Path) -> Student:
         ConfigError: it cannot be read, or holds another network.
     """
     state = checkpoint.load(path)
-    student = Student(network_of(state))
+    student = Student(config_from_dict({"network": state.config["network"]}).network)
     try:
         student.load_state_dict(state.average)
     except RuntimeError as error:
@@ -228,19 +217,17 @@ def train_student(
         ConfigError: a file, folder, setting or device is not as it should be.
     """
     config = _config(options)
-    teachers = Teachers(
-        faithful=None if teacher_cache is None else CachedPictures(teacher_cache),
-        enhanced=None if enhanced_cache is None else CachedPictures(enhanced_cache),
-    )
+    caches = {"faithful_target": teacher_cache, "enhanced_target": enhanced_cache}
+    teachers = {target: CachedPictures(folder) for target, folder in caches.items() if folder is not None}
     with join(options.device, threads=options.threads) as workers:
         features = None
-        if teachers.faithful is not None and config.guidance.features:
+        if teacher_cache is not None and config.guidance.features:
             features = load_vgg19(options.vgg_weights, layers=config.guidance.layers, device=workers.device)
         run = Run(
             config,
             device=workers.device,
             precision=options.precision,
-            teachers=teachers.identities,
+            teachers=[pictures.identity for pictures in teachers.values()],
             features=features,
             workers=workers,
         )
@@ -250,18 +237,17 @@ def train_student(
             run.start_from(init)
         pairs = load_pairs(options.data, part=(workers.rank, workers.count), teachers=teachers)
         total, silent = config.schedule.steps, not workers.is_first
-        with Progress(total=total, finished=run.finished_steps, curves=options.curves, silent=silent) as progress:
-            train(run, pairs, out=options.out, overfit=options.overfit, stop=options.stop, log=progress)
+        with shown(total=total, finished=run.finished_steps, curves=options.curves, silent=silent) as log:
+            train(run, pairs, out=options.out, overfit=options.overfit, stop=options.stop, log=log)
 
 
 def _config(options: TrainingOptions) -> TrainingConfig:
     config = load_config(options.preset)
-    given = {"steps": options.steps, "seed": options.seed}
-    changed = {name: value for name, value in given.items() if value is not None}
-    config = replace(config, schedule=replace(config.schedule, **changed))
+    given = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
+    config = replace(config, schedule=replace(config.schedule, **given))
     return config if options.with_features else replace(config, guidance=replace(config.guidance, features=0.0))
 
 
 def _settings(config: TrainingConfig) -> dict[str, object]:
     """What decides the course of a run; its length does not."""
-    return replace(config, schedule=replace(config.schedule, steps=0, save_every=1)).to_dict()
+    return asdict(replace(config, schedule=replace(config.schedule, steps=0, save_every=1)))

@@ -7,6 +7,7 @@ follow each other within a set make a clip.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,21 +41,12 @@ class Pair:
     """The picture of a teacher that shows the look of the dial at 1."""
 
 
-@dataclass(frozen=True)
-class Teachers:
-    """The teachers whose pictures come along; `rtfusion_trainer.guidance` says what for."""
-
-    faithful: CachedPictures | None = None
-    enhanced: CachedPictures | None = None
-
-    @property
-    def identities(self) -> list[str]:
-        """The names of the teachers that there are, for the record."""
-        return [teacher.identity for teacher in (self.faithful, self.enhanced) if teacher is not None]
-
-
 def load_pairs(
-    folder: Path, *, limit: int | None = None, part: tuple[int, int] = (0, 1), teachers: Teachers | None = None
+    folder: Path,
+    *,
+    limit: int | None = None,
+    part: tuple[int, int] = (0, 1),
+    teachers: Mapping[str, CachedPictures] | None = None,
 ) -> list[Pair]:
     """Every pair below ``folder``, in order of set and name, in memory; at most ``limit`` of them.
 
@@ -62,7 +54,7 @@ def load_pairs(
         folder: holds SET/vi and SET/ir.
         limit: the first so many.
         part: (i, n) for the i-th of n equal parts of them, neighbors together; fewer than n are left over.
-        teachers: whose pictures come along.
+        teachers: pictures that come along, by the name of the pair's target.
 
     Raises:
         ConfigError: there is none, an image cannot be read, the two of a pair differ in size, or a teacher has not seen it.
@@ -76,8 +68,7 @@ def load_pairs(
         raise ConfigError(f"{folder} holds fewer pairs than there are processes ({part[1]}); start fewer")
     places = {index: place for place, index in enumerate(mine)}
     return [
-        _load(*files[index], next_pair=places.get(following.get(index, -1)), teachers=teachers or Teachers())
-        for index in mine
+        _load(*files[index], next_pair=places.get(following.get(index, -1)), teachers=teachers or {}) for index in mine
     ]
 
 
@@ -134,7 +125,9 @@ def _successor(stem: str) -> str:
     return f"{match[1]}{int(match[2]) + 1:0{len(match[2])}d}" if match else ""
 
 
-def _load(visible_file: Path, thermal_file: Path, *, next_pair: int | None, teachers: Teachers) -> Pair:
+def _load(
+    visible_file: Path, thermal_file: Path, *, next_pair: int | None, teachers: Mapping[str, CachedPictures]
+) -> Pair:
     visible, thermal = read_pair(visible_file, thermal_file)
     return Pair(
         name=visible_file.stem,
@@ -142,8 +135,7 @@ def _load(visible_file: Path, thermal_file: Path, *, next_pair: int | None, teac
         thermal=thermal,
         distance_px=distance_to_hot_px(thermal),
         next_pair=next_pair,
-        faithful_target=None if teachers.faithful is None else teachers.faithful(visible=visible, thermal=thermal),
-        enhanced_target=None if teachers.enhanced is None else teachers.enhanced(visible=visible, thermal=thermal),
+        **{target: pictures(visible=visible, thermal=thermal) for target, pictures in teachers.items()},
     )
 
 

@@ -202,17 +202,6 @@ class Layers(nn.Module):
         return functional.conv2d(extend(means, 2 * dilation), self.blur, dilation=dilation, groups=2)
 
 
-def macs_per_pixel(network: Network) -> float:
-    """Multiplications per pixel of the picture, those of the fixed convolutions included."""
-    width, context = network.width, network.context
-    quarter = (
-        9 * ((2 * _PIXELS + _ACTIVITIES) * width + (network.depth + 1) * width**2 + 2 * _PIXELS * width) + 6 * width
-    )
-    fixed = 2 * _PIXELS**2 + 4 * _PIXELS + 3 * 9 * _PIXELS + 4 * 25 + 20
-    eighth = 9 * (width * context + len(network.dilations) * context**2) + 4 * context * width
-    return (quarter + fixed + eighth / 4) / _PIXELS
-
-
 def _base(base: Tensor, distance: Tensor, side: Tensor) -> Tensor:
     """Both bands' bases (N, 2, H / 4, W / 4) to one, by how far they are from the means of the scene."""
     salient_v = distance[:, :1] + SALIENCY_FLOOR

@@ -14,11 +14,11 @@ import torch
 from rtfusion.errors import ConfigError
 from rtfusion_trainer.config import changed, read_preset
 from rtfusion_trainer.losses.clip import DEFAULT_MODEL, load_clip
-from rtfusion_trainer.losses.language import LDFUSION, LanguagePreset
+from rtfusion_trainer.losses.language import LanguagePreset
 from rtfusion_trainer.losses.perceptual import load_vgg19
 from rtfusion_trainer.options import TrainingOptions
 from rtfusion_trainer.pairs import load_pairs
-from rtfusion_trainer.progress import Progress
+from rtfusion_trainer.progress import shown
 from rtfusion_trainer.teachers.base import Teacher
 from rtfusion_trainer.teachers.cache import CachedTeacher
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher
@@ -39,7 +39,7 @@ SHIFTS = ("few", "full", "none")
 class TeacherConfig:
     """The tables of a teacher's preset."""
 
-    loss: LanguagePreset = LDFUSION
+    loss: LanguagePreset = field(default_factory=LanguagePreset)
     schedule: LanguageSchedule = field(default_factory=LanguageSchedule)
 
 
@@ -95,10 +95,9 @@ def train_teacher(
         checkpoint, silent = options.out / CHECKPOINT, not workers.is_first
         if workers.from_first(checkpoint.exists):
             run.resume(checkpoint)
-        with Progress(
-            total=run.total_steps, finished=run.finished_steps, curves=options.curves, silent=silent
-        ) as progress:
-            train(run, checkpoint, stop=options.stop, log=progress, save_every=SAVE_EVERY)
+        total, finished = run.total_steps, run.finished_steps
+        with shown(total=total, finished=finished, curves=options.curves, silent=silent) as log:
+            train(run, checkpoint, stop=options.stop, log=log, save_every=SAVE_EVERY)
         run.export(options.out)
 
 
@@ -134,7 +133,7 @@ def cache_outputs(
     with join(device, threads=threads) as workers:
         cached = CachedTeacher(_teacher(teacher, weights=weights, shifts=shifts, device=workers.device), out)
         pairs = load_pairs(data, limit=limit)[workers.rank :: workers.count]
-        with Progress(total=len(pairs), silent=not workers.is_first) as log:
+        with shown(total=len(pairs), silent=not workers.is_first) as log:
             for index, pair in enumerate(pairs):
                 if stop():
                     break

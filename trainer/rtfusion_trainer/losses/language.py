@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -42,62 +42,37 @@ class ImageTextEncoder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """What is said; several texts of one kind are averaged in the embedding space."""
+    """Texts that describe the sources and the wanted picture; several of one kind are averaged in the embedding space."""
 
-    visible: tuple[str, ...]
-    """Describe the visible source."""
-    thermal: tuple[str, ...]
-    """Describe the thermal source."""
-    objective: tuple[str, ...]
-    """Describe what the fused picture shall be."""
+    visible: tuple[str, ...] = ("a visible gray image",)
+    thermal: tuple[str, ...] = ("an infrared image",)
+    objective: tuple[str, ...] = ("a clear image with detailed background and salient objects",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
     """How patches are cut, and which of them count."""
 
-    count: int
-    side: tuple[float, float]
+    count: int = 32
+    side: tuple[float, float] = (0.5, 0.8)
     """Range of their side, as a share of the picture's shorter one."""
-    affine: RandomAffine
-    entropy_bits: float
+    affine: RandomAffine = field(default_factory=RandomAffine)
+    entropy_bits: float = 6.0
     """A patch counts only if both sources' entropy in it is larger: in sky and darkness there is nothing to describe."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguagePreset:
-    """Prompts, patches and what each term counts."""
+    """Prompts, patches and the weight of each term; the defaults are the constants of LDFusion's published code."""
 
-    prompts: Prompts
-    patches: Patches
-    global_weight: float
-    patch_weight: float
-    embedding_weight: float
-    perceptual_weight: float
-    perceptual_layers: tuple[str, ...]
-    """Of VGG-19, for `rtfusion_trainer.losses.perceptual`."""
-
-
-LDFUSION = LanguagePreset(
-    prompts=Prompts(
-        visible=("a visible gray image",),
-        thermal=("an infrared image",),
-        objective=("a clear image with detailed background and salient objects",),
-    ),
-    patches=Patches(
-        count=32,
-        side=(0.5, 0.8),
-        # The published (0, 0.1) is torchvision's: no shift along x.
-        affine=RandomAffine(rotation_deg=5.0, shift_x=0.0, shift_y=0.1, scale=(1.0, 1.5), shear_deg=5.0),
-        entropy_bits=6.0,
-    ),
-    global_weight=2.0,
-    patch_weight=10.0,
-    embedding_weight=6.0,
-    perceptual_weight=10.0,
-    perceptual_layers=("conv2_1", "conv3_1", "conv4_2"),
-)
-"""The constants of LDFusion's published code."""
+    prompts: Prompts = Prompts()
+    patches: Patches = Patches()
+    global_weight: float = 2.0
+    patch_weight: float = 10.0
+    embedding_weight: float = 6.0
+    perceptual_weight: float = 10.0
+    perceptual_layers: tuple[str, ...] = ("conv2_1", "conv3_1", "conv4_2")
+    """Layers of VGG-19, for `rtfusion_trainer.losses.perceptual`."""
 
 
 @dataclass(frozen=True)
@@ -126,16 +101,8 @@ def unit(x: Tensor) -> Tensor:
 def direction_loss(*, fused: Tensor, visible: Tensor, thermal: Tensor, text: TextDirections) -> Tensor:
     """1/2 (1 - cos(u(f, v), text from visible)) + 1/2 (1 - cos(u(f, t), text from thermal)), 0 to 2.
 
-    u(a, b) = unit(unit(a) - unit(b)).
-
-    Args:
-        fused: embeddings (..., D).
-        visible: embeddings that broadcast to those of the fused pictures.
-        thermal: likewise.
-        text: what `text_directions` gives.
-
-    Returns:
-        One value per fused embedding, shape (...).
+    u(a, b) = unit(unit(a) - unit(b)). ``fused`` are embeddings (..., D), to which those of the sources broadcast; the result has
+    one value for each of them, shape (...).
     """
     cos_visible = (unit(unit(fused) - unit(visible)) * text.from_visible).sum(dim=-1)
     cos_thermal = (unit(unit(fused) - unit(thermal)) * text.from_thermal).sum(dim=-1)
@@ -147,15 +114,8 @@ def patch_direction_loss(
 ) -> Tensor:
     """Mean over the patches of counts * direction(patch): a patch that does not count is a zero in the mean.
 
-    Args:
-        patches: embeddings (P, N, D) of P patches of each of N fused pictures.
-        visible: embeddings (N, D) of the whole visible pictures.
-        thermal: embeddings (N, D) of the whole thermal pictures.
-        text: what `text_directions` gives.
-        counts: (P, N), true or 1 for patches with something in them.
-
-    Returns:
-        One value per picture, (N,).
+    ``patches`` are embeddings (P, N, D) of P patches of each of N fused pictures, ``visible`` and ``thermal`` (N, D) those of the
+    whole sources; ``counts`` is (P, N), true or 1 for patches with something in them. One value per picture, (N,).
     """
     values = direction_loss(fused=patches, visible=visible, thermal=thermal, text=text)
     return (values * counts).mean(dim=0)
@@ -218,8 +178,7 @@ def language_terms(
     Gradients flow to ``fused`` only; all three are (N, 1, H, W).
     """
     with torch.no_grad():
-        embedded_visible, embedded_thermal = encoder.encode_image(visible), encoder.encode_image(thermal)
-    sources = {"visible": embedded_visible, "thermal": embedded_thermal}
+        sources = {"visible": encoder.encode_image(visible), "thermal": encoder.encode_image(thermal)}
     embedded = encoder.encode_image(fused)
     seen_visible, seen_thermal, seen_fused = cut_patches((visible, thermal, fused), patches, generator=generator)
     counts = (entropy_bits(seen_visible) > patches.entropy_bits) & (entropy_bits(seen_thermal) > patches.entropy_bits)

@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -75,26 +74,15 @@ class FaithfulTeacher:
         """(H, W) uint8 twice in, at least `SMALLEST_PX` high and wide; (H, W) float32 in [0, 1] out."""
         check_pair(visible=visible, thermal=thermal, smallest_px=SMALLEST_PX)
         distance_px = torch.from_numpy(distance_to_hot_px(thermal))[None, None].to(self.device)
-        fused = optimize(
-            visible=as_tensor(visible, self.device),
-            thermal=as_tensor(thermal, self.device),
-            distance_px=distance_px,
-            recipe=self.recipe,
-        )
+        bands = {"visible": as_tensor(visible, self.device), "thermal": as_tensor(thermal, self.device)}
+        fused = optimize(**bands, distance_px=distance_px, recipe=self.recipe)
         return fused[0, 0].cpu().numpy()
 
 
-def optimize(
-    *,
-    visible: Tensor,
-    thermal: Tensor,
-    distance_px: Tensor,
-    recipe: Recipe,
-    log: Callable[[int, float], None] | None = None,
-) -> Tensor:
+def optimize(*, visible: Tensor, thermal: Tensor, distance_px: Tensor, recipe: Recipe) -> Tensor:
     """The picture (N, 1, H, W) in [0, 1] that minimizes `objective` for (N, 1, H, W) sources in [0, 1].
 
-    Starts at the sources' average; ``log`` is given every step's number and loss. Deterministic.
+    Starts at the sources' average. Deterministic.
     """
     start = (visible + thermal) / 2
     planes = _planes(start)
@@ -106,8 +94,6 @@ def optimize(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if log is not None:
-            log(step, float(loss.detach()))
     with torch.no_grad():
         return _sum(start, planes).clamp(0, 1)
 

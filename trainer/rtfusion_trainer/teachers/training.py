@@ -25,7 +25,7 @@ from rtfusion_trainer.teachers.ldfusion import DECODER_FILE, ENCODER_FILE, LdFus
 from rtfusion_trainer.workers import ALONE, Workers
 
 SCHEMA = 1
-AUGMENTATION = RandomAffine(rotation_deg=5.0, shift_x=0.0, shift_y=0.1, scale=(1.0, 1.5), shear_deg=5.0)
+AUGMENTATION = RandomAffine()
 _ATTEMPTS = 20
 _EPOCH, _STEP, _PATCHES = 1, 2, 3  # what a generator is for
 ImagePair = tuple[Image8, Image8]
@@ -118,7 +118,8 @@ class LanguageRun:
         with self._mixed.autocast():
             fused = self._wrapped(visible=noisy_visible, thermal=noisy_thermal)
         terms = self._terms(fused=fused.float(), visible=visible, thermal=thermal)
-        loss = self._weighted(terms)
+        weights = {name: getattr(self._preset, f"{name}_weight") for name in terms}
+        loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {float(loss)} at step {self.finished_steps}: {terms}")
         rate = learning_rate(self._schedule, self.finished_steps, per_epoch=self.per_epoch)
@@ -127,30 +128,20 @@ class LanguageRun:
         return {name: float(value.detach()) for name, value in {"loss": loss, **terms}.items()}
 
     def _terms(self, *, fused: Tensor, visible: Tensor, thermal: Tensor) -> dict[str, Tensor]:
-        bands = {"visible": visible, "thermal": thermal}
-        generator = self._generator(_PATCHES)
         terms = language_terms(
             encoder=self._encoder,
             text=self._text,
             fused=fused,
+            visible=visible,
+            thermal=thermal,
             patches=self._preset.patches,
-            generator=generator,
-            **bands,
+            generator=self._generator(_PATCHES),
         )
         if self._vgg is not None:
             with torch.no_grad():
-                features = {name: self._vgg(band) for name, band in bands.items()}
+                features = {"visible": self._vgg(visible), "thermal": self._vgg(thermal)}
             terms["perceptual"] = perceptual_loss(fused=self._vgg(fused), **features).mean()
         return terms
-
-    def _weighted(self, terms: dict[str, Tensor]) -> Tensor:
-        weights = {
-            "global": self._preset.global_weight,
-            "patch": self._preset.patch_weight,
-            "embedding": self._preset.embedding_weight,
-            "perceptual": self._preset.perceptual_weight,
-        }
-        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Clean and noisy crops of both bands, (N, 1, S, S) each."""
