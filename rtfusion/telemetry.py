@@ -51,26 +51,18 @@ class Histogram:
         """count, p50, p95, p99, max and mean in milliseconds; None for all but the count when nothing was recorded."""
         if self.count == 0 or self._max_ns is None:
             return {"count": 0, "p50": None, "p95": None, "p99": None, "max": None, "mean": None}
-        values = {f"p{percent}": self.percentile_ns(percent) / NS_PER_MS for percent in (50, 95, 99)}
-        return {
-            "count": self.count,
-            **values,
-            "max": self._max_ns / NS_PER_MS,
-            "mean": self._sum_ns / self.count / NS_PER_MS,
-        }
+        values_ns = {f"p{percent}": self.percentile_ns(percent) for percent in (50, 95, 99)}
+        values_ns |= {"max": self._max_ns, "mean": self._sum_ns / self.count}
+        return {"count": self.count, **{name: value_ns / NS_PER_MS for name, value_ns in values_ns.items()}}
 
     @classmethod
     def _bucket(cls, value_ns: int) -> int:
-        if value_ns == 0:
-            return 0
-        bucket = int(math.log2(abs(value_ns)) * cls._PER_OCTAVE) + 1
-        return bucket if value_ns > 0 else -bucket
+        bucket = int(math.log2(abs(value_ns)) * cls._PER_OCTAVE) + 1 if value_ns else 0
+        return bucket if value_ns >= 0 else -bucket
 
     @classmethod
     def _value_ns(cls, bucket: int) -> float:
-        if bucket == 0:
-            return 0.0
-        return math.copysign(2.0 ** ((abs(bucket) - 0.5) / cls._PER_OCTAVE), bucket)
+        return math.copysign(2.0 ** ((abs(bucket) - 0.5) / cls._PER_OCTAVE), bucket) if bucket else 0.0
 
 
 class Telemetry:

@@ -95,8 +95,7 @@ def _prepare(folder: Path, *, uri: str, overwrite: bool) -> bool:
                 ) from None
         doing = "written"
         images = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except FileNotFoundError:
         raise ConfigError(f"{uri}: the folder {folder.parent} does not exist; make it first") from None
     except OSError as error:

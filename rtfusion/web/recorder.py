@@ -31,8 +31,7 @@ class Recorder:
             ConfigError: it is not there or cannot be written.
         """
         try:
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise ConfigError(
                 f"{uri}: nothing can be recorded into {folder}: {error.strerror}; name a folder that can be written"

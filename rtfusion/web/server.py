@@ -10,6 +10,7 @@ query (once: the page then gets a cookie), the cookie, or ``Authorization: Beare
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -128,13 +129,8 @@ class Server(socketserver.ThreadingTCPServer):
         """Where it listens; the one that the system chose for port 0."""
         return int(self.server_address[1])
 
-    @property
-    def connections(self) -> int:
-        """How many there are."""
-        return len(self._silent_since_s)
-
     def stop(self) -> None:
-        """Free the address and cut every connection; may be called twice."""
+        """Free the address and cut every connection. Idempotent."""
         self.shutdown()
         self.server_close()
         with self._lock:
@@ -262,11 +258,11 @@ class _Handler(BaseHTTPRequestHandler):
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this name is not one of this machine's: use its address, or start it with ?name=NAME",
             )
-        site = self.headers.get("Sec-Fetch-Site", "none")
-        if site not in ("none", "same-origin") and (path != "/" or self.headers.get("Sec-Fetch-Mode") != "navigate"):
-            raise Refused(HTTPStatus.FORBIDDEN, "another site asks for this")
+        is_foreign = self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+        is_visit = path == "/" and self.headers.get("Sec-Fetch-Mode") == "navigate"
         origin = self.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower():
+        is_from_elsewhere = origin is not None and origin.partition("://")[2].lower() != hosts[0].lower()
+        if is_from_elsewhere or (is_foreign and not is_visit):
             raise Refused(HTTPStatus.FORBIDDEN, "another site asks for this")
 
     def _check_token(self, path: str, query: dict[str, str]) -> None:
@@ -344,7 +340,5 @@ def _equal(offered: str, token: str) -> bool:
 
 
 def _cut(connection: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it went away by itself
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it went away by itself
-        _log.debug("a connection was gone already")

@@ -6,6 +6,7 @@ itself. The run hands over a reference to each frame and goes on; encoding happe
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -27,7 +28,7 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.color import PALETTES
 from rtfusion.sinks.base import SinkContext
 from rtfusion.text import is_loopback
-from rtfusion.types import FusedFrame, InputValue
+from rtfusion.types import FusedFrame
 from rtfusion.web.latest import LatestFrameEncoder, View
 from rtfusion.web.metrics import CONTENT_TYPE, prometheus
 from rtfusion.web.recorder import Recorder
@@ -47,7 +48,7 @@ RECENT_FRAMES = 64
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")
 _BOUNDARY = "rtfusion-frame"
-_PAGE = Path(__file__).resolve().parent.parent / "web" / "page"
+_PAGE = Path(__file__).resolve().parent / "page"
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -63,8 +64,8 @@ class WebSink:
         self,
         address: str,
         *,
+        uri: str,
         context: SinkContext,
-        uri: str | None = None,
         token: str | None = None,
         name: str | None = None,
         record: str | None = None,
@@ -76,11 +77,10 @@ class WebSink:
             ConfigError: the address is not one, is in use, or is public while there is no token; the folder for
                 recordings cannot be written.
         """
-        self.uri = without_credentials(f"web:{address}" if uri is None else uri)
+        self.uri = without_credentials(uri)
         host, port = _address(address, uri=self.uri)
         token = _checked_token(token or os.environ.get(TOKEN_VARIABLE) or None, host=host, uri=self.uri)
-        control = context.control
-        palette = None if control is None else control.palette
+        palette = None if context.control is None else context.control.palette
         self._run = context
         self._recorder = None if record is None else Recorder(expanded(record), context=context, uri=self.uri)
         self._latest = LatestFrameEncoder(palette=palette or "white-hot", quality=quality)
@@ -130,7 +130,7 @@ class WebSink:
             self._recorder.put(frame)
 
     def close(self, *, aborted: bool) -> None:
-        """Finish a recording, cut all connections and free the address; may be called twice."""
+        """Finish a recording, cut all connections and free the address. Idempotent."""
         self._latest.close()
         self._server.stop()
         if self._recorder is not None:
@@ -197,15 +197,16 @@ class WebSink:
         return Answer(content_type="image/png", body=self._latest.png(frame, view), headers=headers)
 
     def _state(self, request: Request) -> Answer:
-        control, frame = self._run.control, self._latest.frame()
+        inputs = {} if self._run.control is None else self._run.control.inputs
+        frame = self._latest.frame()
         ages_ms = sorted(age_ns / NS_PER_MS for age_ns in list(self._ages_ns))
         state = {
             "session": self._run.session,
             "run": self._measured(),
-            "age_ms": None if not ages_ms else {"p50": _at(ages_ms, 0.5), "p95": _at(ages_ms, 0.95)},
+            "age_ms": None if not ages_ms else {f"p{p}": ages_ms[p * len(ages_ms) // 100] for p in (50, 95)},
             "silent_s": time.monotonic() - self._written_s,
             "frame": None if frame is None else _described(frame),
-            "scalars": {} if control is None else _numbers(control.inputs),
+            "scalars": {name: v for name, v in inputs.items() if isinstance(v, float)},  # a page shows no maps
             "palette": self._latest.palette,
             "palettes": PALETTES,
             "record": None if self._recorder is None else self._recorder.state,
@@ -251,10 +252,8 @@ class WebSink:
         if not isinstance(request.body, dict) or not isinstance(request.body.get("on"), bool):
             raise Refused(HTTPStatus.BAD_REQUEST, 'expected {"on": true} or {"on": false}')
         if self._recorder is None:
-            raise Refused(
-                HTTPStatus.CONFLICT,
-                "no folder was named to record into: start the run with ?record=FOLDER in the address",
-            )
+            hint = "start the run with ?record=FOLDER in the address"
+            raise Refused(HTTPStatus.CONFLICT, f"no folder was named to record into: {hint}")
         try:
             if request.body["on"]:
                 self._recorder.start()
@@ -275,20 +274,11 @@ class WebSink:
 
 
 def _address(address: str, *, uri: str) -> tuple[str, int]:
-    try:
+    with contextlib.suppress(ValueError):  # no port, or no address at all
         parts = urlsplit(address)
-        port = parts.port
-    except ValueError:
-        port = None
-    else:
-        if (
-            address.startswith("//")
-            and parts.hostname
-            and port is not None
-            and parts.path in ("", "/")
-            and "@" not in address
-        ):
-            return parts.hostname, port
+        is_plain = address.startswith("//") and "@" not in address and parts.path in ("", "/")
+        if is_plain and parts.hostname and parts.port is not None:
+            return parts.hostname, parts.port
     raise ConfigError(f"{uri}: expected an address and a port, as in web://127.0.0.1:8080")
 
 
@@ -319,19 +309,10 @@ def _view(request: Request) -> View:
         raise Refused(HTTPStatus.BAD_REQUEST, f"there are the views {', '.join(view.value for view in View)}") from None
 
 
-def _numbers(inputs: Mapping[str, InputValue]) -> dict[str, float]:
-    """The inputs that a page can show: numbers, and no maps."""
-    return {name: value for name, value in inputs.items() if isinstance(value, float)}
-
-
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name[:40]!r} should be a number")
     return float(value)
-
-
-def _at(ordered: list[float], fraction: float) -> float:
-    return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
 
 
 def _described(frame: FusedFrame) -> dict[str, Any]:

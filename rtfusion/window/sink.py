@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -25,12 +26,12 @@ from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
 from rtfusion.sinks.base import SinkContext, StopRequested
 from rtfusion.types import FusedFrame
 from rtfusion.window.nudge import Nudger
-from rtfusion.window.viewer import Pictures, encode
+from rtfusion.window.viewer import Pictures, send
 
 _log = logging.getLogger(__name__)
 
 START_S = 20.0
-ANSWER_S = 5.0
+ANSWER_S = 5
 """Longest wait for the window's process to take a picture that it asked for, or to end."""
 TICK_S = 0.1
 
@@ -59,7 +60,7 @@ class WindowSink:
             self._nudger.apply()
 
     def close(self, *, aborted: bool) -> None:
-        """Close the window; may be called twice."""
+        """Close the window. Idempotent."""
         self._viewer.close()
 
 
@@ -108,9 +109,9 @@ class Viewer:
             raise ConfigError(f"no window can be opened: there is no display, DISPLAY is not set. {_ELSEWHERE}")
         self._on_key = on_key
         self._ready = self._quit = False
-        self._unread = b""
-        self._connection, remote = socket.socketpair()
-        self._connection.settimeout(ANSWER_S)
+        ours, remote = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", ANSWER_S, 0))
+        self._connection = Connection(ours.detach())
         with tempfile.TemporaryFile() as messages:
             with remote:
                 self._process = _start(name, nudges=on_key is not None, connection=remote, messages=messages)
@@ -132,10 +133,9 @@ class Viewer:
             return
         self._ready = False
         try:
-            for data in encode(pictures):
-                self._connection.sendall(data)
-        except TimeoutError:
-            raise SinkError(f"the window took no picture within {ANSWER_S:g} s; is its display still there?") from None
+            send(self._connection, pictures)
+        except BlockingIOError:
+            raise SinkError(f"the window took no picture within {ANSWER_S} s; is its display still there?") from None
         except OSError:
             self.poll()  # it may have said goodbye
             raise self._gone() from None
@@ -147,13 +147,13 @@ class Viewer:
             StopRequested: the user quit.
             SinkError: the window is gone.
         """
-        while not self._quit and self._is_readable(timeout_s=0.0):
-            self._take_events()
+        while not self._quit and self._connection.poll():
+            self._take_event()
         if self._quit:
             raise StopRequested
 
     def close(self) -> None:
-        """Close the window and wait for its process; may be called twice."""
+        """Close the window and wait for its process. Idempotent."""
         self._connection.close()
         try:
             self._process.wait(ANSWER_S)
@@ -172,40 +172,28 @@ class Viewer:
     def _wait_until_ready(self) -> None:
         deadline_s = time.monotonic() + START_S
         while not self._ready:
-            if not self._is_readable(timeout_s=max(0.0, deadline_s - time.monotonic())):
+            if not self._connection.poll(max(0.0, deadline_s - time.monotonic())):
                 self._process.kill()
                 raise SinkError(f"none appeared within {START_S:g} s")
-            self._take_events()
+            self._take_event()
 
-    def _is_readable(self, *, timeout_s: float) -> bool:
-        return bool(select.select([self._connection], [], [], timeout_s)[0])
-
-    def _take_events(self) -> None:
+    def _take_event(self) -> None:
         try:
-            received = self._connection.recv(4096)
-        except OSError:
-            received = b""
-        if not received:
-            raise self._gone()
-        *lines, self._unread = (self._unread + received).split(b"\n")
-        for line in lines:
-            event, _, text = line.decode(errors="replace").partition(" ")
-            self._on_event(event, text)
-
-    def _on_event(self, event: str, text: str) -> None:
+            event, text = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._gone() from None
         if event == "ready":
             self._ready = True
         elif event == "quit":
             self._quit = True
-        elif event == "key":
-            if self._on_key is not None:
-                self._on_key(text)
         elif event == "saved":
             _log.info("snapshot: %s", text)
         elif event == "failed":
             _log.warning("the snapshot could not be written: %s", text)
-        else:
+        elif event == "error":
             raise SinkError(text)
+        elif self._on_key is not None:
+            self._on_key(text)
 
     def _gone(self) -> SinkError:
         try:

@@ -4,9 +4,9 @@ It is a process of its own because the windows of OpenCV (Qt on X11) abort the p
 end it when the display goes away, and hang when a second thread opens a window after a first one. None of this may cost
 a recording. `rtfusion.window.sink` is the other end.
 
-Pictures come as `HEADER`, then the rows of the fused, visible and thermal image; events go back as lines: ``ready``
-(for the next picture), ``quit``, ``saved PATH``, ``failed REASON`` (a snapshot), ``error REASON`` (no window), and in a run
-``key NAME`` for every key that has no meaning here.
+Pictures come by `send`; events go back as pairs of a word and a text: ``ready`` (for the next picture), ``quit``, ``saved`` and
+a path, ``failed`` and a reason (a snapshot), ``error`` and a reason (no window), and in a run ``key`` and a name for every key
+that has no meaning here.
 """
 
 from __future__ import annotations
@@ -15,21 +15,16 @@ import contextlib
 import enum
 import os
 import resource
-import select
-import socket
-import struct
 import sys
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from rtfusion.types import Image8
-
-HEADER = struct.Struct("<IIBB")
-"""Width, height; channels of the visible image and of the thermal image, 0 where there is none."""
 
 LARGEST_PX = (1280, 800)
 IDLE_S = 0.02
@@ -164,40 +159,34 @@ def save_snapshot(picture: Image8, *, folder: Path, now_s: float) -> Path:
     return path
 
 
-def encode(pictures: Pictures) -> list[bytes | memoryview]:
-    """What `receive` reads."""
-    height_px, width_px = pictures.fused.shape[:2]
-    channels = [
-        0 if plane is None else plane.size // (height_px * width_px) for plane in (pictures.visible, pictures.thermal)
-    ]
-    planes = (plane for plane in (pictures.fused, pictures.visible, pictures.thermal) if plane is not None)
-    return [HEADER.pack(width_px, height_px, *channels), *(np.ascontiguousarray(plane).data for plane in planes)]
+def send(connection: Connection, pictures: Pictures) -> None:
+    """Send pictures as `receive` reads them: their shapes, then their rows."""
+    planes = (pictures.fused, pictures.visible, pictures.thermal)
+    connection.send([None if plane is None else plane.shape for plane in planes])
+    for plane in planes:
+        if plane is not None:
+            connection.send_bytes(np.ascontiguousarray(plane).data.cast("B"))
 
 
-def receive(connection: socket.socket) -> Pictures | None:
+def receive(connection: Connection) -> Pictures | None:
     """The next pictures, or None when the other end is gone."""
-    header = _receive_bytes(connection, HEADER.size)
-    if header is None:
+    try:
+        fused, visible, thermal = (
+            None if shape is None else np.frombuffer(connection.recv_bytes(), np.uint8).reshape(shape)
+            for shape in connection.recv()
+        )
+    except (EOFError, OSError):
         return None
-    width_px, height_px, visible_channels, thermal_channels = HEADER.unpack(header)
-    images: list[Image8 | None] = []
-    for channels in (3, visible_channels, thermal_channels):
-        data = _receive_bytes(connection, width_px * height_px * channels)
-        if data is None:
-            return None
-        shape = (height_px, width_px, 3) if channels == 3 else (height_px, width_px)
-        images.append(np.frombuffer(data, np.uint8).reshape(shape) if channels else None)
-    fused, visible, thermal = images
     return None if fused is None else Pictures(fused=fused, visible=visible, thermal=thermal)
 
 
 def main() -> None:
     """The body of the process: the socket is its standard input, the window's name its argument, and ``nudges`` in a run."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # Qt aborts where there is no display: that is no crash to keep
-    connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    connection = Connection(os.dup(sys.stdin.fileno()))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other end went away: nobody to tell
         if not cv2.currentUIFramework():
-            _say(connection, "error this OpenCV has no windows; replace opencv-python-headless by opencv-python")
+            connection.send(("error", "this OpenCV has no windows; replace opencv-python-headless by opencv-python"))
             return
         _Window(connection, name=sys.argv[1], nudges="nudges" in sys.argv[2:]).run()
 
@@ -205,14 +194,14 @@ def main() -> None:
 class _Window:
     """The thin part that touches OpenCV's windows."""
 
-    def __init__(self, connection: socket.socket, *, name: str, nudges: bool) -> None:
+    def __init__(self, connection: Connection, *, name: str, nudges: bool) -> None:
         self._connection = connection
         self._name = name
         self._screen = Screen(nudges=nudges)
         self._shown: tuple[str, tuple[int, ...]] | None = None
         cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         cv2.waitKey(1)
-        _say(connection, "ready")
+        connection.send(("ready", ""))
         # From here on Qt's warnings, one per frame on some desktops, have no reader.
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - not a path
             os.dup2(nowhere.fileno(), sys.stderr.fileno())
@@ -220,15 +209,15 @@ class _Window:
     def run(self) -> None:
         """Until the user quits or the other end closes."""
         while True:
-            if select.select([self._connection], [], [], IDLE_S)[0]:
+            if self._connection.poll(IDLE_S):
                 pictures = receive(self._connection)
                 if pictures is None:
                     return
                 self._screen.take(pictures)
                 self._show()
-                _say(self._connection, "ready")
+                self._connection.send(("ready", ""))
             if not self._answer_keys():
-                _say(self._connection, "quit")
+                self._connection.send(("quit", ""))
                 return
 
     def _answer_keys(self) -> bool:
@@ -239,7 +228,7 @@ class _Window:
             action = self._screen.press(key)
             self._show()
         if action is Action.FORWARD:
-            _say(self._connection, f"key {key}")
+            self._connection.send(("key", key))
         if action is Action.SNAPSHOT:
             self._save()
         return action is not Action.QUIT and self._is_open()
@@ -268,24 +257,10 @@ class _Window:
         if picture is None:
             return
         try:
-            _say(self._connection, f"saved {save_snapshot(picture, folder=Path.cwd(), now_s=time.time())}")
+            event = "saved", str(save_snapshot(picture, folder=Path.cwd(), now_s=time.time()))
         except OSError as error:
-            _say(self._connection, f"failed {error}")
-
-
-def _say(connection: socket.socket, event: str) -> None:
-    connection.sendall(f"{event}\n".encode())
-
-
-def _receive_bytes(connection: socket.socket, count: int) -> bytearray | None:
-    data = bytearray(count)
-    rest = memoryview(data)
-    while rest:
-        received = connection.recv_into(rest)
-        if received == 0:
-            return None
-        rest = rest[received:]
-    return data
+            event = "failed", str(error)
+        self._connection.send(event)
 
 
 def _bgr(image: Image8) -> Image8:

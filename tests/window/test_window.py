@@ -138,6 +138,16 @@ def test_a_display_that_goes_away_is_an_error_and_no_end_of_the_process(display,
 
 
 @needs_windows
+def test_a_window_that_hangs_is_an_error(display, make_context, make_frame, monkeypatch):
+    monkeypatch.setattr("rtfusion.window.sink.ANSWER_S", 1)
+    sink = open_sink("window:", context=make_context())
+    os.kill(sink._viewer._process.pid, signal.SIGSTOP)
+    with pytest.raises(SinkError, match="the window took no picture within 1 s"):
+        write_until(sink, make_frame(1, size_px=(1280, 960)), lambda: False)
+    sink.close(aborted=True)
+
+
+@needs_windows
 def test_view_shows_a_published_stream(display, make_context, make_frame):
     publisher = open_sink("zmq:tcp://127.0.0.1:*", context=make_context(live=True))
     stop = threading.Event()
