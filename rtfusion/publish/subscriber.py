@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import zmq
@@ -234,8 +235,7 @@ def _curve_options(*, server_key: str | Path | None, keys: str | Path | None) ->
     }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Arrival:
+class _Arrival(NamedTuple):
     message: Message
     monotonic_ns: int
     unix_ns: int
@@ -251,7 +251,19 @@ class _Receiver:
         self._mailbox = mailbox
         self._stop = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = _connected(self._context, url, topic=topic, curve=curve)
+        self._socket = self._context.socket(zmq.SUB)
+        options: dict[int, int | bytes] = {
+            zmq.RCVHWM: HIGH_WATER_MARK, zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES, zmq.RECONNECT_IVL: RECONNECT_MS,
+            zmq.IPV6: "[" in url, zmq.SUBSCRIBE: topic.encode(),
+        }  # fmt: skip
+        set_options(self._socket, {**options, **curve}, keepalive_s=KEEPALIVE_S)
+        try:
+            self._socket.connect(url)
+        except zmq.ZMQError as error:
+            self._end()
+            raise ConfigError(
+                f"{url!r} cannot be connected to: {error}; expected for example tcp://127.0.0.1:5555"
+            ) from None
 
     def stop(self) -> None:
         """Wake both sides for good."""
@@ -259,7 +271,7 @@ class _Receiver:
         self._mailbox.close()
 
     def run(self) -> None:
-        """Receive; the body of the thread."""
+        """Receive until `stop`; the body of the thread."""
         try:
             while not self._stop.is_set():
                 if self._socket.poll(POLL_MS):
@@ -269,8 +281,11 @@ class _Receiver:
         except BaseException as error:  # noqa: BLE001 - carried to the reader, which raises it
             self._mailbox.fail(error)
         finally:
-            self._socket.close(linger=0)
-            self._context.term()
+            self._end()
+
+    def _end(self) -> None:
+        self._socket.close(linger=0)
+        self._context.term()
 
     def _receive(self) -> None:
         parts = [part.buffer for part in self._socket.recv_multipart(copy=False)]
@@ -284,27 +299,7 @@ class _Receiver:
             if self.bad_messages == 1:
                 _log.warning("%s: a message was skipped: %s; more of them are only counted", self._url, error)
             return
-        self._mailbox.put(_Arrival(message=message, monotonic_ns=monotonic_ns, unix_ns=unix_ns))
-
-
-def _connected(
-    context: zmq.Context[zmq.Socket[bytes]], url: str, *, topic: str, curve: Mapping[int, int | bytes]
-) -> zmq.Socket[bytes]:
-    socket = context.socket(zmq.SUB)
-    options: dict[int, int | bytes] = {
-        zmq.RCVHWM: HIGH_WATER_MARK, zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES, zmq.RECONNECT_IVL: RECONNECT_MS,
-        zmq.IPV6: "[" in url, zmq.SUBSCRIBE: topic.encode(),
-    }  # fmt: skip
-    set_options(socket, {**options, **curve}, keepalive_s=KEEPALIVE_S)
-    try:
-        socket.connect(url)
-    except zmq.ZMQError as error:
-        socket.close(linger=0)
-        context.term()
-        raise ConfigError(
-            f"{url!r} cannot be connected to: {error}; expected for example tcp://127.0.0.1:5555"
-        ) from None
-    return socket
+        self._mailbox.put(_Arrival(message, monotonic_ns, unix_ns))
 
 
 def _decoded_image(message: Message, ring: RingReader) -> Image8:

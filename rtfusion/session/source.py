@@ -15,7 +15,7 @@ from rtfusion.capture.video import PixelConverter, open_container
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import CaptureError, ConfigError, StreamLost
 from rtfusion.session.format import FrameRecord, PairRecord, Session, load_session, video_path
-from rtfusion.types import Band, Frame, FramePair, PixelFormat
+from rtfusion.types import Band, Frame, FramePair
 
 
 class SessionSource(Playback):
@@ -64,25 +64,22 @@ class SessionSource(Playback):
             try:
                 for record, decoded in zip(records, container.decode(video=0), strict=False):
                     image, pixel_format = convert(decoded)
-                    yield self._frame(record, image=image, pixel_format=pixel_format)
+                    yield Frame(
+                        image=image,
+                        pixel_format=pixel_format,
+                        band=self._band,
+                        timestamp_ns=record.timestamp_ns - self._start_ns,
+                        sequence=record.sequence,
+                        received_ns=self._clock.now_ns(),
+                        name=record.name,
+                        kelvin_per_count=record.kelvin_per_count,
+                        shutter=record.shutter,
+                    )
                     played += 1
             except (av.FFmpegError, OSError) as error:
                 raise StreamLost(f"{path}: damaged after {played} frames: {error}") from error
         if played < len(records):
             raise StreamLost(f"{path}: holds {played} frames, its lines name {len(records)}")
-
-    def _frame(self, record: FrameRecord, *, image: object, pixel_format: PixelFormat) -> Frame:
-        return Frame(
-            image=image,  # type: ignore[arg-type]
-            pixel_format=pixel_format,
-            band=self._band,
-            timestamp_ns=record.timestamp_ns - self._start_ns,
-            sequence=record.sequence,
-            received_ns=self._clock.now_ns(),
-            name=record.name,
-            kelvin_per_count=record.kelvin_per_count,
-            shutter=record.shutter,
-        )
 
 
 def open_session(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Clock) -> SessionSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rtfusion.types import Band, FusedFrame
 
@@ -39,7 +39,11 @@ class SinkContext:
 
 
 class Sink(Protocol):
-    """One destination. All calls come from one thread of its own, made for it by the pipeline."""
+    """One destination. All calls come from one thread of its own, made for it by the pipeline.
+
+    A sink may also have ``drops`` (frames that it lost on purpose so far, by cause), and ``capacity_frames``: so many frames of
+    cameras wait for it, where it is to get every one.
+    """
 
     @property
     def uri(self) -> str:
@@ -62,24 +66,6 @@ class Sink(Protocol):
             SinkError: the output could not be finished.
         """
         ...
-
-
-@runtime_checkable
-class CountsDrops(Protocol):
-    """A sink that loses frames on purpose and counts them."""
-
-    @property
-    def drops(self) -> Mapping[str, int]:
-        """Frames lost so far, by cause."""
-        ...
-
-
-@runtime_checkable
-class NeedsAll(Protocol):
-    """A sink that is to get every frame: more of them may wait for it."""
-
-    capacity_frames: int
-    """How many."""
 
 
 class StopRequested(Exception):  # noqa: N818 - a wish, not a failure

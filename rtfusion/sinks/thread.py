@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import EndOfStream
 from rtfusion.mailbox import Closed, Mailbox, Policy
-from rtfusion.sinks.base import CountsDrops, NeedsAll, Sink, StopRequested
+from rtfusion.sinks.base import Sink, StopRequested
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import FusedFrame
 
@@ -32,10 +31,8 @@ class SinkThread:
         self._telemetry = telemetry
         self._stop = stop
         self._clock = clock
-        live_capacity = sink.capacity_frames if isinstance(sink, NeedsAll) else LIVE_CAPACITY
-        self._mailbox: Mailbox[FusedFrame] = Mailbox(
-            capacity=live_capacity if live else RECORDED_CAPACITY, policy=Policy.LATEST if live else Policy.BLOCK
-        )
+        capacity = getattr(sink, "capacity_frames", LIVE_CAPACITY) if live else RECORDED_CAPACITY
+        self._mailbox: Mailbox[FusedFrame] = Mailbox(capacity=capacity, policy=Policy.LATEST if live else Policy.BLOCK)
         self._thread = threading.Thread(target=self._run, name=f"sink-{sink.uri}", daemon=True)
         self.error: BaseException | None = None
 
@@ -47,8 +44,8 @@ class SinkThread:
     @property
     def drops(self) -> dict[str, int]:
         """All frames lost at this sink, by cause; zeros are left out."""
-        own = self._sink.drops if isinstance(self._sink, CountsDrops) else {}
-        return {cause: count for cause, count in {"slow": self.dropped, **own}.items() if count}
+        drops: dict[str, int] = {"slow": self.dropped, **getattr(self._sink, "drops", {})}
+        return {cause: count for cause, count in drops.items() if count}
 
     def start(self) -> None:
         """Begin to write."""
@@ -74,9 +71,8 @@ class SinkThread:
 
     def join(self, *, timeout_s: float) -> bool:
         """Wait for the output to be finished; False when it was not in time."""
-        deadline_s = time.monotonic() + timeout_s
         if self._thread.ident is not None:
-            self._thread.join(max(0.0, deadline_s - time.monotonic()))
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
