@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
-from rtfusion_trainer.teachers.base import Constants, FloatImage
 from rtfusion_trainer.teachers.cache import CachedPictures, CachedTeacher
+from rtfusion_trainer.teachers.network import Constants, FloatImage
 from rtfusion_trainer.teachers.shift import ShiftAveraged, grid_peak_db, lattice
 
 from rtfusion.errors import ConfigError

@@ -13,6 +13,8 @@ from rtfusion.errors import ConfigError
 from rtfusion.files import replacing
 
 SCHEMA = 1
+UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
+"""Errors of `torch.load` for a file that is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def read(path: Path, *, schema: int) -> dict[str, Any]:
     """
     try:
         values: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"cannot read the checkpoint {path}: {error}") from error
     if not isinstance(values, dict) or values.pop("schema", None) != schema:
         raise ConfigError(f"{path} is no checkpoint of schema {schema}; train again or use the version that wrote it")

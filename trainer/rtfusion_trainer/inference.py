@@ -39,6 +39,7 @@ from rtfusion_trainer.student import (
     cored,
     extend,
     far_end,
+    fixed,
     shown,
 )
 
@@ -66,16 +67,6 @@ _SEEN_THERMAL = _of_planes(0, 0, 0, 0, 0, 0, 0, 1)
 class Inference(nn.Module):
     """A trained student for one pair of pictures, (1, 1, H, W), clipped to [0, 1]; see `Student`."""
 
-    cut: Tensor
-    mean: Tensor
-    activity: Tensor
-    rise: Tensor
-    fall: Tensor
-    once: Tensor
-    twice: Tensor
-    of_base: Tensor
-    compare: Tensor
-
     def __init__(self, student: Student) -> None:
         super().__init__()
         layers = student.layers
@@ -87,19 +78,13 @@ class Inference(nn.Module):
         blur, identity, nothing = layers.blur[0, 0], torch.zeros(5, 5), torch.zeros(5, 5)
         identity[2, 2] = 1
         rest = identity - blur
-        kernels = {
-            "cut": layers.cut,
-            "mean": layers.mean,
-            "activity": DETAIL_SCALE * layers.mean,
-            "rise": layers.rise,
-            "fall": -layers.rise,
-            "once": torch.stack((rest, rest, blur, blur, blur, blur, nothing, nothing))[:, None],
-            "twice": torch.stack((identity, identity, rest, rest, blur, blur, nothing, nothing))[:, None],
-            "of_base": torch.eye(_PLANES)[:, 4:6, None, None],
-            "compare": _comparison(student),
-        }
-        for name, kernel in kernels.items():
-            self.register_buffer(name, kernel.detach().clone(), persistent=False)
+        self.cut, self.mean, self.rise = fixed(layers.cut), fixed(layers.mean), fixed(layers.rise)
+        self.activity, self.fall = fixed(DETAIL_SCALE * layers.mean), fixed(-layers.rise)
+        once = torch.stack((rest, rest, blur, blur, blur, blur, nothing, nothing))
+        twice = torch.stack((identity, identity, rest, rest, blur, blur, nothing, nothing))
+        self.once, self.twice = fixed(once[:, None]), fixed(twice[:, None])
+        self.of_base = fixed(torch.eye(_PLANES)[:, 4:6, None, None])
+        self.compare = fixed(_comparison(student))
 
     def forward(
         self, visible_y: Tensor, thermal: Tensor, enhance: Tensor, visible_mean: Tensor, thermal_mean: Tensor

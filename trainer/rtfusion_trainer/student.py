@@ -1,4 +1,4 @@
-"""The student: two bands in layers of detail, and a small network that says how much of each layer to show.
+"""The student: two bands in layers of detail, and a small network that predicts how much of each layer to show.
 
 Both bands are split, in the domain of 4 x 4 pixel blocks, into three layers of detail and a base; with m the mean of a block and
 B a binomial blur of the block means::
@@ -69,11 +69,13 @@ class Student(nn.Module):
         self.side = nn.Conv2d(network.width, 1, 1)
         self.offset = nn.Conv2d(network.width, 1, 1)
         self.slope = nn.Parameter(torch.full((3,), SLOPE).log())
-        for head in self.heads():
-            _start_small(head)
+        with torch.no_grad():  # a fresh student is the fixed pyramid with a slight opinion
+            for head in self.heads():
+                head.weight.mul_(0.1)
+                bias_of(head).zero_()
 
     def heads(self) -> tuple[nn.Conv2d, ...]:
-        """What turns features into gains, side and offset."""
+        """The convolutions that make gains, side and offset of the features."""
         return self.fine_visible, self.fine_thermal, self.coarse, self.side, self.offset
 
     def forward(
@@ -100,15 +102,15 @@ class Student(nn.Module):
         fine = (preferred + cored(self.fine_visible(features), strength_v, coring)) * shown_v
         fine = fine + (PICK_GAIN - preferred + cored(self.fine_thermal(features), strength_t, coring)) * shown_t
         slopes = torch.stack((slope[1], slope[1], slope[2], slope[2])).reshape(1, 4, 1, 1)
-        gains = PICK_GAIN * torch.sigmoid(slopes * self.layers.compare(strength))
+        gains = PICK_GAIN * torch.sigmoid(slopes * functional.conv2d(strength, self.layers.difference))
         gains = (gains + cored(self.coarse(features), strength, coring)) * (1 + FAR_GAIN * far)
-        smooth = self.layers.total(gains * coarse) + _base(base, distance, self.side(features))
+        smooth = functional.conv2d(gains * coarse, self.layers.ones) + _base(base, distance, self.side(features))
         smooth = smooth + OFFSET_RANGE * torch.tanh(self.offset(features) / 4)
         return functional.pixel_shuffle(fine + self.layers.interpolate(smooth), BLOCK_PX)
 
 
 class Trunk(nn.Module):
-    """What the heads judge by: both bands' blocks at quarter resolution, with context at an eighth."""
+    """The features that the heads judge by: both bands' blocks at quarter resolution, with context at an eighth."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -143,27 +145,16 @@ class Layers(nn.Module):
     between small tensors than in them.
     """
 
-    cut: Tensor
-    mean: Tensor
-    rise: Tensor
-    blur: Tensor
-    difference: Tensor
-    ones: Tensor
-
     def __init__(self) -> None:
         super().__init__()
         binomial = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
         difference = torch.kron(torch.eye(2), torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
-        kernels = {
-            "cut": torch.eye(_PIXELS).reshape(_PIXELS, 1, BLOCK_PX, BLOCK_PX),
-            "mean": torch.full((1, _PIXELS, 1, 1), 1 / _PIXELS),
-            "rise": _interpolation(),
-            "blur": torch.outer(binomial, binomial).expand(2, 1, 5, 5).contiguous(),
-            "difference": difference.reshape(4, 4, 1, 1),
-            "ones": torch.ones(1, 4, 1, 1),
-        }
-        for name, kernel in kernels.items():
-            self.register_buffer(name, kernel, persistent=False)
+        self.cut = fixed(torch.eye(_PIXELS).reshape(_PIXELS, 1, BLOCK_PX, BLOCK_PX))
+        self.mean = fixed(torch.full((1, _PIXELS, 1, 1), 1 / _PIXELS))
+        self.rise = fixed(_interpolation())
+        self.blur = fixed(torch.outer(binomial, binomial).expand(2, 1, 5, 5).contiguous())
+        self.difference = fixed(difference.reshape(4, 4, 1, 1))
+        self.ones = fixed(torch.ones(1, 4, 1, 1))
 
     def blocks(self, image: Tensor) -> Tensor:
         """(N, 1, H, W) to (N, 16, H / 4, W / 4): pixel-unshuffle 4, as the convolution that engines run fastest."""
@@ -186,14 +177,6 @@ class Layers(nn.Module):
         fine = (functional.conv2d(strength, DETAIL_SCALE * self.mean) for strength in (fine_v, fine_t))
         return torch.cat((*fine, DETAIL_SCALE * coarse, BASE_SCALE * distance), dim=1).clamp(max=1)
 
-    def compare(self, strength: Tensor) -> Tensor:
-        """By how much each band's coarse details exceed the other's, (N, 4, H / 4, W / 4)."""
-        return functional.conv2d(strength, self.difference)
-
-    def total(self, coarse: Tensor) -> Tensor:
-        """Sum over the four, (N, 1, H / 4, W / 4)."""
-        return functional.conv2d(coarse, self.ones)
-
     def interpolate(self, means: Tensor) -> Tensor:
         """(N, 1, H / 4, W / 4) block means to blocks, bilinear; the border is continued by its own value."""
         return functional.conv2d(extend(means, 1), self.rise)
@@ -214,11 +197,9 @@ def bias_of(layer: nn.Conv2d) -> Tensor:
     return layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
 
 
-def _start_small(head: nn.Conv2d) -> None:
-    """A fresh student is the fixed pyramid with a slight opinion."""
-    with torch.no_grad():
-        head.weight.mul_(0.1)
-        bias_of(head).zero_()
+def fixed(kernel: Tensor) -> nn.Buffer:
+    """A kernel that is part of a module, but neither trained nor saved."""
+    return nn.Buffer(kernel, persistent=False)
 
 
 def _interpolation() -> Tensor:
@@ -244,16 +225,16 @@ def cored(gain: Tensor, strength: Tensor, coring: float) -> Tensor:
 
 
 def far_end(enhance: Tensor) -> Tensor:
-    """How far the dial is beyond `FAR_FROM`: 0 up to there, 1 at 1."""
+    """0 up to `FAR_FROM` on the dial, then linear to 1 at 1."""
     return ((enhance - FAR_FROM) / (1 - FAR_FROM)).clamp(min=0)
 
 
 def shown(activity: Tensor, far: Tensor) -> Tensor:
-    """How much of d0 a block shows, by its mean |d0| times `DETAIL_SCALE`: all of it but for the far end of the dial."""
+    """Share of d0 that a block shows, by its mean |d0| times `DETAIL_SCALE`: all of it but for the far end of the dial."""
     clear = ((activity / DETAIL_SCALE - FAINT) / (CLEAR - FAINT)).clamp(0, 1)
     return 1 - far * (1 - clear)
 
 
 def extend(image: Tensor, margin: int) -> Tensor:
-    """The image with a margin on all sides, by repeating the edge."""
+    """Add a margin on all sides, by repeating the edge."""
     return functional.pad(image, (margin, margin, margin, margin), mode="replicate")

@@ -19,11 +19,11 @@ from rtfusion_trainer.losses.perceptual import load_vgg19
 from rtfusion_trainer.options import TrainingOptions
 from rtfusion_trainer.pairs import load_pairs
 from rtfusion_trainer.progress import shown
-from rtfusion_trainer.teachers.base import Teacher
 from rtfusion_trainer.teachers.cache import CachedTeacher
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher
 from rtfusion_trainer.teachers.ldlite import ldlite_teacher
+from rtfusion_trainer.teachers.network import Teacher
 from rtfusion_trainer.teachers.shift import ShiftAveraged
 from rtfusion_trainer.teachers.training import LanguageRun, LanguageSchedule, train
 from rtfusion_trainer.workers import join

@@ -17,7 +17,6 @@ import torch
 
 _MISSING_OPERATORS = ("nms", "qnms")
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_declared: list[torch.library.Library] = []  # a declaration lasts as long as its library object
 
 
 def ensure_torchvision() -> Literal["absent", "native", "shim"]:
@@ -41,9 +40,7 @@ def ensure_torchvision() -> Literal["absent", "native", "shim"]:
         return "native"
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]  # half loaded
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for operator in _MISSING_OPERATORS:
-        library.define(operator + _SCHEMA)  # type: ignore[no-untyped-call]
-    _declared.append(library)
+        torch.library.define(f"torchvision::{operator}", _SCHEMA)
     importlib.import_module("torchvision")
     return "shim"

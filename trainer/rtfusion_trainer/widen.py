@@ -8,7 +8,6 @@ from the first step on (after Net2Net, Chen et al. 2016, with zeros instead of c
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from rtfusion.errors import ConfigError
 from rtfusion_trainer.config import Network
@@ -29,15 +28,9 @@ def widen(smaller: Student, network: Network) -> Student:
     weights = smaller.state_dict()
     with torch.no_grad():
         for name, parameter in wider.named_parameters():
-            if name in weights:
-                _put(weights[name], into=parameter)
-            else:
+            if name not in weights:
                 parameter.zero_()
+                continue
+            parameter[: len(weights[name])] = 0  # what the old outputs make of new inputs
+            parameter[tuple(slice(length) for length in weights[name].shape)] = weights[name]
     return wider
-
-
-def _put(weights: Tensor, *, into: Tensor) -> None:
-    """Into the corner; what the old outputs make of new inputs is 0."""
-    rows = len(weights)
-    into[:rows] = 0
-    into[tuple(slice(length) for length in weights.shape)] = weights

@@ -7,7 +7,6 @@ further files from a hub are refused. No other model takes CLIP's place.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from rtfusion.errors import ConfigError, ModelError
 from rtfusion.text import did_you_mean
+from rtfusion_trainer.checkpoint import UNREADABLE
 from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
 DEFAULT_MODEL = "ViT-B-32"
@@ -27,17 +27,8 @@ _WHAT_TO_PLACE = (
     "--clip-weights FILE with --clip-model NAME, or the folder with its open_clip_config.json and --clip-weights DIR. OpenAI's "
     "own weights belong to --clip-model ViT-B-32-quickgelu. Nothing is downloaded"
 )
-_LOADING_ERRORS = (
-    RuntimeError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    OSError,
-    EOFError,
-    pickle.UnpicklingError,
-)
-"""What open_clip lets through when a file is not what it should be."""
+_LOADING_ERRORS = (*UNREADABLE, ValueError, LookupError, AttributeError, AssertionError)
+"""Errors that open_clip lets through when a file is not what it should be."""
 
 
 class OpenClipEncoder:
@@ -87,7 +78,11 @@ def load_clip(
         raise ConfigError(f"the language-driven loss needs CLIP weights: {_WHAT_TO_PLACE}")
     if not weights.exists():
         raise ConfigError(f"there are no CLIP weights at {weights}: {_WHAT_TO_PLACE}")
-    open_clip = _open_clip()
+    ensure_torchvision()
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ConfigError("open_clip is not installed; run: pip install 'rtfusion[train]'") from error
     if weights.is_dir():
         name, pretrained = f"local-dir:{weights.resolve()}", None
         _refuse_hub_files(_folder_config(weights), name=str(weights))
@@ -104,15 +99,6 @@ def load_clip(
             "(OpenAI's own file) is not read; take its safetensors version"
         ) from error
     return OpenClipEncoder(network, open_clip.get_tokenizer(name))
-
-
-def _open_clip() -> Any:
-    ensure_torchvision()
-    try:
-        import open_clip
-    except ImportError as error:
-        raise ConfigError("open_clip is not installed; run: pip install 'rtfusion[train]'") from error
-    return open_clip
 
 
 def _known_config(open_clip: Any, model: str) -> dict[str, Any]:

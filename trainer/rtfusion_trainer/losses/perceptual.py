@@ -13,7 +13,6 @@ too, but torchvision's ReLUs work in place, so what it compares are the rectifie
 from __future__ import annotations
 
 import itertools
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rtfusion.errors import ConfigError, ModelError
+from rtfusion_trainer.checkpoint import UNREADABLE
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 4, 4, 4)
 CHANNELS_PER_BLOCK = (64, 128, 256, 512, 512)
@@ -78,7 +78,7 @@ def load_vgg19(weights: Path | None, *, layers: Sequence[str], device: torch.dev
         raise ConfigError(f"perceptual fidelity needs VGG-19 weights{where}: {_WHAT_TO_PLACE}")
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise ModelError(f"cannot read {weights} as a state dict: {error}") from error
     normalized = "0.weight" in state and tuple(state["0.weight"].shape) == (3, 3, 1, 1)
     network = Vgg19Features(layers, normalized=normalized)

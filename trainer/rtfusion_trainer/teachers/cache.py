@@ -19,7 +19,7 @@ import numpy.typing as npt
 from rtfusion.errors import ConfigError
 from rtfusion.files import write_whole
 from rtfusion.types import Image8
-from rtfusion_trainer.teachers.base import Constants, FloatImage, Teacher
+from rtfusion_trainer.teachers.network import Constants, FloatImage, Teacher
 
 FULL_SCALE = 65535
 DESCRIPTION = "teacher.json"

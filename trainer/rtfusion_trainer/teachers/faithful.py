@@ -21,8 +21,7 @@ from torch.nn import functional
 
 from rtfusion.types import Image8
 from rtfusion_trainer.losses import fidelity
-from rtfusion_trainer.teachers.base import Constants, FloatImage
-from rtfusion_trainer.teachers.network import as_tensor, check_pair
+from rtfusion_trainer.teachers.network import Constants, FloatImage, as_tensor, check_pair
 
 PLANES = 5
 """The picture is the sum of planes, each of half the size of the one before: large areas move as fast as pixels."""

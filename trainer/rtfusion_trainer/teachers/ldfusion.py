@@ -14,16 +14,15 @@ It normalizes by the statistics of each picture, so a hot object that enters cha
 from __future__ import annotations
 
 import itertools
-import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rtfusion.errors import ConfigError, ModelError
+from rtfusion_trainer.checkpoint import UNREADABLE
 from rtfusion_trainer.teachers.network import NetworkTeacher
 
 WIDTH = 16
@@ -226,9 +225,8 @@ def load_strictly(network: nn.Module, path: Path, *, what: str) -> None:
     if not path.is_file():
         raise ConfigError(f"there is no {what} at {path}; pass the published file")
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(state, strict=True)
-    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
+    except (*UNREADABLE, TypeError) as error:
         raise ModelError(f"{path} is no {what}: {error}") from error
 
 

@@ -1,19 +1,37 @@
-"""A network as a teacher."""
+"""What a teacher is, a pair in and a fused luminance out under a name that says how it was made; and a network as one."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from rtfusion.types import Image8
-from rtfusion_trainer.teachers.base import Constants, FloatImage
 
 SMALLEST_PX = 16
+FloatImage = npt.NDArray[np.float32]
+Constants = Mapping[str, str | int | float]
+
+
+class Teacher(Protocol):
+    """Fuses one pair; two teachers of equal name and constants give equal pictures."""
+
+    @property
+    def name(self) -> str:
+        """Short, fit for a file name."""
+
+    @property
+    def constants(self) -> Constants:
+        """Everything that the output depends on besides the pair: weights' checksum, recipe, shifts."""
+
+    def __call__(self, *, visible: Image8, thermal: Image8) -> FloatImage:
+        """(H, W) uint8 luminance and thermal in, (H, W) float32 in [0, 1] out."""
 
 
 class NetworkTeacher:

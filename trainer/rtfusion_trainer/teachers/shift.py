@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from rtfusion.types import Image8
-from rtfusion_trainer.teachers.base import Constants, FloatImage, Teacher
+from rtfusion_trainer.teachers.network import Constants, FloatImage, Teacher
 
 
 class ShiftAveraged:
@@ -33,13 +33,11 @@ class ShiftAveraged:
         height, width = visible.shape
         total = np.zeros((height, width), np.float64)
         for y, x in self.shifts_px:
-            fused = self._teacher(visible=self._moved(visible, y, x), thermal=self._moved(thermal, y, x))
+            margins = ((y, self.stride_px - y), (x, self.stride_px - x))
+            moved = [np.pad(image, margins, mode="reflect") for image in (visible, thermal)]
+            fused = self._teacher(visible=moved[0], thermal=moved[1])
             total += fused[y : y + height, x : x + width]
         return (total / len(self.shifts_px)).astype(np.float32)
-
-    def _moved(self, image: Image8, y: int, x: int) -> Image8:
-        """Down by y and right by x px, a stride larger; mirrored at the borders."""
-        return np.pad(image, ((y, self.stride_px - y), (x, self.stride_px - x)), mode="reflect")
 
 
 def lattice(stride_px: int, *, full: bool) -> tuple[tuple[int, int], ...]:
