@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.synthetic.canvas import Array, Canvas, Look
+from rtfusion.synthetic.canvas import Array, Box, Canvas, Look
 from rtfusion.types import Image
 
 Matrix = npt.NDArray[np.float64]
 Painter = Callable[[Canvas], None]
 LightAt = Callable[[Array, Array], Array]
-Box = tuple[float, float, float, float]
 
 _WORLD: Box = (-1300.0, -420.0, 1300.0, 1000.0)
 
@@ -69,11 +68,21 @@ class Camera:
     def __init__(self, response: Response, *, grid_from_scene: Matrix, size_px: tuple[int, int]) -> None:
         self.response = response
         self.size_px = size_px
-        middle = _inverse(grid_from_scene) @ ((size_px[0] - 1) / 2, (size_px[1] - 1) / 2, 1.0)
+        width, height = size_px
+        scene_from_grid: Matrix = np.asarray(np.linalg.inv(grid_from_scene), np.float64)
         # A homography has no sign; this one makes what is before the camera positive.
-        self._grid_from_scene: Matrix = grid_from_scene * middle[2]
-        self.box = self._seen_box()
-        self._px_per_scene = self._local_scale()
+        self._grid_from_scene: Matrix = (
+            grid_from_scene * (scene_from_grid @ ((width - 1) / 2, (height - 1) / 2, 1.0))[2]
+        )
+        edges = [(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)]
+        corners = _transform(scene_from_grid, edges)
+        (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+        self.box: Box = (left, top, right, bottom)
+        """The part of the scene that it sees, as an upright box."""
+        ((x, y),) = _transform(scene_from_grid, [((width - 1) / 2, (height - 1) / 2)])
+        around = _transform(self._grid_from_scene, [(x, y), (x + 1, y), (x, y + 1)])
+        (ax, ay), (bx, by) = around[1] - around[0], around[2] - around[0]
+        self._px_per_scene = float(np.sqrt(abs(ax * by - ay * bx)))  # at the middle of its picture
         self._oversampling = 2 if self._px_per_scene < 1.6 else 1
 
     def cut_out(self, painter: Painter, *, box: Box, scene_per_unit: float, light: LightAt | None) -> Cutout:
@@ -94,22 +103,12 @@ class Camera:
 
     def background(self, painter: Painter, *, light: LightAt | None) -> Image:
         """Paint the picture behind everything, as far as this camera looks; beyond the painted world it is mirrored."""
-        left, top, right, bottom = self.box
         margin = 6.0 / self._px_per_scene
-        box = (
-            max(left - margin, _WORLD[0]),
-            max(top - margin, _WORLD[1]),
-            min(right + margin, _WORLD[2]),
-            min(bottom + margin, _WORLD[3]),
-        )
-        pixels, scene_from_px = self._paint(painter, box, 1.0, light)
-        image = cv2.warpPerspective(
-            pixels[..., :-1],
-            self._grid_from_scene @ scene_from_px,
-            self.size_px,
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
+        left, top = (max(self.box[side] - margin, _WORLD[side]) for side in (0, 1))
+        right, bottom = (min(self.box[side] + margin, _WORLD[side]) for side in (2, 3))
+        pixels, scene_from_px = self._paint(painter, (left, top, right, bottom), 1.0, light)
+        matrix = self._grid_from_scene @ scene_from_px
+        image = cv2.warpPerspective(pixels[..., :-1], matrix, self.size_px, borderMode=cv2.BORDER_REFLECT_101)
         return np.clip(np.round(image), 0, np.iinfo(self.response.dtype).max).astype(self.response.dtype)
 
     def place(self, cutout: Cutout, x: float, y: float, *, clipped: bool = True) -> Placed | None:
@@ -159,24 +158,6 @@ class Camera:
         scale = 1.0 / self._px_per_scene
         return pixels, similarity(scale, scene_per_unit * left + scale / 2, scene_per_unit * top + scale / 2)
 
-    def _seen_box(self) -> Box:
-        """The part of the scene that this camera sees, as an upright box."""
-        width, height = self.size_px
-        corners = _transform(
-            _inverse(self._grid_from_scene),
-            [(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)],
-        )
-        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
-        return float(left), float(top), float(right), float(bottom)
-
-    def _local_scale(self) -> float:
-        """Pixels of this camera per scene unit, at the middle of its picture."""
-        width, height = self.size_px
-        ((x, y),) = _transform(_inverse(self._grid_from_scene), [((width - 1) / 2, (height - 1) / 2)])
-        around = _transform(self._grid_from_scene, [(x, y), (x + 1, y), (x, y + 1)])
-        (ax, ay), (bx, by) = around[1] - around[0], around[2] - around[0]
-        return float(np.sqrt(abs(ax * by - ay * bx)))
-
 
 def _cutout(pixels: Array, scene_from_px: Matrix) -> Cutout:
     height, width = pixels.shape[:2]
@@ -187,18 +168,13 @@ def _cutout(pixels: Array, scene_from_px: Matrix) -> Cutout:
 def _warp(image: Array, matrix: Matrix, size_px: tuple[int, int], border: tuple[int, ...]) -> Array:
     """Bilinear; an affine matrix takes the shorter way."""
     if not matrix[2, :2].any():
-        affine = matrix[:2] / matrix[2, 2]
-        return np.asarray(cv2.warpAffine(image, affine, size_px, borderMode=cv2.BORDER_CONSTANT, borderValue=border))
-    return np.asarray(cv2.warpPerspective(image, matrix, size_px, borderMode=cv2.BORDER_CONSTANT, borderValue=border))
+        return np.asarray(cv2.warpAffine(image, matrix[:2] / matrix[2, 2], size_px, borderValue=border))
+    return np.asarray(cv2.warpPerspective(image, matrix, size_px, borderValue=border))
 
 
 def similarity(scale: float, x: float, y: float) -> Matrix:
     """Scaling, then a shift."""
     return np.array([[scale, 0.0, x], [0.0, scale, y], [0.0, 0.0, 1.0]])
-
-
-def _inverse(matrix: Matrix) -> Matrix:
-    return np.asarray(np.linalg.inv(matrix), np.float64)
 
 
 def _transform(matrix: Matrix, points: list[tuple[float, float]]) -> Matrix:

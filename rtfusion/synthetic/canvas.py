@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Box = tuple[float, float, float, float]
 Color = tuple[float, float, float]
 Points = Sequence[tuple[float, float]] | Array
 
@@ -33,11 +34,6 @@ class Look(enum.Enum):
     THERMAL = 1
     """Apparent temperature in degrees Celsius."""
 
-    @property
-    def planes(self) -> int:
-        """Numbers per pixel, the coverage not counted."""
-        return 1 if self is Look.THERMAL else 3
-
 
 @dataclass(frozen=True, slots=True)
 class Paint:
@@ -46,6 +42,9 @@ class Paint:
     bgr: Color | None = None
     celsius: float | None = None
     glow: Color | None = None
+    opacity: float = 1.0
+    soft: float = 0.0
+    """Units over which edges are blurred."""
 
     def seen(self, look: Look) -> tuple[float, ...] | None:
         """The numbers it leaves on a canvas of that look; what is visible but gives no light hides the light behind it."""
@@ -60,7 +59,7 @@ class Paint:
         if self.bgr is None:
             return self
         blue, green, red = (min(255.0, gain * value) for value in self.bgr)
-        return Paint((blue, green, red), self.celsius, self.glow)
+        return replace(self, bgr=(blue, green, red))
 
 
 class Canvas:
@@ -69,30 +68,28 @@ class Canvas:
     ``pixels`` is (H, W, planes + 1) float32; the last plane is the coverage in [0, 1].
     """
 
-    def __init__(
-        self, look: Look, *, box: tuple[float, float, float, float], px_per_unit: float, mirrored: bool = False
-    ) -> None:
+    def __init__(self, look: Look, *, box: Box, px_per_unit: float) -> None:
         self.look = look
         self.box = box
         self.px_per_unit = px_per_unit
-        self.mirrored = mirrored
+        self.mirrored = False
+        self.scale = 1.0
+        """What is drawn is made larger or smaller about the origin; softness is not."""
         left, top, right, bottom = box
         self.width_px = max(1, int(np.ceil((right - left) * px_per_unit - 1e-6)))
         self.height_px = max(1, int(np.ceil((bottom - top) * px_per_unit - 1e-6)))
-        self.pixels = np.zeros((self.height_px, self.width_px, look.planes + 1), np.float32)
+        self.pixels = np.zeros((self.height_px, self.width_px, 2 if look is Look.THERMAL else 4), np.float32)
 
-    def polygon(self, points: Points, paint: Paint, *, opacity: float = 1.0, soft: float = 0.0) -> None:
-        """Fill one polygon; ``soft`` blurs its edge by that many units."""
-        self.polygons([points], paint, opacity=opacity, soft=soft)
+    def polygon(self, points: Points, paint: Paint) -> None:
+        """Fill one polygon."""
+        self.polygons([points], paint)
 
-    def polygons(self, shapes: Iterable[Points], paint: Paint, *, opacity: float = 1.0, soft: float = 0.0) -> None:
+    def polygons(self, shapes: Iterable[Points], paint: Paint) -> None:
         """Fill several polygons as one shape: where they overlap they cover once."""
         if paint.seen(self.look) is None:
             return
         outlines = [np.asarray(points, np.float64) for points in shapes]
-        if not outlines:
-            return
-        sigma_px = soft * self.px_per_unit
+        sigma_px = paint.soft * self.px_per_unit
         margin = 2.0 + 3.0 * sigma_px
         corners = self._px_from_unit(np.concatenate(outlines))
         x0, y0 = (int(low) for low in np.maximum(np.floor(corners.min(axis=0) - margin), 0))
@@ -108,10 +105,10 @@ class Canvas:
             first += len(outline)
         if sigma_px > 0.3:
             mask = cv2.GaussianBlur(mask, (0, 0), sigma_px).astype(np.uint8)
-        self._cover(mask, x0, y0, paint, opacity)
+        self._cover(mask, x0, y0, paint)
 
     def mosaic(self, shapes: Array, kinds: Array, paints: Sequence[Paint]) -> None:
-        """Fill many small polygons, later ones over earlier ones, each with the paint of its kind; edges are not smoothed.
+        """Fill many small polygons, later over earlier ones, each with the paint of its kind; edges are not smoothed.
 
         Args:
             shapes: (N, corners, 2) positions.
@@ -129,33 +126,13 @@ class Canvas:
         colors = np.column_stack([np.asarray(seen, np.float32), np.ones(len(seen), np.float32)])
         self.pixels[covered] = colors[index[covered].astype(int) - 1]
 
-    def rectangle(
-        self,
-        left: float,
-        top: float,
-        right: float,
-        bottom: float,
-        paint: Paint,
-        *,
-        opacity: float = 1.0,
-        soft: float = 0.0,
-    ) -> None:
+    def rectangle(self, left: float, top: float, right: float, bottom: float, paint: Paint) -> None:
         """Fill an upright rectangle."""
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], paint, opacity=opacity, soft=soft)
+        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], paint)
 
-    def ellipse(
-        self,
-        x: float,
-        y: float,
-        radius_x: float,
-        radius_y: float,
-        paint: Paint,
-        *,
-        opacity: float = 1.0,
-        soft: float = 0.0,
-    ) -> None:
+    def ellipse(self, x: float, y: float, radius_x: float, radius_y: float, paint: Paint) -> None:
         """Fill an upright ellipse."""
-        self.polygon(_CIRCLE * (radius_x, radius_y) + (x, y), paint, opacity=opacity, soft=soft)
+        self.polygon(_CIRCLE * (radius_x, radius_y) + (x, y), paint)
 
     def limb(
         self, start: tuple[float, float], end: tuple[float, float], radii: tuple[float, float], paint: Paint
@@ -166,22 +143,16 @@ class Canvas:
         cap = _HALF_CIRCLE @ turn
         self.polygon(np.concatenate([cap * radii[1] + end, cap * -radii[0] + start]), paint)
 
-    def lines(
-        self,
-        segments: Iterable[tuple[tuple[float, float], tuple[float, float], float]],
-        paint: Paint,
-        *,
-        opacity: float = 1.0,
-    ) -> None:
+    def lines(self, segments: Iterable[tuple[tuple[float, float], tuple[float, float], float]], paint: Paint) -> None:
         """Draw straight lines, each given by its ends and its width."""
         shapes = []
         for (xa, ya), (xb, yb), width in segments:
             length = max(float(np.hypot(xb - xa, yb - ya)), 1e-9)
             dx, dy = -(yb - ya) * width / (2 * length), (xb - xa) * width / (2 * length)
             shapes.append([(xa + dx, ya + dy), (xb + dx, yb + dy), (xb - dx, yb - dy), (xa - dx, ya - dy)])
-        self.polygons(shapes, paint, opacity=opacity)
+        self.polygons(shapes, paint)
 
-    def text(self, words: str, x: float, y: float, height: float, paint: Paint, *, opacity: float = 1.0) -> None:
+    def text(self, words: str, x: float, y: float, height: float, paint: Paint) -> None:
         """Write words, centered on x, their capitals ``height`` tall and standing on y."""
         if paint.seen(self.look) is None:
             return
@@ -193,7 +164,7 @@ class Canvas:
         plate = cv2.resize(plate, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA).astype(np.uint8)
         [[center, base]] = self._px_from_unit([(x, y)])
         x0, y0 = round(center - plate.shape[1] / 2), round(base - 1.5 * height * self.px_per_unit)
-        self._cover(plate, x0, y0, paint, opacity)
+        self._cover(plate, x0, y0, paint)
 
     def halo(
         self, x: float, y: float, radii: tuple[float, float], *, light: Color | None = None, kelvin: float | None = None
@@ -208,9 +179,7 @@ class Canvas:
         ball = np.exp(-0.5 * ((xs - center) / radii[0]) ** 2 - 0.5 * ((ys - y) / radii[1]) ** 2)
         self.pixels[rows, cols, :-1] += ball[..., None] * np.asarray(added, np.float32)
 
-    def mottle(
-        self, box: tuple[float, float, float, float], texture: Array, *, bgr_gain: float = 0.0, kelvin: float = 0.0
-    ) -> None:
+    def mottle(self, box: Box, texture: Array, *, bgr_gain: float = 0.0, kelvin: float = 0.0) -> None:
         """Vary what is painted in a box by a texture of zero mean: color by a factor, temperature by a sum."""
         rows, cols, _, _ = self.window(box)
         window = self.pixels[rows, cols]
@@ -219,7 +188,7 @@ class Canvas:
         else:
             window[..., :-1] *= np.maximum(1.0 + bgr_gain * texture, 0.0)[..., None]
 
-    def veil(self, box: tuple[float, float, float, float], share: Array, paint: Paint) -> None:
+    def veil(self, box: Box, share: Array, paint: Paint) -> None:
         """Lay paint over a box with a coverage in [0, 1] of its own for every pixel of the box's `window`."""
         seen = paint.seen(self.look)
         if seen is None or not share.size:
@@ -228,7 +197,7 @@ class Canvas:
         window = self.pixels[rows, cols]
         window += share[..., None].astype(np.float32) * (np.asarray((*seen, 1.0), np.float32) - window)
 
-    def window(self, box: tuple[float, float, float, float]) -> tuple[slice, slice, Array, Array]:
+    def window(self, box: Box) -> tuple[slice, slice, Array, Array]:
         """Rows and columns of a box, clipped, and the coordinates of their pixel centers as (1, W) and (H, 1)."""
         left, top, _, _ = self.box
         sides = [(box[0] - left), (box[1] - top), (box[2] - left), (box[3] - top)]
@@ -251,26 +220,26 @@ class Canvas:
             self.pixels[..., :-1] *= (1.0 - bgr_loss * rim)[..., None]
 
     def _px_from_unit(self, points: Points) -> Array:
-        px = np.asarray(points, np.float64).copy()
-        if self.mirrored:
-            px[:, 0] *= -1.0
+        px = np.asarray(points, np.float64) * (-self.scale if self.mirrored else self.scale, self.scale)
         px -= self.box[:2]
         px *= self.px_per_unit
         px -= 0.5
         return px
 
-    def _cover(self, mask: Array, x0: int, y0: int, paint: Paint, opacity: float) -> None:
+    def _cover(self, mask: Array, x0: int, y0: int, paint: Paint) -> None:
         """Lay paint over a part of the canvas through an 8-bit mask."""
-        seen = paint.seen(self.look)
         left, top = max(x0, 0), max(y0, 0)
         right, bottom = min(x0 + mask.shape[1], self.width_px), min(y0 + mask.shape[0], self.height_px)
+        seen = paint.seen(self.look)
         if seen is None or right <= left or bottom <= top:
             return
-        share = mask[top - y0 : bottom - y0, left - x0 : right - x0, None].astype(np.float32) * np.float32(
-            opacity / 255.0
-        )
-        window = self.pixels[top:bottom, left:right]
-        window += share * (np.asarray((*seen, 1.0), np.float32) - window)
+        planes = len(seen) + 1
+        # Rows of numbers instead of pixels: numpy is many times slower where its innermost axis is as short as a pixel.
+        share = np.repeat(mask[top - y0 : bottom - y0, left - x0 : right - x0], planes, axis=1).astype(np.float32)
+        share *= np.float32(paint.opacity / 255.0)
+        window = self.pixels.reshape(self.height_px, -1)[top:bottom, left * planes : right * planes]
+        share *= np.tile(np.asarray((*seen, 1.0), np.float32), right - left) - window
+        window += share
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,26 +265,23 @@ def clouds(rng: np.random.Generator, *, width: int, height: int, slope: float) -
 def sample(texture: Array, x: Array, y: Array) -> Array:
     """Look a repeating texture up at broadcastable pixel positions."""
     height, width = texture.shape
-    map_x, map_y = np.broadcast_arrays(np.mod(x, width), np.mod(y, height))
+    places = np.broadcast_arrays(np.mod(x, width), np.mod(y, height))
+    map_x, map_y = (np.ascontiguousarray(place, np.float32) for place in places)
     if not map_x.size:
         return np.zeros(map_x.shape, np.float32)
-    return np.asarray(
-        cv2.remap(
-            texture,
-            np.ascontiguousarray(map_x, np.float32),
-            np.ascontiguousarray(map_y, np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_WRAP,
-        )
-    )
+    return np.asarray(cv2.remap(texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP))
+
+
+def outline(numbers: str) -> Array:
+    """A polygon, (N, 2), from its coordinates ``x y  x y  ...``."""
+    return np.array(numbers.split(), np.float64).reshape(-1, 2)
 
 
 def smooth(points: Points, *, rounds: int = 2) -> Array:
-    """Round the corners of a closed outline by cutting them."""
-    outline = np.asarray(points, np.float64)
+    """Round the corners of a closed corners by cutting them."""
+    corners = np.asarray(points, np.float64)
     for _ in range(rounds):
-        following = np.roll(outline, -1, axis=0)
-        outline = np.stack([0.75 * outline + 0.25 * following, 0.25 * outline + 0.75 * following], axis=1).reshape(
-            -1, 2
-        )
-    return outline
+        following = np.roll(corners, -1, axis=0)
+        cuts = [0.75 * corners + 0.25 * following, 0.25 * corners + 0.75 * following]
+        corners = np.stack(cuts, axis=1).reshape(-1, 2)
+    return corners

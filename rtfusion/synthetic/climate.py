@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rtfusion.synthetic.canvas import Array, Color
+from rtfusion.synthetic.canvas import Array, Color, Paint
 from rtfusion.synthetic.layout import LAMP_XS_M, LAMP_Z_M, LANTERN_X_M, LANTERN_Z_M, project
 
 
@@ -14,19 +15,17 @@ from rtfusion.synthetic.layout import LAMP_XS_M, LAMP_Z_M, LANTERN_X_M, LANTERN_
 class Climate:
     """The weather of a scene. Temperatures are apparent ones, in degrees Celsius."""
 
-    sky_high: Color
-    sky_low: Color
-    cloud: Color
+    sky_high: Paint
+    sky_low: Paint
+    cloud: Paint
     cloud_share: float
     ambient: Color
     """Light that falls everywhere, as a factor on (B, G, R)."""
     shadow: float
     """Opacity of the shadows thrown by the sun."""
-    lamps_lit: bool = False
-    fire: bool = False
+    lamps_lit: bool
+    fire: bool
     """Something burns, and smoke fills the street."""
-    sky_high_celsius: float
-    sky_low_celsius: float
     wall: float
     glass: float
     road: float
@@ -38,63 +37,28 @@ class Climate:
     """How much surfaces vary, in kelvin."""
 
 
-DAY = Climate(
-    sky_high=(206, 150, 88),
-    sky_low=(236, 222, 202),
-    cloud=(250, 248, 244),
-    cloud_share=0.75,
-    ambient=(1.0, 1.0, 1.0),
-    shadow=0.45,
-    sky_high_celsius=-10.0,
-    sky_low_celsius=-2.0,
-    wall=10.5,
-    glass=3.0,
-    road=12.0,
-    pavement=13.5,
-    foliage=6.0,
-    metal=8.0,
-    clothes=24.0,
-    mottle=1.3,
-)
-SMOKE = Climate(
-    sky_high=(186, 176, 164),
-    sky_low=(208, 204, 198),
-    cloud=(222, 220, 216),
-    cloud_share=0.6,
-    ambient=(0.90, 0.91, 0.92),
-    shadow=0.0,
-    fire=True,
-    sky_high_celsius=-8.0,
-    sky_low_celsius=0.0,
-    wall=7.5,
-    glass=2.5,
-    road=7.0,
-    pavement=8.0,
-    foliage=4.5,
-    metal=5.0,
-    clothes=22.5,
-    mottle=1.0,
-)
-NIGHT = Climate(
-    sky_high=(40, 24, 14),
-    sky_low=(74, 52, 42),
-    cloud=(66, 52, 46),
-    cloud_share=0.5,
-    ambient=(0.20, 0.148, 0.118),
-    shadow=0.0,
-    lamps_lit=True,
-    sky_high_celsius=-10.0,
-    sky_low_celsius=-5.0,
-    wall=5.5,
-    glass=2.0,
-    road=4.5,
-    pavement=3.5,
-    foliage=1.5,
-    metal=0.0,
-    clothes=20.0,
-    mottle=0.9,
-)
-CLIMATES = {"day": DAY, "night": NIGHT, "smoke": SMOKE}
+_KINDS = ("day", "night", "smoke")
+_VALUES: dict[str, tuple[Any, Any, Any]] = {
+    "sky_high": (Paint((206, 150, 88), -10.0), Paint((40, 24, 14), -10.0), Paint((186, 176, 164), -8.0)),
+    "sky_low": (Paint((236, 222, 202), -2.0), Paint((74, 52, 42), -5.0), Paint((208, 204, 198), 0.0)),
+    "cloud": (Paint((250, 248, 244), -1.0), Paint((66, 52, 46), -4.0), Paint((222, 220, 216), 1.0)),
+    "cloud_share": (0.75, 0.5, 0.6),
+    "ambient": ((1.0, 1.0, 1.0), (0.20, 0.148, 0.118), (0.90, 0.91, 0.92)),
+    "shadow": (0.45, 0.0, 0.0),
+    "lamps_lit": (False, True, False),
+    "fire": (False, False, True),
+    "wall": (10.5, 5.5, 7.5),
+    "glass": (3.0, 2.0, 2.5),
+    "road": (12.0, 4.5, 7.0),
+    "pavement": (13.5, 3.5, 8.0),
+    "foliage": (6.0, 1.5, 4.5),
+    "metal": (8.0, 0.0, 5.0),
+    "clothes": (24.0, 20.0, 22.5),
+    "mottle": (1.3, 0.9, 1.0),
+}
+CLIMATES = {
+    kind: Climate(**{name: values[index] for name, values in _VALUES.items()}) for index, kind in enumerate(_KINDS)
+}
 
 
 class Light:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtfusion.synthetic.canvas import Canvas, Color, Look, Paint, Textures, sample
+from rtfusion.synthetic.canvas import Box, Canvas, Color, Look, Paint, Textures, sample
 from rtfusion.synthetic.climate import Climate
 from rtfusion.synthetic.layout import FACADE_Z_M, project, scale_at
-
-_BLACK = Paint((0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +41,9 @@ def paint_houses(canvas: Canvas, climate: Climate, *, seed: int, textures: Textu
     left, _, right, _ = canvas.box
     meter = scale_at(FACADE_Z_M)
     # Every house has dice of its own, so that it looks the same to a camera that does not see its neighbors.
-    dice = [np.random.default_rng((seed, 13, number)) for number in range(len(_HOUSES))]
     seen = [
-        (house, rng)
-        for house, rng in zip(_HOUSES, dice, strict=True)
+        (house, np.random.default_rng((seed, 13, number)))
+        for number, house in enumerate(_HOUSES)
         if house.right_m * meter > left - 10 and house.left_m * meter < right + 10
     ]
     for house, _ in seen:
@@ -58,7 +55,9 @@ def paint_houses(canvas: Canvas, climate: Climate, *, seed: int, textures: Textu
         _paint_cornice(canvas, climate, house)
     base = project(0, FACADE_Z_M)[1]
     for house, _ in seen:
-        canvas.rectangle(house.left_m * meter, base - 6, house.right_m * meter, base, _BLACK, opacity=0.30, soft=2.0)
+        canvas.rectangle(
+            house.left_m * meter, base - 6, house.right_m * meter, base, Paint((0, 0, 0), opacity=0.30, soft=2.0)
+        )
 
 
 def _paint_side_wall(canvas: Canvas, climate: Climate, house: _House) -> None:
@@ -81,26 +80,21 @@ def _paint_wall(canvas: Canvas, climate: Climate, house: _House, textures: Textu
     box = (left, top, right, base)
     canvas.rectangle(*box, Paint(house.wall, climate.wall + house.warmth))
     _, _, xs, ys = canvas.window(box)
-    patches = sample(textures.soft, 2.5 * xs, 2.5 * ys)
-    canvas.mottle(
-        box, patches + 0.7 * sample(textures.rough, 4 * xs, 4 * ys), bgr_gain=0.035, kelvin=0.5 * climate.mottle
-    )
+    patches = sample(textures.soft, 2.5 * xs, 2.5 * ys) + 0.7 * sample(textures.rough, 4 * xs, 4 * ys)
+    canvas.mottle(box, patches, bgr_gain=0.035, kelvin=0.5 * climate.mottle)
     canvas.mottle(box, (ys - top) / (base - top) - 0.5 + 0 * xs, bgr_gain=-0.10, kelvin=1.6)
     if house.brick:
         _lay_bricks(canvas, box, rng)
     streaks = np.clip(0.5 * sample(textures.soft, 7 * xs, 0.5 * ys), 0, 1) * np.clip(1.2 - (ys - top) / 110.0, 0, 1)
     canvas.veil(box, 0.16 * streaks, Paint((46, 52, 56), climate.wall - 1.0))
-    _paint_warm_pipe(canvas, climate, right - 0.55 * scale_at(FACADE_Z_M), top + 14, base)
+    # A heating duct behind the wall: nothing to see, but warm; beside it a cold gutter that both cameras see.
+    x = right - 0.55 * scale_at(FACADE_Z_M)
+    duct = Paint(celsius=climate.wall + 11.0, opacity=0.8, soft=1.6)
+    canvas.rectangle(x - 3.2, top + 28, x + 3.2, base - 26, duct)
+    canvas.rectangle(x + 8, top + 14, x + 10.5, base, Paint((112, 112, 108), climate.metal - 2.0))
 
 
-def _paint_warm_pipe(canvas: Canvas, climate: Climate, x: float, top: float, base: float) -> None:
-    """A heating duct behind the wall: nothing to see, but warm; beside it a cold gutter that both cameras see."""
-    duct = Paint(celsius=climate.wall + 11.0)
-    canvas.rectangle(x - 3.2, top + 14, x + 3.2, base - 26, duct, opacity=0.8, soft=1.6)
-    canvas.rectangle(x + 8, top, x + 10.5, base, Paint((112, 112, 108), climate.metal - 2.0))
-
-
-def _lay_bricks(canvas: Canvas, box: tuple[float, float, float, float], rng: np.random.Generator) -> None:
+def _lay_bricks(canvas: Canvas, box: Box, rng: np.random.Generator) -> None:
     """Courses of brick: each brick a little lighter or darker, pale joints between them."""
     tones = rng.uniform(-1.0, 1.0, 4096).astype(np.float32)
     rows, cols, xs, ys = canvas.window(box)
@@ -120,10 +114,9 @@ def _paint_floors(canvas: Canvas, climate: Climate, house: _House, rng: np.rando
     pitch_m = (house.right_m - house.left_m) / count
     for sill_m in (3.95 + floor * step_m for floor in range(floors)):
         (left, y), (right, _) = (project(x_m, FACADE_Z_M, sill_m - 0.42) for x_m in (house.left_m, house.right_m))
-        canvas.rectangle(left, y + 1.8, right, y + 4.0, _BLACK, opacity=0.25)
-        canvas.rectangle(
-            left, y - 1.8, right, y + 1.8, Paint(house.trim, climate.wall + house.warmth - 1.5).shaded(0.92)
-        )
+        canvas.rectangle(left, y + 1.8, right, y + 4.0, Paint((0, 0, 0), opacity=0.25))
+        ledge = Paint(house.trim, climate.wall + house.warmth - 1.5).shaded(0.92)
+        canvas.rectangle(left, y - 1.8, right, y + 1.8, ledge)
         for column in range(count):
             middle_m = house.left_m + (column + 0.5) * pitch_m
             left, top = project(middle_m - 0.5, FACADE_Z_M, sill_m + min(1.55, 0.66 * step_m))
@@ -131,9 +124,7 @@ def _paint_floors(canvas: Canvas, climate: Climate, house: _House, rng: np.rando
             _paint_window(canvas, climate, house, (left, top, right, base), rng)
 
 
-def _paint_window(
-    canvas: Canvas, climate: Climate, house: _House, box: tuple[float, float, float, float], rng: np.random.Generator
-) -> None:
+def _paint_window(canvas: Canvas, climate: Climate, house: _House, box: Box, rng: np.random.Generator) -> None:
     """Panes that mirror the sky, a curtain, a frame; some are lit at night; heated rooms show in thermal below the sill."""
     left, top, right, base = box
     heated, lit = rng.random() < 0.55, rng.random() < 0.45
@@ -142,21 +133,22 @@ def _paint_window(
     glass = climate.glass + (5.0 if heated else 0.0) + 2.0 * tone
     gain = 0.75 + 0.35 * lamp if lit and climate.lamps_lit else 0.0
     if heated:
-        canvas.rectangle(
-            left - 3, base + 1, right + 3, base + 9, Paint(celsius=climate.wall + 6.5), opacity=0.8, soft=2.0
-        )
+        radiator = Paint(celsius=climate.wall + 6.5, opacity=0.8, soft=2.0)
+        canvas.rectangle(left - 3, base + 1, right + 3, base + 9, radiator)
     canvas.rectangle(left - 2.4, top - 2.4, right + 2.4, base + 2.4, trim)
     canvas.rectangle(*box, Paint((104, 84, 66), glass, (92 * gain, 158 * gain, 214 * gain)))
-    canvas.polygon([(left, top), (right, top), (left, base)], Paint((188, 170, 148), glass - 2.0), opacity=0.45)
+    mirrored_sky = Paint((188, 170, 148), glass - 2.0, opacity=0.45)
+    canvas.polygon([(left, top), (right, top), (left, base)], mirrored_sky)
     if drawn < 0.6:
         width = (0.22 + 0.2 * drawn) * (right - left)
-        curtain = Paint((206, 214, 220), None, (100 * gain, 150 * gain, 188 * gain)).shaded(0.7 + 0.35 * tone)
-        canvas.rectangle(left, top, left + width, base, curtain, opacity=0.8)
-        canvas.rectangle(right - width, top, right, base, curtain, opacity=0.8)
+        curtain = Paint((206, 214, 220), None, (100 * gain, 150 * gain, 188 * gain), opacity=0.8)
+        curtain = curtain.shaded(0.7 + 0.35 * tone)
+        canvas.rectangle(left, top, left + width, base, curtain)
+        canvas.rectangle(right - width, top, right, base, curtain)
     middle, bar = (left + right) / 2, top + 0.36 * (base - top)
     canvas.rectangle(middle - 0.8, top, middle + 0.8, base, trim)
     canvas.rectangle(left, bar - 0.7, right, bar + 0.7, trim)
-    canvas.rectangle(left, top, right, top + 2.2, _BLACK, opacity=0.35)
+    canvas.rectangle(left, top, right, top + 2.2, Paint((0, 0, 0), opacity=0.35))
     canvas.rectangle(left - 4, base + 2.4, right + 4, base + 5, Paint(house.trim, climate.wall - 1.0).shaded(0.9))
 
 
@@ -173,7 +165,7 @@ def _paint_shop(canvas: Canvas, climate: Climate, house: _House, rng: np.random.
         canvas.rectangle(left, top, right, base, pane)
         _paint_display(canvas, (left, right, base), gain, rng)
         mirror = [(left, top), (left + 0.4 * (right - left), top), (left, base)]
-        canvas.polygon(mirror, Paint((196, 182, 166)), opacity=0.30)
+        canvas.polygon(mirror, Paint((196, 182, 166), opacity=0.30))
         for share in (1 / 3, 2 / 3):
             bar = left + share * (right - left)
             canvas.rectangle(bar - 0.8, top, bar + 0.8, base, frame)
@@ -197,7 +189,7 @@ def _paint_display(canvas: Canvas, shelf: tuple[float, float, float], gain: floa
         width, tall = float(rng.uniform(4, 10)), float(rng.uniform(6, 24))
         blue, green, red = (float(value) for value in rng.uniform(50, 200, 3))
         glow = (0.5 * gain * blue, 0.6 * gain * green, 0.7 * gain * red)
-        canvas.rectangle(x, base - tall, x + width, base, Paint((blue, green, red), None, glow), opacity=0.75)
+        canvas.rectangle(x, base - tall, x + width, base, Paint((blue, green, red), None, glow, opacity=0.75))
         x += width + float(rng.uniform(1, 7))
 
 
@@ -206,7 +198,7 @@ def _paint_awning(canvas: Canvas, climate: Climate, house: _House, left_m: float
     count = round((right_m - left_m) / 0.45)
     width_m = (right_m - left_m) / count
     (left, _), (right, shade) = project(left_m, FACADE_Z_M), project(right_m, FACADE_Z_M, 2.0)
-    canvas.rectangle(left, shade - 6, right, shade + 6, _BLACK, opacity=0.35, soft=2.0)
+    canvas.rectangle(left, shade - 6, right, shade + 6, Paint((0, 0, 0), opacity=0.35, soft=2.0))
     for stripe in range(count):
         first_m, last_m = left_m + stripe * width_m, left_m + (stripe + 1) * width_m
         color = house.awning if stripe % 2 else (206, 214, 218)
@@ -218,7 +210,7 @@ def _paint_awning(canvas: Canvas, climate: Climate, house: _House, left_m: float
 
 def _paint_cornice(canvas: Canvas, climate: Climate, house: _House) -> None:
     (left, top), (right, _) = project(house.left_m, FACADE_Z_M, house.up_m), project(house.right_m, FACADE_Z_M)
-    canvas.rectangle(left, top, right, top + 15, _BLACK, opacity=0.30, soft=1.5)
+    canvas.rectangle(left, top, right, top + 15, Paint((0, 0, 0), opacity=0.30, soft=1.5))
     ledge = Paint(house.trim, climate.wall - 1.5)
     canvas.rectangle(left - 6, top - 5, right + 6, top + 6, ledge.shaded(0.93))
     canvas.rectangle(left - 6, top - 5, right + 6, top - 2, Paint(house.trim, climate.wall - 3.0))

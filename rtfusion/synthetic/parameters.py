@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,58 @@ from rtfusion.text import parse_size_px
 from rtfusion.types import Band, PixelFormat
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One key of the URI: how its text is read, what is legal."""
+
+    convert: Callable[[str], Any]
+    holds: Callable[[Any], bool]
+    legal: str
+
+    def read(self, text: str) -> Any:
+        """The value of a text; ValueError says what was expected."""
+        try:
+            value = self.convert(text)
+        except ValueError:
+            value = None
+        if value is None or not self.holds(value):
+            raise ValueError(f"expected {self.legal}")
+        return value
+
+
+def _key(default: Any, convert: Callable[[str], Any], holds: Callable[[Any], bool], legal: str) -> Any:
+    return field(default=default, metadata={"key": _Key(convert, holds, legal)})
+
+
+def _number_key(default: float, convert: type, least: float, most: float, legal: str) -> Any:
+    return _key(default, convert, lambda value: least <= value <= most, legal)
+
+
+def _rate_key(default: float | None) -> Any:
+    legal = "frames per second above 0 and up to 1000, such as 30 or 30000/1001"
+    return _key(default, rate_hz, lambda rate: 0 < rate <= 1000, legal)
+
+
+def _size_key(default: tuple[int, int] | None) -> Any:
+    legal = "WIDTHxHEIGHT in pixels, 32 to 4096 each, such as 640x480"
+    return _key(default, parse_size_px, lambda size: len(size) == 2 and all(32 <= side <= 4096 for side in size), legal)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))
+
+
+def _misalign_holds(numbers: tuple[float, ...]) -> bool:
+    return len(numbers) == 4 and bool(np.isfinite(numbers).all()) and 0.1 <= numbers[3] <= 10.0
+
+
+def _homography_holds(numbers: tuple[float, ...]) -> bool:
+    return len(numbers) == 9 and bool(np.isfinite(numbers).all()) and numbers[8] != 0.0
+
+
+_MISALIGN = "DX,DY,ROT_DEG,SCALE with a scale from 0.1 to 10, such as 12,-5,1.5,1.04"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticParameters:
     """What ``synthetic:`` can be asked for; the table of the module says what each means.
@@ -44,26 +96,33 @@ class SyntheticParameters:
         ConfigError: a value is not legal; the message names it and says what is.
     """
 
-    scene: str = "day"
-    fps: float = 30.0
-    frames: int = 300
-    size_px: tuple[int, int] = (640, 480)
-    seed: int = 7
-    bits: int = 8
-    noise: float = 2.0
-    delay_ms: float = 0.0
-    jitter_ms: float = 0.0
-    drop: float = 0.0
-    live: bool = False
-    misalign: tuple[float, ...] | None = None
-    thermal_size_px: tuple[int, int] | None = None
-    thermal_fps: float | None = None
-    homography: tuple[float, ...] | None = None
-    prerender: int = 0
+    scene: str = _key("day", str, lambda kind: kind in KINDS, f"{', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    fps: float = _rate_key(30.0)
+    frames: int = _number_key(300, int, 0, 10_000_000, "a number of frames up to 10000000, 0 is endless")
+    size_px: tuple[int, int] = _size_key((640, 480))
+    seed: int = _number_key(7, int, 0, 2**32 - 1, "an integer from 0 to 4294967295")
+    bits: int = _key(8, int, lambda bits: bits in {8, 16}, "8 (gray levels) or 16 (counts)")
+    noise: float = _number_key(2.0, float, 0, 64, "a standard deviation in gray levels from 0 to 64")
+    delay_ms: float = _number_key(0.0, float, -1000, 1000, "milliseconds from -1000 to 1000")
+    jitter_ms: float = _number_key(0.0, float, 0, 1000, "milliseconds from 0 to 1000")
+    drop: float = _key(0.0, float, lambda share: 0 <= share < 1, "a probability from 0 to below 1")
+    live: bool = _key(
+        False,
+        lambda text: {"true": True, "false": False}.get(text.lower()),
+        lambda live: isinstance(live, bool),
+        "true or false",
+    )
+    misalign: tuple[float, ...] | None = _key(None, _numbers, _misalign_holds, _MISALIGN)
+    thermal_size_px: tuple[int, int] | None = _size_key(None)
+    thermal_fps: float | None = _rate_key(None)
+    homography: tuple[float, ...] | None = _key(
+        None, _numbers, _homography_holds, "nine numbers h11,..,h33 with h33 not 0"
+    )
+    prerender: int = _number_key(0, int, 0, 2000, "a number of frames from 0 to 2000")
 
     def __post_init__(self) -> None:
-        for name, key in _KEYS.items():
-            value = getattr(self, key.attribute)
+        for name, (attribute, key) in _keys().items():
+            value = getattr(self, attribute)
             if value is not None and not key.holds(value):
                 raise ConfigError(f"synthetic: {name}={value}: expected {key.legal}")
         if self.misalign is not None and self.homography is not None:
@@ -88,8 +147,9 @@ class SyntheticParameters:
     @classmethod
     def of(cls, uri: SourceUri) -> SyntheticParameters:
         """Take the query of a URI; raises as `parse`."""
-        values = read_query(uri, {name: key.read for name, key in _KEYS.items()})
-        return cls(**{_KEYS[name].attribute: value for name, value in values.items()})
+        keys = _keys()
+        values = read_query(uri, {name: key.read for name, (_, key) in keys.items()})
+        return cls(**{keys[name][0]: value for name, value in values.items()})
 
     def size_of(self, band: Band) -> tuple[int, int]:
         """(width, height) of the camera of a band, in pixels."""
@@ -104,79 +164,15 @@ class SyntheticParameters:
         return math.ceil(self.frames * self.rate_of(band) / self.fps - 1e-6)
 
     def pixel_format_of(self, band: Band) -> PixelFormat:
-        """What the camera of a band delivers."""
+        """The format that the camera of a band delivers."""
         if band is Band.VISIBLE:
             return PixelFormat.BGR8
         return PixelFormat.GRAY8 if self.bits == 8 else PixelFormat.GRAY16
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """One key of the URI: the attribute it sets, how its text is read, what is legal."""
-
-    attribute: str
-    convert: Callable[[str], Any]
-    holds: Callable[[Any], bool]
-    legal: str
-
-    def read(self, text: str) -> Any:
-        """The value of a text; ValueError says what was expected."""
-        try:
-            value = self.convert(text)
-        except ValueError:
-            raise ValueError(f"expected {self.legal}") from None
-        if not self.holds(value):
-            raise ValueError(f"expected {self.legal}")
-        return value
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in text.split(","))
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise ValueError(text)
-    return text.lower() == "true"
-
-
-def _size_holds(size_px: tuple[int, int]) -> bool:
-    return len(size_px) == 2 and all(32 <= side <= 4096 for side in size_px)
-
-
-def _misalign_holds(numbers: tuple[float, ...]) -> bool:
-    return len(numbers) == 4 and bool(np.isfinite(numbers).all()) and 0.1 <= numbers[3] <= 10.0
-
-
-def _homography_holds(numbers: tuple[float, ...]) -> bool:
-    return len(numbers) == 9 and bool(np.isfinite(numbers).all()) and numbers[8] != 0.0
-
-
-_SIZE_LEGAL = "WIDTHxHEIGHT in pixels, 32 to 4096 each, such as 640x480"
-_RATE_LEGAL = "frames per second above 0 and up to 1000, such as 30 or 30000/1001"
-
-_KEYS = {
-    "scene": _Key("scene", str, lambda kind: kind in KINDS, " or ".join((", ".join(KINDS[:-1]), KINDS[-1]))),
-    "fps": _Key("fps", rate_hz, lambda rate: 0 < rate <= 1000, _RATE_LEGAL),
-    "frames": _Key(
-        "frames", int, lambda count: 0 <= count <= 10_000_000, "a number of frames up to 10000000, 0 is endless"
-    ),
-    "size": _Key("size_px", parse_size_px, _size_holds, _SIZE_LEGAL),
-    "seed": _Key("seed", int, lambda seed: 0 <= seed < 2**32, "an integer from 0 to 4294967295"),
-    "bits": _Key("bits", int, lambda bits: bits in {8, 16}, "8 (gray levels) or 16 (counts)"),
-    "noise": _Key("noise", float, lambda sigma: 0 <= sigma <= 64, "a standard deviation in gray levels from 0 to 64"),
-    "delay_ms": _Key("delay_ms", float, lambda delay: abs(delay) <= 1000, "milliseconds from -1000 to 1000"),
-    "jitter_ms": _Key("jitter_ms", float, lambda sigma: 0 <= sigma <= 1000, "milliseconds from 0 to 1000"),
-    "drop": _Key("drop", float, lambda share: 0 <= share < 1, "a probability from 0 to below 1"),
-    "live": _Key("live", _truth, lambda live: isinstance(live, bool), "true or false"),
-    "misalign": _Key(
-        "misalign", _numbers, _misalign_holds, "DX,DY,ROT_DEG,SCALE with a scale from 0.1 to 10, such as 12,-5,1.5,1.04"
-    ),
-    "thermal_size": _Key("thermal_size_px", parse_size_px, _size_holds, _SIZE_LEGAL),
-    "thermal_fps": _Key("thermal_fps", rate_hz, lambda rate: 0 < rate <= 1000, _RATE_LEGAL),
-    "homography": _Key("homography", _numbers, _homography_holds, "nine numbers h11,..,h33 with h33 not 0"),
-    "prerender": _Key("prerender", int, lambda count: 0 <= count <= 2000, "a number of frames from 0 to 2000"),
-}
+def _keys() -> dict[str, tuple[str, _Key]]:
+    """Key of the URI -> the attribute that it sets, and what is legal."""
+    return {of.name.removesuffix("_px"): (of.name, of.metadata["key"]) for of in fields(SyntheticParameters)}
 
 
 def visible_from_thermal_px(parameters: SyntheticParameters) -> npt.NDArray[np.float64]:

@@ -16,10 +16,8 @@ import numpy as np
 from rtfusion.synthetic.camera import Camera, Cutout, Matrix, Placed, Response, similarity
 from rtfusion.synthetic.canvas import Array, Look
 from rtfusion.synthetic.climate import CLIMATES, Climate, Light
-from rtfusion.synthetic.figures import figure_box, paint_figure
 from rtfusion.synthetic.layout import SCENE_HEIGHT, project, scale_at
-from rtfusion.synthetic.people import Person
-from rtfusion.synthetic.population import Mover, populate
+from rtfusion.synthetic.movers import Mover, populate
 from rtfusion.synthetic.props import Prop, street_props
 from rtfusion.synthetic.smoke import Smoke
 from rtfusion.synthetic.street import paint_street
@@ -97,44 +95,46 @@ class Scene:
         Returns:
             (H, W, 3) uint8 BGR for the visible band; (H, W) uint8 levels or uint16 counts for the thermal band.
         """
-        return self._visible.render(time_s) if band is Band.VISIBLE else self._thermal.render(time_s)
+        return self._view_of(band).render(time_s)
 
     def prepare(self, band: Band) -> None:
         """Paint now what `render` would paint when first needed, so that the first frames take no longer than the others."""
-        (self._visible if band is Band.VISIBLE else self._thermal).prepare()
+        self._view_of(band).prepare()
 
     def targets(self, time_s: float) -> tuple[Target, ...]:
         """Everybody whose outline touches the visible image, nearest first."""
         return self._truth.targets(time_s)
 
+    def _view_of(self, band: Band) -> _View:
+        return self._visible if band is Band.VISIBLE else self._thermal
+
     @cached_property
     def _visible(self) -> _View:
         response = Response(look=Look.VISIBLE, dtype=np.dtype(np.uint8), blur_px=0.45, glowing=self._climate.lamps_lit)
-        view = self._view(Camera(response, grid_from_scene=self._visible_from_scene, size_px=self._visible_size_px))
+        view = self._view(response)
         if self._climate.fire:
             view.smoke = Smoke(size_px=self._visible_size_px, seed=self._seed, period_s=PERIOD_S)
         return view
 
     @cached_property
     def _thermal(self) -> _View:
-        (gain, offset), dtype = (
-            (_LEVELS, np.dtype(np.uint8)) if self._thermal_bits == 8 else (_COUNTS, np.dtype(np.uint16))
-        )
-        response = Response(look=Look.THERMAL, dtype=dtype, gain=gain, offset=offset, blur_px=0.8)
-        grid_from_scene = self._thermal_from_visible_px @ self._visible_from_scene
-        view = self._view(Camera(response, grid_from_scene=grid_from_scene, size_px=self._thermal_size_px))
-        view.fixed_pattern = np.round(_bolometer_pattern(self._thermal_size_px, self._seed) * gain / _LEVELS[0]).astype(
-            dtype
-        )
+        gain, offset = _LEVELS if self._thermal_bits == 8 else _COUNTS
+        dtype = np.dtype(np.uint8 if self._thermal_bits == 8 else np.uint16)
+        view = self._view(Response(look=Look.THERMAL, dtype=dtype, gain=gain, offset=offset, blur_px=0.8), thermal=True)
+        pattern = _bolometer_pattern(self._thermal_size_px, self._seed)
+        view.fixed_pattern = np.round(pattern * gain / _LEVELS[0]).astype(dtype)
         return view
 
     @cached_property
     def _truth(self) -> _View:
         """The outlines of bodies on the grid of the visible camera: thermal paint, which throws no shadows."""
-        response = Response(look=Look.THERMAL, dtype=np.dtype(np.uint8))
-        return self._view(Camera(response, grid_from_scene=self._visible_from_scene, size_px=self._visible_size_px))
+        return self._view(Response(look=Look.THERMAL, dtype=np.dtype(np.uint8)))
 
-    def _view(self, camera: Camera) -> _View:
+    def _view(self, response: Response, *, thermal: bool = False) -> _View:
+        grid_from_scene, size_px = self._visible_from_scene, self._visible_size_px
+        if thermal:
+            grid_from_scene, size_px = self._thermal_from_visible_px @ grid_from_scene, self._thermal_size_px
+        camera = Camera(response, grid_from_scene=grid_from_scene, size_px=size_px)
         return _View(camera, self._climate, self._movers, seed=self._seed)
 
 
@@ -179,7 +179,7 @@ class _View:
         self.render(0.0)
         for layer in self._layers:
             if isinstance(layer, Mover):
-                for pose in range(layer.poses):
+                for pose in range(layer.figure.poses):
                     self._pose(layer, pose)
 
     def _draw(self, image: Image, mover: Mover, pose: int, x: float) -> None:
@@ -194,22 +194,17 @@ class _View:
 
     def _walks_in_lamplight(self, mover: Mover) -> bool:
         """Vehicles give light of their own and are painted lit; walkers get the light of where they are."""
-        return self._camera.response.glowing and isinstance(mover.figure, Person)
+        return self._camera.response.glowing and mover.figure.kind == "person"
 
     def _pose(self, mover: Mover, pose: int) -> Cutout:
         """The cut-out of one pose, painted when it is first needed."""
         cutout = self._poses.get((mover.identity, pose))
         if cutout is None:
+            figure, phase, mirrored = mover.figure, pose / mover.figure.poses, mover.speed < 0
             mean_light = self._way_light(mover)[:, :3].mean(axis=0)
             cutout = self._camera.cut_out(
-                partial(
-                    paint_figure,
-                    figure=mover.figure,
-                    climate=self._climate,
-                    phase=pose / mover.poses,
-                    mirrored=mover.speed < 0,
-                ),
-                box=figure_box(mover.figure, self._climate, mirrored=mover.speed < 0),
+                partial(figure.paint, climate=self._climate, phase=phase, mirrored=mirrored),
+                box=figure.shadowed_box_m(self._climate, mirrored=mirrored),
                 scene_per_unit=mover.scene_per_m,
                 light=None if self._walks_in_lamplight(mover) else lambda _x, _y: mean_light,
             )
@@ -275,7 +270,7 @@ def _measure(mover: Mover, placed: Placed, open_view: Array) -> list[Target]:
     return [
         Target(
             identity=mover.identity,
-            kind="person" if isinstance(mover.figure, Person) else "vehicle",
+            kind=mover.figure.kind,
             box_px=(float(xs[0]) - 0.5, float(ys[0]) - 0.5, float(xs[-1]) + 0.5, float(ys[-1]) + 0.5),
             centroid_px=(
                 left + float(across @ np.arange(across.size)) / total,

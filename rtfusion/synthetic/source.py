@@ -6,7 +6,6 @@ the stamps, which count from 0 for a recording and are CLOCK_MONOTONIC for a liv
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 
 import cv2
@@ -44,8 +43,8 @@ def open_synthetic(
     return SyntheticSource(parameters, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
 
 
-class SyntheticSource:
-    """One band of the generated scene, as a recording or as a live camera: a `Source`."""
+class SyntheticSource(Playback):
+    """One band of the generated scene, as a recording or as a live camera."""
 
     def __init__(
         self,
@@ -57,17 +56,15 @@ class SyntheticSource:
         pace: bool = False,
         clock: Clock = MONOTONIC,
     ) -> None:
+        super().__init__(self._record(), pace=pace, clock=clock)
+        self.drops = {"driver": 0}  # never came out of the camera, by chance or because the reader was late
         self._band = band
-        self._clock = clock
         self._timing = _Timing(parameters, band)
         self._pictures = _Pictures(parameters, band)
         self._pixel_format = parameters.pixel_format_of(band)
         self._total = parameters.frames_of(band) * loop or None
         self._next = 0
-        self._dropped = 0
         self._origin_ns: int | None = None
-        self._closed = threading.Event()
-        self._playback = None if parameters.live else Playback(self._record(), pace=pace, clock=clock)
         width, height = parameters.size_of(band)
         kept = None if parameters.live or self._total is None else self._total - self._timing.count_lost(self._total)
         self.info = StreamInfo(
@@ -82,16 +79,6 @@ class SyntheticSource:
             description=f"generated {parameters.scene} scene, seed {parameters.seed}",
         )
 
-    @property
-    def drops(self) -> dict[str, int]:
-        """``driver``: frames that never came out of the camera, by chance or because the reader was late."""
-        return {"driver": self._dropped}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Nothing: a generated scene has no surprises."""
-        return ()
-
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame; of a live source the newest, and not before its time.
 
@@ -99,19 +86,13 @@ class SyntheticSource:
             EndOfStream: all frames were read, or the source was closed.
             CaptureTimeout: the next frame is not due within ``timeout_s``; it stays the next one.
         """
-        return self._read_live(timeout_s) if self._playback is None else self._playback.read(timeout_s=timeout_s)
-
-    def close(self) -> None:
-        """Wake a read that waits, and end the stream."""
-        self._closed.set()
-        if self._playback is not None:
-            self._playback.close()
+        return self._read_live(timeout_s) if self.info.live else super().read(timeout_s=timeout_s)
 
     def _record(self) -> Generator[Frame, None, None]:
         while self._next != self._total:
             index, self._next = self._next, self._next + 1
             if self._timing.lost(index):
-                self._dropped += 1
+                self.drops["driver"] += 1
             else:
                 yield self._frame(index, max(0, self._timing.captured_ns(index)))
 
@@ -138,7 +119,7 @@ class SyntheticSource:
         self._next = max(first, newest if self._total is None else min(newest, self._total - 1))
         while self._next != self._total and self._timing.lost(self._next):
             self._next += 1
-        self._dropped += self._next - first
+        self.drops["driver"] += self._next - first
 
     def _frame(self, index: int, captured_ns: int) -> Frame:
         image = self._pictures.at(captured_ns, self._timing.noise_offset(index))
