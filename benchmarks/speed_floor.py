@@ -62,7 +62,7 @@ def _first(files: Mapping[Band, str], band: Band) -> Frame:
 
 
 def _network(run: Settings, *, size_px: tuple[int, int]) -> float:
-    path = model_file(run.model or Path("small"), precision=run.precision, engine=run.engine)
+    path = model_file(run.model or Path("small"), precision=run.precision)
     spec = read_spec(path)
     width, height = (length + -length % spec.stride for length in size_px)
     inputs = golden_inputs(spec, size_px=(width, height))

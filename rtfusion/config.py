@@ -152,9 +152,11 @@ class Settings(BaseModel):
     """Measure and draw the middle, the coldest and the warmest point. Temperatures need a radiometric camera."""
     model: Annotated[Path, _fusion(metavar="NAME|FILE", taker="learned", path="model")] = Path("small")
     """Model of the learned fuser: one that comes with rtfusion, by its name, or an ONNX file."""
-    precision: Annotated[Literal["auto", "f32", "f16", "int8"], _fusion(metavar="NAME", taker="learned")] = "auto"
-    """Precision of a model that comes with rtfusion. For OpenVINO, auto is f16 where the processor computes in it, else int8; for
-    other engines it is f32."""
+    precision: Annotated[Literal["auto", "f32", "bf16", "f16", "int8"], _fusion(metavar="NAME", taker="learned")] = (
+        "auto"
+    )
+    """Precision of a model that comes with rtfusion. For OpenVINO, auto is the fastest one on this machine, measured once and
+    remembered; for other engines it is f32."""
     enhance: Annotated[Fraction | None, _fusion(metavar="0..1", taker="learned")] = None
     """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
     engine: Annotated[

@@ -205,7 +205,8 @@ def _measured(fuser: str, engine: str, examination: Examination, *, seconds: flo
 
     model = {} if examination.model is None or fuser != "learned" else {"model": examination.model}
     settings = Settings(fuser=fuser, engine=engine, **model)
-    opened = open_fuser(settings, telemetry=Telemetry())
+    telemetry = Telemetry()
+    opened = open_fuser(settings, telemetry=telemetry)
     try:
         pairs = _pairs()
         for pair in pairs[:WARM_UP_FRAMES]:
@@ -217,7 +218,7 @@ def _measured(fuser: str, engine: str, examination: Examination, *, seconds: flo
             opened(pairs[len(durations_ms) % len(pairs)])
             durations_ms.append(1000 * (time.perf_counter() - begun_s))
         p50, p95, p99 = (float(np.percentile(durations_ms, percent)) for percent in (50, 95, 99))
-        description = opened.engine or "no engine"
+        description = ", ".join([opened.engine or "no engine", *telemetry.notes])
     finally:
         opened.close()
     return Finding(

@@ -192,7 +192,9 @@ def build(settings: Settings) -> Pipeline:
     with ExitStack() as opened:
         opened.callback(pairs.close)
         opened.callback(fuser.close)
-        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=_open_sinks(settings, pairs=pairs, control=fuser))
+        # a recording says which precision was run, so that a replay runs the same one on any machine
+        used = settings.model_copy(update={"precision": fuser.precision or settings.precision})
+        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=_open_sinks(used, pairs=pairs, control=fuser))
         opened.pop_all()
     return pipeline
 

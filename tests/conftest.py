@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Read when NumPy and PyTorch are first imported, here and in every child: threads that wait for one another spin, and in the
@@ -29,6 +29,14 @@ def _shared_folder() -> Path | None:
     named = os.environ.get("RTFUSION_SHARED")
     candidate = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
     return candidate if (candidate / "data").is_dir() else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured and built for tests is remembered for tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

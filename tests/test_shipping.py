@@ -74,19 +74,14 @@ def test_an_unknown_name_lists_the_known_ones_at_once() -> None:
         load({"fuser": "learned", "model": "big"}, file=None, environ=NOWHERE)
 
 
-@pytest.mark.parametrize(("computes_in_half", "precision"), [(True, "f16"), (False, "int8")])
-def test_without_a_word_the_small_one_is_run_in_the_precision_for_its_engine_and_processor(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, computes_in_half: bool, precision: str
-) -> None:
-    monkeypatch.setattr("rtfusion.engines.openvino.computes_in_half", lambda: computes_in_half)
+def test_without_a_word_the_small_one_is_run(folder: Path) -> None:
     settings = load({}, file=None, environ=NOWHERE).settings
     assert (settings.fuser, settings.model, settings.precision) == ("learned", Path("small"), "auto")
-    assert model_file(Path("small"), engine="openvino") == folder / f"student-small-{precision}.onnx"
-    assert model_file(Path("small"), engine="onnxruntime") == folder / "student-small.onnx"
-    assert model_file(Path("small"), engine="openvino", precision="f32") == folder / "student-small.onnx"
-    (folder / f"student-small-{precision}.onnx").unlink()
-    with pytest.raises(ConfigError, match=f"no model 'small' in {precision}"):
-        open_method("learned", still=True, model=settings.model, engine="openvino")
+    for precision, suffix in (("auto", ""), ("f32", ""), ("bf16", ""), ("f16", "-f16"), ("int8", "-int8")):
+        assert model_file(Path("small"), precision=precision) == folder / f"student-small{suffix}.onnx"
+    (folder / "student-small-int8.onnx").unlink()
+    with pytest.raises(ConfigError, match="no model 'small' in int8"):
+        open_method("learned", still=True, model=settings.model, precision="int8")
     open_method("learned", still=True, model=settings.model, engine="onnxruntime").close()
 
 

@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from rtfusion.batch.archive import Recording, find_recordings
 from rtfusion.batch.run import Summary, run
-from rtfusion.batch.work import Job
+from rtfusion.batch.work import Job, precision_of_results
 
-__all__ = ["Job", "Recording", "Summary", "find_recordings", "run"]
+__all__ = ["Job", "Recording", "Summary", "find_recordings", "precision_of_results", "run"]

@@ -56,8 +56,7 @@ def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) ->
 
     parts: list[Any] = [SCHEMA, __version__, dict(settings), recording.contents()]
     if settings.get("model") is not None:
-        chosen = {name: settings[name] for name in ("precision", "engine") if name in settings}
-        parts.append(_checksum(model_file(Path(settings["model"]), **chosen)))
+        parts.append(_checksum(model_file(Path(settings["model"]), precision=settings.get("precision", "auto"))))
     files = [name for name, setting in Settings.declared().items() if setting.path == "file"]
     parts += [_checksum(Path(settings[name])) for name in files if settings.get(name) is not None]
     return Job(
@@ -68,6 +67,18 @@ def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) ->
         settings=dict(settings),
         fingerprint=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
     )
+
+
+def precision_of_results(out: Path) -> str | None:
+    """The precision that the finished recordings of a batch were fused in, where there are some that say it."""
+    for path in sorted(out.rglob(DONE)):
+        try:
+            precision = json.loads(path.read_text(encoding="utf-8"))["settings"]["precision"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if precision != "auto":
+            return str(precision)
+    return None
 
 
 def is_done(job: Job) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rtfusion.batch.run import Summary, Workers
     from rtfusion.config import Settings
 
+NOMINAL_SIZE_PX = 640, 480
+"""Size at which the precision of a batch is chosen: its recordings may have any."""
 HELP = """Fuse every recording of an archive; go on where an earlier batch was interrupted.
 
 A recording is a folder that holds a visible and a thermal video, or two
@@ -69,8 +71,8 @@ def batch(
     from rtfusion.cli.stopping import Stopping
     from rtfusion.config import load
 
-    settings = _plain(load(flags, file=config, environ=os.environ).settings)
     archive, out = archive.resolve(), out.resolve()
+    settings = _plain(_with_precision(load(flags, file=config, environ=os.environ).settings, out=out))
     recordings = find_recordings(
         archive, visible=vis_name or VISIBLE_NAMES, thermal=ir_name or THERMAL_NAMES, leave_out=out
     )
@@ -82,6 +84,22 @@ def batch(
         )
     _tell(summary, elapsed_s=time.monotonic() - started_s)
     sys.exit(stopping.exit_code or summary.exit_code)
+
+
+def _with_precision(settings: Settings, *, out: Path) -> Settings:
+    """Decide on one precision for the whole batch: the one that its results were fused in, or the fastest on this machine."""
+    from rtfusion.batch import precision_of_results
+    from rtfusion.engines import choose_precision
+
+    if settings.fuser != "learned" or settings.precision != "auto":
+        return settings
+    precision = (
+        precision_of_results(out)
+        or choose_precision(
+            settings.model, precision="auto", engine=settings.engine, size_px=NOMINAL_SIZE_PX, threads=settings.threads
+        ).precision
+    )
+    return settings.model_copy(update={"precision": precision})
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

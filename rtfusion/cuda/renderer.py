@@ -171,8 +171,9 @@ class CudaRenderer:
         if before is not None and change.model is None and change.precision is None:
             return replace(before, values=before.values.changed(change.inputs))
         precision = change.precision or ("auto" if before is None else before.precision)
+        precision = "f32" if precision == "auto" else precision
         model = change.model or cast(CudaReady, before).model
-        path = find_model(model, precision="f32" if precision == "auto" else precision)
+        path = find_model(model, precision=precision)
         chosen = ModelInputs if before is None else before.values.moved
         return CudaReady(
             shape=None,

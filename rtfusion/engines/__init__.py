@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtfusion.engines.base import DeviceNetwork, Engine, EngineStatus, Tensor
+from rtfusion.engines.fastest import Choice, fastest
 from rtfusion.engines.host import AUTO, ENGINES, available, importing, open_host_engine, resolve
 from rtfusion.errors import ConfigError
 from rtfusion.models import find_model, find_spec, read_spec
@@ -18,15 +19,19 @@ if TYPE_CHECKING:
 
 NETWORKS = ("tensorrt", "pytorch:cuda")
 """The engines that the fuser of a CUDA device can run between its own kernels."""
+_FILES = {"auto": "f32", "bf16": "f32"}
+"""The precision of the model file, where it is not the one that is computed in."""
 __all__ = [
     "AUTO",
     "ENGINES",
     "NETWORKS",
+    "Choice",
     "DeviceNetwork",
     "Engine",
     "EngineStatus",
     "Tensor",
     "available",
+    "choose_precision",
     "model_file",
     "open_engine",
     "open_gray_engine",
@@ -66,25 +71,29 @@ def open_engine(
         return TensorRtEngine(model=model, size_px=size_px, precision="f32" if precision == "auto" else precision)
 
 
-def open_gray_engine(name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None) -> GrayEngine:
-    """Load ``model`` for images of any ``size_px``, as gray levels in host memory, in the precision of its weights.
+def open_gray_engine(
+    name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None, precision: str = "auto"
+) -> GrayEngine:
+    """Load ``model`` for images of any ``size_px``, as gray levels in host memory.
 
-    They are padded to the model's stride, so it needs its contract; the rest is as `open_engine` says.
+    They are padded to the model's stride, so it needs its contract. It computes in the precision of its weights, or for
+    ``bf16`` in that; the rest is as `open_engine` says.
 
     Raises:
         As `open_engine`, and ModelError: the file carries no contract.
     """
     name = resolve(name)
     spec = read_spec(model)
+    computed = precision if precision == "bf16" else "auto"
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     if name == "openvino":
         with importing(name):
             from rtfusion.engines.openvino import OpenVinoGray
 
-            return OpenVinoGray(model=model, spec=spec, size_px=size_px, threads=threads, precision="auto")
+            return OpenVinoGray(model=model, spec=spec, size_px=size_px, threads=threads, precision=computed)
     from rtfusion.engines.gray import ConvertedEngine
 
-    engine = open_engine(name, model=model, size_px=spec.padded_px(size_px), threads=threads)
+    engine = open_engine(name, model=model, size_px=spec.padded_px(size_px), threads=threads, precision=computed)
     return ConvertedEngine(engine, spec=spec, size_px=size_px)
 
 
@@ -108,23 +117,39 @@ def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: De
     raise ConfigError(f"{name} runs no network on a CUDA stream; choose {' or '.join(NETWORKS)}")
 
 
-def model_file(model: Path, *, precision: str = "auto", engine: str = "auto") -> Path:
-    """The file of a model that is named or given as a path, in the precision for this engine.
-
-    ``precision`` auto is float32, and for OpenVINO the fastest: f16 where the processor computes in it, else INT8.
+def model_file(model: Path, *, precision: str = "auto") -> Path:
+    """The file of a model that is named or given as a path, for a precision; ``auto`` gives the float32 file.
 
     Raises:
         ConfigError: no model of that name and precision comes with the package.
+    """
+    return find_model(model, precision=_FILES.get(precision, precision))
+
+
+def choose_precision(
+    model: Path, *, precision: str, engine: str, size_px: tuple[int, int], threads: int | None = None
+) -> Choice:
+    """The precision to open a model in: the one asked for, or for ``auto`` the fastest (`rtfusion.engines.fastest`).
+
+    Only named models have files of several precisions, and only OpenVINO computes fast in several; elsewhere it is float32, or
+    what a file says.
+
+    Raises:
+        ConfigError: no model of that name comes with the package.
         EngineUnavailable: the engine is not installed.
     """
-    if precision == "auto" and is_name(model):
-        precision = _fastest(resolve(engine))
-    return find_model(model, precision="f32" if precision == "auto" else precision)
+    if precision != "auto":
+        return Choice(precision=precision, times_ms={}, why="asked")
+    if not is_name(model):
+        return Choice(precision="auto", times_ms={}, why="file")
+    if resolve(engine) != "openvino":
+        return Choice(precision="f32", times_ms={}, why="rule")
+    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    with importing("openvino"):
+        from rtfusion.engines.openvino import VERSION, admissible
 
+    def open_in(tried: str, tried_px: tuple[int, int]) -> GrayEngine:
+        file = model_file(model, precision=tried)
+        return open_gray_engine("openvino", model=file, size_px=tried_px, threads=threads, precision=tried)
 
-def _fastest(engine: str) -> str:
-    if engine != "openvino":
-        return "f32"
-    from rtfusion.engines.openvino import computes_in_half
-
-    return "f16" if computes_in_half() else "int8"
+    return fastest(model, size_px=size_px, threads=threads, open_in=open_in, capabilities=admissible(), version=VERSION)

@@ -33,6 +33,7 @@ from rtfusion.errors import ConfigError, EngineError, ModelError  # noqa: E402
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ModelSpec  # noqa: E402
 from rtfusion.types import Image8  # noqa: E402
 
+VERSION = openvino.__version__.split("-")[0]
 CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 WHITE = 255.0
 NOT_TELLING = ("Exception from", "Check '", "While validating", "FrontEnd API failed")
@@ -137,8 +138,7 @@ class _Request:
         self._fed: dict[str, npt.NDArray[Any]] = {}
         # It takes no more threads than there are cores.
         threads = compiled.get_property("INFERENCE_NUM_THREADS")
-        version = openvino.__version__.split("-")[0]
-        self.description = describe("OpenVINO", version, precision=precision, threads=threads)
+        self.description = describe("OpenVINO", VERSION, precision=precision, threads=threads)
 
     def check_open(self) -> None:
         if self._request is None:
@@ -162,8 +162,14 @@ class _Request:
 
 
 def computes_in_half() -> bool:
-    """Ask whether this processor computes in f16 itself: with that, a network is as fast as in INT8, and nearer to float32."""
+    """Ask whether this processor computes in f16 itself."""
     return CAPABILITIES["f16"] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def admissible() -> tuple[str, ...]:
+    """The precisions that a shipped model can be run in here, by what OpenVINO says of the processor; not all need be fast."""
+    has = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return (*(name for name, capability in CAPABILITIES.items() if capability in has), "int8")
 
 
 def _is_half(network: openvino.Model) -> bool:

@@ -29,6 +29,23 @@ NVIDIA_FIELDS = {
     "enforced.power.limit": "power_limit_w",
     "clocks_throttle_reasons.active": "held_back_by",
 }
+INSTRUCTIONS = {
+    "avx2": "avx2",
+    "avx512": "avx512f",
+    "vnni": "avx512_vnni",
+    "avx_vnni": "avx_vnni",
+    "avx512_bf16": "avx512_bf16",
+    "avx512_fp16": "avx512_fp16",
+    "amx_int8": "amx_int8",
+    "amx_bf16": "amx_bf16",
+    "amx_fp16": "amx_fp16",
+    "neon": "asimd",
+    "dotprod": "asimddp",
+    "neon_fp16": "asimdhp",
+    "neon_bf16": "bf16",
+    "i8mm": "i8mm",
+}
+"""Instruction sets that decide which precision of a network is fast, by the kernel's flag for each."""
 HARMLESS = 0x1 | 0x2
 """NVIDIA's clock reasons that hold nothing back: idle, and clocks set by the user."""
 
@@ -52,6 +69,7 @@ def machine(*, root: Path = Path("/")) -> dict[str, Any]:
         "processor": _match(r"^model name\s*:\s*(.+)$", root / "proc/cpuinfo")
         or platform.processor()
         or platform.machine(),
+        **_processor(root),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages * page_bytes / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
@@ -60,6 +78,19 @@ def machine(*, root: Path = Path("/")) -> dict[str, Any]:
         "gpu": [f"{gpu.get('gpu', '?')}, driver {gpu.get('driver', '?')}" for gpu in nvidia()],
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _processor(root: Path) -> dict[str, Any]:
+    """Family, model, the instruction sets that decide the speed of a network, and caches, as far as the system tells them."""
+    cpuinfo = root / "proc/cpuinfo"
+    flags = set((_match(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo) or "").split())
+    kept = (_texts(root, f"{CPU}/cpu0/cache/index*/{name}") for name in ("level", "type", "size"))
+    return {
+        "family": _match(r"^cpu family\s*:\s*(\d+)$", cpuinfo),
+        "model": _match(r"^model\s*:\s*(\d+)$", cpuinfo),
+        "instructions": [name for name, flag in INSTRUCTIONS.items() if flag in flags],
+        "caches": [f"L{level} {kind}, {size}" for level, kind, size in zip(*kept, strict=False)],
+    }
 
 
 def snapshot(*, root: Path = Path("/")) -> dict[str, Any]:

@@ -91,6 +91,11 @@ class Ready(Protocol):
         """The model that is used; None without one."""
         ...
 
+    @property
+    def precision(self) -> str | None:
+        """The precision that is run of the model; None without one, or until it is loaded."""
+        ...
+
 
 ReadyT = TypeVar("ReadyT", bound=Ready)
 

@@ -110,6 +110,11 @@ class PairFuser(Generic[ReadyT]):
         """What runs the network; None without one, or until it is loaded."""
         return self._ready.engine
 
+    @property
+    def precision(self) -> str | None:
+        """The precision that is run of the model; None without one, or until it is loaded."""
+        return self._ready.precision
+
     # -- changes ----------------------------------------------------------------------------------------------------
 
     @property

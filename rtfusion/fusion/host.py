@@ -52,6 +52,12 @@ class HostReady:
         """The model; None for methods without one."""
         return self.method.model_id if isinstance(self.method, LearnedLuminance) else None
 
+    @property
+    def precision(self) -> str | None:
+        """The precision that is run; None for methods without a model, or until it is loaded."""
+        choice = self.method.choice if isinstance(self.method, LearnedLuminance) else None
+        return None if choice is None else choice.precision
+
 
 class HostRenderer:
     """tone → register → fuse → compose, each timed as a stage.
@@ -82,6 +88,7 @@ class HostRenderer:
         method = self._changed(self._method if before is None else before.method, change)
         if registration is not None and isinstance(method, LearnedLuminance):
             method.prepare(size_px=registration.size_px)
+            self._telemetry.note(str(method.choice))
         if before is not None and before.shape != shape:
             self._pool.clear()
         return HostReady(shape=shape, registration=registration, method=method)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.engines import Tensor, model_file, open_gray_engine, resolve
+from rtfusion.engines import Choice, Tensor, choose_precision, model_file, open_gray_engine, resolve
 from rtfusion.engines.gray import GrayEngine
 from rtfusion.fusion.inputs import ModelInputs, StateClock
 from rtfusion.fusion.tone import ExponentialAverage
@@ -31,7 +31,7 @@ class LearnedLuminance:
         model: ONNX file with its contract inside (`rtfusion.models.spec`), or the name of a model that comes with the package.
         engine: one of `rtfusion.engines.ENGINES`, or ``auto``.
         threads: for the engine; None for every core.
-        precision: of a named model (`rtfusion.engines.model_file`).
+        precision: ``auto`` is the fastest for the size, measured when the engine is opened (`rtfusion.engines.choose_precision`).
         inputs: values for named inputs of the model, instead of their defaults; a mean given here is not followed.
         still: for unrelated images, which must not remember one another.
 
@@ -52,7 +52,7 @@ class LearnedLuminance:
         still: bool = False,
     ) -> None:
         self._named, self._precision = model, precision
-        self._model = model_file(model, precision=precision, engine=engine)
+        self._model = model_file(model, precision=precision)
         spec = read_spec(self._model)
         self._inputs = ModelInputs(spec, model=self._model, chosen=inputs)
         tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
@@ -65,6 +65,8 @@ class LearnedLuminance:
         self._engine: GrayEngine | None = None
         self._made: Mapping[str, npt.NDArray[Any]] = {}
         self._size_px = 0, 0
+        self.choice: Choice | None = None
+        """The precision that is run, and why; None until the first frame."""
         self.model_id = spec.id
         self.engine_description: str | None = None
         """Engine and model file, whose name says the precision of its numbers; None until the first frame."""
@@ -173,10 +175,15 @@ class LearnedLuminance:
     def _opened(self, size_px: tuple[int, int]) -> GrayEngine:
         if self._engine is None or size_px != self._size_px:
             self.close()
-            spec = self._inputs.spec
-            self._engine = open_gray_engine(
-                self._engine_name, model=self._model, size_px=size_px, threads=self._threads
+            self.choice = choose_precision(
+                self._named, precision=self._precision, engine=self._engine_name, size_px=size_px, threads=self._threads
             )
+            precision, spec = self.choice.precision, self._inputs.spec
+            self._model = model_file(self._named, precision=precision)
+            self._engine = open_gray_engine(
+                self._engine_name, model=self._model, size_px=size_px, threads=self._threads, precision=precision
+            )
+            self.model_id = read_spec(self._model).id
             padded_px = spec.padded_px(size_px)
             self._states = {name: np.empty(state.shape(padded_px), np.float32) for name, state in spec.states.items()}
             self._clock = StateClock(spec, still=self._still)

@@ -21,7 +21,10 @@ class CompareSink:
         """
         self.uri = uri
         self._note = context.note
-        self._expected = {pair.sequence: pair.fused_crc32 for pair in load_session(expanded(target)).pairs()}
+        session = load_session(expanded(target))
+        self._expected = {pair.sequence: pair.fused_crc32 for pair in session.pairs()}
+        recorded, now = (str(settings.get("precision")) for settings in (session.settings, context.settings))
+        self._precisions = f"recorded in precision {recorded}, fused now in {now}; " if recorded != now else ""
         self._same = self._different = 0
 
     def write(self, frame: FusedFrame) -> None:
@@ -42,6 +45,6 @@ class CompareSink:
             self._note(f"{self.uri}: {result}")
         if self._different and not aborted:
             raise SinkError(
-                f"{self.uri}: {result}; other settings, another version, a model or a registration changed while "
-                "recording, or pairs that were not recorded make others"
+                f"{self.uri}: {result}; {self._precisions}other settings, another version, a model or a registration "
+                "changed while recording, or pairs that were not recorded make others"
             )

@@ -24,7 +24,11 @@ def a_machine(root: Path, *, mhz: int = 2000, heat: int = 0, waits: int = 0, sto
         root,
         {
             **files,
-            "proc/cpuinfo": "processor : 0\nmodel name\t: Some CPU @ 2.0GHz\n",
+            "proc/cpuinfo": "processor : 0\ncpu family\t: 6\nmodel\t\t: 207\nmodel name\t: Some CPU @ 2.0GHz\n"
+            "flags\t\t: fpu avx2 avx512f avx512_vnni amx_int8 amx_bf16\n",
+            f"{CPU}/cpu0/cache/index0/level": "1\n",
+            f"{CPU}/cpu0/cache/index0/type": "Data\n",
+            f"{CPU}/cpu0/cache/index0/size": "48K\n",
             "proc/stat": f"cpu  1 2 3 4 5 6 7 {stolen} 9 10\n",
             "sys/fs/cgroup/cpu.stat": f"usage_usec 12\nnr_periods 3\nnr_throttled {waits}\n",
             "sys/firmware/acpi/platform_profile": "balanced\n",
@@ -42,7 +46,10 @@ def test_what_can_be_read_is_told(tmp_path: Path) -> None:
     assert found["temperature_c"] == 51.0
     assert found["heat_events"] == 4
     assert found["on_battery"] is True
-    assert machine(root=tmp_path)["processor"] == "Some CPU @ 2.0GHz"
+    told = machine(root=tmp_path)
+    assert (told["processor"], told["family"], told["model"]) == ("Some CPU @ 2.0GHz", "6", "207")
+    assert told["instructions"] == ["avx2", "avx512", "vnni", "amx_int8", "amx_bf16"]
+    assert told["caches"] == ["L1 Data, 48K"]
 
 
 def test_what_cannot_be_read_is_absent_and_never_zero(tmp_path: Path) -> None:
