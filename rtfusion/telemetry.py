@@ -1,4 +1,4 @@
-"""What a run did and how long it took: counts, drops by cause, percentiles per stage, age at the sinks."""
+"""The measurements of a run: counts, drops by cause, percentiles per stage, age at the sinks."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Telemetry:
         self.drops: dict[str, Mapping[Any, Any]] = {}
         self.sources: dict[Band, StreamInfo] = {}
         self.faults: dict[Band, Mapping[str, int]] = {}
-        """What happened to watched cameras, by cause."""
+        """Faults of watched cameras, by cause."""
         self.lost: dict[Band, str | None] = {}
         """Why a watched camera is lost now; None while it delivers."""
         self.degraded: Counter[str] = Counter()
@@ -118,10 +118,9 @@ class Telemetry:
 
     def fused_one(self) -> None:
         """A frame was fused."""
-        now_ns = self._clock.now_ns()
+        self._last_fused_ns = self._clock.now_ns()
         if self._first_fused_ns is None:
-            self._first_fused_ns = now_ns
-        self._last_fused_ns = now_ns
+            self._first_fused_ns = self._last_fused_ns
         self.fused += 1
 
     def sink_wrote(self, uri: str, *, age_ns: int, write_ns: int) -> None:
@@ -164,7 +163,7 @@ class Telemetry:
         return (self.fused - self._recent[0][1]) * NS_PER_S / span_ns if span_ns else self.fps
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything, as JSON-able values. Durations in milliseconds."""
+        """Give all measurements as JSON-able values. Durations in milliseconds."""
         now_ns = self._ended_ns if self._ended_ns is not None else self._clock.now_ns()
         return {
             "schema": SCHEMA,

@@ -73,7 +73,7 @@ def _knock(address: str) -> None:
 
 
 def _fuse(job: Job) -> tuple[dict[str, Any] | None, str, int]:
-    """In a worker: the record, or what was wrong and its exit code."""
+    """Do a job in a worker; the record, or the message of an error and its exit code."""
     try:
         return fuse(job), "", 0
     except FusionError as error:

@@ -46,7 +46,7 @@ class Processes:
                         yield outcome
 
     def _attempts(self, job: Job, stop: threading.Event) -> Outcome | None:
-        """Begun again when it was killed; None when it was not finished because of ``stop``."""
+        """Do a job, and begin again when its process was killed; None when it was not finished because of ``stop``."""
         share = self._shares.get()
         try:
             for attempt in range(1, ATTEMPTS + 1):

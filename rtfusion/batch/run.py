@@ -18,7 +18,7 @@ from rtfusion.batch.work import DONE, STAGING, Job, is_done, make_job
 from rtfusion.errors import ConfigError
 
 ATTEMPTS = 3
-"""Times that a recording is begun when workers die over it."""
+"""Number of times that a recording is begun when workers die over it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class Outcome:
 
 
 class Workers(Protocol):
-    """Something that does jobs side by side."""
+    """A way of doing jobs side by side."""
 
     def __call__(self, jobs: Sequence[Job], *, stop: threading.Event) -> Iterator[Outcome]:
         """Every job's outcome as it comes; ends early, with nothing left running, once ``stop`` is set."""
@@ -49,10 +49,22 @@ class Summary:
     fused: int = 0
     frames: int = 0
     restarts: int = 0
-    """Times a worker died and its recording was begun again."""
+    """Number of times that a worker died and its recording was begun again."""
     failed: dict[str, str] = field(default_factory=dict)
     """Recording to what was wrong with it."""
     exit_code: int = 0
+
+    def count(self, outcome: Outcome) -> str:
+        """Count what became of a recording, and say it in a few words."""
+        self.restarts += outcome.attempts - 1
+        if outcome.record is None:
+            self.failed[outcome.job.name] = outcome.error
+            self.exit_code = self.exit_code or outcome.exit_code
+            return f"failed: {outcome.error}"
+        self.fused += 1
+        self.frames += outcome.record["fused"]
+        again = f", begun {outcome.attempts} times" if outcome.attempts > 1 else ""
+        return f"{outcome.record['fused']} frames{again}"
 
 
 def run(
@@ -81,29 +93,12 @@ def run(
         summary.already_done = len(jobs) - len(left)
         try:
             for outcome in workers(left, stop=stop):
-                _count(outcome, summary)
+                told = summary.count(outcome)
                 done = summary.already_done + summary.fused + len(summary.failed)
-                say(f"[{done}/{len(jobs)}] {outcome.job.name}: {_told(outcome)}")
+                say(f"[{done}/{len(jobs)}] {outcome.job.name}: {told}")
         finally:
             _clear(out)
     return summary
-
-
-def _count(outcome: Outcome, summary: Summary) -> None:
-    summary.restarts += outcome.attempts - 1
-    if outcome.record is None:
-        summary.failed[outcome.job.name] = outcome.error
-        summary.exit_code = summary.exit_code or outcome.exit_code
-        return
-    summary.fused += 1
-    summary.frames += outcome.record["fused"]
-
-
-def _told(outcome: Outcome) -> str:
-    if outcome.record is None:
-        return f"failed: {outcome.error}"
-    again = f", begun {outcome.attempts} times" if outcome.attempts > 1 else ""
-    return f"{outcome.record['fused']} frames{again}"
 
 
 def _remove_stale(jobs: Sequence[Job]) -> None:

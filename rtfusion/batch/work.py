@@ -38,7 +38,7 @@ class Job:
     fingerprint: str
     """Checksum of everything that decides the result: inputs, settings, files that the settings name, version."""
     cores: tuple[int, ...] | None = None
-    """Those that the work may use; None: as it is."""
+    """Cores that the work may use; None leaves the choice to the system."""
 
     @property
     def folder(self) -> Path:

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 ANYBODY = "any"
 MAX_CONNECTIONS = 32
 MAX_PREFIX_BYTES = 65_536
-"""Of all that is subscribed to; ZeroMQ needs many times as much to remember it."""
+"""Limit of all subscribed prefixes together; ZeroMQ needs many times as much memory for them."""
 MAX_REQUESTS = 1000
 """Subscriptions that may wait between two frames."""
 MAX_REQUEST_BYTES = 16_384
@@ -81,11 +81,11 @@ class Publisher:
 
     @property
     def endpoint(self) -> str:
-        """Where it is bound, with the port that was taken for ``:*``."""
+        """The bound address, with the port that was taken for ``:*``."""
         return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def has_subscribers(self) -> bool:
-        """Whether anybody listens to the topic now."""
+        """True while somebody subscribes to the topic."""
         # XPUB hands over the first subscription to each prefix, and its last cancellation.
         for _ in range(MAX_REQUESTS):
             if self._prefix_bytes > MAX_PREFIX_BYTES:

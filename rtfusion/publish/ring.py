@@ -45,12 +45,12 @@ class Overrun(Exception):  # noqa: N818 - a state, not a failure
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where a frame lies; what a message with the encoding ``shm`` has as its payload, as a MessagePack map."""
+    """The place of a frame in shared memory: the payload, a MessagePack map, of a message with the encoding ``shm``."""
 
     name: str
-    """Of the file in /dev/shm."""
+    """Name of the file in /dev/shm."""
     offset_bytes: int
-    """Of the slot; the pixels begin 64 bytes later."""
+    """Offset of the slot; the pixels begin 64 bytes later."""
     generation: int
     """1 or more; another number in the slot means that the frame is gone."""
 

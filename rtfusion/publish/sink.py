@@ -78,11 +78,11 @@ class ZmqSink:
 
     @property
     def endpoint(self) -> str:
-        """Where it publishes, with the port that was taken for ``:*``."""
+        """The address that it publishes at, with the port that was taken for ``:*``."""
         return self.publisher.endpoint
 
     def has_subscribers(self) -> bool:
-        """Whether anybody listens to the topic now."""
+        """True while somebody subscribes to the topic."""
         return self.publisher.has_subscribers()
 
     def write(self, frame: FusedFrame) -> None:

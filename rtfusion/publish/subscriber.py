@@ -51,7 +51,7 @@ class ReceivedFrame:
     received_ns: int
     """CLOCK_MONOTONIC of this machine at arrival."""
     age_ms: float
-    """From the exposure (live) or the reading of the file (recorded) to the arrival here. Between two machines it is
+    """Time from the exposure (live) or the reading of the file (recorded) to the arrival here. Between two machines it is
     as good as their clocks agree (NTP)."""
     missed: int
     """Frames of this session between the frame yielded before and this one; 0 for the first frame of a session."""
@@ -72,7 +72,7 @@ class ReceivedFrame:
         return self.header.session
 
     def as_fused(self) -> FusedFrame:
-        """As a sink takes it, to be shown, written or published again; its stamps stay, the single images are not there."""
+        """Make a frame that sinks take, to show, write or publish it again; stamps stay, the single images are not there."""
         told = {name: getattr(self.header, name) for name in _FRAME_FIELDS}
         told["degraded"] = next((state for state in Degraded if state.value == self.header.degraded), None)
         return FusedFrame(image=self.image, visible=self.image, thermal=self.image[:, :, 1], **told)
@@ -96,7 +96,7 @@ class Subscription:
     ) -> None:
         self.url = url
         self.restarts = 0
-        """How often the publisher was seen to start again."""
+        """Number of times that the publisher was seen to start again."""
         self.lapped = 0
         """Frames that were overwritten in shared memory before they were read."""
         self._encrypted = bool(curve)

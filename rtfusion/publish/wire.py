@@ -36,7 +36,7 @@ Scalar = bool | int | float | str | None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What is known of one published frame. The fields are the keys on the wire."""
+    """Description of one published frame. The fields are the keys on the wire."""
 
     schema: int
     session: str
@@ -53,9 +53,9 @@ class Header:
     published_ns: int
     """The publisher's CLOCK_MONOTONIC just before sending."""
     published_unix_ns: int
-    """The same moment in nanoseconds since 1970, UTC."""
+    """The moment of ``published_ns`` in nanoseconds since 1970, UTC."""
     live: bool
-    """From cameras, not from recordings."""
+    """True for cameras, false for recordings."""
     width_px: int
     height_px: int
     encoding: str
@@ -75,7 +75,7 @@ class Header:
 
     @property
     def age_at_publish_ns(self) -> int:
-        """From the exposure (live) or the reading of the file (recorded) to the sending, on the publisher's clock."""
+        """Time from the exposure (live) or the reading of the file (recorded) to the sending, on the publisher's clock."""
         return self.published_ns - (self.timestamp_ns if self.live else self.received_ns)
 
 

@@ -45,7 +45,7 @@ class LosslessVideo:
         self._stream = stream
 
     def fits(self, frame: Frame) -> bool:
-        """Whether a frame has the size and format of the file."""
+        """True when a frame has the size and format of the file."""
         return self._kind == (frame.size_px, frame.pixel_format)
 
     def write(self, frame: Frame) -> int:

@@ -39,7 +39,7 @@ from rtfusion.types import Band, Frame, FramePair, FusedFrame
 _log = logging.getLogger(__name__)
 
 CAPACITY_FRAMES = 32
-"""Of cameras, so many frames may wait for the disk: a lost one changes how the gain control of a replay goes on."""
+"""Frames of cameras that may wait for the disk: a lost one changes how the gain control of a replay goes on."""
 SEGMENT_S = 60
 RESERVE_MB = 1024
 AGAIN = 1.25
@@ -172,7 +172,7 @@ class _Segment:
         self._lines: IO[bytes] = os.fdopen(descriptor, "wb", buffering=0)
 
     def is_over(self, pair: FramePair) -> bool:
-        """Whether this pair belongs to the next segment: by its time, or because a camera has another size now."""
+        """True when this pair belongs to the next segment, by its time, or because a camera has another size now."""
         return pair.timestamp_ns >= self._end_ns or not all(self._videos[band].fits(_of(pair, band)) for band in Band)
 
     def write(self, frame: FusedFrame, pair: FramePair) -> None:

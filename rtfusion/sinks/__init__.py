@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -67,13 +68,11 @@ def open_sinks(uris: Iterable[str], *, context: SinkContext, inputs: Iterable[Pa
     uris = list(uris)
     _check_places(uris, inputs)
     sinks: list[Sink] = []
-    try:
+    with ExitStack() as opened:
         for uri in uris:
             sinks.append(open_sink(uri, context=context))
-    except BaseException:
-        for sink in sinks:
-            sink.close(aborted=True)
-        raise
+            opened.callback(sinks[-1].close, aborted=True)
+        opened.pop_all()
     return sinks
 
 

@@ -1,4 +1,4 @@
-"""What every sink is: write, close."""
+"""The interface of every sink: write, close."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SinkContext:
-    """What a sink may need to know of the run before its first frame."""
+    """Facts of the run that a sink may need before its first frame."""
 
     rate_hz: float
     """Nominal frames per second of the run."""
@@ -25,9 +25,9 @@ class SinkContext:
     drops: Callable[[], Mapping[str, int]] | None = None
     """Frames lost so far in the run before the sinks, by cause, for sinks that tell their readers; called per frame."""
     control: Control | None = None
-    """What a person may change from a sink while the run goes on: a slider, a key."""
+    """Lets a person change the run from a sink, by a slider or a key."""
     snapshot: Callable[[], Mapping[str, Any]] | None = None
-    """Everything that is measured of the run (`rtfusion.telemetry.Telemetry.snapshot`); any thread may ask."""
+    """Gives all measurements of the run (`rtfusion.telemetry.Telemetry.snapshot`); any thread may call it."""
     sizes_px: Mapping[Band, tuple[int, int]] = field(default_factory=dict)
     """(width, height) of the streams."""
     note: Callable[[str], None] | None = None
@@ -35,7 +35,7 @@ class SinkContext:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the run, JSON-able, for sinks that keep them."""
     streams: Mapping[Band, Mapping[str, Any]] = field(default_factory=dict)
-    """What is known of both streams, JSON-able."""
+    """Description of both streams, JSON-able."""
 
 
 class Sink(Protocol):
@@ -47,7 +47,7 @@ class Sink(Protocol):
 
     @property
     def uri(self) -> str:
-        """As given by the user; names the sink in tables and messages."""
+        """The address as the user gave it; it names the sink in tables and messages."""
         ...
 
     def write(self, frame: FusedFrame) -> None:

@@ -197,7 +197,7 @@ class _Encoder:
 
     @property
     def duration_s(self) -> float:
-        """From the first frame to the last one."""
+        """Time between the first frame and the last one."""
         return float(max(0, self._last_tick) * self._tick_s)
 
     def encode(self, image: Image8, *, timestamp_ns: int) -> None:
@@ -272,11 +272,11 @@ class _GuardedFile:
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of a file."""
+        """Move to a position and return it."""
         return os.lseek(self._file, offset, whence)
 
     def tell(self) -> int:
-        """As of a file."""
+        """Return the position."""
         return os.lseek(self._file, 0, os.SEEK_CUR)
 
     def mark_whole(self) -> None:
@@ -351,7 +351,7 @@ def _plays(path: Path) -> bool:
 
 
 def _muxer_options(container: str) -> dict[str, str]:
-    """What keeps a file playable at any moment: whole pieces, handed to the system at once; in MP4 about a second each."""
+    """Options that keep a file playable at any moment: whole pieces, flushed at once; in MP4 about a second each."""
     if container == "matroska":
         return MATROSKA_OPTIONS
     if container == "avi":

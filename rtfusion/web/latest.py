@@ -19,13 +19,13 @@ LARGEST_PX = 1920
 
 
 class View(str, enum.Enum):
-    """What a picture shows."""
+    """Choice of images in a picture."""
 
     FUSED = "fused"
     SIDE_BY_SIDE = "side-by-side"
     """visible, thermal, fused from left to right."""
     STACKED = "stacked"
-    """The same from top to bottom, for a screen that is held upright."""
+    """visible, thermal, fused from top to bottom, for a screen that is held upright."""
     THERMAL = "thermal"
     VISIBLE = "visible"
 
@@ -51,7 +51,8 @@ class LatestFrameEncoder:
         self._newest: FusedFrame | None = None
         self._shown: FusedFrame | None = None
         self._shown_s = 0.0
-        self._closed = False
+        self.closed = False
+        """True when the run is over."""
         self._encoding = {view: threading.Lock() for view in View}
         self._encoded: dict[View, tuple[int, str, bytes]] = {}
         self.palette = palette
@@ -66,19 +67,14 @@ class LatestFrameEncoder:
     def close(self) -> None:
         """Wake whoever waits; nothing more will come."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the run is over."""
-        return self._closed
 
     def frame(self, *, after: int | None = None, timeout_s: float = 0.0) -> FusedFrame | None:
         """The newest frame, or the first one that is another than number ``after``; None when none came in time."""
         end_s = time.monotonic() + timeout_s
         with self._changed:
-            while not self._closed:
+            while not self.closed:
                 now_s = time.monotonic()
                 due_s = self._shown_s + INTERVAL_S
                 if self._newest is not self._shown and now_s >= due_s:
@@ -102,7 +98,7 @@ class LatestFrameEncoder:
             return encoded[2]
 
     def png(self, frame: FusedFrame, view: View) -> bytes:
-        """The same without loss and in full size, to keep."""
+        """Encode a frame without loss and in full size, to keep."""
         picture = view.of(frame, table_bgr=palette_bgr(self.palette))
         return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 

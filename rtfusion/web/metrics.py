@@ -13,7 +13,7 @@ Sample = tuple[str, Mapping[str, str], float]
 
 
 def prometheus(snapshot: Mapping[str, Any]) -> str:
-    """Of a `rtfusion.telemetry.Telemetry.snapshot`; durations in seconds."""
+    """Write a `rtfusion.telemetry.Telemetry.snapshot` in the text format; durations in seconds."""
     lines: list[str] = []
     for name, kind, help_text, samples in _families(snapshot):
         lines += [f"# HELP rtfusion_{name} {help_text}", f"# TYPE rtfusion_{name} {kind}"]

@@ -40,27 +40,23 @@ class Recorder:
         self._context = context
         self._lock = threading.Lock()
         self._thread: SinkThread | None = None
-        self._path: Path | None = None
-        self._frames = 0
-        self._dropped = 0
-        self._started_s = self._ended_s = 0.0
-        self._error: str | None = None
+        self._state: dict[str, Any] = {
+            "on": False,
+            "file": None,
+            "elapsed_s": 0.0,
+            "frames": 0,
+            "dropped": 0,
+            "error": None,
+        }
+        self._started_s = 0.0
         self._closed = False
 
     @property
     def state(self) -> dict[str, Any]:
         """JSON-able: whether it records, which file, for how long, and what went wrong."""
         with self._lock:
-            thread = self._thread
-            end_s = self._ended_s if thread is None else time.monotonic()
-            return {
-                "on": thread is not None,
-                "file": None if self._path is None else self._path.name,
-                "elapsed_s": end_s - self._started_s,
-                "frames": self._frames,
-                "dropped": self._dropped if thread is None else thread.dropped,
-                "error": self._error,
-            }
+            self._measure()
+            return dict(self._state)
 
     def start(self) -> None:
         """Begin a file; does nothing while there is one.
@@ -77,7 +73,7 @@ class Recorder:
             sink = VideoSink(path, context=self._context)
             self._thread = SinkThread(sink, live=self._context.live, telemetry=Telemetry(), stop=lambda: None)
             self._thread.start()
-            self._path, self._frames, self._error = path, 0, None
+            self._state |= {"on": True, "file": path.name, "frames": 0, "error": None}
             self._started_s = time.monotonic()
 
     def stop(self, *, timeout_s: float = FINISH_S) -> None:
@@ -88,9 +84,9 @@ class Recorder:
             return
         thread.finish()
         if not thread.join(timeout_s=timeout_s):
-            self._error = f"{self._path} is not finished yet; what was recorded plays"
+            self._state["error"] = f"{thread.uri} is not finished yet; what was recorded plays"
         elif thread.error is not None:
-            self._error = _sentence(thread.error)
+            self._state["error"] = _sentence(thread.error)
 
     def put(self, frame: FusedFrame) -> None:
         """Record one frame, if there is a recording."""
@@ -107,18 +103,23 @@ class Recorder:
                 self._forget(late if thread.error is None else _sentence(thread.error))
                 thread.finish()
                 return
-            self._frames += 1
+            self._state["frames"] += 1
 
     def close(self) -> None:
         """End what is being recorded; nothing begins afterwards."""
         self._closed = True
         self.stop(timeout_s=END_S)
 
+    def _measure(self) -> None:
+        if self._thread is not None:
+            self._state |= {"elapsed_s": time.monotonic() - self._started_s, "dropped": self._thread.dropped}
+
     def _forget(self, error: str | None) -> SinkThread | None:
         """No longer record, and say why; the lock is held."""
+        self._measure()
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._ended_s, self._dropped, self._error = time.monotonic(), thread.dropped, error
+            self._state |= {"on": False, "error": error}
         return thread
 
 

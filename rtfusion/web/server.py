@@ -32,12 +32,12 @@ _log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 32
 REQUEST_S = 5.0
-"""For a whole request, and between two of them."""
+"""Limit for a whole request, and between two of them."""
 SEND_S = 5.0
-"""For the client to take an answer, or one picture of a stream."""
+"""Limit for the client to take an answer, or one picture of a stream."""
 MAX_BODY_BYTES = 4096
 SEND_BUFFER_BYTES = 256 * 1024
-"""What the system may hold for one client that does not read."""
+"""Bytes that the system may hold for one client that does not read."""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -51,19 +51,19 @@ _HEADERS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What a client asks for, checked."""
+    """A checked request of a client."""
 
     method: str
     """``GET`` or ``POST``."""
     path: str
     query: Mapping[str, str]
     body: Any = None
-    """Of a POST: what its JSON says."""
+    """Decoded JSON of a POST."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What it gets: a body, or parts that follow each other until the client goes away."""
+    """An answer to a client: a body, or parts that follow each other until the client goes away."""
 
     status: HTTPStatus = HTTPStatus.OK
     content_type: str = "text/plain; charset=utf-8"
@@ -82,9 +82,9 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure
         )
 
 
-def json_answer(value: object, *, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+def json_answer(value: object) -> Answer:
     """``value`` as JSON."""
-    return Answer(status=status, content_type="application/json", body=json.dumps(value, allow_nan=False).encode())
+    return Answer(content_type="application/json", body=json.dumps(value, allow_nan=False).encode())
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -119,14 +119,14 @@ class Server(socketserver.ThreadingTCPServer):
         self.cookie = f"rtfusion-{address[1]}"
         self._lock = threading.Lock()
         self._silent_since_s: dict[socket.socket, float | None] = {}
-        """By connection: since when a request is waited for; None while one is being answered."""
+        """Time since which each connection is silent; None while a request of it is being answered."""
         super().__init__(address, _Handler)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="web", daemon=True)
         self._thread.start()
 
     @property
     def port(self) -> int:
-        """Where it listens; the one that the system chose for port 0."""
+        """The port that it listens at; for port 0 the one that the system chose."""
         return int(self.server_address[1])
 
     def stop(self) -> None:
@@ -138,7 +138,7 @@ class Server(socketserver.ThreadingTCPServer):
                 _cut(connection)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room for one more connection; the one that has been silent for longest is cut for it."""
+        """Admit one more connection if there is room; the one that has been silent for longest is cut for it."""
         with self._lock:
             if len(self._silent_since_s) >= MAX_CONNECTIONS:
                 silent = {one: since_s for one, since_s in self._silent_since_s.items() if since_s is not None}
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Of http.server itself: malformed requests. Says nothing of what was asked."""
+        """Answer a malformed request, which http.server itself found, and repeat nothing of it."""
         known = {HTTPStatus.NOT_IMPLEMENTED: HTTPStatus.METHOD_NOT_ALLOWED}
         status = HTTPStatus(code) if code < 500 else known.get(HTTPStatus(code), HTTPStatus.BAD_REQUEST)
         self.close_connection = True

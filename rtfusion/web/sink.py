@@ -117,7 +117,7 @@ class WebSink:
 
     @property
     def port(self) -> int:
-        """Where it listens; the one that the system chose for port 0."""
+        """The port that it listens at; for port 0 the one that the system chose."""
         return self._server.port
 
     def write(self, frame: FusedFrame) -> None:
@@ -294,7 +294,7 @@ def _checked_token(token: str | None, *, host: str, uri: str) -> str | None:
 
 
 def _names(host: str, name: str | None) -> frozenset[str]:
-    """What a browser may call this machine; on the machine itself it is localhost or an address."""
+    """Names that a browser may call this machine by; on the machine itself it is localhost or an address."""
     names = {} if name is None else {name.lower()}
     if is_loopback(host):
         return frozenset(names)

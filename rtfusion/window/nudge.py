@@ -81,7 +81,7 @@ class Nudger:
             _log.info("registration saved: use it with --calibration %s", path)
 
     def _same_view(self) -> Calibration:
-        """What a run without a calibration takes for granted."""
+        """The registration of a run without a calibration."""
         visible_size_px, thermal_size_px = self._sizes_px[Band.VISIBLE], self._sizes_px[Band.THERMAL]
         return Calibration.from_homography(
             visible_from_thermal_px=scale_px(from_px=thermal_size_px, to_px=visible_size_px),

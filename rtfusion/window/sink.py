@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
@@ -82,7 +81,7 @@ def view_stream(
     from rtfusion.publish.subscriber import subscribe
 
     frames = subscribe(url, timeout_s=TICK_S, server_key=server_key, keys=keys)
-    with contextlib.suppress(StopRequested), frames, Viewer(name=url) as viewer:
+    with contextlib.suppress(StopRequested), frames, contextlib.closing(Viewer(name=url)) as viewer:
         last_s = time.monotonic()
         while not stop.is_set():
             try:
@@ -161,14 +160,6 @@ class Viewer:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> Viewer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _wait_until_ready(self) -> None:
         deadline_s = time.monotonic() + START_S
         while not self._ready:
@@ -215,7 +206,7 @@ def _start(name: str, *, nudges: bool, connection: socket.socket, messages: IO[b
 
 
 def _reason(messages: IO[bytes]) -> str | None:
-    """What Qt said of the display, among all that it says."""
+    """The line in which Qt speaks of the display."""
     messages.seek(0)
     lines = (line.strip() for line in messages.read().decode(errors="replace").splitlines())
     return next((line.removeprefix("qt.qpa.xcb: ") for line in lines if "display" in line), None)

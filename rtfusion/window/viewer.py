@@ -30,15 +30,24 @@ LARGEST_PX = (1280, 800)
 IDLE_S = 0.02
 QUIT_KEYS = ("q", "\x1b")
 NAMED_KEYS = {
-    **dict(zip((0xFF51, 0xFF52, 0xFF53, 0xFF54), ("left", "up", "right", "down"), strict=True)),  # X11
-    **dict(zip((0xF702, 0xF700, 0xF703, 0xF701), ("left", "up", "right", "down"), strict=True)),  # macOS
-    **dict(zip((0x250000, 0x260000, 0x270000, 0x280000), ("left", "up", "right", "down"), strict=True)),  # Windows
+    0xFF51: "left",
+    0xFF52: "up",
+    0xFF53: "right",
+    0xFF54: "down",  # X11
+    0xF702: "left",
+    0xF700: "up",
+    0xF703: "right",
+    0xF701: "down",  # macOS
+    0x250000: "left",
+    0x260000: "up",
+    0x270000: "right",
+    0x280000: "down",  # Windows
 }
 """Keys without a character, by the codes of the systems."""
 
 
 class View(enum.Enum):
-    """What the window shows; the value stands in its title."""
+    """Choice of images in the window; the value stands in its title."""
 
     FUSED = "fused"
     SIDE_BY_SIDE = "visible, thermal, fused"
@@ -47,7 +56,7 @@ class View(enum.Enum):
 
 
 class Action(enum.Enum):
-    """What a key asks of the window's process, beyond showing another picture."""
+    """Task that a key leaves to the window's process, beyond showing another picture."""
 
     NONE = "none"
     QUIT = "quit"
@@ -58,7 +67,7 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Pictures:
-    """What there is to show of one moment: images of one size."""
+    """The images of one moment, of one size."""
 
     fused: Image8
     """(H, W, 3) BGR."""
@@ -86,7 +95,7 @@ class Pictures:
 
 
 class Screen:
-    """What is shown: the newest pictures in the chosen view, or the held ones while paused. Knows no window."""
+    """State of the window: the newest pictures in the chosen view, or the held ones while paused. Knows no window."""
 
     def __init__(self, *, nudges: bool = False) -> None:
         self._nudges = nudges
@@ -207,7 +216,7 @@ class _Window:
             os.dup2(nowhere.fileno(), sys.stderr.fileno())
 
     def run(self) -> None:
-        """Until the user quits or the other end closes."""
+        """Show pictures until the user quits or the other end closes."""
         while True:
             if self._connection.poll(IDLE_S):
                 pictures = receive(self._connection)
