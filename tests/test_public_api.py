@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -41,6 +42,7 @@ def test_every_public_error_stands_in_the_picture() -> None:
     assert {cls.exit_code for cls in classes} <= {1, 2, 3, 4, 5}
 
 
+@functools.cache
 def parameters() -> list[tuple[str, str, ast.FunctionDef]]:
     found = []
     for path in sorted(ROOT.rglob("*.py")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,10 +15,12 @@ VIDEOS = ("drive/night", "drive/day", "yard")
 STILLS = "stills"
 
 
-def make_archive(root: Path, *, frames: int = 40, size_px: tuple[int, int] = (96, 64)) -> Path:
-    """Three pairs of videos and one pair of folders."""
+def make_archive(
+    root: Path, *, frames: int = 40, size_px: tuple[int, int] = (96, 64), videos: Sequence[str] = VIDEOS
+) -> Path:
+    """Pairs of videos and one pair of folders."""
     rng = np.random.default_rng(1)
-    for name in VIDEOS:
+    for name in videos:
         folder = root / name
         folder.mkdir(parents=True)
         for band in ("vi", "ir"):

@@ -51,26 +51,37 @@ def by_clip_pairs(data: Path) -> Seen:
     return [(pair.visible_y, pair.thermal) for pair in clip_pairs(ir=clip / "ir.mp4", vis=clip / "vi.mp4")]
 
 
+class Spy:
+    """A fuser that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.seen: Seen = []
+
+    def __call__(self, *, visible_y: np.ndarray, thermal: np.ndarray, timestamp_ns: int) -> np.ndarray:
+        self.seen.append((visible_y, thermal))
+        return visible_y
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def by_trainer(data: Path) -> Seen:
     if importlib.util.find_spec("torch") is None:
         pytest.skip("the trainer needs torch: pip install 'rtfusion[train]'")
     from rtfusion_trainer.evaluate import measure_clip
 
-    seen: Seen = []
+    spies: list[Spy] = []
 
-    def opened(still: bool, stack: ExitStack) -> Callable[..., np.ndarray]:
-        mine: Seen = []
-        seen_by.append(mine)
-        return lambda visible, thermal, timestamp_ns: mine.append((visible, thermal)) or visible
+    def opened(still: bool) -> Spy:
+        spies.append(Spy())
+        return spies[-1]
 
-    seen_by: list[Seen] = []
     clip = data / "video" / "walk"
     result = measure_clip(
         visible=str(clip / "vi.mp4"), thermal=str(clip / "ir.mp4"), cases={"spy": opened}, frames=FRAMES
     )
-    seen += seen_by[0]
-    assert result["frames"] == len(seen)
-    return seen
+    assert result["frames"] == len(spies[0].seen)
+    return spies[0].seen
 
 
 def by_visibility(data: Path) -> Seen:
