@@ -36,7 +36,7 @@ import numpy.typing as npt
 from rtfusion_calibration.delay import measure_delay
 from rtfusion_calibration.fitting import transformed
 from rtfusion_calibration.scene import SceneEstimate, estimate_scene
-from rtfusion_calibration.search import GrayPair, size_px
+from rtfusion_calibration.search import GrayPair
 
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, grouped, markdown
 from rtfusion.capture import open_pair
@@ -47,7 +47,7 @@ from rtfusion.pairs import open_pairs
 from rtfusion.registration import Calibration, register
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.refine import Refiner
-from rtfusion.registration.structure import equalized
+from rtfusion.registration.structure import equalized, size_px
 from rtfusion.types import Band, Image8
 
 KNOCK_PX = (5.2, 3.0)

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from rtfusion.errors import CalibrationError
-from rtfusion.registration import CameraModel
-from rtfusion_calibration.board import Board, Points
+from rtfusion_calibration.board import Points
 from rtfusion_calibration.detect import Sighting
+from rtfusion_calibration.rig import Motion, Optics, errors_px, homography_errors_px, rms
 
 LEAST_VIEWS = 4
 FOLDS = 5
@@ -45,9 +45,9 @@ class Lens:
     name: str
     flags: int
     coefficients: int
-    """Of OpenCV's distortion vector: 0, 4, 5 or 8."""
+    """Length of OpenCV's distortion vector: 0, 4, 5 or 8."""
     free: tuple[int, ...]
-    """Which of them are free."""
+    """Those coefficients that are free."""
 
 
 LENSES = (
@@ -67,11 +67,9 @@ class Lensed:
     """One fit of one lens model."""
 
     lens: Lens
-    matrix: Points
-    distortion: Points
-    """OpenCV's vector, flat."""
-    board_poses: Mapping[str, tuple[Points, Points]]
-    """By view: rotation vector and translation in meters, camera from board."""
+    optics: Optics
+    board_poses: Mapping[str, Motion]
+    """By view: camera from board."""
     errors_px: Mapping[str, Points]
     """By view, (N,): distance of every point from where the model puts it."""
 
@@ -94,43 +92,33 @@ class CameraFit:
     """By view: why it, or a part of it, was left out."""
 
 
-def rms(errors: Points) -> float:
-    """Root mean square."""
-    return float(np.sqrt(np.mean(np.square(errors))))
-
-
-def fit_camera(
-    sightings: Mapping[str, Sighting], *, board: Board, size_px: tuple[int, int], name: str = ""
-) -> CameraFit:
+def fit_camera(sightings: Mapping[str, Sighting], *, size_px: tuple[int, int], name: str = "") -> CameraFit:
     """Intrinsics from sightings by view.
 
     Raises:
         CalibrationError: fewer than `LEAST_VIEWS` usable views.
     """
     _require(sightings, name=name)
-    kept, outliers = _without_outliers(
-        {view: _without_torn_points(sighting, board) for view, sighting in sightings.items()},
-        board=board,
-        size_px=size_px,
-    )
+    whole = {view: _without_torn_points(sighting) for view, sighting in sightings.items()}
+    kept, outliers = _without_outliers(whole, size_px=size_px)
     _require(kept, name=name)
-    lens, held_out_px = choose_lens(kept, board=board, size_px=size_px)
-    kept, late = _without_bad_points(kept, fit_lens(kept, board=board, size_px=size_px, lens=lens))
+    lens, held_out_px = choose_lens(kept, size_px=size_px)
+    kept, late = _without_bad_points(kept, fit_lens(kept, size_px=size_px, lens=lens))
     _require(kept, name=name)
-    fit = fit_lens(kept, board=board, size_px=size_px, lens=lens)
-    return CameraFit(
-        fit=fit,
-        sightings=kept,
-        held_out_px=held_out_px,
-        outliers={**outliers, **late, **_losses(sightings, kept)},
-    )
+    losses = {
+        view: f"{len(sightings[view].ids) - len(sighting.ids)} of {len(sightings[view].ids)} points left out"
+        for view, sighting in kept.items()
+        if len(sighting.ids) < len(sightings[view].ids)
+    }
+    fit = fit_lens(kept, size_px=size_px, lens=lens)
+    return CameraFit(fit=fit, sightings=kept, held_out_px=held_out_px, outliers={**outliers, **late, **losses})
 
 
-def fit_lens(sightings: Mapping[str, Sighting], *, board: Board, size_px: tuple[int, int], lens: Lens) -> Lensed:
+def fit_lens(sightings: Mapping[str, Sighting], *, size_px: tuple[int, int], lens: Lens) -> Lensed:
     """Fit one lens model to all sightings."""
-    points_m = [board.points_m[sighting.ids].astype(np.float32) for sighting in sightings.values()]
+    points_m = [sighting.points_m.astype(np.float32) for sighting in sightings.values()]
     points_px = [sighting.points_px.astype(np.float32) for sighting in sightings.values()]
-    solved: tuple[Any, ...] = cv2.calibrateCamera(
+    _, matrix, padded, turns, shifts = cv2.calibrateCamera(
         points_m,
         points_px,
         size_px,
@@ -139,24 +127,15 @@ def fit_lens(sightings: Mapping[str, Sighting], *, board: Board, size_px: tuple[
         flags=lens.flags | cv2.CALIB_USE_INTRINSIC_GUESS | cv2.CALIB_USE_LU,
         criteria=_ITERATIONS,
     )
-    _, matrix, padded, turns, shifts = solved
-    distortion = padded.ravel()[: lens.coefficients or 4].astype(np.float64)
+    optics = cast(Points, matrix), padded.ravel()[: lens.coefficients or 4].astype(np.float64)
     poses, errors = {}, {}
     for view, turn, shift, where_m, where_px in zip(sightings, turns, shifts, points_m, points_px, strict=True):
         poses[view] = turn.ravel().astype(np.float64), shift.ravel().astype(np.float64)
-        errors[view] = errors_px(where_m, where_px, (turn, shift), (matrix, distortion))
-    return Lensed(lens=lens, matrix=matrix, distortion=distortion, board_poses=poses, errors_px=errors)
+        errors[view] = errors_px(where_m, where_px, (turn, shift), optics)
+    return Lensed(lens=lens, optics=optics, board_poses=poses, errors_px=errors)
 
 
-def errors_px(where_m: Any, where_px: Any, motion: tuple[Any, Any], optics: tuple[Points, Points]) -> Points:
-    """(N,) distances in pixels between where points are and where a camera model puts them."""
-    expected, _ = cv2.projectPoints(where_m, *motion, *optics)
-    return cast(Points, np.linalg.norm(expected.reshape(-1, 2) - where_px.reshape(-1, 2), axis=1))
-
-
-def choose_lens(
-    sightings: Mapping[str, Sighting], *, board: Board, size_px: tuple[int, int]
-) -> tuple[Lens, dict[str, float]]:
+def choose_lens(sightings: Mapping[str, Sighting], *, size_px: tuple[int, int]) -> tuple[Lens, dict[str, float]]:
     """The simplest model whose error on held-out views is within a standard error of the best; and all these errors."""
     views = list(sightings)
     folds = [views[start :: min(FOLDS, len(views))] for start in range(min(FOLDS, len(views)))]
@@ -165,8 +144,8 @@ def choose_lens(
         errors: dict[str, float] = {}
         for fold in folds:
             rest = {view: sightings[view] for view in views if view not in fold}
-            fit = fit_lens(rest, board=board, size_px=size_px, lens=lens)
-            errors |= {view: _held_out_px(sightings[view], fit, board) for view in fold}
+            fit = fit_lens(rest, size_px=size_px, lens=lens)
+            errors |= {view: _held_out_px(sightings[view], fit) for view in fold}
         by_lens.append(np.array([errors[view] for view in views]))
     means = [float(np.mean(errors)) for errors in by_lens]
     best = int(np.argmin(means))
@@ -174,17 +153,6 @@ def choose_lens(
     limits = [max(float(np.std(loss, ddof=1)) / len(loss) ** 0.5, IMMATERIAL * means[best]) for loss in losses]
     chosen = next(index for index, loss in enumerate(losses) if np.mean(loss) <= limits[index])
     return LENSES[chosen], {lens.name: mean for lens, mean in zip(LENSES, means, strict=True)}
-
-
-def camera_model(
-    matrix: Points, distortion: Points, *, lens: Lens, size_px: tuple[int, int], name: str = ""
-) -> CameraModel:
-    """A fit as it stands in a calibration file."""
-    a, b, c = ((float(x), float(y), float(z)) for x, y, z in matrix)
-    coefficients = tuple(float(value) for value in distortion) if lens.coefficients else None
-    return CameraModel(
-        width_px=size_px[0], height_px=size_px[1], intrinsics=(a, b, c), distortion=coefficients, name=name
-    )
 
 
 def _require(sightings: Mapping[str, Sighting], *, name: str) -> None:
@@ -205,48 +173,37 @@ def _first_matrix(points_m: Sequence[Any], points_px: Sequence[Any], size_px: tu
     return np.array([[focal_px, 0.0, center[0]], [0.0, focal_px, center[1]], [0.0, 0.0, 1.0]])
 
 
-def _held_out_px(sighting: Sighting, fit: Lensed, board: Board) -> float:
-    points_m = board.points_m[sighting.ids]
-    _, turn, shift = cv2.solvePnP(points_m, sighting.points_px, fit.matrix, fit.distortion)
-    error = rms(errors_px(points_m, sighting.points_px, (turn, shift), (fit.matrix, fit.distortion)))
+def _held_out_px(sighting: Sighting, fit: Lensed) -> float:
+    _, turn, shift = cv2.solvePnP(sighting.points_m, sighting.points_px, *fit.optics)
+    error = rms(errors_px(sighting.points_m, sighting.points_px, (turn, shift), fit.optics))
     return error if np.isfinite(error) else 1e3
 
 
-def _without_torn_points(sighting: Sighting, board: Board) -> Sighting:
-    """Without points far from where a homography through most of the others puts them; a lens bends less than that."""
-    plane = board.points_m[sighting.ids, :2]
+def _without_torn_points(sighting: Sighting) -> Sighting:
+    """Leave out points far from where a homography through most of the others puts them; a lens bends less than that."""
+    plane = sighting.points_m[:, :2]
     homography, _ = cv2.findHomography(plane, sighting.points_px, cv2.LMEDS)
     if homography is None:
         return sighting
-    off_px = np.linalg.norm(cv2.perspectiveTransform(plane[None], homography)[0] - sighting.points_px, axis=1)
+    off_px = homography_errors_px(homography, plane, sighting.points_px)
     return sighting.only(off_px <= max(TORN_PX, 3 * OUTLIER_FACTOR * float(np.median(off_px))))
 
 
-def _losses(sightings: Mapping[str, Sighting], kept: Mapping[str, Sighting]) -> dict[str, str]:
-    """What became of the points of the views that are kept."""
-    return {
-        view: f"{len(sightings[view].ids) - len(sighting.ids)} of {len(sightings[view].ids)} points left out"
-        for view, sighting in kept.items()
-        if len(sighting.ids) < len(sightings[view].ids)
-    }
-
-
 def _without_outliers(
-    sightings: Mapping[str, Sighting], *, board: Board, size_px: tuple[int, int]
+    sightings: Mapping[str, Sighting], *, size_px: tuple[int, int]
 ) -> tuple[dict[str, Sighting], dict[str, str]]:
     """Leave out, one after the other, the views without which the others fit far better."""
     lens = LENSES[3]
     kept, outliers = dict(sightings), {}
-    fit = fit_lens(kept, board=board, size_px=size_px, lens=lens)
+    fit = fit_lens(kept, size_px=size_px, lens=lens)
     while len(kept) > LEAST_VIEWS and fit.rms_px > FIT_PX:
         without = {
-            view: fit_lens({v: s for v, s in kept.items() if v != view}, board=board, size_px=size_px, lens=lens)
-            for view in kept
+            view: fit_lens({v: s for v, s in kept.items() if v != view}, size_px=size_px, lens=lens) for view in kept
         }
         worst = min(without, key=lambda view: without[view].rms_px)
         if without[worst].rms_px > 0.7 * fit.rms_px:
             break
-        error_px = _held_out_px(kept.pop(worst), without[worst], board)
+        error_px = _held_out_px(kept.pop(worst), without[worst])
         outliers[worst] = f"{error_px:.1f} px off where the other views fit to {without[worst].rms_px:.1f} px"
         fit = without[worst]
     kept, late = _without_bad_points(kept, fit)

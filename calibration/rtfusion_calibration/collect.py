@@ -15,9 +15,8 @@ from rtfusion.files import write_whole
 from rtfusion.fusion.color import as_bgr
 from rtfusion.types import Band, FramePair, Image, Image8
 from rtfusion_calibration.board import Board
-from rtfusion_calibration.detect import Finder, Sighting
-from rtfusion_calibration.guidance import Coverage, Guidance, draw
-from rtfusion_calibration.solve import View
+from rtfusion_calibration.detect import Finder, Sighting, View
+from rtfusion_calibration.guidance import Coverage, draw
 
 LOOKS_PER_S = 4
 """Of a video; stills are all looked at."""
@@ -61,7 +60,7 @@ class Collector:
         self._looked_ns: int | None = None
         self._before: View | None = None
         self._coverage = {band: Coverage() for band in Band}
-        self._guidance = Guidance(hint="looking for the board")
+        self._hint, self._takes = "looking for the board", False
         self.views: list[View] = []
         self.sizes_px: dict[Band, tuple[int, int]] = {}
         self.samples: list[tuple[View, FramePair]] = []
@@ -74,13 +73,14 @@ class Collector:
         if self._is_due(pair):
             self.looks += 1
             view = self._look(pair)
-            said, self._guidance = self._guidance, self._guide(view)
-            if self._tell is not None and self._wanted is not None and self._guidance.hint != said.hint:
-                self._tell(self._guidance.hint)
-            if self._guidance.take:
+            said = self._hint
+            self._hint, self._takes = self._guide(view)
+            if self._tell is not None and self._wanted is not None and self._hint != said:
+                self._tell(self._hint)
+            if self._takes:
                 self._take(view, pair)
             self._before = view
-        return draw(pair, view, self._coverage, self._guidance)
+        return draw(pair, view, self._coverage, hint=self._hint, takes=self._takes)
 
     def _is_due(self, pair: FramePair) -> bool:
         if pair.degraded is not None or pair.thermal.shutter:
@@ -100,48 +100,42 @@ class Collector:
             thermal=self._finders[Band.THERMAL].find(pair.thermal.image, attempts=attempts),
         )
 
-    def _guide(self, view: View) -> Guidance:
-        """Whether to take the view, and what to tell the person."""
+    def _guide(self, view: View) -> tuple[str, bool]:
+        """What to tell the person, and if the view is taken."""
         count = f"{len(self.views)} of {self._wanted} views" if self._wanted else f"{len(self.views)} views"
         if self._still:
-            return Guidance(hint=count, take=view.visible is not None or view.thermal is not None)
+            return count, bool(view.sightings)
         hint = _what_is_missing(view) or self._what_is_wrong(view)
-        if hint is None:
-            return Guidance(hint=f"taken, {len(self.views) + 1} so far", take=True)
-        return Guidance(hint=f"{hint}   ({count})")
+        return (f"{hint}   ({count})", False) if hint else (f"taken, {len(self.views) + 1} so far", True)
 
     def _what_is_wrong(self, view: View) -> str | None:
         before = self._before
         if before is None or _apart(view, before, self.sizes_px) > STILL_SHARE:
             return "hold still"
-        nearest = min((_apart(view, other, self.sizes_px) for other in self.views), default=1.0)
-        if nearest > NEW_SHARE:
-            return None
-        return self._coverage[Band.THERMAL].wish(len(self.views))
+        is_new = all(_apart(view, other, self.sizes_px) > NEW_SHARE for other in self.views)
+        return None if is_new else self._coverage[Band.THERMAL].wish(len(self.views))
 
     def _take(self, view: View, pair: FramePair) -> None:
         self.views.append(view)
-        for band, sighting in ((Band.VISIBLE, view.visible), (Band.THERMAL, view.thermal)):
-            if sighting is not None:
-                self._coverage[band].add(sighting.points_px, self.sizes_px[band])
+        for band, sighting in view.sightings.items():
+            self._coverage[band].add(sighting.points_px, self.sizes_px[band])
         if view.both:
             self.samples.append((view, pair))
             if len(self.samples) > SAMPLES:  # an even choice of all there were so far
                 del self.samples[1::2]
         if self._folder is not None:
-            _save(self._folder / "visible" / f"{view.name}.png", pair.visible.image)
-            _save(self._folder / "thermal" / f"{view.name}.png", pair.thermal.image)
+            for frame in (pair.visible, pair.thermal):
+                _save(self._folder / frame.band.value / f"{view.name}.png", frame.image)
         if self._wanted is not None and len(self.views) >= self._wanted and self._enough is not None:
             self._enough()
 
 
 def _what_is_missing(view: View) -> str | None:
-    if view.visible is None and view.thermal is None:
-        return "show the board to both cameras, whole"
-    if view.visible is None:
-        return "the visible camera does not see the board: light it, show it whole"
-    if view.thermal is None:
-        return "the thermal camera does not see the board: warm it, show it whole"
+    if view.visible is None or view.thermal is None:
+        missing, remedy = ("visible", "light") if view.visible is None else ("thermal", "warm")
+        if not view.sightings:
+            return "show the board to both cameras, whole"
+        return f"the {missing} camera does not see the board: {remedy} it, show it whole"
     if min(view.visible.contrast, view.thermal.contrast) < LEAST_CONTRAST:
         return f"the board is too faint {'in the thermal picture: warm it' if view.thermal.contrast < LEAST_CONTRAST else ''}"
     if min(view.visible.sharpness, view.thermal.sharpness) < LEAST_SHARPNESS:
@@ -152,14 +146,8 @@ def _what_is_missing(view: View) -> str | None:
 
 def _apart(view: View, other: View, sizes_px: Mapping[Band, tuple[int, int]]) -> float:
     """Mean distance of the points of two views, in widths of the picture; of the camera in which it is larger."""
-    distances = [
-        _distance_px(first, second) / sizes_px[band][0]
-        for band, first, second in (
-            (Band.VISIBLE, view.visible, other.visible),
-            (Band.THERMAL, view.thermal, other.thermal),
-        )
-        if first is not None and second is not None
-    ]
+    first, second = view.sightings, other.sightings
+    distances = (_distance_px(first[band], second[band]) / sizes_px[band][0] for band in first if band in second)
     return max(distances, default=1.0)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.registration import scale_px
-from rtfusion.types import Image, Image8
+from rtfusion.types import Band, Image, Image8
 from rtfusion_calibration.board import Board, Indices, Kind, Points
 
 SMALLEST_PX = 640
@@ -31,6 +31,8 @@ GAIN = 50.0
 LEAST_SPACING_PX = 4.0
 MOST_BLOBS = 2.0
 """Per circle of the board."""
+Preparation = tuple[int, bool]
+"""Widths of the picture per sigma of the local mean, 0 for the picture as it is; and whether light and dark are exchanged."""
 _CHESSBOARD = cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_EXHAUSTIVE | cv2.CALIB_CB_ACCURACY
 _QUADRANGLES = cv2.CALIB_CB_ADAPTIVE_THRESH | cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_FAST_CHECK
 _SUBPIXEL = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-4)
@@ -40,16 +42,22 @@ _SUBPIXEL = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 60, 1e-4)
 class Sighting:
     """A board seen in one picture."""
 
+    board: Board
     ids: Indices
     """(N,): which of the board's points."""
     points_px: Points
     """(N, 2), pixel centers at integer coordinates."""
-    preparation: str
-    """What made it visible, for a person."""
+    preparation: Preparation
+    """What made it visible."""
     sharpness: float
     """0 to 1: share of the board's contrast that its edges cross within one pixel; 0.2 is a blur of two pixels."""
     contrast: float
     """Difference between its light and dark parts in units of the picture's noise; below about 3 it is too cold."""
+
+    @property
+    def points_m(self) -> Points:
+        """(N, 3) places of the points on the board."""
+        return self.board.points_m[self.ids]
 
     def reordered(self, order: Indices) -> Sighting:
         """The same points under other numbers: point ``i`` becomes point ``order[i]``."""
@@ -62,12 +70,32 @@ class Sighting:
         return replace(self, ids=self.ids[chosen], points_px=self.points_px[chosen])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class View:
+    """One moment: what each camera saw of the board."""
+
+    name: str
+    visible: Sighting | None
+    thermal: Sighting | None
+
+    @property
+    def sightings(self) -> dict[Band, Sighting]:
+        """By band; a camera that did not see the board is missing."""
+        found = {Band.VISIBLE: self.visible, Band.THERMAL: self.thermal}
+        return {band: sighting for band, sighting in found.items() if sighting is not None}
+
+    @property
+    def both(self) -> bool:
+        """True when both cameras saw the board."""
+        return len(self.sightings) == len(Band)
+
+
 class Finder:
     """Looks for one board in the pictures of one camera; begins with what worked the last time."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._recent: list[tuple[int, bool]] = []
+        self._recent: list[Preparation] = []
         self._turn = 0
 
     def find(self, image: Image, *, attempts: int | None = None) -> Sighting | None:
@@ -82,26 +110,20 @@ class Finder:
             start = self._turn % (len(ways) - 1)
             ways = ways[:1] + (ways[1:] + ways[1:])[start : start + attempts - 1]
             self._turn += attempts - 1
-        for scale, inverted in ways:
-            prepared = _prepare(work, scale=scale, inverted=inverted)
-            found = _locate(prepared, self._board)
+        for way in ways:
+            found = _locate(_prepared(work, way), self._board)
             if found is None:
                 continue
             ids, points = found
-            points = _refine(gray, points, work_from_image, board=self._board, scale=scale, inverted=inverted)
-            if not _is_plausible(points, ids, board=self._board):
-                continue
-            self._recent = [(scale, inverted)]
-            return Sighting(
-                ids=ids,
-                points_px=points,
-                preparation=_describe(scale, inverted=inverted),
-                **_clarity(gray, points, ids, board=self._board),
-            )
+            points = _refined(gray, points, work_from_image, board=self._board, preparation=way)
+            if _is_plausible(points, self._board.points_m[ids, :2]):
+                self._recent = [way]
+                clarity = _clarity(gray, points, self._board.points_m[ids, :2] / self._board.spacing_m)
+                return Sighting(board=self._board, ids=ids, points_px=points, preparation=way, **clarity)
         return None
 
-    def _ways(self) -> list[tuple[int, bool]]:
-        """Scale (0: as it is) and polarity, the likeliest first."""
+    def _ways(self) -> list[Preparation]:
+        """The likeliest first."""
         scales = CIRCLE_SCALES if self._board.kind is Kind.CIRCLES else SCALES
         # the corners of a chessboard look the same in both polarities
         polarities = (False,) if self._board.kind is Kind.CHESSBOARD else (False, True)
@@ -134,12 +156,6 @@ def as_detected(image: Image) -> Image8:
     return equalize(_gray(image), sigma_px=image.shape[1] / 40)
 
 
-def stretch(gray: npt.NDArray[np.float32]) -> Image8:
-    """The picture between its 1st and its 99.5th percentile."""
-    low, high = np.percentile(gray[::2, ::2], (1.0, 99.5))
-    return np.clip((gray - low) * (255.0 / max(float(high - low), 1e-6)), 0, 255).astype(np.uint8)
-
-
 def _gray(image: Image) -> npt.NDArray[np.float32]:
     """Float gray; 16-bit counts by their logarithm, because a warm board spans a small part of them."""
     if image.ndim == 3:
@@ -162,14 +178,14 @@ def _sized(gray: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], Poin
     return work, scale_px(from_px=(width_px, height_px), to_px=size_px)
 
 
-def _prepare(gray: npt.NDArray[np.float32], *, scale: int, inverted: bool) -> Image8:
-    prepared = equalize(gray, sigma_px=max(gray.shape) / scale) if scale else stretch(gray)
+def _prepared(gray: npt.NDArray[np.float32], preparation: Preparation) -> Image8:
+    scale, inverted = preparation
+    if scale:
+        prepared = equalize(gray, sigma_px=max(gray.shape) / scale)
+    else:
+        low, high = np.percentile(gray[::2, ::2], (1.0, 99.5))
+        prepared = np.clip((gray - low) * (255.0 / max(float(high - low), 1e-6)), 0, 255).astype(np.uint8)
     return cast(Image8, cv2.bitwise_not(prepared)) if inverted else prepared
-
-
-def _describe(scale: int, *, inverted: bool) -> str:
-    how = f"local contrast over 1/{scale} of the width" if scale else "as it is"
-    return f"{how}, inverted" if inverted else how
 
 
 def _locate(prepared: Image8, board: Board) -> tuple[Indices, Points] | None:
@@ -180,28 +196,29 @@ def _locate(prepared: Image8, board: Board) -> tuple[Indices, Points] | None:
         if ids is None or len(ids) < 6:
             return None
         return ids.ravel().astype(np.intp), corners.reshape(-1, 2).astype(np.float64)
-    if board.kind is Kind.CIRCLES:
-        found, corners = _find_circles(prepared, board)
-    else:
-        found, corners = _find_corners(prepared, board)
-    if not found or corners is None:
-        return None
-    return np.arange(len(corners)), corners.reshape(-1, 2).astype(np.float64)
+    points = (_find_circles if board.kind is Kind.CIRCLES else _find_corners)(prepared, board)
+    return None if points is None else (np.arange(len(points)), points)
 
 
-def _find_corners(prepared: Image8, board: Board) -> tuple[bool, Points]:
-    """By sectors, which stands blur and noise; else by quadrangles, which stands squares cut off at the board's edge."""
+def _find_corners(prepared: Image8, board: Board) -> Points | None:
+    """Find corners by sectors, which stands blur and noise; else by quadrangles, which stands squares cut off at the edge."""
     found, corners = cv2.findChessboardCornersSB(prepared, board.grid, flags=_CHESSBOARD)
     if not found:
         found, corners = cv2.findChessboardCorners(prepared, board.grid, flags=_QUADRANGLES)
         if found:
-            half_px = max(2, round(0.3 * _least_spacing_px(corners.reshape(-1, 2).astype(np.float64))))
-            corners = cv2.cornerSubPix(prepared, corners, (half_px, half_px), (-1, -1), _SUBPIXEL)
-    return bool(found), cast(Points, corners)
+            corners = _sharpened(prepared, corners.reshape(-1, 2).astype(np.float64))
+    return corners.reshape(-1, 2).astype(np.float64) if found else None
 
 
-def _find_circles(prepared: Image8, board: Board) -> tuple[bool, Points]:
-    """By blobs of about one size. The search among them grows without bound with their number, so that is bounded."""
+def _sharpened(prepared: Image8, points: Points) -> Points:
+    """Corners to a fraction of a pixel, each looked for within a third of the spacing."""
+    half_px = max(2, round(0.3 * _least_spacing_px(points)))
+    corners = cv2.cornerSubPix(prepared, points.astype(np.float32), (half_px, half_px), (-1, -1), _SUBPIXEL)
+    return corners.astype(np.float64)
+
+
+def _find_circles(prepared: Image8, board: Board) -> Points | None:
+    """Find blobs of about one size. The search among them grows without bound with their number, so that is bounded."""
     count = board.columns * board.rows
     parameters = cv2.SimpleBlobDetector.Params()
     parameters.minArea = 12
@@ -210,12 +227,12 @@ def _find_circles(prepared: Image8, board: Board) -> tuple[bool, Points]:
     parameters.minConvexity = 0.85
     blobs = cv2.SimpleBlobDetector.create(parameters).detect(prepared)
     if len(blobs) < count:
-        return False, np.empty((0, 2))
+        return None
     sizes = np.array([blob.size for blob in blobs])
     alike = np.abs(np.log(sizes / np.median(sizes))) < np.log(2.5)
     centers = np.array([blob.pt for blob, keep in zip(blobs, alike, strict=True) if keep])
     if not count <= len(centers) <= MOST_BLOBS * count:
-        return False, np.empty((0, 2))
+        return None
     # OpenCV takes no list of centers from Python: a picture of dots at these places says the same
     radius_px = max(2, round(0.25 * _least_spacing_px(centers)))
     dots = np.full(prepared.shape, 255, dtype=np.uint8)
@@ -226,23 +243,20 @@ def _find_circles(prepared: Image8, board: Board) -> tuple[bool, Points]:
     detector = cv2.SimpleBlobDetector.create(parameters)
     found, grid = cv2.findCirclesGrid(dots, board.grid, flags=flags, blobDetector=detector)
     if not found:
-        return False, np.empty((0, 2))
+        return None
     distance = np.linalg.norm(grid.reshape(-1, 1, 2) - centers[None], axis=2)
-    return True, cast(Points, centers[distance.argmin(axis=1)])
+    return np.asarray(centers[distance.argmin(axis=1)], dtype=np.float64)
 
 
-def _refine(
-    gray: npt.NDArray[np.float32], points: Points, work_from_image: Points, *, board: Board, scale: int, inverted: bool
+def _refined(
+    gray: npt.NDArray[np.float32], points: Points, work_from_image: Points, *, board: Board, preparation: Preparation
 ) -> Points:
     """The points in pixels of the picture itself; refined there when they were found in a reduced one."""
     factor = work_from_image[0, 0]
     points = (points - work_from_image[:2, 2]) / np.diag(work_from_image)[:2]
     if factor >= 1 or board.kind is Kind.CIRCLES:
         return points
-    prepared = cv2.GaussianBlur(_prepare(gray, scale=scale, inverted=inverted), (0, 0), 1.0)
-    half_px = max(2, round(0.3 * _least_spacing_px(points)))
-    corners = cv2.cornerSubPix(prepared, points.astype(np.float32), (half_px, half_px), (-1, -1), _SUBPIXEL)
-    return corners.astype(np.float64)
+    return _sharpened(cast(Image8, cv2.GaussianBlur(_prepared(gray, preparation), (0, 0), 1.0)), points)
 
 
 def _least_spacing_px(points: Points) -> float:
@@ -251,19 +265,18 @@ def _least_spacing_px(points: Points) -> float:
     return float(distance.min())
 
 
-def _is_plausible(points: Points, ids: Indices, *, board: Board) -> bool:
-    """Whether a flat board can look like this: one homography explains the points to a fraction of their spacing."""
+def _is_plausible(points: Points, plane: Points) -> bool:
+    """True when a flat board can look like this: one homography explains the points to a fraction of their spacing."""
     spacing_px = _least_spacing_px(points)
-    homography, _ = cv2.findHomography(board.points_m[ids, :2], points, 0)
+    homography, _ = cv2.findHomography(plane, points, 0)
     if homography is None or spacing_px < LEAST_SPACING_PX:
         return False
-    expected = cv2.perspectiveTransform(board.points_m[None, ids, :2], homography)[0]
+    expected = cv2.perspectiveTransform(plane[None], homography)[0]
     return float(np.sqrt(np.mean(np.sum((expected - points) ** 2, axis=1)))) < 0.15 * spacing_px
 
 
-def _clarity(gray: npt.NDArray[np.float32], points: Points, ids: Indices, *, board: Board) -> dict[str, float]:
-    """Sharpness and contrast, from samples on the board's own grid with the slow gradient of its warmth taken off."""
-    grid = board.points_m[ids, :2] / board.spacing_m
+def _clarity(gray: npt.NDArray[np.float32], points: Points, grid: Points) -> dict[str, float]:
+    """Sharpness and contrast, from samples on the board's own ``grid`` with the slow gradient of its warmth taken off."""
     image_from_grid, _ = cv2.findHomography(grid, points, 0)
     (left, top), (right, bottom) = grid.min(axis=0), grid.max(axis=0)
     steps = min(max(round(_least_spacing_px(points)), 6), 48)  # about one per pixel
@@ -273,17 +286,12 @@ def _clarity(gray: npt.NDArray[np.float32], points: Points, ids: Indices, *, boa
     flat = cv2.remap(gray, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     pattern = flat - cv2.GaussianBlur(flat, (0, 0), 1.5 * steps)
     span = max(float(np.percentile(pattern, 90) - np.percentile(pattern, 10)), 1e-6)
-    slope = np.hypot(
-        cv2.Sobel(pattern, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(pattern, cv2.CV_32F, 0, 1, scale=1 / 8)
-    )
-    step_px = float(np.sqrt(np.median(np.abs(np.linalg.det(_steps_px(maps))))))
+    slope = np.hypot(*(cv2.Sobel(pattern, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for dx in (1, 0)))
+    # (H - 1, W - 1, 2, 2): how far one step on the board goes in the picture
+    steps_px = np.stack([np.diff(maps, axis=1)[:-1], np.diff(maps, axis=0)[:, :-1]], axis=-1).astype(np.float64)
+    step_px = float(np.sqrt(np.median(np.abs(np.linalg.det(steps_px)))))
     per_pixel = float(np.percentile(slope, 99)) / max(step_px, 1e-6)
     low, high = np.floor(points.min(axis=0)).astype(int).clip(0), np.ceil(points.max(axis=0)).astype(int) + 1
     patch = gray[low[1] : high[1], low[0] : high[0]]
     noise = 1.4826 / np.sqrt(20.0) * float(np.median(np.abs(cv2.Laplacian(patch, cv2.CV_32F))))
     return {"sharpness": min(1.0, per_pixel / span), "contrast": span / max(noise, 1e-6)}
-
-
-def _steps_px(maps: npt.NDArray[np.float32]) -> Points:
-    """(H - 1, W - 1, 2, 2): how far one step on the board goes in the picture."""
-    return np.stack([np.diff(maps, axis=1)[:-1], np.diff(maps, axis=0)[:, :-1]], axis=-1).astype(np.float64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -17,12 +17,10 @@ import numpy as np
 from rtfusion.registration import Calibration
 from rtfusion.registration.maps import visible_from_thermal
 from rtfusion.types import Band
-from rtfusion_calibration.board import Board, Points
-from rtfusion_calibration.camera import rms
-from rtfusion_calibration.detect import Sighting
+from rtfusion_calibration.board import Points
+from rtfusion_calibration.detect import Sighting, View
 from rtfusion_calibration.guidance import Coverage
-from rtfusion_calibration.rig import epipolar_px, lens_of, matched_px, pose_of, view_errors
-from rtfusion_calibration.solve import View
+from rtfusion_calibration.rig import epipolar_px, matched_px, pose_of, rms, view_errors
 
 DISTANCES_M = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
 
@@ -65,6 +63,7 @@ class Evidence:
     uncertainty_px: float | None = None
     views: int = 0
     by_view_px: Mapping[str, Mapping[Band, float]] = field(default_factory=dict)
+    """By view and band, rms: reprojection with a pose; without one what the homography leaves."""
     coverage: Mapping[Band, Coverage] = field(default_factory=dict)
     tilt_deg: float | None = None
     """Largest angle between the board in two views."""
@@ -81,58 +80,70 @@ class Evidence:
 
     @property
     def has_pose(self) -> bool:
-        """Whether the registration can be set for any distance."""
-        camera = self.calibration
-        known = camera.visible_from_thermal, camera.visible.intrinsics, camera.thermal.intrinsics
-        return all(part is not None for part in known)
+        """True when the registration can be set for any distance."""
+        rig = self.calibration
+        return None not in (rig.visible_from_thermal, rig.visible.intrinsics, rig.thermal.intrinsics)
 
 
-def gather(calibration: Calibration, views: Sequence[View], *, board: Board | None) -> Evidence:
+def gather(calibration: Calibration, views: Sequence[View]) -> Evidence:
     """The figures of a calibration, with those that views of a board give, where there are some."""
     quality = calibration.quality
-    evidence = Evidence(
-        calibration=calibration,
-        rms_px=quality.rms_px if quality else None,
-        epipolar_px=quality.epipolar_px if quality else None,
-        uncertainty_px=_known_uncertainty_px(calibration),
-        views=quality.views if quality else 0,
-    )
-    both = [view for view in views if view.both]
-    if not both or board is None:
+    evidence = Evidence(calibration=calibration)
+    if quality is not None:
+        uncertainty_px = quality.uncertainty_at_px(
+            calibration.distance_m
+        )  # of a board; that of a scene is over the picture
+        evidence = replace(
+            evidence,
+            rms_px=quality.rms_px,
+            epipolar_px=quality.epipolar_px,
+            uncertainty_px=quality.standard_deviations.get("picture_px") if uncertainty_px is None else uncertainty_px,
+            views=quality.views,
+        )
+    seen = {view.name: view.sightings for view in views if view.both}
+    if not seen:
         return evidence
-    measured = _measure(evidence, both, board)
-    errors = {band: [view[band] for view in measured.values()] for band in Band}
-    epipolar = None
-    normals, distances = [], {}
-    if evidence.has_pose:
-        epipolar = rms(np.concatenate([epipolar_px(calibration, view.sightings) for view in both]))
-        for view in both:
-            normal, distances[view.name] = _board_place(calibration, view.sightings[Band.THERMAL], board)
-            normals.append(normal)
     coverage = {band: Coverage() for band in Band}
-    for view in both:
-        for band, sighting in view.sightings.items():
+    for sightings in seen.values():
+        for band, sighting in sightings.items():
             coverage[band].add(sighting.points_px, getattr(calibration, band.value).size_px)
-    return Evidence(
-        calibration=calibration,
-        rms_px=rms(np.array([*errors[Band.VISIBLE], *(errors[Band.THERMAL] if evidence.has_pose else [])])),
-        epipolar_px=epipolar,
-        uncertainty_px=evidence.uncertainty_px,
-        views=quality.views if quality else len(both),
-        by_view_px=measured,
-        coverage=coverage,
-        tilt_deg=_largest_angle_deg(normals) if normals else None,
-        distances_m=distances,
+    evidence = replace(evidence, views=evidence.views or len(seen), coverage=coverage, epipolar_px=None)
+    return _held_against(evidence, seen) if evidence.has_pose else _held_against_homography(evidence, seen)
+
+
+def _held_against(evidence: Evidence, seen: Mapping[str, Mapping[Band, Sighting]]) -> Evidence:
+    calibration = evidence.calibration
+    places = {name: _board_place(calibration, sightings[Band.THERMAL]) for name, sightings in seen.items()}
+    normals = np.array([normal for normal, _ in places.values()])
+    errors_px = {name: view_errors(calibration, sightings) for name, sightings in seen.items()}
+    by_view_px = {name: {band: rms(errors) for band, errors in both.items()} for name, both in errors_px.items()}
+    return replace(
+        evidence,
+        rms_px=rms(np.array([by_view_px[name][band] for band in Band for name in seen])),
+        epipolar_px=rms(np.concatenate([epipolar_px(calibration, sightings) for sightings in seen.values()])),
+        by_view_px=by_view_px,
+        tilt_deg=float(np.degrees(np.arccos(np.clip(np.abs(normals @ normals.T), 0.0, 1.0).min()))),
+        distances_m={name: distance_m for name, (_, distance_m) in places.items()},
     )
 
 
-def _known_uncertainty_px(calibration: Calibration) -> float | None:
-    """From a board by distance, from a scene over the picture."""
-    quality = calibration.quality
-    if quality is None:
-        return None
-    by_distance_px = quality.uncertainty_at_px(calibration.distance_m)
-    return quality.standard_deviations.get("picture_px") if by_distance_px is None else by_distance_px
+def _held_against_homography(evidence: Evidence, seen: Mapping[str, Mapping[Band, Sighting]]) -> Evidence:
+    by_view_px = {}
+    for name, sightings in seen.items():
+        visible_px, thermal_px = matched_px(sightings)
+        placed = visible_from_thermal(evidence.calibration, thermal_px=thermal_px)
+        error_px = rms(np.linalg.norm(placed - visible_px, axis=1))
+        by_view_px[name] = {Band.VISIBLE: error_px, Band.THERMAL: error_px / evidence.thermal_pixel_px}
+    rms_px = rms(np.array([errors[Band.VISIBLE] for errors in by_view_px.values()]))
+    return replace(evidence, rms_px=rms_px, by_view_px=by_view_px)
+
+
+def _board_place(calibration: Calibration, sighting: Sighting) -> tuple[Points, float]:
+    """Normal of the board, and the distance of its middle from the thermal camera, which saw it, in meters."""
+    _, turn, shift = cv2.solvePnP(sighting.points_m, sighting.points_px, *calibration.thermal.optics)
+    rotation = np.asarray(cv2.Rodrigues(turn)[0], dtype=np.float64)
+    middle = rotation @ sighting.board.points_m.mean(axis=0) + shift.ravel()
+    return rotation[:, 2], float(middle[2])
 
 
 def parallax_px(calibration: Calibration, distance_m: float) -> float:
@@ -141,38 +152,6 @@ def parallax_px(calibration: Calibration, distance_m: float) -> float:
     there = calibration.at_distance(distance_m if math.isfinite(distance_m) else 1e9)
     step = visible_from_thermal(there, thermal_px=middle) - visible_from_thermal(calibration, thermal_px=middle)
     return float(np.linalg.norm(step))
-
-
-def _measure(evidence: Evidence, views: Sequence[View], board: Board) -> dict[str, dict[Band, float]]:
-    """By view and band, rms: reprojection with a pose; without one what the homography leaves, in visible pixels."""
-    calibration = evidence.calibration
-    if evidence.has_pose:
-        return {
-            view.name: {
-                band: rms(errors) for band, errors in view_errors(calibration, view.sightings, board=board).items()
-            }
-            for view in views
-        }
-    measured = {}
-    for view in views:
-        visible_px, thermal_px = matched_px(view.sightings)
-        placed = visible_from_thermal(calibration, thermal_px=thermal_px)
-        error_px = rms(np.linalg.norm(placed - visible_px, axis=1))
-        measured[view.name] = {Band.VISIBLE: error_px, Band.THERMAL: error_px / evidence.thermal_pixel_px}
-    return measured
-
-
-def _board_place(calibration: Calibration, sighting: Sighting, board: Board) -> tuple[Points, float]:
-    """Normal of the board, and the distance of its middle from the thermal camera, which saw it, in meters."""
-    _, turn, shift = cv2.solvePnP(board.points_m[sighting.ids], sighting.points_px, *lens_of(calibration.thermal))
-    rotation = np.asarray(cv2.Rodrigues(turn)[0], dtype=np.float64)
-    middle = rotation @ board.points_m.mean(axis=0) + shift.ravel()
-    return rotation[:, 2], float(middle[2])
-
-
-def _largest_angle_deg(normals: Sequence[Points]) -> float:
-    cosines = np.clip(np.abs(np.array(normals) @ np.array(normals).T), 0.0, 1.0)
-    return float(np.degrees(np.arccos(cosines.min())))
 
 
 # -- verdict ------------------------------------------------------------------------------------------------------------
@@ -184,18 +163,8 @@ _CAUSES = ("tilt", "views", "coverage", "error", "registration", "distance")
 
 def judge(evidence: Evidence) -> Verdict:
     """What the figures come to."""
-    findings = [
-        finding
-        for finding in (
-            _uncertainty(evidence),
-            _error(evidence),
-            _views(evidence),
-            _tilt(evidence),
-            _covered(evidence),
-            _reach(evidence),
-        )
-        if finding is not None
-    ]
+    judged = (_uncertainty, _error, _views, _tilt, _covered, _reach)
+    findings = [finding for finding in (one(evidence) for one in judged) if finding is not None]
     level = max(finding.level for finding in findings)
     worst = min((finding for finding in findings if finding.level is level), key=lambda one: _CAUSES.index(one.what))
     return Verdict(level=level, sentence=_sentence(evidence, level, worst), findings=findings)
@@ -221,26 +190,23 @@ def _where(distance_m: float | None) -> str:
 
 def _level(value: float, *, good: float, bad: float) -> Level:
     """By thresholds, whichever way they go."""
-    if good < bad:
-        return Level.GOOD if value <= good else Level.CARE if value <= bad else Level.BAD
-    return Level.GOOD if value >= good else Level.CARE if value >= bad else Level.BAD
+    if good > bad:
+        value, good, bad = -value, -good, -bad
+    return Level.GOOD if value <= good else Level.CARE if value <= bad else Level.BAD
 
 
 def _uncertainty(evidence: Evidence) -> Finding | None:
-    value_px = evidence.uncertainty_px
-    if value_px is None and not evidence.has_pose:
-        return None
+    value_px, where = evidence.uncertainty_px, _where(evidence.calibration.distance_m)
     if value_px is None:
         why = "nothing in the file says how far the registration would move with other views"
-        return Finding(level=Level.CARE, what="registration", value="unknown", why=why)
-    level = _level(value_px / evidence.thermal_pixel_px, good=1.0, bad=3.0)
-    in_thermal = f"({value_px / evidence.thermal_pixel_px:.2f} thermal pixels)"
-    if not evidence.has_pose:
-        why = f"the scene leaves it uncertain by {value_px:.1f} px"
-        return Finding(level=level, what="registration", value=f"± {value_px:.2f} px {in_thermal}", why=why)
-    where = _where(evidence.calibration.distance_m)
-    why = f"with other views the thermal picture would lie {value_px:.1f} px elsewhere {where}"
-    return Finding(level=level, what="registration", value=f"± {value_px:.2f} px {where} {in_thermal}", why=why)
+        unknown = Finding(level=Level.CARE, what="registration", value="unknown", why=why)
+        return unknown if evidence.has_pose else None
+    in_thermal = value_px / evidence.thermal_pixel_px
+    why = f"the scene leaves it uncertain by {value_px:.1f} px"
+    if evidence.has_pose:
+        why = f"with other views the thermal picture would lie {value_px:.1f} px elsewhere {where}"
+    value = f"± {value_px:.2f} px {where + ' ' if evidence.has_pose else ''}({in_thermal:.2f} thermal pixels)"
+    return Finding(level=_level(in_thermal, good=1.0, bad=3.0), what="registration", value=value, why=why)
 
 
 def _error(evidence: Evidence) -> Finding | None:
@@ -259,23 +225,18 @@ def _views(evidence: Evidence) -> Finding:
         why = "the file does not say what it was made from; hold it against a board (--board)"
         return Finding(level=Level.CARE, what="views", value="unknown", why=why)
     good, bad = (10, 5) if evidence.has_pose else (2, 1)
-    level = _level(evidence.views, good=good, bad=bad)
+    why = f"it rests on {evidence.views} view, so it holds at the place and the distance of what was seen there"
     if evidence.has_pose:
         why = f"it rests on {evidence.views} views, where {good} or more are needed"
-    else:
-        why = f"it rests on {evidence.views} view, so it holds at the place and the distance of what was seen there"
-    return Finding(level=level, what="views", value=str(evidence.views), why=why)
+    return Finding(level=_level(evidence.views, good=good, bad=bad), what="views", value=str(evidence.views), why=why)
 
 
 def _tilt(evidence: Evidence) -> Finding | None:
     if evidence.tilt_deg is None:
         return None
-    level = _level(evidence.tilt_deg, good=25.0, bad=12.0)
-    why = (
-        f"the board is never tilted by more than {evidence.tilt_deg:.0f}° between two views, so focal length and "
-        "distance cannot be told apart"
-    )
-    return Finding(level=level, what="tilt", value=f"{evidence.tilt_deg:.0f}°", why=why)
+    tilt = f"{evidence.tilt_deg:.0f}°"
+    why = f"the board is never tilted by more than {tilt} between two views, so focal length and distance cannot be told apart"
+    return Finding(level=_level(evidence.tilt_deg, good=25.0, bad=12.0), what="tilt", value=tilt, why=why)
 
 
 def _covered(evidence: Evidence) -> Finding | None:
@@ -295,9 +256,8 @@ def _covered(evidence: Evidence) -> Finding | None:
 def _reach(evidence: Evidence) -> Finding:
     if evidence.has_pose:
         baseline_mm = 1000 * float(np.linalg.norm(pose_of(evidence.calibration).translation_m))
-        return Finding(
-            level=Level.GOOD, what="distance", value=f"any; the cameras are {baseline_mm:.0f} mm apart", why=""
-        )
+        value = f"any; the cameras are {baseline_mm:.0f} mm apart"
+        return Finding(level=Level.GOOD, what="distance", value=value, why="")
     known = evidence.calibration.distance_m
     why = f"it holds {_where(known) if known else 'at the distance it was made at'} only; nearer and farther things are doubled"
     return Finding(level=Level.CARE, what="distance", value="one only", why=why)

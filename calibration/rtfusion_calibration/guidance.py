@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import cv2
 import numpy as np
 
 from rtfusion.types import Band, FramePair, Image, Image8
 from rtfusion_calibration.board import Points
-from rtfusion_calibration.detect import Sighting, as_detected
-
-if TYPE_CHECKING:
-    from rtfusion_calibration.solve import View
+from rtfusion_calibration.detect import Sighting, View, as_detected
 
 PANEL_HEIGHT_PX = 480
 BAR_PX = 44
@@ -29,15 +25,6 @@ _WHERE = (
     ("left", "middle", "middle", "right"),
     ("bottom left", "bottom", "bottom", "bottom right"),
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Guidance:
-    """What to do now."""
-
-    hint: str
-    take: bool = False
-    """The view as it is now is worth keeping."""
 
 
 class Coverage:
@@ -75,21 +62,18 @@ class Coverage:
         row, column = np.unravel_index(int(np.argmin(cells)), cells.shape)
         if cells[row, column] > 0.5:
             return ("tilt it more", "nearer", "farther away", "turn it")[count % 4]
-        wishes = (f"move it to the {_WHERE[row][column]}", "tilt it to the side", f"move it to the {_WHERE[row][column]}",
-                  "tilt it up or down", "nearer or farther away")  # fmt: skip
+        move = f"move it to the {_WHERE[row][column]}"
+        wishes = (move, "tilt it to the side", move, "tilt it up or down", "nearer or farther away")
         return wishes[count % len(wishes)]
 
 
-def draw(pair: FramePair, view: View | None, coverage: Mapping[Band, Coverage], guidance: Guidance) -> Image8:
-    """(H, W, 3) BGR: visible and thermal beside each other, and the sentence below."""
-    panels = [
-        _panel(pair.visible.image, view.visible if view else None, coverage[Band.VISIBLE]),
-        _panel(pair.thermal.image, view.thermal if view else None, coverage[Band.THERMAL]),
-    ]
-    pictures = np.hstack(panels)
+def draw(pair: FramePair, view: View | None, coverage: Mapping[Band, Coverage], *, hint: str, takes: bool) -> Image8:
+    """(H, W, 3) BGR: visible and thermal beside each other, and the ``hint`` below, in color when the view is taken."""
+    seen = view.sightings if view else {}
+    frames = (pair.visible, pair.thermal)
+    pictures = np.hstack([_panel(one.image, seen.get(one.band), coverage[one.band]) for one in frames])
     bar = np.full((BAR_PX, pictures.shape[1], 3), BACKGROUND, dtype=np.uint8)
-    color = FOUND if guidance.take else TEXT
-    cv2.putText(bar, guidance.hint, (16, 29), cv2.FONT_HERSHEY_DUPLEX, 0.7, color, 1, cv2.LINE_AA)
+    cv2.putText(bar, hint, (16, 29), cv2.FONT_HERSHEY_DUPLEX, 0.7, FOUND if takes else TEXT, 1, cv2.LINE_AA)
     return np.vstack([pictures, bar])
 
 

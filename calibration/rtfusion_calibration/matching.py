@@ -11,10 +11,10 @@ import numpy as np
 
 from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.structure import Points, match_patch, patch_centers, structure_map
+from rtfusion.registration.structure import Points, match_patch, patch_centers, shrunk, size_px, structure_map
 from rtfusion.types import Image8
 from rtfusion_calibration.fitting import LEAST_VOTES, Model, Votes, fit, transformed
-from rtfusion_calibration.search import GrayPair, shrunk, size_px
+from rtfusion_calibration.search import GrayPair
 
 TOLERANCE_PX = 3.0
 """At the resolution of a level: votes farther off than this do not agree."""

@@ -14,10 +14,11 @@ from rtfusion import __version__
 from rtfusion.fusion.color import as_bgr, luminance
 from rtfusion.fusion.tone import GainControl
 from rtfusion.page import write_page
-from rtfusion.registration import Calibration, Registration, register
+from rtfusion.registration import Calibration, register
 from rtfusion.types import Band, FramePair, Image8
 from rtfusion_calibration.detect import as_detected
 from rtfusion_calibration.evidence import DISTANCES_M, Evidence, Verdict, parallax_px
+from rtfusion_calibration.rig import parameters
 
 TILES = 10
 """Number of tiles of the checkerboard along its longer side."""
@@ -41,7 +42,7 @@ def write_report(
     Raises:
         ConfigError: it cannot be written.
     """
-    calibration, has_pose = evidence.calibration, evidence.has_pose
+    calibration = evidence.calibration
     set_m = calibration.distance_m
     write_page(
         path,
@@ -54,17 +55,14 @@ def write_report(
         pictures=[_picture(pair, evidence) for pair in pairs],
         largest_error_px=max((max(errors.values()) for errors in evidence.by_view_px.values()), default=0.0),
         coverage=_coverage(evidence),
-        parallax=_parallax(evidence) if has_pose else {},
+        parallax=_parallax(evidence) if evidence.has_pose else {},
         set_for=_at(math.inf if set_m is None else set_m),
         near_m=max((d for d in DISTANCES_M if set_m is None or d < set_m), default=DISTANCES_M[0]),
-        parameters=_parameters(calibration),
+        parameters=parameters(calibration),
         deviations=calibration.quality.standard_deviations if calibration.quality else {},
         vectors=_vectors(calibration),
         footer=f"rtfusion {__version__} · calibration {calibration.id}",
     )
-
-
-# -- figures ------------------------------------------------------------------------------------------------------------
 
 
 def _at(distance_m: float) -> str:
@@ -84,24 +82,6 @@ def _parallax(evidence: Evidence) -> dict[float, dict[str, object]]:
     }
 
 
-def _parameters(calibration: Calibration) -> dict[str, float]:
-    """Lenses and pose by name; a name ends with its unit."""
-    values: dict[str, float] = {}
-    for band in Band:
-        camera = getattr(calibration, band.value)
-        if camera.intrinsics is not None:
-            values[f"{band.value}.focal_px"] = camera.intrinsics[0][0]
-            values[f"{band.value}.center_x_px"] = camera.intrinsics[0][2]
-            values[f"{band.value}.center_y_px"] = camera.intrinsics[1][2]
-    pose = calibration.visible_from_thermal
-    if pose is not None:
-        turn_deg = np.degrees(cv2.Rodrigues(np.array(pose.rotation))[0].ravel())
-        for axis, degrees, meters in zip("xyz", turn_deg, pose.translation_m, strict=True):
-            values[f"rotation_{axis}_deg"] = float(degrees)
-            values[f"translation_{axis}_mm"] = 1000 * meters
-    return values
-
-
 def _vectors(calibration: Calibration) -> dict[str, str]:
     """Distortion and homography, a row each."""
     found = {}
@@ -117,9 +97,13 @@ def _vectors(calibration: Calibration) -> dict[str, str]:
 
 
 def _picture(pair: FramePair, evidence: Evidence) -> dict[str, object]:
-    """One pair in the three ways in which the report shows it."""
+    """One pair in the three ways in which the report shows it, set for the distance of the board, where there is one."""
     name = pair.visible.name or f"{pair.sequence:06d}"
-    calibration, where = _set_for(evidence, name)
+    calibration = evidence.calibration
+    where = "as it is set" if calibration.distance_m is None else f"set for {calibration.distance_m:g} m"
+    distance_m = evidence.distances_m.get(name)
+    if distance_m is not None:
+        calibration, where = calibration.at_distance(distance_m), f"set for the board at {distance_m:.2f} m"
     visible, thermal, valid = _registered(pair, calibration, faint=name in evidence.by_view_px)
     return {
         "name": name,
@@ -152,34 +136,25 @@ def edges_over(*, visible: Image8, thermal: Image8, valid: Image8 | None) -> Ima
     return ((1 - weight) * gray + weight * np.array(EDGE_COLOR)).astype(np.uint8)
 
 
-def _set_for(evidence: Evidence, name: str) -> tuple[Calibration, str]:
-    """The calibration for the distance at which things are: that of the board, where there is one."""
-    distance_m = evidence.distances_m.get(name)
-    if distance_m is None or not evidence.has_pose:
-        set_m = evidence.calibration.distance_m
-        return evidence.calibration, "as it is set" if set_m is None else f"set for {set_m:g} m"
-    return evidence.calibration.at_distance(distance_m), f"set for the board at {distance_m:.2f} m"
-
-
 def _registered(pair: FramePair, calibration: Calibration, *, faint: bool) -> tuple[Image8, Image8, Image8 | None]:
     """Visible (H, W, 3), thermal (H, W) and where the thermal camera sees, on the visible grid, of a size for a page.
 
     ``faint`` shows the thermal picture by its local contrast, as the detector of boards sees it.
     """
-    registration: Registration = register(
+    registration = register(
         visible_size_px=pair.visible.size_px, thermal_size_px=pair.thermal.size_px, calibration=calibration
     )
     thermal = as_detected(pair.thermal.image) if faint else GainControl()(pair.thermal.image, timestamp_ns=0)
-    visible = as_bgr(cast(Image8, registration.visible(cast(Image8, pair.visible.image))))
     thermal = cast(Image8, registration.thermal(thermal))
-    if registration.valid is not None:
-        thermal = cast(Image8, cv2.bitwise_and(thermal, registration.valid))
+    visible = as_bgr(cast(Image8, pair.visible.image))
     factor = min(1.0, LARGEST_WIDTH_PX / visible.shape[1])
-    images = [visible, thermal] + ([registration.valid] if registration.valid is not None else [])
-    small = [
-        cast(Image8, cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)) for image in images
-    ]
-    return small[0], small[1], small[2] if len(small) > 2 else None
+
+    def small(image: Image8) -> Image8:
+        return cast(Image8, cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
+
+    if registration.valid is None:
+        return small(visible), small(thermal), None
+    return small(visible), small(np.where(registration.valid, thermal, 0).astype(np.uint8)), small(registration.valid)
 
 
 def _coverage(evidence: Evidence) -> dict[str, Image8]:
@@ -188,8 +163,6 @@ def _coverage(evidence: Evidence) -> dict[str, Image8]:
     for band, coverage in evidence.coverage.items():
         width_px, height_px = getattr(evidence.calibration, band.value).size_px
         size_px = HEAT_WIDTH_PX, round(HEAT_WIDTH_PX * height_px / width_px)
-        heat = cv2.resize(coverage.heat, size_px, interpolation=cv2.INTER_LINEAR)
-        found[f"{band.value}: {100 * coverage.share:.0f} % of the picture"] = cv2.applyColorMap(
-            heat, cv2.COLORMAP_VIRIDIS
-        )
-    return cast(dict[str, Image8], found)
+        heat = cv2.applyColorMap(cv2.resize(coverage.heat, size_px), cv2.COLORMAP_VIRIDIS)
+        found[f"{band.value}: {100 * coverage.share:.0f} % of the picture"] = cast(Image8, heat)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -11,21 +11,15 @@ import numpy as np
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration, CameraModel, Pose
 from rtfusion.types import Band
-from rtfusion_calibration.board import Board, Points
-from rtfusion_calibration.camera import Lensed
+from rtfusion_calibration.board import Points
 from rtfusion_calibration.detect import Sighting
 
 Motion = tuple[Points, Points]
-"""Rotation vector and translation."""
-Lens = tuple[Points, Points]
-"""Camera matrix and distortion vector."""
+"""Rotation vector and translation in meters."""
+Optics = tuple[Points, Points]
+"""Camera matrix and distortion vector, as OpenCV takes them."""
 _STEPS = 20
 _NUDGE = 1e-6
-
-
-def relative_pose(fits: Mapping[Band, Lensed], name: str) -> Motion:
-    """Rotation vector and translation, visible from thermal, that one view alone gives."""
-    return composed(inverse(fits[Band.THERMAL].board_poses[name]), fits[Band.VISIBLE].board_poses[name])
 
 
 def composed(first: Motion, second: Motion) -> Motion:
@@ -40,38 +34,63 @@ def inverse(motion: Motion) -> Motion:
     return turn, np.asarray(-(cv2.Rodrigues(turn)[0] @ shift), dtype=np.float64)
 
 
-def joint_errors(
-    sightings: Mapping[Band, Sighting], lenses: Mapping[Band, Lens], pose: Motion, *, board: Board
-) -> dict[Band, Points]:
+def rms(errors: Points) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def errors_px(where_m: Any, where_px: Any, motion: tuple[Any, Any], optics: Optics) -> Points:
+    """(N,) distances in pixels between where points are and where a camera model puts them."""
+    expected, _ = cv2.projectPoints(where_m, *motion, *optics)
+    return cast(Points, np.linalg.norm(expected.reshape(-1, 2) - where_px.reshape(-1, 2), axis=1))
+
+
+def homography_errors_px(homography: Any, points: Points, expected_px: Points) -> Points:
+    """(N,) distances in pixels between where points are and where a homography puts them."""
+    return cast(Points, np.linalg.norm(cv2.perspectiveTransform(points[None], homography)[0] - expected_px, axis=1))
+
+
+def joint_errors(sightings: Mapping[Band, Sighting], optics: Mapping[Band, Optics], pose: Motion) -> dict[Band, Points]:
     """By band, (N,): reprojection errors in pixels with the board where it suits both cameras best.
 
     ``pose`` is visible from thermal.
     """
-    bands = (Band.THERMAL, Band.VISIBLE)
-    points_m = {band: board.points_m[sightings[band].ids] for band in bands}
 
     def off(place: Points) -> Points:
-        motions = (place[:3], place[3:]), composed((place[:3], place[3:]), pose)
+        motion = place[:3], place[3:]
+        motions = {Band.THERMAL: motion, Band.VISIBLE: composed(motion, pose)}
         parts = []
-        for band, motion in zip(bands, motions, strict=True):
-            expected, _ = cv2.projectPoints(points_m[band], *motion, *lenses[band])
+        for band, moved in motions.items():
+            expected, _ = cv2.projectPoints(sightings[band].points_m, *moved, *optics[band])
             parts.append((expected.reshape(-1, 2) - sightings[band].points_px).ravel())
         return np.concatenate(parts)
 
     seen = sightings[Band.THERMAL]
-    _, turn, shift = cv2.solvePnP(points_m[Band.THERMAL], seen.points_px, *lenses[Band.THERMAL])
+    _, turn, shift = cv2.solvePnP(seen.points_m, seen.points_px, *optics[Band.THERMAL])
     best = off(_least_squares(off, np.concatenate([turn.ravel(), shift.ravel()]))).reshape(-1, 2)
     distance = np.linalg.norm(best, axis=1)
     return {Band.THERMAL: distance[: len(seen.ids)], Band.VISIBLE: distance[len(seen.ids) :]}
 
 
-def view_errors(calibration: Calibration, sightings: Mapping[Band, Sighting], *, board: Board) -> dict[Band, Points]:
+def _least_squares(off: Any, start: Points) -> Points:
+    """Gauss-Newton on a few parameters, from close by."""
+    value = start
+    for _ in range(_STEPS):
+        here = off(value)
+        slope = np.stack([(off(value + step) - here) / _NUDGE for step in _NUDGE * np.eye(len(value))], axis=1)
+        step = np.linalg.lstsq(slope, -here, rcond=None)[0]
+        value = value + step
+        if np.linalg.norm(step) < 1e-9:
+            break
+    return value
+
+
+def view_errors(calibration: Calibration, sightings: Mapping[Band, Sighting]) -> dict[Band, Points]:
     """`joint_errors` of a calibration that holds a pose and both intrinsics."""
-    lenses = {band: lens_of(getattr(calibration, band.value)) for band in Band}
+    optics = {band: getattr(calibration, band.value).optics for band in Band}
     pose = pose_of(calibration)
     turn = np.asarray(cv2.Rodrigues(np.array(pose.rotation))[0], dtype=np.float64).ravel()
-    motion = turn, np.array(pose.translation_m)
-    return joint_errors(sightings, lenses, motion, board=board)
+    return joint_errors(sightings, optics, (turn, np.array(pose.translation_m)))
 
 
 def epipolar_px(calibration: Calibration, sightings: Mapping[Band, Sighting]) -> Points:
@@ -80,7 +99,10 @@ def epipolar_px(calibration: Calibration, sightings: Mapping[Band, Sighting]) ->
     x, y, z = pose.translation_m
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ np.array(pose.rotation)
     cameras = (calibration.visible, calibration.thermal)
-    rays = [_rays(points, camera) for points, camera in zip(matched_px(sightings), cameras, strict=True)]
+    rays = []
+    for points_px, camera in zip(matched_px(sightings), cameras, strict=True):
+        flat = cv2.undistortPoints(points_px[:, None], *camera.optics)[:, 0]
+        rays.append(np.hstack([flat, np.ones((len(flat), 1))]).astype(np.float64))
     lines = rays[1] @ essential.T, rays[0] @ essential
     return np.concatenate(
         [
@@ -108,40 +130,25 @@ def pose_of(calibration: Calibration) -> Pose:
     return calibration.visible_from_thermal
 
 
-def lens_of(camera: CameraModel) -> Lens:
-    """Return camera matrix and distortion vector for OpenCV.
-
-    Raises:
-        CalibrationError: the calibration says nothing of the lens.
-    """
-    if camera.intrinsics is None:
-        raise CalibrationError(
-            f"the calibration has no camera matrix of {camera.name or 'the camera'}; calibrate with a board"
-        )
-    distortion = camera.distortion if camera.distortion is not None else (0.0, 0.0, 0.0, 0.0)
-    return np.array(camera.intrinsics), np.array(distortion)
-
-
 def focal_px(camera: CameraModel) -> float:
     """The mean of both focal lengths."""
-    matrix, _ = lens_of(camera)
+    matrix, _ = camera.optics
     return float(matrix[0, 0] + matrix[1, 1]) / 2
 
 
-def _rays(points_px: Points, camera: CameraModel) -> Points:
-    """(N, 3) directions with z = 1."""
-    flat = cv2.undistortPoints(points_px[:, None], *lens_of(camera))[:, 0]
-    return np.hstack([flat, np.ones((len(flat), 1))]).astype(np.float64)
-
-
-def _least_squares(off: Any, start: Points) -> Points:
-    """Gauss-Newton on a few parameters, from close by."""
-    value = start
-    for _ in range(_STEPS):
-        here = off(value)
-        slope = np.stack([(off(value + step) - here) / _NUDGE for step in _NUDGE * np.eye(len(value))], axis=1)
-        step = np.linalg.lstsq(slope, -here, rcond=None)[0]
-        value = value + step
-        if np.linalg.norm(step) < 1e-9:
-            break
-    return value
+def parameters(calibration: Calibration) -> dict[str, float]:
+    """Lenses and pose, where they are known, by name; a name ends with its unit."""
+    values: dict[str, float] = {}
+    for band in Band:
+        camera: CameraModel = getattr(calibration, band.value)
+        if camera.intrinsics is not None:
+            values[f"{band.value}.focal_px"] = camera.intrinsics[0][0]
+            values[f"{band.value}.center_x_px"] = camera.intrinsics[0][2]
+            values[f"{band.value}.center_y_px"] = camera.intrinsics[1][2]
+    pose = calibration.visible_from_thermal
+    if pose is not None:
+        turn_deg = np.degrees(cv2.Rodrigues(np.array(pose.rotation))[0].ravel())
+        for axis, degrees, meters in zip("xyz", turn_deg, pose.translation_m, strict=True):
+            values[f"rotation_{axis}_deg"] = float(degrees)
+            values[f"translation_{axis}_mm"] = 1000 * meters
+    return values

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration, Quality
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.structure import Points, equalized
+from rtfusion.registration.structure import Points, equalized, size_px
 from rtfusion.types import FramePair
 from rtfusion_calibration.fitting import LEAST_VOTES, Average, Model, Votes, fit, fit_average, transformed
 from rtfusion_calibration.matching import COARSE, FINE, INDEPENDENT, TOLERANCE_PX, Level, follow, vote
-from rtfusion_calibration.search import GrayPair, apart, corners_px, search, size_px
+from rtfusion_calibration.search import GrayPair, apart, corners_px, search
 
 SEARCHED_PAIRS = 6
 CANDIDATES = 3

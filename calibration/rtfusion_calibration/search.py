@@ -16,17 +16,17 @@ import numpy as np
 
 from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.structure import Points, structure_map
+from rtfusion.registration.structure import Points, shrunk, size_px, structure_map
 from rtfusion.types import Image8
 from rtfusion_calibration.fitting import transformed
 
 SIDE_PX = 144
 """Longer side of the pictures here."""
 SCALES = tuple(float(scale) for scale in np.exp(np.arange(-10, 11) * np.log(1.07)))
-"""Of the thermal picture, where 1 is as wide as the visible one: half to double."""
+"""Scales of the thermal picture, where 1 is as wide as the visible one: half to double."""
 TURNS_DEG = tuple(float(angle) for angle in np.arange(-12, 13, 3))
 LEAST_OVERLAP = 0.4
-"""Of the smaller picture: below, a chance likeness of two corners would win."""
+"""Least part of the smaller picture that both cover: below it, a chance likeness of two corners would win."""
 _FFT_PX = 320
 """More than a visible and a thermal picture side by side, so that no shift wraps round."""
 _Spectrum = tuple[Any, ...]
@@ -149,18 +149,3 @@ def corners_px(of_px: tuple[int, int]) -> Points:
     """(4, 2) outermost pixel centers of a picture of (width, height)."""
     width, height = of_px
     return np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], dtype=np.float64)
-
-
-def shrunk(gray: Image8, side_px: int) -> Image8:
-    """The picture with a longer side of at most ``side_px``."""
-    width, height = size_px(gray)
-    factor = side_px / max(width, height)
-    if factor >= 1.0:
-        return gray
-    small_px = max(8, round(width * factor)), max(8, round(height * factor))
-    return cast(Image8, cv2.resize(gray, small_px, interpolation=cv2.INTER_AREA))
-
-
-def size_px(gray: Image8) -> tuple[int, int]:
-    """(width, height)."""
-    return int(gray.shape[1]), int(gray.shape[0])

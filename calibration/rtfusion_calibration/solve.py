@@ -8,39 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
 
 from rtfusion.errors import CalibrationError
-from rtfusion.registration import Calibration, Pose, Quality
+from rtfusion.registration import Calibration, Quality
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.maps import visible_from_thermal
 from rtfusion.types import Band
 from rtfusion_calibration.board import Board, Points
 from rtfusion_calibration.bundle import Bundle, Place, adjust
-from rtfusion_calibration.camera import (
-    LEAST_VIEWS,
-    OUTLIER_FACTOR,
-    OUTLIER_PX,
-    CameraFit,
-    camera_model,
-    fit_camera,
-    rms,
-)
-from rtfusion_calibration.detect import Sighting
+from rtfusion_calibration.camera import LEAST_VIEWS, OUTLIER_FACTOR, OUTLIER_PX, CameraFit, fit_camera
+from rtfusion_calibration.detect import Sighting, View
 from rtfusion_calibration.rig import (
     Motion,
     composed,
     epipolar_px,
     focal_px,
+    homography_errors_px,
     inverse,
     joint_errors,
-    lens_of,
     matched_px,
-    pose_of,
-    relative_pose,
+    parameters,
+    rms,
     view_errors,
 )
 
@@ -55,31 +47,10 @@ LARGEST_DISAGREEMENT_PX = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class View:
-    """One moment: what each camera saw of the board."""
-
-    name: str
-    visible: Sighting | None
-    thermal: Sighting | None
-
-    @property
-    def sightings(self) -> dict[Band, Sighting]:
-        """By band; a camera that did not see the board is missing."""
-        found = {Band.VISIBLE: self.visible, Band.THERMAL: self.thermal}
-        return {band: sighting for band, sighting in found.items() if sighting is not None}
-
-    @property
-    def both(self) -> bool:
-        """True when both cameras saw the board."""
-        return len(self.sightings) == len(Band)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Solution:
     """A calibration, and everything that tells whether to trust it."""
 
     calibration: Calibration
-    board: Board
     views: Sequence[View]
     """All that were given, the points of the two bands in one order."""
     used: Sequence[str]
@@ -96,7 +67,7 @@ class Solution:
         views = [view for view in self.views if view.name in set(self.used)]
         if not self.cameras:
             return views
-        visible, thermal = (self.cameras[band].sightings for band in (Band.VISIBLE, Band.THERMAL))
+        visible, thermal = (self.cameras[band].sightings for band in Band)
         return [View(name=view.name, visible=visible[view.name], thermal=thermal[view.name]) for view in views]
 
 
@@ -115,12 +86,12 @@ def solve(
     Raises:
         CalibrationError: no view shows the board to both cameras.
     """
-    views = [same_order(view, board) for view in views]
+    views = [same_order(view) for view in views]
     if not any(view.both for view in views):
-        seen = {band.value: sum(band in view.sightings for view in views) for band in Band}
+        visible, thermal = (sum(band in view.sightings for view in views) for band in Band)
         raise CalibrationError(
-            f"no view shows the board to both cameras (visible {seen['visible']}, thermal {seen['thermal']} of "
-            f"{len(views)}); is it {board}, warm enough, and seen whole by both?"
+            f"no view shows the board to both cameras (visible {visible}, thermal {thermal} of {len(views)}); is it {board}, "
+            "warm enough, and seen whole by both?"
         )
     sizes_px = {Band.VISIBLE: visible_size_px, Band.THERMAL: thermal_size_px}
     try:
@@ -135,33 +106,26 @@ def solve(
 def _solve_pose(
     views: Sequence[View], *, board: Board, sizes_px: Mapping[Band, tuple[int, int]], distance_m: float
 ) -> Solution:
-    cameras = {
-        band: fit_camera(
-            {view.name: view.sightings[band] for view in views if band in view.sightings},
-            board=board,
-            size_px=size_px,
-            name=band.value,
-        )
-        for band, size_px in sizes_px.items()
-    }
-    shared, pose, outliers = _consistent(cameras, board=board)
-    noise_px = {band: max(camera.fit.rms_px, 1e-6) for band, camera in cameras.items()}
-    bundle = adjust(_bundle(cameras, shared, pose, sizes_px=sizes_px), board=board, noise_px=noise_px)
-    calibration = _calibration(bundle, sizes_px=sizes_px, distance_m=distance_m, board=board)
-    spread, uncertainty_px = _jackknife(bundle, shared, noise_px, board=board, sizes_px=sizes_px)
+    cameras = {}
+    for band, size_px in sizes_px.items():
+        sightings = {view.name: view.sightings[band] for view in views if band in view.sightings}
+        cameras[band] = fit_camera(sightings, size_px=size_px, name=band.value)
+    shared, pose, outliers = _consistent(cameras)
+    bundle = adjust(_bundle(cameras, shared, pose, board=board, sizes_px=sizes_px))
+    calibration = bundle.calibration(distance_m)
+    spread, uncertainty_px = _jackknife(bundle, shared)
     _check_focal(calibration, spread)
-    errors = [view_errors(calibration, _pair(cameras, name), board=board) for name in shared]
+    pairs = [_pair(cameras, name) for name in shared]
     quality = Quality(
-        rms_px=rms(np.concatenate([points for pair in errors for points in pair.values()])),
+        rms_px=rms(np.concatenate([errors for pair in pairs for errors in view_errors(calibration, pair).values()])),
         views=len(shared),
-        epipolar_px=rms(np.concatenate([epipolar_px(calibration, _pair(cameras, name)) for name in shared])),
+        epipolar_px=rms(np.concatenate([epipolar_px(calibration, pair) for pair in pairs])),
         uncertainty_px=uncertainty_px,
         standard_deviations=spread,
     )
     named = {f"{view}, {band.value}": why for band, camera in cameras.items() for view, why in camera.outliers.items()}
     return Solution(
         calibration=calibration.model_copy(update={"quality": quality}),
-        board=board,
         views=views,
         used=shared,
         cameras=cameras,
@@ -179,24 +143,23 @@ def _check_focal(calibration: Calibration, spread: Mapping[str, float]) -> None:
             )
 
 
-def _consistent(cameras: Mapping[Band, CameraFit], *, board: Board) -> tuple[list[str], Motion, dict[str, str]]:
-    """The views on which the cameras agree, the pose they agree on, and the other views: the board moved, or was misread.
+def _consistent(cameras: Mapping[Band, CameraFit]) -> tuple[list[str], Motion, dict[str, str]]:
+    """Give the views on which the cameras agree, the pose they agree on, and the outliers with the reason.
 
     Every view alone gives a pose between the cameras. The one that suits most views is taken, and judges all of them.
     """
-    kept = {band: camera.sightings for band, camera in cameras.items()}
-    shared = [name for name in kept[Band.VISIBLE] if name in kept[Band.THERMAL]]
+    shared = [name for name in cameras[Band.VISIBLE].sightings if name in cameras[Band.THERMAL].sightings]
     if len(shared) < LEAST_VIEWS:
         raise CalibrationError(
             f"both cameras saw the board in {len(shared)} usable views; the pose between them needs {LEAST_VIEWS} or more"
         )
-    fits = {band: camera.fit for band, camera in cameras.items()}
-    lenses = {band: (fit.matrix, fit.distortion) for band, fit in fits.items()}
-    poses = {name: relative_pose(fits, name) for name in shared[:: max(1, len(shared) // CANDIDATE_POSES)]}
-    off_px = {
-        name: {other: _joint_px(_pair(cameras, other), lenses, pose, board=board) for other in shared}
-        for name, pose in poses.items()
-    }
+    visible, thermal = (cameras[band].fit for band in Band)
+    optics = {Band.VISIBLE: visible.optics, Band.THERMAL: thermal.optics}
+    poses, off_px = {}, {}
+    for name in shared[:: max(1, len(shared) // CANDIDATE_POSES)]:
+        poses[name] = pose = composed(inverse(thermal.board_poses[name]), visible.board_poses[name])
+        errors = {other: joint_errors(_pair(cameras, other), optics, pose) for other in shared}
+        off_px[name] = {other: rms(np.concatenate(list(both.values()))) for other, both in errors.items()}
     center = min(off_px, key=lambda name: float(np.median(list(off_px[name].values()))))
     typical_px = float(np.median(list(off_px[center].values())))
     limit_px = max(2 * OUTLIER_PX, OUTLIER_FACTOR * typical_px)
@@ -214,21 +177,24 @@ def _consistent(cameras: Mapping[Band, CameraFit], *, board: Board) -> tuple[lis
     return agreeing, poses[center], outliers
 
 
-def _joint_px(seen: Mapping[Band, Sighting], lenses: Mapping[Band, Any], pose: Motion, *, board: Board) -> float:
-    return rms(np.concatenate(list(joint_errors(seen, lenses, pose, board=board).values())))
-
-
 def _pair(cameras: Mapping[Band, CameraFit], name: str) -> dict[Band, Sighting]:
     return {band: camera.sightings[name] for band, camera in cameras.items()}
 
 
 def _bundle(
-    cameras: Mapping[Band, CameraFit], shared: Sequence[str], pose: Motion, *, sizes_px: Mapping[Band, tuple[int, int]]
+    cameras: Mapping[Band, CameraFit],
+    shared: Sequence[str],
+    pose: Motion,
+    *,
+    board: Board,
+    sizes_px: Mapping[Band, tuple[int, int]],
 ) -> Bundle:
     """Where the adjustment starts. A view that only one camera saw, or on which they disagree, counts for each lens alone."""
     thermal_from_visible = inverse(pose)
-    places = []
+    places, intrinsics = [], {}
     for band, camera in cameras.items():
+        matrix, distortion = camera.fit.optics
+        intrinsics[band] = np.concatenate([matrix[[0, 1, 0, 1], [0, 1, 2, 2]], distortion])
         for name, board_pose in camera.fit.board_poses.items():
             if band is Band.VISIBLE and name in shared:
                 continue
@@ -236,43 +202,17 @@ def _bundle(
             seen = _pair(cameras, name) if name in shared else {band: camera.sightings[name]}
             places.append(Place(name=name, seen=seen, motion=motion))
     return Bundle(
+        board=board,
+        sizes_px=sizes_px,
+        noise_px={band: max(camera.fit.rms_px, 1e-6) for band, camera in cameras.items()},
         lenses={band: camera.fit.lens for band, camera in cameras.items()},
-        intrinsics={
-            band: np.concatenate([camera.fit.matrix[[0, 1, 0, 1], [0, 1, 2, 2]], camera.fit.distortion])
-            for band, camera in cameras.items()
-        },
+        intrinsics=intrinsics,
         pose=pose,
         places=places,
-        centers_px={band: ((size_px[0] - 1) / 2, (size_px[1] - 1) / 2) for band, size_px in sizes_px.items()},
     )
 
 
-def _calibration(
-    bundle: Bundle, *, sizes_px: Mapping[Band, tuple[int, int]], distance_m: float, board: Board
-) -> Calibration:
-    models = {
-        band: camera_model(bundle.matrix(band), bundle.distortion(band), lens=bundle.lenses[band], size_px=size_px)
-        for band, size_px in sizes_px.items()
-    }
-    turn, shift = bundle.pose
-    x, y, z = (float(value) for value in shift)
-    return Calibration(
-        visible=models[Band.VISIBLE],
-        thermal=models[Band.THERMAL],
-        visible_from_thermal_px=IDENTITY,
-        visible_from_thermal=Pose(rotation=_orthonormal(cv2.Rodrigues(turn)[0]), translation_m=(x, y, z)),
-        provenance={"method": str(board), "tool": "rtfusion calibrate board"},
-    ).at_distance(distance_m)
-
-
-def _jackknife(
-    bundle: Bundle,
-    shared: Sequence[str],
-    noise_px: Mapping[Band, float],
-    *,
-    board: Board,
-    sizes_px: Mapping[Band, tuple[int, int]],
-) -> tuple[dict[str, float], tuple[tuple[float, float], ...]]:
+def _jackknife(bundle: Bundle, shared: Sequence[str]) -> tuple[dict[str, float], tuple[tuple[float, float], ...]]:
     """Standard deviations by leaving out a part of the views at a time and calibrating anew.
 
     Unlike those of the normal equations they see what the views have in common: a bent board, an error of the detector.
@@ -280,42 +220,22 @@ def _jackknife(
     """
     count = min(JACKKNIFE_GROUPS, len(shared))
     names = [*shared, *sorted({place.name for place in bundle.places} - set(shared))]
-    width_px, height_px = sizes_px[Band.THERMAL]
+    width_px, height_px = bundle.sizes_px[Band.THERMAL]
     x, y = np.meshgrid(np.linspace(0, width_px - 1, 7), np.linspace(0, height_px - 1, 5))
     grid = np.stack([x.ravel(), y.ravel()], axis=1)
-    parameters: list[dict[str, float]] = []
-    places: dict[float, list[Points]] = {distance_m: [] for distance_m in JUDGED_M}
+    refitted = []
     for group in range(count):
         left_out = set(names[group::count])
         rest = replace(bundle, places=[place for place in bundle.places if place.name not in left_out])
-        refitted = adjust(rest, board=board, noise_px=noise_px)
-        one = _calibration(refitted, sizes_px=sizes_px, distance_m=DISTANCE_M, board=board)
-        parameters.append(_parameters(one))
-        for distance_m, placed in places.items():
-            placed.append(visible_from_thermal(one.at_distance(distance_m), thermal_px=grid))
+        refitted.append(adjust(rest).calibration(DISTANCE_M))
     factor = np.sqrt(count - 1)
-    spread = {name: float(factor * np.std([one[name] for one in parameters])) for name in parameters[0]}
-    registration_px = tuple(
-        (distance_m, float(factor * np.sqrt(np.mean(np.sum(np.var(placed, axis=0), axis=1)))))
-        for distance_m, placed in places.items()
-    )
-    return spread, registration_px
-
-
-def _parameters(calibration: Calibration) -> dict[str, float]:
-    """What a person wants to see a standard deviation of."""
-    values = {}
-    for band in Band:
-        matrix, _ = lens_of(getattr(calibration, band.value))
-        values[f"{band.value}.focal_px"] = matrix[0, 0]
-        values[f"{band.value}.center_x_px"] = matrix[0, 2]
-        values[f"{band.value}.center_y_px"] = matrix[1, 2]
-    pose = pose_of(calibration)
-    turn_deg = np.degrees(cv2.Rodrigues(np.array(pose.rotation))[0].ravel())
-    for axis, degrees, meters in zip("xyz", turn_deg, pose.translation_m, strict=True):
-        values[f"rotation_{axis}_deg"] = float(degrees)
-        values[f"translation_{axis}_mm"] = 1000 * meters
-    return values
+    found = [parameters(one) for one in refitted]
+    spread = {name: float(factor * np.std([one[name] for one in found])) for name in found[0]}
+    registration_px = []
+    for distance_m in JUDGED_M:
+        placed = [visible_from_thermal(one.at_distance(distance_m), thermal_px=grid) for one in refitted]
+        registration_px.append((distance_m, float(factor * np.sqrt(np.mean(np.sum(np.var(placed, axis=0), axis=1))))))
+    return spread, tuple(registration_px)
 
 
 # -- homography alone ---------------------------------------------------------------------------------------------------
@@ -325,9 +245,8 @@ def _solve_homography(
     views: Sequence[View], *, board: Board, sizes_px: Mapping[Band, tuple[int, int]], reason: str
 ) -> Solution:
     pairs = {view.name: matched_px(view.sightings) for view in views if view.both}
-    homography, off_px = _homography(pairs)
-    typical_px = float(np.median(list(off_px.values())))
-    limit_px = max(4 * OUTLIER_PX, OUTLIER_FACTOR * typical_px)
+    _, off_px = _homography(pairs)
+    limit_px = max(4 * OUTLIER_PX, OUTLIER_FACTOR * float(np.median(list(off_px.values()))))
     outliers = {
         name: f"{error:.1f} px off the homography of the other views"
         for name, error in off_px.items()
@@ -343,14 +262,8 @@ def _solve_homography(
         provenance={"method": f"{board}, homography", "tool": "rtfusion calibrate board", "note": note},
     )
     quality = Quality(rms_px=rms(np.array(list(off_px.values()))), views=len(used))
-    return Solution(
-        calibration=calibration.model_copy(update={"quality": quality}),
-        board=board,
-        views=views,
-        used=used,
-        outliers=outliers,
-        notes=[note],
-    )
+    calibration = calibration.model_copy(update={"quality": quality})
+    return Solution(calibration=calibration, views=views, used=used, outliers=outliers, notes=[note])
 
 
 def _homography(pairs: Mapping[str, tuple[Points, Points]]) -> tuple[Matrix, dict[str, float]]:
@@ -359,17 +272,14 @@ def _homography(pairs: Mapping[str, tuple[Points, Points]]) -> tuple[Matrix, dic
     homography, _ = cv2.findHomography(thermal, visible, cv2.LMEDS if len(pairs) > 1 else 0)
     if homography is None:
         raise CalibrationError("no homography fits the board as both cameras saw it; take more views")
-    off = {
-        name: rms(np.linalg.norm(cv2.perspectiveTransform(where[None], homography)[0] - there, axis=1))
-        for name, (there, where) in pairs.items()
-    }
-    return cast(Matrix, homography.astype(np.float64)), off
+    off_px = {name: rms(homography_errors_px(homography, where, there)) for name, (there, where) in pairs.items()}
+    return cast(Matrix, homography.astype(np.float64)), off_px
 
 
 # -- order --------------------------------------------------------------------------------------------------------------
 
 
-def same_order(view: View, board: Board) -> View:
+def same_order(view: View) -> View:
     """The thermal points numbered as the visible ones: of the orders that look alike, the one that turns the least.
 
     A chessboard read upside down looks the same, and between the bands its colors do not tell. The cameras of a rig are the
@@ -377,21 +287,13 @@ def same_order(view: View, board: Board) -> View:
     """
     if view.visible is None or view.thermal is None:
         return view
-    candidates = [view.thermal.reordered(order) for order in board.symmetries]
+    candidates = [view.thermal.reordered(order) for order in view.thermal.board.symmetries]
     turned = [abs(_turn_rad({Band.VISIBLE: view.visible, Band.THERMAL: candidate})) for candidate in candidates]
-    return View(name=view.name, visible=view.visible, thermal=candidates[int(np.argmin(turned))])
+    return replace(view, thermal=candidates[int(np.argmin(turned))])
 
 
 def _turn_rad(sightings: Mapping[Band, Sighting]) -> float:
+    """The angle of the best similarity from the thermal points to the visible ones."""
     visible, thermal = (points - points.mean(axis=0) for points in matched_px(sightings))
-    # the angle of the best similarity between the two, as complex numbers
     product = np.vdot(thermal[:, 0] + 1j * thermal[:, 1], visible[:, 0] + 1j * visible[:, 1])
     return float(np.angle(product))
-
-
-def _orthonormal(rotation: Any) -> Any:
-    u, _, v = np.linalg.svd(rotation)
-    return tuple(tuple(float(value) for value in row) for row in u @ v)
-
-
-IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

@@ -12,7 +12,6 @@ from rtfusion.cli import (
     bench,
     build,
     calibrate_board,
-    calibrate_check,
     calibrate_delay,
     calibrate_files,
     calibrate_scene,
@@ -73,10 +72,10 @@ train_app.command(help=train.TEACHER_HELP)(train.teacher)
 train_app.command(help=train.STUDENT_HELP)(train.student)
 train_app.command(help=train.CACHE_HELP)(train.cache)
 train_app.command("evaluate", help=evaluate_model.HELP)(evaluate_model.evaluate_model)
-calibrate_app.command("board", help=calibrate_board.HELP)(calibrate_board.board)
+calibrate_app.command("board", help=calibrate_board.BOARD_HELP)(calibrate_board.board)
 calibrate_app.command("scene", help=calibrate_scene.HELP)(calibrate_scene.scene)
 calibrate_app.command("delay", help=calibrate_delay.HELP)(calibrate_delay.delay)
-calibrate_app.command("check", help=calibrate_check.HELP)(calibrate_check.check)
+calibrate_app.command("check", help=calibrate_board.CHECK_HELP)(calibrate_board.check)
 calibrate_app.command("export", help=calibrate_files.EXPORT_HELP)(calibrate_files.export_calibration)
 calibrate_app.command("import", help=calibrate_files.IMPORT_HELP)(calibrate_files.import_calibration)
 

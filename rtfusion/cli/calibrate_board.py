@@ -1,24 +1,33 @@
-"""``rtfusion calibrate board``: lenses, pose and registration from a board that both cameras see."""
+"""``rtfusion calibrate board`` and ``check``: a calibration from a board that both cameras see, and a verdict on any."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rtfusion.cli.calibrate import (
+    DEFAULT_DISTANCE_M,
+    DistanceM,
+    File,
+    Ir,
+    Out,
+    Overwrite,
+    ThermalDelayMs,
+    Vis,
+    check_free,
+)
 from rtfusion.cli.options import Debug
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rtfusion.types import FramePair
 
-    from rtfusion.pairs import PairStream
-
-
-HELP = """Calibrate both cameras with a board: lenses, pose, registration.
+BOARD_HELP = """Calibrate both cameras with a board: lenses, pose, registration.
 
 Two cameras, guided in a window; hold the board in front of both:
   rtfusion calibrate board --ir /dev/video1 --vis /dev/video0 \\
@@ -32,11 +41,20 @@ asymmetric grid, charuco:7x5 squares. docs/thermal-cameras.md tells how to
 make one that a thermal camera sees. A report is written beside the
 calibration; exit code 2 says that the calibration must not be used."""
 
-Board = Annotated[str, typer.Option("--board", metavar="KIND:CxR", help="chessboard:9x6, circles:4x11, charuco:7x5.")]
-SquareMm = Annotated[
-    float,
-    typer.Option("--square-mm", metavar="MM", help="Side of a square; for circles from one row to the next."),
-]
+CHECK_HELP = """Tell whether a calibration can be trusted, by a report with pictures.
+
+By pictures of any scene:
+  rtfusion calibrate check rig.json --ir thermal.mp4 --vis visible.mp4
+By pictures of a board, which gives figures too:
+  rtfusion calibrate check rig.json --ir ir/ --vis vi/ \\
+    --board chessboard:9x6 --square-mm 30
+
+The verdict is one sentence. A calibration that must not be used ends with
+exit code 2."""
+
+CHECKED_LIVE_PAIRS = 90
+BOARD = typer.Option("--board", metavar="KIND:CxR", help="chessboard:9x6, circles:4x11, charuco:7x5.")
+SQUARE_MM = typer.Option("--square-mm", metavar="MM", help="Side of a square; for circles from one row to the next.")
 MarkerMm = Annotated[
     float | None,
     typer.Option("--marker-mm", metavar="MM", help="ChArUco: side of a marker. Without it 3/4 of a square."),
@@ -44,9 +62,6 @@ MarkerMm = Annotated[
 Dictionary = Annotated[
     str, typer.Option("--dictionary", metavar="NAME", help="ChArUco: dictionary of the markers, as OpenCV names it.")
 ]
-Ir = Annotated[str, typer.Option("--ir", metavar="SRC", help="Thermal camera or recording.")]
-Vis = Annotated[str, typer.Option("--vis", metavar="SRC", help="Visible camera or recording.")]
-DEFAULT_DISTANCE_M = 8.0
 # What comes from the calibration package is typed Any here: the runtime may import that package inside of a command only.
 
 
@@ -54,18 +69,14 @@ def board(
     *,
     ir: Ir,
     vis: Vis,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Calibration file to write.")],
-    board: Board,
-    square_mm: SquareMm,
+    out: Out,
+    board: Annotated[str, BOARD],
+    square_mm: Annotated[float, SQUARE_MM],
     marker_mm: MarkerMm = None,
     dictionary: Dictionary = "DICT_4X4_50",
-    distance_m: Annotated[
-        float, typer.Option("--distance-m", metavar="M", min=0.1, help="Distance that the registration is set for.")
-    ] = DEFAULT_DISTANCE_M,
+    distance_m: DistanceM = DEFAULT_DISTANCE_M,
     views: Annotated[int, typer.Option("--views", metavar="N", min=4, max=200, help="Views to take live.")] = 25,
-    thermal_delay_ms: Annotated[
-        float, typer.Option("--thermal-delay-ms", metavar="MS", help="Known delay of the thermal stamps.")
-    ] = 0.0,
+    thermal_delay_ms: ThermalDelayMs = 0.0,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="FILE", help="Report to write. Without it, OUT with .html at the end."),
@@ -76,30 +87,28 @@ def board(
             "--save-views", metavar="DIR", help="Keep the images of all views here. Live: OUT-views by default."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace outputs that exist.")] = False,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Find, solve, judge, write."""
-    from rtfusion_calibration.board import Board as Target
-    from rtfusion_calibration.evidence import Level, gather, judge
-    from rtfusion_calibration.report import write_report
+    from rtfusion_calibration.board import Board
+    from rtfusion_calibration.evidence import gather
     from rtfusion_calibration.solve import solve
 
     from rtfusion.cli.console import say
-    from rtfusion.errors import CalibrationError
     from rtfusion.types import Band
 
-    target = Target.parse(board, spacing_mm=square_mm, marker_mm=marker_mm, dictionary=dictionary)
+    target = Board.parse(board, spacing_mm=square_mm, marker_mm=marker_mm, dictionary=dictionary)
     page = report if report is not None else out.with_suffix(".html")
     check_free(out, page, overwrite=overwrite)
     collector = _collect(
         target,
         ir=ir,
         vis=vis,
-        out=out,
-        save_views=save_views,
         wanted=views,
         delay_ms=thermal_delay_ms,
+        out=out,
+        save_views=save_views,
         overwrite=overwrite,
     )
     say(f"looked at {collector.looks} pairs, took {len(collector.views)} views; solving")
@@ -110,47 +119,23 @@ def board(
         thermal_size_px=collector.sizes_px[Band.THERMAL],
         distance_m=distance_m,
     )
-    verdict = judge(evidence := gather(solution.calibration, solution.used_views, board=target))
+    evidence = gather(solution.calibration, solution.used_views)
     solution.calibration.save(out)
     pairs = [pair for view, pair in collector.samples if view.name in solution.used]
-    write_report(page, evidence, verdict, pairs=pairs, outliers=solution.outliers, notes=solution.notes)
-    _tell(solution, verdict, out=out, page=page)
-    if verdict.level is Level.BAD:
-        raise typer.Exit(CalibrationError.exit_code)
-
-
-def check_free(*paths: Path, overwrite: bool) -> None:
-    """Find out before the work that an output could not be written after it.
-
-    Raises:
-        ConfigError: there is such a file already, or no such folder.
-    """
-    from rtfusion.errors import ConfigError
-
-    for path in paths:
-        folder = path.resolve().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ConfigError(f"cannot write {path}: {folder} is no folder that can be written to; make it first")
-        if path.exists() and not overwrite:
-            raise ConfigError(f"{path} exists; choose another name, or replace it with --overwrite")
+    written = f"calibration: {out}\nreport: {page}"
+    _conclude(evidence, page, pairs=pairs, outliers=solution.outliers, notes=solution.notes, written=written)
 
 
 def _collect(
-    target: Any,
-    *,
-    ir: str,
-    vis: str,
-    out: Path,
-    save_views: Path | None,
-    wanted: int,
-    delay_ms: float,
-    overwrite: bool,
+    target: Any, *, ir: str, vis: str, wanted: int, delay_ms: float, out: Path, save_views: Path | None, overwrite: bool
 ) -> Any:
-    """Views of the board, until the recordings are over, enough are there, or Ctrl-C."""
+    """Collect views of the board, until the recordings are over, enough are there, or Ctrl-C."""
+    from rtfusion_calibration.collect import Collector
     from rtfusion_calibration.preview import Preview
 
+    from rtfusion.cli.console import say
     from rtfusion.cli.stopping import Stopping
-    from rtfusion.errors import CalibrationError
+    from rtfusion.errors import CalibrationError, ConfigError
     from rtfusion.pairs import open_pairs
 
     has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
@@ -159,8 +144,21 @@ def _collect(
         open_pairs(ir=ir, vis=vis, thermal_delay_ms=delay_ms, stop=stopping.event, read_ahead=True) as pairs,
         ExitStack() as stack,
     ):
-        folder = _views_folder(save_views, out=out, live=pairs.live, overwrite=overwrite)
-        collector = _collector(target, pairs=pairs, wanted=wanted, folder=folder, enough=stopping.event.set)
+        folder = save_views or (out.with_name(f"{out.stem}-views") if pairs.live else None)
+        if folder is not None and folder.exists() and any(folder.iterdir()) and not overwrite:
+            raise ConfigError(
+                f"{folder} holds files already; name another folder with --save-views, or use --overwrite"
+            )
+        if pairs.live:
+            say(f"show {target} to both cameras; {wanted} views are wanted, Ctrl-C solves with those there are")
+        collector = Collector(
+            target,
+            still=not (pairs.visible.continuous and pairs.thermal.continuous),
+            wanted=wanted if pairs.live else None,
+            enough=stopping.event.set,
+            folder=folder,
+            tell=say,
+        )
         preview = Preview("window:", pairs=pairs, stop=stopping.event) if pairs.live and has_display else None
         if preview is not None:
             stack.enter_context(preview)
@@ -175,50 +173,99 @@ def _collect(
     return collector
 
 
-def _collector(target: Any, *, pairs: PairStream, wanted: int, folder: Path | None, enough: Callable[[], None]) -> Any:
-    from rtfusion_calibration.collect import Collector
+def check(
+    calibration: File,
+    *,
+    ir: Ir,
+    vis: Vis,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Report to write. Without it, FILE-check.html.")
+    ] = None,
+    board: Annotated[str | None, BOARD] = None,
+    square_mm: Annotated[float | None, SQUARE_MM] = None,
+    marker_mm: MarkerMm = None,
+    dictionary: Dictionary = "DICT_4X4_50",
+    distance_m: Annotated[
+        float | None, typer.Option("--distance-m", metavar="M", min=0.1, help="Set the registration for this distance.")
+    ] = None,
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Look, measure, judge, write."""
+    from rtfusion_calibration.board import Board
+    from rtfusion_calibration.evidence import gather
 
-    from rtfusion.cli.console import say
+    from rtfusion.errors import CalibrationError, ConfigError
+    from rtfusion.registration import Calibration
 
-    if pairs.live:
-        say(f"show {target} to both cameras; {wanted} views are wanted, Ctrl-C solves with those there are")
-    still = not (pairs.visible.continuous and pairs.thermal.continuous)
-    return Collector(target, still=still, wanted=wanted if pairs.live else None, enough=enough, folder=folder, tell=say)
+    target = None
+    if board is not None and square_mm is not None:
+        target = Board.parse(board, spacing_mm=square_mm, marker_mm=marker_mm, dictionary=dictionary)
+    elif board is not None or square_mm is not None:
+        raise ConfigError(
+            "--board and --square-mm belong together: the one says what to look for, the other how large it is"
+        )
+    rig = Calibration.load(calibration)
+    if distance_m is not None:
+        rig = rig.at_distance(distance_m)
+    page = report if report is not None else calibration.with_name(f"{calibration.stem}-check.html")
+    check_free(page, overwrite=overwrite)
+    views, pairs = _look(target, ir=ir, vis=vis)
+    if not pairs:
+        raise CalibrationError("no pair shows what was asked for: without a picture nothing can be checked")
+    rig = rig.scaled(visible_size_px=pairs[0].visible.size_px, thermal_size_px=pairs[0].thermal.size_px)
+    _conclude(gather(rig, views), page, pairs=pairs, written=f"report: {page}")
 
 
-def _views_folder(save_views: Path | None, *, out: Path, live: bool, overwrite: bool) -> Path | None:
-    """Where the images of the views are kept; None keeps none."""
-    from rtfusion.errors import ConfigError
+def _look(target: Any, *, ir: str, vis: str) -> tuple[Sequence[Any], Sequence[FramePair]]:
+    """Give the views of the board ``target``, where there is one, and pairs for the pictures."""
+    from rtfusion_calibration.collect import Collector, Sampler
+    from rtfusion_calibration.solve import same_order
 
-    folder = save_views or (out.with_name(f"{out.stem}-views") if live else None)
-    if folder is not None and folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise ConfigError(f"{folder} holds files already; name another folder with --save-views, or use --overwrite")
-    return folder
+    from rtfusion.cli.stopping import Stopping
+    from rtfusion.pairs import open_pairs
+
+    with Stopping() as stopping, open_pairs(ir=ir, vis=vis, stop=stopping.event, read_ahead=True) as pairs:
+        still = not (pairs.visible.continuous and pairs.thermal.continuous)
+        look = Sampler() if target is None else Collector(target, still=still)
+        for pair in islice(pairs, CHECKED_LIVE_PAIRS if pairs.live else None):
+            look(pair)
+    if stopping.signal is not None:
+        raise typer.Exit(stopping.exit_code)
+    if isinstance(look, Sampler):
+        return [], look.pairs
+    return [same_order(view) for view in look.views], [pair for _, pair in look.samples]
 
 
-def _tell(solution: Any, verdict: Any, *, out: Path, page: Path) -> None:
+def _conclude(
+    evidence: Any,
+    page: Path,
+    *,
+    pairs: Sequence[FramePair],
+    outliers: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+    written: str,
+) -> None:
+    """Judge, write the report, tell both; the exit code says that the calibration must not be used."""
     from rich.markup import escape
     from rich.text import Text
+    from rtfusion_calibration.evidence import Level, judge
+    from rtfusion_calibration.report import write_report
 
     from rtfusion.cli.console import show, table
+    from rtfusion.errors import CalibrationError
 
-    show(Text(), findings_table(verdict), Text())
-    if solution.outliers:
-        rows = table("left out", "why")
-        for view, why in solution.outliers.items():
-            rows.add_row(escape(view), escape(why))
-        show(rows, Text())
-    show(*(Text(f"note: {note}") for note in solution.notes))
-    show(Text(verdict.sentence, style="bold"), Text(f"calibration: {out}\nreport: {page}"))
-
-
-def findings_table(verdict: Any) -> Table:
-    """What was looked at, for a terminal."""
-    from rich.markup import escape
-
-    from rtfusion.cli.console import table
-
+    verdict = judge(evidence)
+    write_report(page, evidence, verdict, pairs=pairs, outliers=outliers, notes=notes)
     rows = table("", "found", "")
     for finding in verdict.findings:
         rows.add_row(escape(finding.what), escape(finding.value), escape(finding.why if finding.level else "good"))
-    return rows
+    show(Text(), rows, Text())
+    if outliers:
+        rows = table("left out", "why")
+        for view, why in outliers.items():
+            rows.add_row(escape(view), escape(why))
+        show(rows, Text())
+    show(*(Text(f"note: {note}") for note in notes), Text(verdict.sentence, style="bold"), Text(written))
+    if verdict.level is Level.BAD:
+        raise typer.Exit(CalibrationError.exit_code)

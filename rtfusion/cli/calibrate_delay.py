@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rtfusion.cli.calibrate_board import Ir, Vis
+from rtfusion.cli.calibrate import Ir, Vis, check_free
 from rtfusion.cli.options import Debug
-
-if TYPE_CHECKING:
-    from rtfusion_calibration.delay import DelayEstimate
 
 HELP = """Measure by how much the stamps of the thermal camera are late.
 
@@ -41,7 +39,6 @@ def delay(
     from rtfusion_calibration.delay import measure_delay, with_delay
 
     from rtfusion.capture import open_pair
-    from rtfusion.cli.calibrate_board import check_free
     from rtfusion.cli.console import show_text
     from rtfusion.cli.stopping import Stopping
     from rtfusion.registration import Calibration
@@ -49,13 +46,9 @@ def delay(
     check_free(out, overwrite=True)
     before = Calibration.load(out) if out.exists() else None
     visible, thermal = open_pair(visible=vis, thermal=ir)
-    try:
-        with Stopping() as stopping:
-            estimate: DelayEstimate = measure_delay(
-                visible=visible, thermal=thermal, calibration=before, seconds=seconds, stop=stopping.event
-            )
-    finally:
-        visible.close()
-        thermal.close()
+    with closing(visible), closing(thermal), Stopping() as stopping:
+        estimate = measure_delay(
+            visible=visible, thermal=thermal, calibration=before, seconds=seconds, stop=stopping.event
+        )
     with_delay(before, estimate, visible=visible.info, thermal=thermal.info).save(out)
     show_text(f"{estimate.sentence()}\ncalibration: {out}\n")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rtfusion.cli.calibrate_board import DEFAULT_DISTANCE_M, check_free
+from rtfusion.cli.calibrate import DEFAULT_DISTANCE_M, DistanceM, File, Out, Overwrite, check_free
 from rtfusion.cli.options import Debug
 
 EXPORT_HELP = """Write a calibration for another program.
@@ -26,11 +26,9 @@ From ROS, calibrated as a stereo pair:
   rtfusion calibrate import --ros-ir thermal.yaml --ros-vis visible.yaml \\
     --out rig.json"""
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace outputs that exist.")]
-
 
 def export_calibration(
-    calibration: Annotated[Path, typer.Argument(metavar="FILE", help="Calibration file.", show_default=False)],
+    calibration: File,
     *,
     opencv: Annotated[Path | None, typer.Option("--opencv", metavar="FILE", help="FileStorage to write.")] = None,
     ros: Annotated[Path | None, typer.Option("--ros", metavar="DIR", help="Folder for two camera_info files.")] = None,
@@ -59,15 +57,13 @@ def export_calibration(
 
 def import_calibration(
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Calibration file to write.")],
+    out: Out,
     opencv: Annotated[Path | None, typer.Option("--opencv", metavar="FILE", help="FileStorage to read.")] = None,
     ros_ir: Annotated[Path | None, typer.Option("--ros-ir", metavar="FILE", help="camera_info, thermal.")] = None,
     ros_vis: Annotated[Path | None, typer.Option("--ros-vis", metavar="FILE", help="camera_info, visible.")] = None,
     visible_size: Annotated[str | None, typer.Option("--visible-size", metavar="WxH", help="Visible pictures.")] = None,
     thermal_size: Annotated[str | None, typer.Option("--thermal-size", metavar="WxH", help="Thermal pictures.")] = None,
-    distance_m: Annotated[
-        float, typer.Option("--distance-m", metavar="M", min=0.1, help="Distance that the registration is set for.")
-    ] = DEFAULT_DISTANCE_M,
+    distance_m: DistanceM = DEFAULT_DISTANCE_M,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
@@ -76,24 +72,18 @@ def import_calibration(
 
     from rtfusion.cli.console import show_text
     from rtfusion.errors import ConfigError
+    from rtfusion.text import parse_size_px
 
     check_free(out, overwrite=overwrite)
     if opencv is not None and ros_ir is None and ros_vis is None:
-        rig = read_opencv(
-            opencv,
-            distance_m=distance_m,
-            visible_size_px=_size_px(visible_size, option="--visible-size"),
-            thermal_size_px=_size_px(thermal_size, option="--thermal-size"),
+        given = ((visible_size, "--visible-size"), (thermal_size, "--thermal-size"))
+        visible_px, thermal_px = (
+            None if text is None else parse_size_px(text, option=option) for text, option in given
         )
+        rig = read_opencv(opencv, distance_m=distance_m, visible_size_px=visible_px, thermal_size_px=thermal_px)
     elif opencv is None and ros_ir is not None and ros_vis is not None:
         rig = read_ros(visible=ros_vis, thermal=ros_ir, distance_m=distance_m)
     else:
         raise ConfigError("name what to read: --opencv FILE, or both --ros-ir FILE and --ros-vis FILE")
     rig.save(out)
     show_text(f"{out}\n")
-
-
-def _size_px(text: str | None, *, option: str) -> tuple[int, int] | None:
-    from rtfusion.text import parse_size_px
-
-    return None if text is None else parse_size_px(text, option=option)

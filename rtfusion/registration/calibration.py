@@ -1,4 +1,4 @@
-"""The calibration file of one rig: two camera models and what maps the thermal picture onto the visible one."""
+"""The calibration file of one rig: two camera models, and the transform from the thermal picture to the visible one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rtfusion.files import expanded, write_whole
 
 Matrix = npt.NDArray[np.float64]
 Bounded = Annotated[float, Field(ge=-1e9, le=1e9)]
-"""Beyond this nothing of a camera lies, and its products overflow."""
+"""Nothing of a camera lies beyond this, and products would overflow."""
 Row3 = tuple[Bounded, Bounded, Bounded]
 Rows3x3 = tuple[Row3, Row3, Row3]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -65,14 +65,23 @@ class CameraModel(_Strict):
 
     def scaled(self, size_px: tuple[int, int]) -> CameraModel:
         """The same camera delivering another size of the same aspect; the half-pixel term is applied."""
-        if size_px == self.size_px:
-            return self
-        intrinsics = None
-        if self.intrinsics is not None:
-            intrinsics = _rows(scale_px(from_px=self.size_px, to_px=size_px) @ np.array(self.intrinsics))
-        return CameraModel(
-            width_px=size_px[0], height_px=size_px[1], intrinsics=intrinsics, distortion=self.distortion, name=self.name
-        )
+        intrinsics = self.intrinsics
+        if size_px != self.size_px and intrinsics is not None:
+            intrinsics = rows_3x3(scale_px(from_px=self.size_px, to_px=size_px) @ np.array(intrinsics))
+        return self.model_copy(update={"width_px": size_px[0], "height_px": size_px[1], "intrinsics": intrinsics})
+
+    @property
+    def optics(self) -> tuple[Matrix, Matrix]:
+        """Camera matrix (3, 3) and distortion (4, 5 or 8,), as OpenCV takes them; a lens without distortion has 4 zeros.
+
+        Raises:
+            CalibrationError: the calibration says nothing of the lens.
+        """
+        if self.intrinsics is None:
+            raise CalibrationError(
+                f"the calibration has no camera matrix of {self.name or 'the camera'}; calibrate with a board"
+            )
+        return np.array(self.intrinsics), np.array(self.distortion or (0.0, 0.0, 0.0, 0.0))
 
 
 class Pose(_Strict):
@@ -80,6 +89,13 @@ class Pose(_Strict):
 
     rotation: Rows3x3
     translation_m: Row3
+
+    @classmethod
+    def nearest(cls, rotation: npt.ArrayLike, translation_m: npt.ArrayLike) -> Pose:
+        """Make a pose of the rotation that is nearest to a (3, 3) matrix, and of three meters in an array of any shape."""
+        u, _, v = np.linalg.svd(np.asarray(rotation))
+        x, y, z = (float(value) for value in np.ravel(translation_m))
+        return cls(rotation=rows_3x3(u @ v), translation_m=(x, y, z))
 
     @field_validator("rotation")
     @classmethod
@@ -101,7 +117,7 @@ class Quality(_Strict):
     uncertainty_px: tuple[tuple[Positive, NotNegative], ...] = ()
     """By distance in meters: standard deviation of where a thermal pixel lies in the visible picture, in visible pixels."""
     standard_deviations: dict[str, NotNegative] = Field(default_factory=dict)
-    """Of the parameters by name, the unit at its end."""
+    """Standard deviations of the parameters; each name ends with the unit."""
 
     def uncertainty_at_px(self, distance_m: float | None) -> float | None:
         """`uncertainty_px` at a distance, None for far away; None where nothing is known.
@@ -143,7 +159,7 @@ class Calibration(_Strict):
         homography = np.array(rows)
         if abs(homography[2, 2]) < 1e-12 or abs(np.linalg.det(homography / homography[2, 2])) < 1e-9:
             raise ValueError("the homography cannot be inverted")
-        return _rows(homography / homography[2, 2])
+        return rows_3x3(homography / homography[2, 2])
 
     @field_validator("thermal_delay_ns")
     @classmethod
@@ -168,13 +184,27 @@ class Calibration(_Strict):
             return cls(
                 visible=CameraModel(width_px=visible_size_px[0], height_px=visible_size_px[1]),
                 thermal=CameraModel(width_px=thermal_size_px[0], height_px=thermal_size_px[1]),
-                visible_from_thermal_px=_rows(np.asarray(visible_from_thermal_px, dtype=np.float64)),
+                visible_from_thermal_px=rows_3x3(np.asarray(visible_from_thermal_px, dtype=np.float64)),
                 distance_m=distance_m,
                 thermal_delay_ns=thermal_delay_ns,
                 provenance=provenance or {},
             )
         except ValidationError as error:
             raise CalibrationError(f"calibration: {_first_problem(error)}") from error
+
+    @classmethod
+    def from_pose(
+        cls, *, visible: CameraModel, thermal: CameraModel, pose: Pose, distance_m: float, provenance: dict[str, str]
+    ) -> Calibration:
+        """A calibration of two cameras with known lenses and pose; its homography is for a plane at ``distance_m``."""
+        unset = rows_3x3(np.eye(3))
+        return cls(
+            visible=visible,
+            thermal=thermal,
+            visible_from_thermal_px=unset,
+            visible_from_thermal=pose,
+            provenance=provenance,
+        ).at_distance(distance_m)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -242,10 +272,8 @@ class Calibration(_Strict):
         Raises:
             CalibrationError: a stream has another aspect, so it is another camera or a cropped mode.
         """
-        for camera, size_px, word in (
-            (self.visible, visible_size_px, "visible"),
-            (self.thermal, thermal_size_px, "thermal"),
-        ):
+        sizes_px = {"visible": (self.visible, visible_size_px), "thermal": (self.thermal, thermal_size_px)}
+        for word, (camera, size_px) in sizes_px.items():
             calibrated, actual = camera.width_px / camera.height_px, size_px[0] / size_px[1]
             if abs(actual / calibrated - 1.0) > SAME_ASPECT:
                 raise CalibrationError(
@@ -255,12 +283,10 @@ class Calibration(_Strict):
                 )
         new_from_visible = scale_px(from_px=self.visible.size_px, to_px=visible_size_px)
         thermal_from_new = scale_px(from_px=thermal_size_px, to_px=self.thermal.size_px)
-        return self.model_copy(
-            update={
-                "visible": self.visible.scaled(visible_size_px),
-                "thermal": self.thermal.scaled(thermal_size_px),
-                "visible_from_thermal_px": _rows(_unit(new_from_visible @ self.homography_px @ thermal_from_new)),
-            }
+        return self._mapped(
+            new_from_visible @ self.homography_px @ thermal_from_new,
+            visible=self.visible.scaled(visible_size_px),
+            thermal=self.thermal.scaled(thermal_size_px),
         )
 
     def at_distance(self, distance_m: float) -> Calibration:
@@ -280,7 +306,7 @@ class Calibration(_Strict):
         translation_m = np.array(self.visible_from_thermal.translation_m)
         plane = rotation + np.outer(translation_m, (0.0, 0.0, 1.0)) / distance_m
         homography = np.array(self.visible.intrinsics) @ plane @ np.linalg.inv(np.array(self.thermal.intrinsics))
-        return self.model_copy(update={"visible_from_thermal_px": _rows(_unit(homography)), "distance_m": distance_m})
+        return self._mapped(homography, distance_m=distance_m)
 
     def nudged(
         self, *, shift_px: tuple[float, float] = (0.0, 0.0), turn_deg: float = 0.0, scale: float = 1.0
@@ -294,22 +320,14 @@ class Calibration(_Strict):
         center = self.homography_px @ ((width_px - 1) / 2, (height_px - 1) / 2, 1.0)
         c_x, c_y = center[:2] / center[2]
         cosine, sine = scale * math.cos(math.radians(turn_deg)), scale * math.sin(math.radians(turn_deg))
-        moved = np.array(
-            [
-                [cosine, -sine, c_x - cosine * c_x + sine * c_y + shift_px[0]],
-                [sine, cosine, c_y - sine * c_x - cosine * c_y + shift_px[1]],
-                [0.0, 0.0, 1.0],
-            ]
-        )
+        right = c_x - cosine * c_x + sine * c_y + shift_px[0]
+        down = c_y - sine * c_x - cosine * c_y + shift_px[1]
+        moved = np.array([[cosine, -sine, right], [sine, cosine, down], [0.0, 0.0, 1.0]])
         provenance = {**self.provenance, "nudged": "by hand, in the window"}
-        return self.model_copy(
-            update={
-                "visible_from_thermal_px": _rows(_unit(moved @ self.homography_px)),
-                "visible_from_thermal": None,
-                "quality": None,
-                "provenance": provenance,
-            }
-        )
+        return self._mapped(moved @ self.homography_px, visible_from_thermal=None, quality=None, provenance=provenance)
+
+    def _mapped(self, homography: Matrix, **changes: Any) -> Calibration:
+        return self.model_copy(update={"visible_from_thermal_px": rows_3x3(homography / homography[2, 2]), **changes})
 
 
 def scale_px(*, from_px: tuple[int, int], to_px: tuple[int, int]) -> Matrix:
@@ -321,12 +339,8 @@ def scale_px(*, from_px: tuple[int, int], to_px: tuple[int, int]) -> Matrix:
     return np.array([[s_x, 0.0, (s_x - 1.0) / 2.0], [0.0, s_y, (s_y - 1.0) / 2.0], [0.0, 0.0, 1.0]])
 
 
-def _unit(homography: Matrix) -> Matrix:
-    scaled: Matrix = homography / homography[2, 2]
-    return scaled
-
-
-def _rows(matrix: Matrix) -> Rows3x3:
+def rows_3x3(matrix: Matrix) -> Rows3x3:
+    """Give a (3, 3) matrix as the numbers that stand in a file."""
     if matrix.shape != (3, 3):
         raise CalibrationError(f"a matrix has shape {matrix.shape}; expected (3, 3)")
     a, b, c = ((float(x), float(y), float(z)) for x, y, z in matrix.tolist())

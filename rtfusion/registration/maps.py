@@ -1,8 +1,9 @@
-"""What a fuser needs of a calibration for given sizes: where each pixel of the grid comes from, and where there is nothing."""
+"""Warps: where each pixel of the grid comes from in a picture, and where there is nothing."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import cv2
@@ -64,9 +65,7 @@ class Warp:
         """(h, w) or (h, w, 3) in, the same on the grid out, written into ``out`` if one is given; the type is kept."""
         if self._maps is None:
             return image
-        x, y = self._maps
-        warped = cv2.remap(self.reduced(image), x, y, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE)
-        return cast(Image, warped)
+        return cast(Image, cv2.remap(self.reduced(image), *self._maps, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE))
 
     def moved(self, grid_from_grid: Matrix) -> Warp:
         """The same after a small motion of the grid: pixel x of the result is what was at ``grid_from_grid`` x.
@@ -96,31 +95,24 @@ class Warp:
         return None if cv2.countNonZero(both) == both.size else both
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Registration:
-    """Both bands onto one grid.
+    """Both bands onto one grid."""
 
-    ``visible`` and ``thermal`` are the two warps (one of them the identity); ``valid`` is None where both cameras see the whole
-    grid, else (H, W) uint8, 255 where the moved camera sees; ``weights`` are then (H, W) float32 for inside and outside, summing
-    to 1, with a soft border.
-    """
+    size_px: tuple[int, int]
+    """(width, height) of the grid."""
+    visible: Warp
+    """One of the two warps is the identity."""
+    thermal: Warp
+    valid: Image8 | None
+    """(H, W), 255 where the moved camera sees; None where both cameras see the whole grid."""
+    calibration_id: str | None
+    weights: tuple[Weights, Weights] | None = field(init=False, default=None)
+    """Inside and outside of `valid`, (H, W) float32 each, with a soft border; their sum is 1. None as `valid`."""
 
-    def __init__(
-        self,
-        *,
-        size_px: tuple[int, int],
-        visible: Warp,
-        thermal: Warp,
-        valid: Image8 | None,
-        calibration_id: str | None,
-    ) -> None:
-        self.size_px = size_px
-        self.visible = visible
-        self.thermal = thermal
-        self.valid = valid
-        self.calibration_id = calibration_id
-        self.weights: tuple[Weights, Weights] | None = None
-        if valid is not None:
-            depth_px = cv2.distanceTransform(valid, cv2.DIST_L2, 3)
+    def __post_init__(self) -> None:
+        if self.valid is not None:
+            depth_px = cv2.distanceTransform(self.valid, cv2.DIST_L2, 3)
             inside = np.clip(depth_px / FEATHER_PX, 0.0, 1.0).astype(np.float32)
             self.weights = inside, np.float32(1.0) - inside
 
@@ -130,17 +122,12 @@ class Registration:
         ``seen`` lends its valid area, which is most of the cost, where the picture has hardly moved since.
         """
         warp = (self.thermal if grid == "visible" else self.visible).moved(grid_from_grid)
-        if seen is not None:
-            result = copy.copy(seen)
-            result.visible, result.thermal = (self.visible, warp) if grid == "visible" else (warp, self.thermal)
-            return result
-        return Registration(
-            size_px=self.size_px,
-            visible=self.visible if grid == "visible" else warp,
-            thermal=warp if grid == "visible" else self.thermal,
-            valid=warp.valid(),
-            calibration_id=self.calibration_id,
-        )
+        visible, thermal = (self.visible, warp) if grid == "visible" else (warp, self.thermal)
+        if seen is None:
+            return replace(self, visible=visible, thermal=thermal, valid=warp.valid())
+        result = copy.copy(seen)
+        result.visible, result.thermal = visible, thermal
+        return result
 
 
 def register(
@@ -158,30 +145,23 @@ def register(
     Raises:
         CalibrationError: the calibration is for cameras of another aspect.
     """
-    if calibration is None:
-        visible_from_thermal = scale_px(from_px=thermal_size_px, to_px=visible_size_px)
-        visible_camera = thermal_camera = None
-    else:
+    sizes_px = visible_size_px, thermal_size_px
+    cameras: tuple[CameraModel | None, CameraModel | None] = None, None
+    source_from_grid = scale_px(from_px=thermal_size_px, to_px=visible_size_px)
+    if calibration is not None:
         calibration = calibration.scaled(visible_size_px=visible_size_px, thermal_size_px=thermal_size_px)
-        visible_from_thermal = calibration.homography_px
-        visible_camera, thermal_camera = calibration.visible, calibration.thermal
+        source_from_grid = calibration.homography_px
+        cameras = calibration.visible, calibration.thermal
     if grid == "visible":
-        grid_px, source_px = visible_size_px, thermal_size_px
-        source_from_grid = np.linalg.inv(visible_from_thermal).astype(np.float64)
-        grid_camera, source_camera = visible_camera, thermal_camera
+        source_from_grid = np.linalg.inv(source_from_grid).astype(np.float64)
     else:
-        grid_px, source_px, source_from_grid = thermal_size_px, visible_size_px, visible_from_thermal
-        grid_camera, source_camera = thermal_camera, visible_camera
-    maps, valid = _maps(grid_px, source_px, source_from_grid, grid_camera=grid_camera, source_camera=source_camera)
-    moved = Warp(maps, source_size_px=source_px)
-    still = Warp(None, source_size_px=grid_px)
-    return Registration(
-        size_px=grid_px,
-        visible=still if grid == "visible" else moved,
-        thermal=moved if grid == "visible" else still,
-        valid=valid,
-        calibration_id=None if calibration is None else calibration.id,
-    )
+        sizes_px, cameras = sizes_px[::-1], cameras[::-1]
+    grid_px, source_px = sizes_px
+    maps, valid = _maps(grid_px, source_px, source_from_grid, grid_camera=cameras[0], source_camera=cameras[1])
+    still, moved = Warp(None, source_size_px=grid_px), Warp(maps, source_size_px=source_px)
+    visible, thermal = (still, moved) if grid == "visible" else (moved, still)
+    calibration_id = None if calibration is None else calibration.id
+    return Registration(size_px=grid_px, visible=visible, thermal=thermal, valid=valid, calibration_id=calibration_id)
 
 
 def visible_from_thermal(calibration: Calibration, *, thermal_px: Matrix) -> Matrix:
@@ -202,12 +182,10 @@ def _maps(
     if not bent and grid_px == source_px and np.allclose(source_from_grid, np.eye(3), atol=1e-9):
         return None, None
     width, height = grid_px
-    x, y = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
-    points = np.stack([x.ravel(), y.ravel()], axis=1)
-    points = _undistorted(points, grid_camera)
+    rows, columns = np.mgrid[:height, :width].astype(np.float64)
+    points = _undistorted(np.stack([columns.ravel(), rows.ravel()], axis=1), grid_camera)
     depth = points @ source_from_grid[2, :2] + source_from_grid[2, 2]
-    points = cv2.perspectiveTransform(points[None], source_from_grid)[0]
-    points = _distorted(points, source_camera)
+    points = _distorted(cv2.perspectiveTransform(points[None], source_from_grid)[0], source_camera)
     inside = (points > -0.5 - 1e-6) & (points < np.array(source_px) - 0.5 + 1e-6)
     seen = inside.all(axis=1) & (np.sign(depth) == np.sign(np.median(depth)))
     valid = None if seen.all() else np.where(seen, 255, 0).astype(np.uint8).reshape(height, width)
@@ -218,19 +196,18 @@ def _maps(
 
 
 def _undistorted(points: Matrix, camera: CameraModel | None) -> Matrix:
-    if camera is None or camera.distortion is None or camera.intrinsics is None:
+    if camera is None or camera.distortion is None:
         return points
-    intrinsics, lens = np.array(camera.intrinsics), np.array(camera.distortion)
+    intrinsics, lens = camera.optics
     rays = cv2.undistortPoints(points[:, None], intrinsics, lens, criteria=_ITERATIONS)[:, 0]
-    return cast(Matrix, rays @ intrinsics[:2, :2].T + intrinsics[:2, 2])
+    return rays @ intrinsics[:2, :2].T + intrinsics[:2, 2]
 
 
 def _distorted(points: Matrix, camera: CameraModel | None) -> Matrix:
-    if camera is None or camera.distortion is None or camera.intrinsics is None:
+    if camera is None or camera.distortion is None:
         return points
-    intrinsics = np.array(camera.intrinsics)
+    intrinsics, lens = camera.optics
     rays = np.linalg.inv(intrinsics) @ np.vstack([points.T, np.ones(len(points))])
-    lens = np.array(camera.distortion)
     bent, _ = cv2.projectPoints(rays.T[:, None], np.zeros(3), np.zeros(3), intrinsics, lens)
     return cast(Matrix, bent[:, 0])
 

@@ -21,14 +21,7 @@ import numpy as np
 from rtfusion.clock import NS_PER_S
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.maps import Registration
-from rtfusion.registration.structure import (
-    Match,
-    StructureMap,
-    equalized,
-    match_patch,
-    patch_centers,
-    structure_map,
-)
+from rtfusion.registration.structure import Match, equalized, match_patch, patch_centers, shrunk, size_px, structure_map
 from rtfusion.types import Image8
 
 SIDE_PX = 320
@@ -62,7 +55,7 @@ _MAX_STEP_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Similarity:
-    """Of points of the grid, as complex numbers z from its middle: z -> turning z + shift_px."""
+    """Maps points of the grid, as complex numbers z from its middle: z -> turning z + shift_px."""
 
     turning: complex = 1.0 + 0.0j
     shift_px: complex = 0.0 + 0.0j
@@ -133,15 +126,9 @@ class Refiner:
         together say that it is off; what is less than `BEGIN_PX` is left alone.
         """
         moved = self._correction.inverse()
-        state = "watching"
-        if self._reason:
-            state = "frozen"
-        elif self._target is not None and not self._is_bounded:
-            state = "moving"
-        elif self._is_bounded:
-            state = "bounded"
+        calm = "bounded" if self._is_bounded else "watching" if self._target is None else "moving"
         return {
-            "state": state,
+            "state": "frozen" if self._reason else calm,
             "reason": self._reason,
             "shift_px": [round(moved.shift_px.real, 3), round(moved.shift_px.imag, 3)],
             "turn_deg": round(moved.turn_deg, 4),
@@ -182,23 +169,23 @@ class Refiner:
         self, still: Image8, moved: Image8, valid: Image8 | None, in_use: _Similarity
     ) -> Generator[None, None, _Similarity | None]:
         """The correction that these two pictures ask for, or None with a reason; one slice of work per step."""
-        small_still, small_moved = _small(still), _small(moved)
+        small_still, small_moved = (equalized(shrunk(image, SIDE_PX)) for image in (still, moved))
         if valid is not None:
-            valid = cast(Image8, cv2.resize(valid, _size_px(small_still), interpolation=cv2.INTER_NEAREST))
+            valid = cast(Image8, cv2.resize(valid, size_px(small_still), interpolation=cv2.INTER_NEAREST))
             valid = valid[::STRIDE, ::STRIDE]
         reference = np.ascontiguousarray(structure_map(small_still)[::STRIDE, ::STRIDE])
         yield
         other = np.ascontiguousarray(structure_map(small_moved)[::STRIDE, ::STRIDE])
         yield
         sizes = {"patch_px": PATCH_PX, "radius_px": RADIUS_PX}
-        centers = patch_centers(_size_px(reference), step_px=STEP_PX, valid=valid, **sizes)
+        centers = patch_centers(size_px(reference), step_px=STEP_PX, valid=valid, **sizes)
         matches: list[Match] = []
         for index, center_px in enumerate(centers):
             match = match_patch(center_px, reference=reference, moved=other, **sizes)
             matches += [match] if match is not None else []
             if index % PATCHES_PER_FRAME == PATCHES_PER_FRAME - 1:
                 yield
-        found = _agree(matches, _size_px(small_still))
+        found = _agree(matches, size_px(small_still))
         if isinstance(found, str):
             self._reason = found
             return None
@@ -231,12 +218,9 @@ class Refiner:
     def _apart(self, first: _Similarity, second: _Similarity) -> float:
         """Mean distance, in grid pixels, between where two corrections put the points halfway to the corners."""
         width, height = self._size_px
-        halfway = complex(width / 4, height / 4)
-        gaps = [
-            abs((first.turning - second.turning) * point + first.shift_px - second.shift_px)
-            for point in (halfway, halfway.conjugate())
-        ]
-        return sum(gaps) / len(gaps)
+        halfway, turning = complex(width / 4, height / 4), first.turning - second.turning
+        points = halfway, halfway.conjugate()
+        return sum(abs(turning * point + first.shift_px - second.shift_px) for point in points) / 2
 
     # -- moving -----------------------------------------------------------------------------------------------------
 
@@ -273,28 +257,14 @@ class Refiner:
         return bounded
 
 
-def _small(image: Image8) -> Image8:
-    """Ranks of gray levels with a longer side of `SIDE_PX`."""
-    width, height = _size_px(image)
-    factor = SIDE_PX / max(width, height)
-    if factor < 1.0:
-        small_px = round(width * factor), round(height * factor)
-        image = cast(Image8, cv2.resize(image, small_px, interpolation=cv2.INTER_AREA))
-    return equalized(image)
-
-
-def _size_px(image: Image8 | StructureMap) -> tuple[int, int]:
-    return int(image.shape[1]), int(image.shape[0])
-
-
-def _agree(matches: list[Match], size_px: tuple[int, int]) -> _Similarity | str:
+def _agree(matches: list[Match], of_px: tuple[int, int]) -> _Similarity | str:
     """The similarity that most patches agree on, from one picture to the other, about the middle; or why there is none.
 
-    ``size_px`` is that of the pictures, of whose maps the patches see every `STRIDE`-th pixel.
+    ``of_px`` is the size of the pictures, of whose maps the patches see every `STRIDE`-th pixel.
     """
     if len(matches) < LEAST_PATCHES:
         return f"too little structure that both bands show: {len(matches)} patches"
-    middle = (np.array(size_px) - 1) / 2
+    middle = (np.array(of_px) - 1) / 2
     points = STRIDE * np.array([match.center_px for match in matches]) - middle
     offsets = STRIDE * np.array([match.offset_px for match in matches])
     z, d = points[:, 0] + 1j * points[:, 1], offsets[:, 0] + 1j * offsets[:, 1]
@@ -321,8 +291,6 @@ def _agree(matches: list[Match], size_px: tuple[int, int]) -> _Similarity | str:
 
 def _median(of: Sequence[_Similarity]) -> _Similarity:
     """The middle one in every parameter."""
-    turnings, shifts = np.array([one.turning for one in of]), np.array([one.shift_px for one in of])
-    return _Similarity(
-        complex(np.median(turnings.real), np.median(turnings.imag)),
-        complex(np.median(shifts.real), np.median(shifts.imag)),
-    )
+    values = np.array([(one.turning, one.shift_px) for one in of])
+    turning, shift = np.median(values.real, axis=0) + 1j * np.median(values.imag, axis=0)
+    return _Similarity(complex(turning), complex(shift))

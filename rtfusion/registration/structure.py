@@ -66,12 +66,26 @@ def structure_map(gray: Image8) -> StructureMap:
     return cast(StructureMap, pooled)
 
 
+def size_px(image: Image | StructureMap) -> tuple[int, int]:
+    """(width, height)."""
+    return int(image.shape[1]), int(image.shape[0])
+
+
+def shrunk(gray: Image8, side_px: int) -> Image8:
+    """The picture with a longer side of at most ``side_px``."""
+    factor = side_px / max(gray.shape[:2])
+    if factor >= 1.0:
+        return gray
+    width, height = (max(8, round(side * factor)) for side in size_px(gray))
+    return cast(Image8, cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA))
+
+
 def patch_centers(
-    size_px: tuple[int, int], *, patch_px: int, radius_px: int, step_px: int, valid: Image8 | None = None
+    of_px: tuple[int, int], *, patch_px: int, radius_px: int, step_px: int, valid: Image8 | None = None
 ) -> list[tuple[int, int]]:
     """(x, y) centers of the patches whose whole neighborhood lies in the picture and, given ``valid``, where that is set."""
     reach = patch_px // 2 + radius_px
-    width, height = size_px
+    width, height = of_px
     return [
         (x, y)
         for y in range(reach, height - reach, step_px)
@@ -101,7 +115,6 @@ def match_patch(
 
 
 def _contrast(part: StructureMap) -> float:
-    """Standard deviation of all values."""
     means, deviations = cv2.meanStdDev(part)
     return float(np.sqrt(np.square(deviations).mean() + means.var()))
 

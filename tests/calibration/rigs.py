@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from rtfusion_calibration.board import Board
-from rtfusion_calibration.detect import Sighting
-from rtfusion_calibration.solve import View
+from rtfusion_calibration.detect import Sighting, View
 
 from rtfusion.registration import Calibration, CameraModel, Pose
 from rtfusion.registration.calibration import Matrix
@@ -91,7 +90,7 @@ def sighting(points_px: Matrix, size_px: tuple[int, int]) -> Sighting | None:
     if not inside:
         return None
     ids = np.arange(len(points_px))
-    return Sighting(ids=ids, points_px=points_px, preparation="projected", sharpness=0.5, contrast=20.0)
+    return Sighting(board=BOARD, ids=ids, points_px=points_px, preparation=(0, False), sharpness=0.5, contrast=20.0)
 
 
 def make_views(rig: Calibration, where: list[Placement], *, noise_px: float = 0.1, seed: int = 1) -> list[View]:

@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rtfusion_calibration.board import Board
+from rtfusion_calibration.detect import View
 from rtfusion_calibration.evidence import Evidence, Level, gather, judge, parallax_px
 from rtfusion_calibration.guidance import Coverage
 from rtfusion_calibration.report import checkerboard, edges_over, write_report
 from rtfusion_calibration.rig import focal_px, pose_of
-from rtfusion_calibration.solve import View
 
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion.color import as_bgr
 from rtfusion.registration import Calibration, Quality
 from rtfusion.types import Band, FramePair
-from tests.calibration.rigs import BOARD, Placement, make_rig, make_views, placements, render
+from tests.calibration.rigs import Placement, make_rig, make_views, placements, render
 from tests.support import make_frame
 
 
@@ -32,7 +31,7 @@ def rig_known_to(deviation_px: float, *, views: int = 20, rms_px: float = 0.3) -
 
 
 def verdict_of(calibration: Calibration, views: list[View]) -> tuple[Level, str]:
-    verdict = judge(gather(calibration, views, board=BOARD))
+    verdict = judge(gather(calibration, views))
     return verdict.level, verdict.sentence
 
 
@@ -77,7 +76,7 @@ def test_a_wrong_calibration_misses_the_board() -> None:
     wrong = rig_known_to(0.4).model_copy(
         update={"visible_from_thermal": make_rig(turn_deg=(0.8, -1.0, 1.2)).visible_from_thermal}
     )
-    evidence = gather(wrong, GOOD_VIEWS, board=BOARD)
+    evidence = gather(wrong, GOOD_VIEWS)
     assert evidence.epipolar_px is not None
     assert evidence.rms_px is not None
     worse = wrong.model_copy(update={"visible_from_thermal": make_rig(turn_deg=(3, 3, 9)).visible_from_thermal})
@@ -95,16 +94,16 @@ def test_one_from_a_scene_speaks_of_no_board() -> None:
             "provenance": {"how": "calibrate scene"},
         }
     )
-    sentence = judge(gather(from_scene, [], board=None)).sentence
+    sentence = judge(gather(from_scene, [])).sentence
     assert "it misses what the two pictures share by 3.0 px" in sentence
     told = Quality(rms_px=0.5, views=15, standard_deviations={"picture_px": 9.0, "corner_px": 12.0})
-    verdict = judge(gather(from_scene.model_copy(update={"quality": told}), [], board=None))
+    verdict = judge(gather(from_scene.model_copy(update={"quality": told}), []))
     assert verdict.level is Level.BAD
     assert "the scene leaves it uncertain by 9.0 px" in verdict.sentence
 
 
 def test_evidence_measures_the_views() -> None:
-    evidence = gather(rig_known_to(0.4), GOOD_VIEWS, board=BOARD)
+    evidence = gather(rig_known_to(0.4), GOOD_VIEWS)
     both = [view for view in GOOD_VIEWS if view.both]
     assert set(evidence.by_view_px) == {view.name for view in both}
     assert evidence.rms_px == pytest.approx(0.14, abs=0.03)
@@ -159,7 +158,7 @@ def test_the_report_is_one_file_with_pictures_and_the_verdict(tmp_path: Path) ->
         thermal=make_frame(Band.THERMAL, 0, image=render(rig, straight, Band.THERMAL, thermal_like=True)),
         sequence=0,
     )  # fmt: skip
-    evidence = gather(rig, GOOD_VIEWS, board=BOARD)
+    evidence = gather(rig, GOOD_VIEWS)
     verdict = judge(evidence)
     page = tmp_path / "rig.html"
     write_report(page, evidence, verdict, pairs=[pair], outliers={"<b>": "it moved"}, notes=["a note"])
@@ -183,7 +182,7 @@ def test_a_homography_alone_is_measured_in_visible_pixels() -> None:
         thermal_size_px=(640, 512),
     )
     view = next(view for view in GOOD_VIEWS if view.both)
-    evidence: Evidence = gather(rig, [view], board=Board.parse("chessboard:9x6", spacing_mm=40))
+    evidence: Evidence = gather(rig, [view])
     assert view.visible is not None
     assert view.thermal is not None
     off = view.thermal.points_px * 2 + (5, -3) - view.visible.points_px

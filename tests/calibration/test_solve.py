@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rtfusion_calibration.detect import View
 from rtfusion_calibration.evidence import Level, gather, judge
-from rtfusion_calibration.solve import Solution, View, solve
+from rtfusion_calibration.solve import Solution, solve
 
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration
@@ -148,7 +149,7 @@ def test_few_views_give_a_homography_and_say_so() -> None:
     assert solution.calibration.visible_from_thermal is None
     assert "needs 4 or more" in solution.notes[0]
     assert map_error_px(solution.calibration, truth) < 1.0
-    evidence = gather(solution.calibration, solution.used_views, board=BOARD)
+    evidence = gather(solution.calibration, solution.used_views)
     assert judge(evidence).level is Level.CARE
     with pytest.raises(CalibrationError, match="holds no pose"):
         solution.calibration.at_distance(4.0)
@@ -158,7 +159,7 @@ def test_views_all_alike_are_not_sold_as_a_pose() -> None:
     truth = make_rig()
     flat = [Placement((0.5 * index, -0.4 * index, 0.0), (0.01 * index, 0.0, 1.0)) for index in range(8)]
     solution = solved(truth, make_views(truth, flat, noise_px=0.2))
-    verdict = judge(gather(solution.calibration, solution.used_views, board=BOARD))
+    verdict = judge(gather(solution.calibration, solution.used_views))
     assert verdict.level is Level.BAD or not solution.cameras
     quality = solution.calibration.quality
     assert quality is not None
