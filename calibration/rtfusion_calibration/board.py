@@ -68,17 +68,17 @@ class Board:
             marker_m = (MARKER_SHARE * spacing_mm if marker_mm is None else marker_mm) / 1000
             if not 0 < marker_m < spacing_mm / 1000:
                 raise ConfigError(f"the marker is {marker_mm:g} mm; it has to be smaller than its square")
-            _check_dictionary(dictionary, columns, rows)
+            if dictionary not in DICTIONARIES:
+                raise ConfigError(f"the dictionary is {dictionary!r}; expected one of {', '.join(DICTIONARIES)}")
+            markers = columns * rows // 2
+            if markers > int(dictionary.rsplit("_", 1)[1]):
+                raise ConfigError(
+                    f"a board of {columns}x{rows} squares has {markers} markers, more than {dictionary} holds"
+                )
         elif marker_mm is not None:
             raise ConfigError(f"a {kind.value} has no markers; leave the size of the marker out")
-        return cls(
-            kind=kind,
-            columns=columns,
-            rows=rows,
-            spacing_m=spacing_mm / 1000,
-            marker_m=marker_m,
-            dictionary=dictionary,
-        )
+        size = {"columns": columns, "rows": rows}
+        return cls(kind=kind, **size, spacing_m=spacing_mm / 1000, marker_m=marker_m, dictionary=dictionary)
 
     def __str__(self) -> str:
         return f"{self.kind.value}:{self.columns}x{self.rows}, {1000 * self.spacing_m:g} mm"
@@ -90,8 +90,7 @@ class Board:
         y, x = np.mgrid[0:rows, 0:columns].astype(np.float64)
         if self.kind is Kind.CIRCLES:
             x = 2 * x + y % 2
-        flat = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1)
-        return flat * self.spacing_m
+        return np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1) * self.spacing_m
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -147,19 +146,10 @@ class Board:
             return picture
         board = margin_px - square_px
         if self.kind is Kind.CHARUCO:
-            size_px = (self.columns * square_px, self.rows * square_px)
-            squares = cast(Image8, self.charuco.generateImage(size_px))
+            squares = cast(Image8, self.charuco.generateImage((self.columns * square_px, self.rows * square_px)))
         else:
             y, x = np.mgrid[0 : rows + 1, 0 : columns + 1]
             dark = np.where((x + y) % 2 == 0, 0, 255).astype(np.uint8)
-            squares = np.kron(dark, np.ones((square_px, square_px), dtype=np.uint8)).astype(np.uint8)
+            squares = np.kron(dark, np.ones((square_px, square_px), dtype=np.uint8))
         picture[board : board + squares.shape[0], board : board + squares.shape[1]] = squares
         return picture
-
-
-def _check_dictionary(name: str, columns: int, rows: int) -> None:
-    if name not in DICTIONARIES:
-        raise ConfigError(f"the dictionary is {name!r}; expected one of {', '.join(DICTIONARIES)}")
-    markers = columns * rows // 2
-    if markers > int(name.rsplit("_", 1)[1]):
-        raise ConfigError(f"a board of {columns}x{rows} squares has {markers} markers, more than {name} holds")

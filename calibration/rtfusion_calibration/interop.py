@@ -20,20 +20,13 @@ import yaml
 
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration, CameraModel, Pose
-from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.calibration import Matrix, rows_3x3
 from rtfusion.types import Band
 
 OPENCV_NUMBERS = {Band.THERMAL: 1, Band.VISIBLE: 2}
 ROS_MODELS = {0: "plumb_bob", 4: "plumb_bob", 5: "plumb_bob", 8: "rational_polynomial"}
 
-INFO_KEYS = (
-    "image_width",
-    "image_height",
-    "camera_matrix",
-    "distortion_coefficients",
-    "rectification_matrix",
-    "projection_matrix",
-)
+MATRICES = ("camera_matrix", "distortion_coefficients", "rectification_matrix", "projection_matrix")
 
 
 def write_opencv(path: Path, calibration: Calibration) -> None:
@@ -72,7 +65,12 @@ def read_opencv(
     Raises:
         CalibrationError: not such a file, or something is missing in it.
     """
-    storage = _opened(path)
+    if not path.is_file():
+        raise CalibrationError(f"{path}: there is no such file")
+    try:
+        storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
+    except (cv2.error, SystemError):
+        raise CalibrationError(f"{path}: not a FileStorage of OpenCV") from None
     given = {Band.VISIBLE: visible_size_px, Band.THERMAL: thermal_size_px}
     cameras = {}
     for band, number in OPENCV_NUMBERS.items():
@@ -84,8 +82,18 @@ def read_opencv(
                 f"{path}: no size{number} in it, the size of the {band.value} pictures; give --{band.value}-size WxH"
             )
         cameras[band] = _camera(path, size_px, matrix, distortion)
-    pose = _node(storage, path, "R"), _node(storage, path, "T").ravel()
+    pose = _node(storage, path, "R"), _node(storage, path, "T")
     return _calibration(path, cameras, pose, distance_m=distance_m)
+
+
+def _node(storage: Any, path: Path, name: str) -> Matrix:
+    node = storage.getNode(name)
+    matrix = None if node.empty() or not node.isMap() else node.mat()
+    if matrix is None:
+        raise CalibrationError(
+            f"{path}: no matrix {name} in it; expected M1 D1 of the thermal camera, M2 D2 of the visible one, R and T"
+        )
+    return np.asarray(matrix, dtype=np.float64)
 
 
 def write_ros(folder: Path, calibration: Calibration) -> tuple[Path, Path]:
@@ -94,30 +102,46 @@ def write_ros(folder: Path, calibration: Calibration) -> tuple[Path, Path]:
     Raises:
         CalibrationError: the calibration has no intrinsics or no pose, or the files cannot be written.
     """
-    cameras = _cameras(calibration)
-    if calibration.visible_from_thermal is None:
+    cameras, pose = _cameras(calibration), calibration.visible_from_thermal
+    if pose is None:
         raise CalibrationError(
             "the calibration holds no pose, which camera_info of a pair is made of; calibrate with a board"
         )
-    pose = calibration.visible_from_thermal
     thermal, visible = cameras[Band.THERMAL], cameras[Band.VISIBLE]
-    rectified = cv2.stereoRectify(
-        np.array(thermal.intrinsics), np.array(thermal.distortion or (0.0,) * 5),
-        np.array(visible.intrinsics), np.array(visible.distortion or (0.0,) * 5),
-        visible.size_px, np.array(pose.rotation), np.array([pose.translation_m]).T, flags=0,
-    )  # fmt: skip
-    parts = {Band.THERMAL: (rectified[0], rectified[2]), Band.VISIBLE: (rectified[1], rectified[3])}
+    there, shift = np.array(pose.rotation), np.array([pose.translation_m]).T
+    rectified = cv2.stereoRectify(*thermal.optics, *visible.optics, visible.size_px, there, shift, flags=0)
+    parts = {Band.THERMAL: rectified[0:4:2], Band.VISIBLE: rectified[1:4:2]}
     paths = {band: folder / f"{band.value}.yaml" for band in Band}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for band, (rotation, projection) in parts.items():
-            paths[band].write_text(
-                _camera_info(band, cameras[band], np.asarray(rotation, np.float64), np.asarray(projection, np.float64)),
-                encoding="utf-8",
-            )
+            paths[band].write_text(_camera_info(band, cameras[band], rotation, projection), encoding="utf-8")
     except OSError as error:
         raise CalibrationError(f"{folder}: cannot be written ({error.strerror})") from error
     return paths[Band.VISIBLE], paths[Band.THERMAL]
+
+
+def _camera_info(band: Band, camera: CameraModel, rotation: Any, projection: Any) -> str:
+    coefficients = camera.distortion or (0.0,) * 5
+    if len(coefficients) == 4:
+        coefficients = (*coefficients, 0.0)
+
+    def written(matrix: Any) -> dict[str, Any]:
+        rows, columns = np.shape(matrix)
+        return {"rows": rows, "cols": columns, "data": np.asarray(matrix, np.float64).ravel().tolist()}
+
+    info = {
+        "image_width": camera.width_px,
+        "image_height": camera.height_px,
+        "camera_name": band.value,
+        "camera_matrix": written(camera.intrinsics),
+        "distortion_model": ROS_MODELS[len(coefficients)],
+        "distortion_coefficients": written([coefficients]),
+        "rectification_matrix": written(rotation),
+        "projection_matrix": written(projection),
+    }
+    text: str = yaml.safe_dump(info, sort_keys=False, default_flow_style=None, width=math.inf)
+    return text
 
 
 def read_ros(*, visible: Path, thermal: Path, distance_m: float) -> Calibration:
@@ -126,22 +150,67 @@ def read_ros(*, visible: Path, thermal: Path, distance_m: float) -> Calibration:
     Raises:
         CalibrationError: not such files, something is missing in them, or they were not calibrated as a pair.
     """
-    infos = {Band.VISIBLE: _parse_info(visible), Band.THERMAL: _parse_info(thermal)}
     paths = {Band.VISIBLE: visible, Band.THERMAL: thermal}
-    cameras = {}
+    infos = {band: _parsed(path) for band, path in paths.items()}
+    cameras, offsets_m = {}, {}
     for band, info in infos.items():
         size_px = int(info["image_width"]), int(info["image_height"])
         cameras[band] = _camera(paths[band], size_px, info["camera_matrix"], info["distortion_coefficients"])
-    rotations = {band: cast(Matrix, info["rectification_matrix"]) for band, info in infos.items()}
-    offsets_m = {band: _offset_m(paths[band], info["projection_matrix"]) for band, info in infos.items()}
+        offsets_m[band] = _offset_m(paths[band], info["projection_matrix"])
     shift_m = offsets_m[Band.VISIBLE] - offsets_m[Band.THERMAL]
     if np.linalg.norm(shift_m) < 1e-6:
         raise CalibrationError(
             f"{visible} and {thermal} are of two single cameras: their projection matrices hold no baseline, so where one "
             "camera is from the other is not in them; calibrate them as a stereo pair, or with rtfusion calibrate board"
         )
-    back = rotations[Band.VISIBLE].T
-    return _calibration(visible, cameras, (back @ rotations[Band.THERMAL], back @ shift_m), distance_m=distance_m)
+    back = infos[Band.VISIBLE]["rectification_matrix"].T
+    pose = back @ infos[Band.THERMAL]["rectification_matrix"], back @ shift_m
+    return _calibration(visible, cameras, pose, distance_m=distance_m)
+
+
+def _offset_m(path: Path, projection: Matrix) -> Matrix:
+    """Where a camera is, in the rectified pair's coordinates: P = K [I | offset]."""
+    if projection.shape != (3, 4) or abs(np.linalg.det(projection[:, :3])) < 1e-9:
+        raise CalibrationError(
+            f"{path}: the projection matrix is {projection.shape} or singular; expected K [I | t], 3x4"
+        )
+    return cast(Matrix, np.linalg.solve(projection[:, :3], projection[:, 3]))
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """Read a camera_info file: scalars as text, and matrices of rows, cols and data as arrays."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{path}: cannot be read ({error})") from error
+    try:
+        # This loader makes nothing but text, lists and dicts; a number such as 1e-5 is none to YAML 1.1.
+        loaded = yaml.load(text.removeprefix("%YAML:1.0"), Loader=yaml.BaseLoader)  # noqa: S506
+    except yaml.YAMLError:
+        loaded = None
+    values = loaded if isinstance(loaded, dict) else {}
+    info = {name: _array(path, name, value) if isinstance(value, dict) else value for name, value in values.items()}
+    missing = [name for name in ("image_width", "image_height", *MATRICES) if name not in info]
+    if missing:
+        raise CalibrationError(f"{path}: no {', '.join(missing)} in it; expected a camera_info file of ROS")
+    for name in ("image_width", "image_height"):
+        if not str(info[name]).isdecimal():
+            raise CalibrationError(f"{path}: {name} is {info[name]!r}; expected a whole number")
+    model = str(info.get("distortion_model", "plumb_bob"))
+    if model not in ROS_MODELS.values():
+        raise CalibrationError(f"{path}: the distortion model is {model}; expected plumb_bob or rational_polynomial")
+    return info
+
+
+def _array(path: Path, name: str, value: Mapping[str, Any]) -> Matrix:
+    try:
+        return np.array([float(number) for number in value["data"]]).reshape(int(value["rows"]), int(value["cols"]))
+    except (KeyError, ValueError, TypeError):
+        shape = f"{value.get('rows')}x{value.get('cols')}"
+        raise CalibrationError(f"{path}: {name} is not a matrix of {shape} numbers") from None
+
+
+# -- both ---------------------------------------------------------------------------------------------------------------
 
 
 def _cameras(calibration: Calibration) -> Mapping[Band, CameraModel]:
@@ -161,10 +230,9 @@ def _camera(path: Path, size_px: tuple[int, int], matrix: Any, distortion: Any) 
         raise CalibrationError(
             f"{path}: camera matrix {rows.shape} and {len(coefficients)} distortion coefficients; expected 3x3, and 4, 5 or 8"
         )
-    a, b, c = ((float(x), float(y), float(z)) for x, y, z in rows)
     lens = tuple(coefficients) if any(coefficients) else None
     try:
-        return CameraModel(width_px=size_px[0], height_px=size_px[1], intrinsics=(a, b, c), distortion=lens)
+        return CameraModel(width_px=size_px[0], height_px=size_px[1], intrinsics=rows_3x3(rows), distortion=lens)
     except ValueError as error:
         raise CalibrationError(f"{path}: {error}") from error
 
@@ -172,105 +240,13 @@ def _camera(path: Path, size_px: tuple[int, int], matrix: Any, distortion: Any) 
 def _calibration(
     path: Path, cameras: Mapping[Band, CameraModel], pose: tuple[Matrix, Matrix], *, distance_m: float
 ) -> Calibration:
-    u, _, v = np.linalg.svd(pose[0])  # files hold few digits; the nearest rotation is meant
-    a, b, c = ((float(x), float(y), float(z)) for x, y, z in u @ v)
-    x, y, z = (float(value) for value in np.ravel(pose[1]))
     try:
-        return Calibration(
+        return Calibration.from_pose(
             visible=cameras[Band.VISIBLE],
             thermal=cameras[Band.THERMAL],
-            visible_from_thermal_px=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-            visible_from_thermal=Pose(rotation=(a, b, c), translation_m=(x, y, z)),
+            pose=Pose.nearest(*pose),  # files hold few digits
+            distance_m=distance_m,
             provenance={"method": f"imported from {path.name}", "tool": "rtfusion calibrate import"},
-        ).at_distance(distance_m)
+        )
     except ValueError as error:
         raise CalibrationError(f"{path}: {error}") from error
-
-
-# -- OpenCV -------------------------------------------------------------------------------------------------------------
-
-
-def _opened(path: Path) -> Any:
-    if not path.is_file():
-        raise CalibrationError(f"{path}: there is no such file")
-    try:
-        return cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
-    except (cv2.error, SystemError):
-        raise CalibrationError(f"{path}: not a FileStorage of OpenCV") from None
-
-
-def _node(storage: Any, path: Path, name: str) -> Matrix:
-    node = storage.getNode(name)
-    matrix = None if node.empty() or not node.isMap() else node.mat()
-    if matrix is None:
-        raise CalibrationError(
-            f"{path}: no matrix {name} in it; expected M1 D1 of the thermal camera, M2 D2 of the visible one, R and T"
-        )
-    return np.asarray(matrix, dtype=np.float64)
-
-
-# -- ROS ----------------------------------------------------------------------------------------------------------------
-
-
-def _camera_info(band: Band, camera: CameraModel, rotation: Matrix, projection: Matrix) -> str:
-    coefficients = camera.distortion or (0.0,) * 5
-    if len(coefficients) == 4:
-        coefficients = (*coefficients, 0.0)
-    info = {
-        "image_width": camera.width_px,
-        "image_height": camera.height_px,
-        "camera_name": band.value,
-        "camera_matrix": _matrix(np.array(camera.intrinsics)),
-        "distortion_model": ROS_MODELS[len(coefficients)],
-        "distortion_coefficients": _matrix(np.array([coefficients])),
-        "rectification_matrix": _matrix(rotation),
-        "projection_matrix": _matrix(projection),
-    }
-    text: str = yaml.safe_dump(info, sort_keys=False, default_flow_style=None, width=math.inf)
-    return text
-
-
-def _offset_m(path: Path, projection: Matrix) -> Matrix:
-    """Where a camera is, in the rectified pair's coordinates: P = K [I | offset]."""
-    if projection.shape != (3, 4) or abs(np.linalg.det(projection[:, :3])) < 1e-9:
-        raise CalibrationError(
-            f"{path}: the projection matrix is {projection.shape} or singular; expected K [I | t], 3x4"
-        )
-    return cast(Matrix, np.linalg.solve(projection[:, :3], projection[:, 3]))
-
-
-def _matrix(matrix: Matrix) -> dict[str, Any]:
-    return {"rows": matrix.shape[0], "cols": matrix.shape[1], "data": [float(value) for value in matrix.ravel()]}
-
-
-def _parse_info(path: Path) -> dict[str, Any]:
-    """Read a camera_info file: scalars as text, and matrices of rows, cols and data as arrays."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"{path}: cannot be read ({error})") from error
-    try:
-        # This loader makes nothing but text, lists and dicts; a number such as 1e-5 is none to YAML 1.1.
-        loaded = yaml.load(text.removeprefix("%YAML:1.0"), Loader=yaml.BaseLoader)  # noqa: S506
-    except yaml.YAMLError:
-        loaded = None
-    values = loaded if isinstance(loaded, dict) else {}
-    info = {name: _array(path, name, value) if isinstance(value, dict) else value for name, value in values.items()}
-    missing = [name for name in INFO_KEYS if name not in info]
-    if missing:
-        raise CalibrationError(f"{path}: no {', '.join(missing)} in it; expected a camera_info file of ROS")
-    for name in ("image_width", "image_height"):
-        if not str(info[name]).isdecimal():
-            raise CalibrationError(f"{path}: {name} is {info[name]!r}; expected a whole number")
-    model = str(info.get("distortion_model", "plumb_bob"))
-    if model not in ROS_MODELS.values():
-        raise CalibrationError(f"{path}: the distortion model is {model}; expected plumb_bob or rational_polynomial")
-    return info
-
-
-def _array(path: Path, name: str, value: Mapping[str, Any]) -> Matrix:
-    try:
-        return np.array([float(number) for number in value["data"]]).reshape(int(value["rows"]), int(value["cols"]))
-    except (KeyError, ValueError, TypeError):
-        shape = f"{value.get('rows')}x{value.get('cols')}"
-        raise CalibrationError(f"{path}: {name} is not a matrix of {shape} numbers") from None
