@@ -84,8 +84,9 @@ def evaluate_model(
 
     if (detector is None) != (people is None):
         raise ConfigError("people are looked for with --detector FILE in --people DIR; give both, or neither")
-    if stamp and model.suffix == ".pt":
-        raise ConfigError("--stamp puts scores into ONNX files, and this is a checkpoint; export it first")
+    if model.suffix == ".pt" and (stamp or detector):
+        use = "--stamp puts scores into ONNX files" if stamp else "people are looked for with an ONNX file"
+        raise ConfigError(f"{use}, and this is a checkpoint; export it first")
     result = evaluate(
         model,
         data=data,
@@ -139,10 +140,6 @@ def _people(model: Path, *, detector: Path, data: Path, enhance: float | None) -
     from rtfusion.evaluate import visibility
     from rtfusion.evaluate.detector import Detector
 
-    if model.suffix == ".pt":
-        from rtfusion.errors import ConfigError
-
-        raise ConfigError("people are looked for with an ONNX file, and this is a checkpoint; export it first")
     dials = [] if enhance is None else [enhance]
     return visibility.measure(
         data=data,

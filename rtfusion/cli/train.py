@@ -14,7 +14,7 @@ from rtfusion.cli.training import DISTRIBUTED, Data, Device, Threads, require_tr
 from rtfusion.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rtfusion_trainer.options import TrainingOptions
+    from rtfusion_trainer.config import TrainingOptions
 
 HELP = """Train the networks that fuse.
 

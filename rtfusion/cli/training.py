@@ -1,4 +1,4 @@
-"""What the commands of the trainer share: their options, and a clear word where PyTorch is missing."""
+"""The options that the commands of the trainer share, and a clear word where PyTorch is missing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def trains(*, preset: str) -> Callable[[Callable[..., None]], Callable[..., None
         @functools.wraps(command)
         def training(*, no_features: bool, debug: bool, **values: Any) -> None:
             require_trainer()
-            from rtfusion_trainer.options import TrainingOptions
+            from rtfusion_trainer.config import TrainingOptions
 
             from rtfusion.cli.stopping import Stopping
 

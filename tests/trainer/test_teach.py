@@ -12,9 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
 from rtfusion_trainer import teach  # noqa: E402
+from rtfusion_trainer.config import TrainingOptions  # noqa: E402
 from rtfusion_trainer.losses.language import LanguagePreset  # noqa: E402
 from rtfusion_trainer.losses.perceptual import Vgg19Features  # noqa: E402
-from rtfusion_trainer.options import TrainingOptions  # noqa: E402
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher  # noqa: E402
 from rtfusion_trainer.teachers.training import (  # noqa: E402
     ImagePair,

@@ -48,7 +48,7 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
 
 def read(path: Path, *, schema: int) -> dict[str, Any]:
-    """What `write` wrote, onto the CPU, without its schema; nothing in it is executed.
+    """Read a file of `write` onto the CPU, without its schema; nothing in it is executed.
 
     Raises:
         ConfigError: it cannot be read or is no checkpoint of this schema.

@@ -1,9 +1,9 @@
-"""Settings of a training run: frozen dataclasses, read from TOML."""
+"""Settings of a training run, frozen dataclasses that are read from TOML, and the options of those who start one."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,7 +80,7 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast."""
+    """Length and pace of a training."""
 
     steps: int = 20000
     batch: int = 6
@@ -125,6 +125,43 @@ class TrainingConfig:
     """Share of the training pairs that the student sees degraded."""
     clip_share: float = 0.4
     """Share of the training pairs that are two consecutive frames."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingOptions:
+    """The options that ``rtfusion train teacher``, ``rtfusion train student`` and ``rtfusion distill`` share."""
+
+    data: Path
+    """Folders SET/vi and SET/ir."""
+    out: Path
+    """Folder of the checkpoint; where it holds one, training goes on."""
+    preset: str
+    """A preset by its name, or a TOML file by its path."""
+    vgg_weights: Path | None = None
+    """State dict of VGG-19, for the term that compares features."""
+    with_features: bool = True
+    """False leaves that term out."""
+    steps: int | None = None
+    """The number of steps, where it is not the preset's."""
+    seed: int | None = None
+    """The seed, where it is not the preset's."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    precision: str = "f32"
+    """One of `rtfusion_trainer.mixed.PRECISIONS`."""
+    threads: int | None = None
+    """Threads of PyTorch on the CPU."""
+    overfit: bool = False
+    """True trains on one batch, to see that it can be learned."""
+    tensorboard: bool = False
+    """True writes curves into ``out``."""
+    stop: Callable[[], bool] = lambda: False
+    """Asked between two steps; True ends the training, which the same options take up again."""
+
+    @property
+    def curves(self) -> Path | None:
+        """The folder of TensorBoard's files, or None where no curves are wanted."""
+        return self.out if self.tensorboard else None
 
 
 def load_config(preset: str) -> TrainingConfig:
@@ -178,10 +215,8 @@ def _fitting(default: Any, value: Any, *, key: str, name: str) -> Any:
         return changed(default, value, name=key)
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
         return tuple(value)
-    if isinstance(default, (int, float)):
-        wanted: Any = int if isinstance(default, int) else (int, float)
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            raise ConfigError(f"{name}: {key} is {value!r}; expected a number of type {type(default).__name__}")
-    elif not isinstance(value, type(default)):
-        raise ConfigError(f"{name}: {key} is {value!r}; expected a {type(default).__name__}")
+    wanted = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        kind = "number of type " if isinstance(default, (int, float)) else ""
+        raise ConfigError(f"{name}: {key} is {value!r}; expected a {kind}{type(default).__name__}")
     return value

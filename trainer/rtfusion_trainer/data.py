@@ -19,9 +19,9 @@ from rtfusion_trainer.teachers.cache import FULL_SCALE, Image16
 from rtfusion_trainer.variation import vary
 
 CHOICES = (0.2, 0.15, 0.4, 0.25)
-"""How often the dial is at 0, at 1, at the default, and anywhere."""
+"""Probabilities of the dial at 0, at 1, at the default, and anywhere."""
 ENHANCED_CHOICES = (0.1, 0.27, 0.38, 0.25)
-"""The same for pairs of which a teacher shows what 1 shall look like."""
+"""These probabilities for pairs of which a teacher shows the look of 1."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Batch:
     steady: Tensor
     """(1, 1, H, W), 1 where that is reliable."""
     faithful_target: Tensor | None = None
-    """What the faithful teacher made of it, if there is one."""
+    """Pictures of the faithful teacher, if there is one."""
     enhanced_target: Tensor | None = None
-    """What the teacher made of it that shows the look of the dial at 1, if there is one."""
+    """Pictures of the teacher that shows the look of the dial at 1, if there is one."""
     trust: Tensor | None = None
-    """(N,) what their pictures count: 0 where the pair shall look otherwise than the one that they saw."""
+    """(N,) weights of the teachers' pictures: 0 where the pair shall look otherwise than the one that they saw."""
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to ``device``."""
@@ -78,7 +78,7 @@ def make_batch(pairs: list[Pair], config: TrainingConfig, *, step: int, rank: in
 
 @dataclass(frozen=True)
 class _Sample:
-    """What the student sees, what its output is compared with, and whether that is what the teachers saw."""
+    """A crop as the student sees it and as its output is compared with; ``unchanged`` if the teachers saw the same."""
 
     visible: Plane
     thermal: Plane

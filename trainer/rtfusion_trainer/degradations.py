@@ -1,4 +1,4 @@
-"""What cameras and weather do to a pair of images, for the student to learn from.
+"""Degradations of a pair of images by cameras and weather, for the student to learn from.
 
 Some of it the student shall undo or ignore (noise, stripes, compression, a small misregistration): it is compared with the clean
 pair. Some of it is a scene like any other (low light, haze, a lost band): it is compared with what it was given.
@@ -123,7 +123,7 @@ Change = Callable[[Random, Plane, Plane], tuple[Plane, Plane]]
 
 IGNORED: tuple[Change, ...] = (*[_noise] * 2, _stripes, _misregistration, _coarse_levels, *[_compressed] * 3)
 GIVEN: tuple[Change, ...] = (_blur, _low_light, _low_contrast, *[_haze] * 4, _gain_jump, _polarity, _no_thermal)
-"""What is named more than once is drawn more often."""
+"""A change that is named more than once is drawn more often."""
 
 
 def _unit(image: Plane) -> Plane:

@@ -18,13 +18,12 @@ import torch
 
 from rtfusion.errors import ConfigError
 from rtfusion_trainer import checkpoint
-from rtfusion_trainer.config import Schedule, TrainingConfig, config_from_dict, load_config
+from rtfusion_trainer.config import Schedule, TrainingConfig, TrainingOptions, config_from_dict, load_config
 from rtfusion_trainer.data import Batch, make_batch
 from rtfusion_trainer.guidance import guidance
 from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.mixed import MixedPrecision
 from rtfusion_trainer.objective import objective
-from rtfusion_trainer.options import TrainingOptions
 from rtfusion_trainer.pairs import Pair, load_pairs
 from rtfusion_trainer.progress import shown
 from rtfusion_trainer.student import Student
@@ -249,5 +248,5 @@ def _config(options: TrainingOptions) -> TrainingConfig:
 
 
 def _settings(config: TrainingConfig) -> dict[str, object]:
-    """What decides the course of a run; its length does not."""
+    """The settings that decide the course of a run; its length does not."""
     return asdict(replace(config, schedule=replace(config.schedule, steps=0, save_every=1)))

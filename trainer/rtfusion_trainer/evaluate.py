@@ -30,16 +30,16 @@ SCHEMA = 1
 STUDENT = "student"
 VIDEOS = ("mp4", "mkv", "avi", "mov")
 FRAME_RATE_HZ = 25
-"""Of a clip that is a folder of images."""
+"""Frame rate of a clip that is a folder of images."""
 PARITY_METRICS = ("Qabf", "SSIM", "VIF")
 LEAK_PAIRS = 3
-"""Of every set: what is outside of the receptive field is a property of the network, not of the picture."""
+"""Pairs of every set for the leak, which is a property of the network's receptive field, not of the picture."""
 HALO_EVERY = 10
 """Frames of a clip from one to the next that the halo is measured on."""
 NOISE_FRAMES = 8
 
-Open = Callable[[bool], LuminanceFuser]
-"""Opens a way of fusing, given whether the pictures are unrelated stills."""
+Open = Callable[..., LuminanceFuser]
+"""Opens a way of fusing, with ``still=True`` for unrelated pictures."""
 Figures = dict[str, float | None]
 
 
@@ -84,22 +84,17 @@ def evaluate(
         raise ConfigError("there is nothing to evaluate on; name a folder of sets, of clips, or both")
     with _model_file(model) as path:
         spec = read_spec(path)
-        scalars = {} if enhance is None else {"enhance": enhance}
-        cases = {STUDENT: _learned(path, scalars=scalars, threads=threads)}
-        cases.update({name: _classical(name) for name in references})
+        contract = {key: value for key, value in spec.contract().items() if key not in ("schema", "scores")}
+        inputs = {} if enhance is None else {"enhance": enhance}
+        learned = partial(LearnedLuminance, engine="auto", threads=threads, inputs=inputs)
+        classical = {name: Method(name=name, fuser=name).open_luminance for name in references}
+        cases: dict[str, Open] = {STUDENT: partial(learned, model=path), **classical}
         sets = {} if data is None else _read_sets(data, limit=limit)
         result: dict[str, Any] = {
             "schema": SCHEMA,
-            # what was measured before is left out
-            "model": {
-                "file": model.name,
-                **{k: v for k, v in spec.contract().items() if k not in ("schema", "scores")},
-            },
+            "model": {"file": model.name, **contract},
             "settings": {"enhance": _dial(spec, enhance), "limit": limit, "frames": frames},
-            "sets": {},
-            "clips": {},
-            "leak": {},
-            "parity": {},
+            **{part: {} for part in ("sets", "clips", "leak", "parity")},
         }
         for name, pairs in sets.items():
             log(f"{name}, {len(pairs)} pairs")
@@ -108,18 +103,17 @@ def evaluate(
         for name, (visible, thermal) in ({} if clips is None else _clips(clips)).items():
             log(f"clip {name}")
             result["clips"][name] = measure_clip(visible=visible, thermal=thermal, cases=cases, frames=frames)
-        result["leak"] = _leaks(path, spec, sets, threads=threads)
+        result["leak"] = _leaks(cases[STUDENT], spec, sets)
         for other in parity:
             log(f"parity of {other.name}")
-            opened = _learned(find_model(other), scalars=scalars, threads=threads)
-            result["parity"][other.name] = _parity(result["sets"], sets, opened)
+            result["parity"][other.name] = _parity(result["sets"], sets, partial(learned, model=find_model(other)))
     return result
 
 
 def measure_set(pairs: Sequence[tuple[Image8, Image8]], opened: Open) -> Figures:
     """Means of the metrics and the halo over unrelated pairs of visible and thermal, and the largest halo."""
     rows: list[dict[str, float]] = []
-    with closing(opened(True)) as fuser:
+    with closing(opened(still=True)) as fuser:
         for visible, thermal in pairs:
             fused = fuser(visible_y=visible, thermal=thermal, timestamp_ns=0)
             images = {"fused": fused, "visible": visible, "thermal": thermal}
@@ -136,13 +130,14 @@ def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frame
     before: dict[str, Image8] = {}
     count = 0
     with ExitStack() as stack:
-        fusers = {case: stack.enter_context(closing(opened(False))) for case, opened in cases.items()}
+        fusers = {case: stack.enter_context(closing(opened(still=False))) for case, opened in cases.items()}
         for pair in clip_pairs(ir=thermal, vis=visible, max_pairs=frames):
             images = {"visible_y": pair.visible_y, "thermal": pair.thermal}
             now = {case: fuser(**images, timestamp_ns=pair.timestamp_ns).copy() for case, fuser in fusers.items()}
             now["visible"] = pair.visible_y
-            for case in before:
-                errors[case].append(_warp_error(case, before=before, now=now))
+            for case, earlier in before.items():
+                visible_y = {"previous_visible": before["visible"], "visible": now["visible"]}
+                errors[case].append(metrics.warp_error(previous_fused=earlier, fused=now[case], **visible_y))
             for case in halos if count % HALO_EVERY == 0 else ():
                 halos[case].append(metrics.halo(fused=now[case], visible=pair.visible_y, thermal=pair.thermal))
             first, before, count = first or pair, now, count + 1
@@ -181,14 +176,6 @@ def _model_file(model: Path) -> Iterator[Path]:
         yield from export(model, Path(folder))
 
 
-def _learned(model: Path, *, scalars: Mapping[str, float], threads: int | None) -> Open:
-    return lambda still: LearnedLuminance(model=model, engine="auto", threads=threads, inputs=scalars, still=still)
-
-
-def _classical(name: str) -> Open:
-    return lambda still: Method(name=name, fuser=name).open_luminance(still=still)
-
-
 def _read_sets(data: Path, *, limit: int | None) -> dict[str, list[tuple[Image8, Image8]]]:
     """Every set, pairs of one size together, so that an engine is opened once for each."""
     sets = {name: [read_pair(*files) for files in pairs[:limit]] for name, pairs in image_sets(data).items()}
@@ -213,14 +200,8 @@ def _stream(folder: Path, band: str) -> str | None:
     return next((str(path) for ending in VIDEOS if (path := folder / f"{band}.{ending}").is_file()), None)
 
 
-def _warp_error(case: str, *, before: Mapping[str, Image8], now: Mapping[str, Image8]) -> float:
-    return metrics.warp_error(
-        previous_fused=before[case], fused=now[case], previous_visible=before["visible"], visible=now["visible"]
-    )
-
-
 def _noise(*, visible: Image8, thermal: Image8, cases: Mapping[str, Open]) -> Figures:
-    """What is left, in gray levels, of noise on a picture that stands still; of both bands, what was put in."""
+    """Remaining noise of a still picture, in gray levels, by case; for both bands, the noise that was added."""
     noisy = partial(metrics.with_noise, rng=np.random.default_rng(0))
     seen = [(noisy(visible), noisy(thermal)) for _ in range(NOISE_FRAMES)]
     found: Figures = {
@@ -228,7 +209,7 @@ def _noise(*, visible: Image8, thermal: Image8, cases: Mapping[str, Open]) -> Fi
         "thermal": metrics.still_scene_noise(frame for _, frame in seen),
     }
     for case, opened in cases.items():
-        with closing(opened(False)) as fuser:
+        with closing(opened(still=False)) as fuser:
             found[case] = metrics.still_scene_noise(
                 fuser(visible_y=frame, thermal=warm, timestamp_ns=index * 1_000_000_000 // FRAME_RATE_HZ).copy()
                 for index, (frame, warm) in enumerate(seen)
@@ -236,9 +217,7 @@ def _noise(*, visible: Image8, thermal: Image8, cases: Mapping[str, Open]) -> Fi
     return found
 
 
-def _leaks(
-    path: Path, spec: ModelSpec, sets: Mapping[str, Sequence[tuple[Image8, Image8]]], *, threads: int | None
-) -> Figures:
+def _leaks(opened: Open, spec: ModelSpec, sets: Mapping[str, Sequence[tuple[Image8, Image8]]]) -> Figures:
     """The largest leak, by dial, with the means of the scene held: what is left is the network's own."""
     held = {name: scalar.default for name, scalar in spec.scalars.items() if scalar.fed_by != "user"}
     dials = (0.0, _dial(spec, None), 1.0) if "enhance" in spec.scalars else (None,)
@@ -246,7 +225,7 @@ def _leaks(
     found: Figures = {}
     for dial in dials if large else ():
         scalars = held if dial is None else {**held, "enhance": dial}
-        with closing(_learned(path, scalars=scalars, threads=threads)(True)) as fuser:
+        with closing(opened(inputs=scalars, still=True)) as fuser:
             leaks = [_leak(fuser, visible=visible, thermal=thermal) for visible, thermal in large]
         found["as it is" if dial is None else f"{dial:g}"] = max(leaks)
     return found
@@ -267,7 +246,7 @@ def _leaves_room(image: Image8) -> bool:
 def _parity(
     measured: Mapping[str, Any], sets: Mapping[str, Sequence[tuple[Image8, Image8]]], opened: Open
 ) -> dict[str, Figures]:
-    """By set, how far `PARITY_METRICS` move."""
+    """Differences of `PARITY_METRICS`, by set."""
     found: dict[str, Figures] = {}
     for name, pairs in sets.items():
         here, there = measure_set(pairs, opened), measured[name]["cases"][STUDENT]

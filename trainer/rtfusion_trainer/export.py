@@ -48,7 +48,7 @@ CALIBRATION_SIZE_PX = (320, 240)
 NOT_STATED = "not stated"
 
 DEFAULT_MEANS = {"visible_mean": 0.4, "thermal_mean": 0.4}
-"""For a caller that does not keep them."""
+"""Defaults for a caller that does not keep the means of the scene."""
 
 Array = npt.NDArray[np.float32]
 

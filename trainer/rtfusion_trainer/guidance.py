@@ -1,12 +1,11 @@
-"""What distillation adds to the direct objective.
+"""The terms that distillation adds to the direct objective.
 
-A faithful teacher shows what the picture shall be: pixels, gradients, structure (SSIM) and VGG-19 features, each a mean
-difference per picture. A language-driven teacher shows what shall be seen with the dial at 1: how bright it makes things, and how
-much local contrast it gives to what only the thermal band sees. Its pixels are not wanted: they carry its noise, its grid and its
-halos.
+A faithful teacher guides by pixels, gradients, structure (SSIM) and VGG-19 features, each a mean difference per picture. A
+language-driven teacher guides the look of the dial at 1: how bright it makes things, and how much local contrast it gives to what
+only the thermal band sees. Its pixels are not wanted: they carry its noise, its grid and its halos.
 
-Both count what `rtfusion_trainer.data.Batch.trust` says: they have seen the clean pair, so they say nothing about one
-that is meant to look otherwise.
+Both are weighted by `rtfusion_trainer.data.Batch.trust`: they have seen the clean pair, and so say nothing about one that is
+meant to look otherwise.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def _faithful(fused: Tensor, target: Tensor, *, weights: Guidance, features: Vgg
     if weights.gradients:
         terms["gradients"] = gradient_difference(fused, target)
     if weights.ssim:
-        # Of two equal sources, the loss is 1 - SSIM to either of them.
+        # with two equal sources, the loss is 1 - SSIM to either of them
         terms["ssim"] = fidelity.ssim_loss(fused, visible=target, thermal=target)
     if weights.features and features is not None:
         with torch.no_grad():
@@ -87,8 +86,5 @@ def missing_contrast(fused: Tensor, target: Tensor, *, visible: Tensor, thermal:
 
 def gradient_difference(fused: Tensor, target: Tensor) -> Tensor:
     """Mean |grad F - grad T| over the valid region and both directions, (N,)."""
-    parts = [
-        (ours - theirs).abs().mean(dim=(1, 2, 3))
-        for ours, theirs in zip(fidelity.gradients(fused), fidelity.gradients(target), strict=True)
-    ]
-    return parts[0] + parts[1]
+    (fx, fy), (tx, ty) = fidelity.gradients(fused), fidelity.gradients(target)
+    return (fx - tx).abs().mean(dim=(1, 2, 3)) + (fy - ty).abs().mean(dim=(1, 2, 3))

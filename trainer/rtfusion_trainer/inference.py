@@ -61,7 +61,7 @@ _HEIGHT = _of_planes(*[PICK_GAIN] * 4, 1, 1, 2 * OFFSET_RANGE, 0)
 _SEEN = _of_planes(*[DETAIL_SCALE] * 4, BASE_SCALE, BASE_SCALE, 0, 0)
 _SEEN_VISIBLE = _of_planes(0, 0, 0, 0, 0, 0, 1, 0)
 _SEEN_THERMAL = _of_planes(0, 0, 0, 0, 0, 0, 0, 1)
-"""What the network sees of the planes, and where it sees how much goes on in d0 of either band."""
+"""Scales of the planes as the network sees them, and the places of the activity of d0 of either band."""
 
 
 class Inference(nn.Module):
@@ -121,7 +121,7 @@ class Inference(nn.Module):
         return functional.conv2d(extend(once, 4), self.twice, dilation=2, groups=_PLANES)
 
     def _gates(self, strength: Tensor, heads: Tensor, gain: Tensor) -> Tensor:
-        """What each plane counts; ``gain`` (1, 8, 1, 1) is that of the planes at this setting of the dial."""
+        """Weight of each plane; ``gain`` (1, 8, 1, 1) is that of the planes at this setting of the dial."""
         compared = functional.conv2d(strength, self.compare)
         mine = strength * _BASES + _FLOOR
         other = (compared * _BASES + _FLOOR) * torch.exp(compared * _DETAILS + heads * (_BASES + _ONE))
@@ -183,7 +183,7 @@ def _join(blocks: Tensor, size: int, channels: int) -> Tensor:
 
 
 def _heads(student: Student) -> nn.Conv2d:
-    """What the network says of a block: four gains, the logit of either base and of the offset, negative."""
+    """One convolution for all heads of a block: four gains, the negative logits of either base and of the offset."""
     signs = ((student.coarse, 1.0), (student.side, -1.0), (student.side, 1.0), (student.offset, -0.5))
     weights, biases = [], []
     for layer, sign in signs:

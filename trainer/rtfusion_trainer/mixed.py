@@ -26,7 +26,7 @@ class MixedPrecision:
         self._scaler = torch.amp.GradScaler(device.type, enabled=name == "f16")
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Around the forward pass."""
+        """Make the context that the forward pass runs in."""
         return torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype is not None)
 
     def step(
@@ -44,7 +44,7 @@ class MixedPrecision:
         self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the optimizer, and of the scale."""
+        """State of the optimizer and of the scale."""
         return {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ STRIDE_PX = 8
 REACH_PX = 88
 PICK_GAIN = 1.2
 SLOPE = 80.0
-"""Where k_l starts: a difference of 1 / 80 in detail is one unit of logit."""
+"""First value of k_l: a difference of 1 / 80 in detail is one unit of logit."""
 SALIENCY_FLOOR = 8 / 255
 FAR_FROM = 0.7
 """The far end of the dial, where it shows what one camera hardly sees, and noise with it unless something is done."""
@@ -49,7 +49,7 @@ OFFSET_RANGE = 0.4
 _PIXELS = BLOCK_PX**2
 _SCALARS = 3
 _ACTIVITIES = 8
-"""Of each band: the block's mean |d0|, |d1|, |d2| and the base's distance from the scene's mean, ..."""
+"""Four activities of each band: the block's mean |d0|, |d1|, |d2| and the base's distance from the scene's mean, ..."""
 DETAIL_SCALE = 8.0
 BASE_SCALE = 2.0
 """... times these, up to 1, so that they are of the size of the blocks' values."""
@@ -173,7 +173,7 @@ class Layers(nn.Module):
         return visible - self.interpolate(mean_v), thermal - self.interpolate(mean_t), coarse, twice
 
     def activity(self, fine_v: Tensor, fine_t: Tensor, coarse: Tensor, distance: Tensor) -> Tensor:
-        """How much goes on in both bands: (N, 8, H / 4, W / 4) in [0, 1], of details' magnitudes and the base's distance."""
+        """Activity of both bands, (N, 8, H / 4, W / 4) in [0, 1], of details' magnitudes and the base's distance."""
         fine = (functional.conv2d(strength, DETAIL_SCALE * self.mean) for strength in (fine_v, fine_t))
         return torch.cat((*fine, DETAIL_SCALE * coarse, BASE_SCALE * distance), dim=1).clamp(max=1)
 

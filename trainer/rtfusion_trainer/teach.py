@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 
 from rtfusion.errors import ConfigError
-from rtfusion_trainer.config import changed, read_preset
+from rtfusion_trainer.config import TrainingOptions, changed, read_preset
 from rtfusion_trainer.losses.clip import DEFAULT_MODEL, load_clip
 from rtfusion_trainer.losses.language import LanguagePreset
 from rtfusion_trainer.losses.perceptual import load_vgg19
-from rtfusion_trainer.options import TrainingOptions
 from rtfusion_trainer.pairs import load_pairs
 from rtfusion_trainer.progress import shown
 from rtfusion_trainer.teachers.cache import CachedTeacher

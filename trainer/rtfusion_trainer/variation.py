@@ -1,7 +1,7 @@
-"""What makes few scenes many: other tones, other sizes, and pairs of two bands that never met.
+"""Variations that make few scenes many: other tones, other sizes, and pairs of two bands that never met.
 
-Fusion judges what two images show, not of what, so a visible image and the thermal one of another scene are a pair to learn
-from too. What a teacher made of a pair holds for it mirrored and resized, not for anything else here.
+Fusion judges image content, whatever the scene, so a visible image and the thermal one of another scene are a pair to learn from
+too. A teacher's picture of a pair holds for the pair mirrored and resized, not for anything else here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TILES = ((2.0, 8), (4.0, 6))
 
 
 def vary(random: Random, pair: Pair, partner: Pair, variation: Variation) -> tuple[Pair, bool]:
-    """A variation of the pair, and whether it still is what a teacher saw of it.
+    """Vary the pair, and say if it still is the one that a teacher saw.
 
     ``partner`` gives its thermal image where that is chosen and of the same size.
     """
@@ -52,7 +52,7 @@ def vary(random: Random, pair: Pair, partner: Pair, variation: Variation) -> tup
 
 
 def _equalized(random: Random, image: Image8, *, share: float) -> Image8:
-    """Its histogram over the whole picture, or in tiles with limited contrast (CLAHE)."""
+    """Equalize the histogram of the whole picture, or of tiles with limited contrast (CLAHE)."""
     if random.random() >= share:
         return image
     choice = int(random.integers(len(TILES) + 1))
@@ -63,7 +63,7 @@ def _equalized(random: Random, image: Image8, *, share: float) -> Image8:
 
 
 def _toned(random: Random, image: Image8, variation: Variation) -> Image8:
-    """Through a random curve: a gamma, then a contrast about a random level."""
+    """Apply a random tone curve: a gamma, then a contrast about a random level."""
     if random.random() >= variation.toned:
         return image
     gamma, contrast = (math.exp(random.uniform(math.log(low), math.log(high))) for low, high in (GAMMA, CONTRAST))
@@ -73,12 +73,12 @@ def _toned(random: Random, image: Image8, variation: Variation) -> Image8:
 
 
 def _without_hot(pair: Pair) -> Pair:
-    """Hot and cold have changed places: nothing is known of halos."""
+    """Forget the hot places: hot and cold have changed, and nothing is known of halos."""
     return replace(pair, distance_px=np.full_like(pair.distance_px, FAR_PX))
 
 
 def _zoomed(pair: Pair, zoom: float) -> Pair:
-    """As seen from nearer (zoom above 1) or farther."""
+    """Resize the pair as if seen from nearer (zoom above 1) or farther."""
 
     def resized(image: Image8) -> Image8:
         shrinking = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR

@@ -38,7 +38,7 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one saves and logs."""
+        """True for the process that saves and logs."""
         return self.rank == 0
 
     def wrap(self, network: nn.Module) -> nn.Module:
@@ -48,7 +48,7 @@ class Workers:
         return DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def any(self, value: bool) -> bool:
-        """Whether it is so in at least one process; every process has to ask."""
+        """Say if ``value`` is true in at least one process; every process has to ask."""
         if self.count == 1:
             return value
         flag = torch.tensor(int(value), device=self.device)
@@ -56,7 +56,7 @@ class Workers:
         return bool(flag.item())
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives in the first process, in every process; the others need not see the same disk.
+        """Give every process the result of ``make`` in the first one; the others need not see the same disk.
 
         Raises:
             FusionError: it was raised in the first process; then it is raised in all of them.

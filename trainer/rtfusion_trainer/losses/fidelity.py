@@ -1,4 +1,4 @@
-"""How faithful a fused picture is to its two sources: differentiable terms, each a pure function.
+"""Differentiable terms for the fidelity of a fused picture to its two sources, each a pure function.
 
 Images are (N, 1, H, W) in [0, 1]; a term gives one value per picture, shape (N,), 0 is best unless said. Windows are boxes
 evaluated on a grid, not at every pixel: an 11 x 11 Gaussian at every pixel would take most of a training step on a CPU.
@@ -114,14 +114,14 @@ def scd_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
 
 
 def contrast_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, gain: Tensor) -> Tensor:
-    """How far log SD(F) stays below the logarithm of ``gain`` (N,) times the root of the sources' summed variances."""
+    """Amount by which log SD(F) stays below the logarithm of ``gain`` (N,) times the root of the sources' summed variances."""
     deviation = (fused.var(dim=(1, 2, 3)) + 1e-5).sqrt()
     reference = (visible.var(dim=(1, 2, 3)) + thermal.var(dim=(1, 2, 3)) + 1e-5).sqrt()
     return functional.relu(torch.log(gain * reference) - torch.log(deviation))
 
 
 def seam_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, gain: float) -> Tensor:
-    """How far coarse gradients (cells of 4, 8 and 16 px) exceed ``gain`` times those of both bands: seams are new edges."""
+    """Amount by which coarse gradients (cells of 4, 8, 16 px) exceed ``gain`` times those of both bands: seams are new edges."""
     loss = torch.zeros((), device=fused.device)
     for cell_px in (4, 8, 16):
         lengths = []
@@ -135,14 +135,14 @@ def seam_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, gain: float) -
 
 
 def outside_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, margin: float) -> Tensor:
-    """How far local means (8 px) leave the range of the two bands' local means, beyond a margin."""
+    """Distance by which local means (8 px) leave the range of the two bands' local means, beyond a margin."""
     f, v, t = (functional.avg_pool2d(image, 8, 4) for image in (fused, visible, thermal))
     below, above = functional.relu(torch.minimum(v, t) - f - margin), functional.relu(f - torch.maximum(v, t) - margin)
     return (below + above).mean(dim=(1, 2, 3))
 
 
 def clipping_loss(fused: Tensor) -> Tensor:
-    """How far pixels leave [0, 1], on average."""
+    """Mean distance by which pixels leave [0, 1]."""
     return (functional.relu(fused - 1) + functional.relu(-fused)).mean(dim=(1, 2, 3))
 
 

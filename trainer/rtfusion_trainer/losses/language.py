@@ -1,4 +1,4 @@
-"""The language-driven loss of LDFusion: where a fused picture shall move to, told in words.
+"""The language-driven loss of LDFusion: words say in which direction a fused picture shall move.
 
 A model that embeds pictures and texts in one space (CLIP, see `rtfusion_trainer.losses.clip`) gives every picture x a direction
 unit(e(x)). The way from the sources to the fused picture shall be the way from texts that describe the sources to a text that
@@ -51,7 +51,7 @@ class Prompts:
 
 @dataclass(frozen=True, kw_only=True)
 class Patches:
-    """How patches are cut, and which of them count."""
+    """Number and shape of the patches, and the entropy from which one counts."""
 
     count: int = 32
     side: tuple[float, float] = (0.5, 0.8)
@@ -77,7 +77,7 @@ class LanguagePreset:
 
 @dataclass(frozen=True)
 class TextDirections:
-    """Where the texts point: unit(unit(objective) - unit(source)) for both sources, each (D,)."""
+    """Directions of the texts, unit(unit(objective) - unit(source)) for both sources, each (D,)."""
 
     from_visible: Tensor
     from_thermal: Tensor

@@ -82,7 +82,7 @@ class CachedPictures:
         """Teacher and checksum of its constants, as the folder was named when it was made."""
 
     def __call__(self, *, visible: Image8, thermal: Image8) -> Image16:
-        """What the teacher made of the pair, (H, W) of 0 to `FULL_SCALE`.
+        """Read the teacher's picture of the pair, (H, W) of 0 to `FULL_SCALE`.
 
         Raises:
             ConfigError: it was not asked for this pair, or the file is damaged.
@@ -96,7 +96,7 @@ class CachedPictures:
 
 
 def _described(name: str, constants: Constants) -> tuple[str, str]:
-    """What `DESCRIPTION` says of a teacher, and the name of the teacher's folder."""
+    """The text of `DESCRIPTION` for a teacher, and the name of the teacher's folder."""
     text = json.dumps({"schema": SCHEMA, "name": name, "constants": dict(constants)}, sort_keys=True, indent=1)
     return text, f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 

@@ -34,7 +34,7 @@ class Recipe:
 
     steps: int = 60
     learning_rate: float = 0.02
-    """Of Adam, per plane, in units of the full range; it falls to a hundredth along half a cosine."""
+    """Rate of Adam, per plane, in units of the full range; it falls to a hundredth along half a cosine."""
     gradient: float = 24.0
     gradient_gain: float = 1.6
     """Gradients are wanted this many times as large as the longer of the two sources' ..."""
@@ -124,7 +124,7 @@ def _gain(recipe: Recipe, *, visible: Tensor, thermal: Tensor) -> Tensor:
 
 
 def distance_to_hot_px(thermal: Image8) -> FloatImage:
-    """How far every pixel is from the nearest hot one (thermal above its mean plus two standard deviations)."""
+    """Distance of every pixel to the nearest hot one (thermal above its mean plus two standard deviations)."""
     cold = (thermal <= thermal.mean() + 2 * thermal.std()).astype(np.uint8)
     return cv2.distanceTransform(cold, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float32, copy=False)
 

@@ -231,6 +231,6 @@ def load_strictly(network: nn.Module, path: Path, *, what: str) -> None:
 
 
 def _initialize(module: nn.Module) -> None:
-    """As published: weights of all convolutions from N(0, 0.02); biases and linear layers as PyTorch has them."""
+    """Draw the weights of all convolutions from N(0, 0.02), as published; the rest is as PyTorch has it."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.normal_(module.weight, 0.0, 0.02)

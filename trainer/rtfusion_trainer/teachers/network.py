@@ -1,4 +1,4 @@
-"""What a teacher is, a pair in and a fused luminance out under a name that says how it was made; and a network as one."""
+"""The protocol of a teacher, which fuses a pair under a name that says how, and a network as a teacher."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ShiftAveraged:
         self.constants: Constants = {**teacher.constants, "shifts": shifts}
 
     def __call__(self, *, visible: Image8, thermal: Image8) -> FloatImage:
-        """As the teacher's, for pictures larger than the stride; borders are mirrored for the shifted ones."""
+        """Fuse a pair that is larger than the stride; borders are mirrored for the shifts."""
         height, width = visible.shape
         total = np.zeros((height, width), np.float64)
         for y, x in self.shifts_px:
@@ -47,7 +47,7 @@ def lattice(stride_px: int, *, full: bool) -> tuple[tuple[int, int], ...]:
 
 
 def grid_peak_db(image: FloatImage, *, period_px: int = 8) -> float:
-    """How far a grid of this period stands out of the picture's spectrum, in dB; about 0 for a picture without one.
+    """Height of a grid of this period above the picture's spectrum, in dB; about 0 for a picture without one.
 
     Mean power at the multiples of 1 / period (Hann-windowed Fourier transform, both axes and diagonals, without the constant),
     over the median power of the bins around each of them. Pictures at least 16 periods high and wide.

@@ -34,11 +34,11 @@ ImagePair = tuple[Image8, Image8]
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageSchedule:
-    """How LDFusion is trained; the values are those of its published code."""
+    """The course of a training of LDFusion; the values are those of its published code."""
 
     epochs: int = 100
     repeats: int = 10
-    """How often an epoch goes through the pairs, each time with other crops."""
+    """Passes of an epoch through the pairs, each with other crops."""
     batch: int = 16
     """Pictures a step, in each process."""
     crop_px: int = 224
@@ -191,7 +191,7 @@ class LanguageRun:
             checkpoint.write(folder / DECODER_FILE, self.network.decoder.state_dict())
 
     def _settings(self) -> dict[str, str]:
-        """What decides the course of the run. The number of epochs does not: a run may be made longer."""
+        """The settings that decide the course of the run. The number of epochs does not: a run may be made longer."""
         values = {**asdict(self._schedule), **asdict(self._preset), "pairs": len(self._pairs)}
         return {name: str(value) for name, value in values.items() if name != "epochs"}
 
