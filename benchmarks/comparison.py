@@ -12,7 +12,6 @@ from rtfusion.evaluate.ranking import PUBLISHED, mean_ranks, published
 
 REFERENCE = "pyramid"
 """The classical fuser that a model has to beat."""
-RULE = " --- "
 
 
 def ranks_table(data: Result) -> str:
@@ -22,7 +21,7 @@ def ranks_table(data: Result) -> str:
     cases = dict.fromkeys(case for rows in ours.values() for case in rows)
     head = ["method", *(f"{SETS[name]} (of {len(ranks[name])})" for name in ranks)]
     body = [[case, *(f"{ranks[name][case]:.2f}" if case in ranks[name] else "-" for name in ranks)] for case in cases]
-    return markdown(head, body, rule=RULE)
+    return markdown(head, body)
 
 
 def losses(data: Result) -> str:
@@ -38,7 +37,7 @@ def losses(data: Result) -> str:
                 behind = _behind(ours[case], ours[REFERENCE])
                 ahead = _ahead(case, _ranks(name, ours))
                 body.append([case, SETS[name], ", ".join(behind) or "-", ", ".join(ahead) or "-"])
-    return markdown(["method", "set", f"behind {REFERENCE} in", "methods with a better mean rank"], body, rule=RULE)
+    return markdown(["method", "set", f"behind {REFERENCE} in", "methods with a better mean rank"], body)
 
 
 def printed_table(data: Result) -> str:
@@ -47,7 +46,7 @@ def printed_table(data: Result) -> str:
     for source in data["sources"]:
         rows = source["rows"].items()
         body = [[method, *("-" if value is None else f"{value:g}" for value in values)] for method, values in rows]
-        parts += [f"{source['set']}, by {source['source']}", markdown(["method", *source["metrics"]], body, rule=RULE)]
+        parts += [f"{source['set']}, by {source['source']}", markdown(["method", *source["metrics"]], body)]
     return "\n\n".join(parts)
 
 

@@ -9,6 +9,8 @@ frames over and over, which are made before: what is measured is the run.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -17,9 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from benchmarks.suite import Measured, Result, Suite, chosen, columns_table
+from benchmarks.suite import Measured, Result, Suite, chosen, columns_table, hardware
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.bench import live_camera
 
@@ -46,19 +47,14 @@ def measure(options: argparse.Namespace) -> Measured:
     started_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rtfusion-endurance-") as folder:
         stats = Path(folder) / "run.json"
-        words = [
-            "--fuser",
-            options.fuser,
-            "--vis",
-            camera,
-            "--ir",
-            camera,
-            "--sink",
-            "null:",
-            "--stats-json",
-            str(stats),
-        ]
-        memory_mb = _run([sys.executable, "-m", "rtfusion", "run", *words])
+        given = {
+            "--fuser": options.fuser,
+            "--vis": camera,
+            "--ir": camera,
+            "--sink": "null:",
+            "--stats-json": str(stats),
+        }
+        memory_mb = _run([sys.executable, "-m", "rtfusion", "run", *itertools.chain.from_iterable(given.items())])
         run = json.loads(stats.read_text(encoding="utf-8"))
     row = {
         "case": options.fuser,
@@ -80,8 +76,10 @@ def _run(words: Sequence[str]) -> list[float]:
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
             sizes_mb: list[float] = []
-            while not _ended(process, within_s=60 / SAMPLES_A_MINUTE):
+            while process.poll() is None:
                 sizes_mb.append(_resident_mb(process.pid))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=60 / SAMPLES_A_MINUTE)
             said = process.communicate()[1].strip()
         finally:
             process.kill()
@@ -91,14 +89,6 @@ def _run(words: Sequence[str]) -> list[float]:
     return [fmean(sizes_mb[start : start + SAMPLES_A_MINUTE]) for start in starts]
 
 
-def _ended(process: subprocess.Popen[str], *, within_s: float) -> bool:
-    try:
-        process.wait(timeout=within_s)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
 def _resident_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS:")), 0.0)
@@ -106,17 +96,13 @@ def _resident_mb(pid: int) -> float:
 
 def table(data: Result) -> str:
     """The counts, ages and memory as Markdown."""
-    settings, machine = data["settings"], data["machine"]
-    title = (
-        f"{settings['size']} at {settings['rate_hz']} Hz for {settings['minutes']:g} minutes, {machine['cores']} cores of "
-        f"{machine['processor']}"
-    )
-    return f"{title}\n\n{columns_table(COLUMNS, [{**row, 'memory': _memory(row)} for row in data['rows']])}"
-
-
-def _memory(row: Result) -> str:
-    sizes_mb: list[Any] = row["memory_mb"]
-    return " to ".join(f"{value:.0f}" for value in [*sizes_mb[1:2], *sizes_mb[-1:]])
+    title = "{size} at {rate_hz} Hz for {minutes:g} minutes, ".format_map(data["settings"]) + hardware(data)
+    rows = [
+        {**row, "memory": " to ".join(f"{size_mb:.0f}" for size_mb in [*sizes_mb[1:2], *sizes_mb[-1:]])}
+        for row in data["rows"]
+        for sizes_mb in [row["memory_mb"]]
+    ]
+    return f"{title}\n\n{columns_table(COLUMNS, rows)}"
 
 
 SUITE = Suite(

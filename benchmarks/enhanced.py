@@ -162,7 +162,7 @@ def _methods(ldlite: Path, stack: ExitStack) -> dict[str, Fuse]:
 
 def table(data: Result) -> str:
     """Markdown, a row for every scene and method."""
-    return columns_table(COLUMNS, data["rows"], rule=["---", "---", *["---:"] * (len(COLUMNS) - 2)])
+    return columns_table(COLUMNS, data["rows"])
 
 
 SUITE = Suite(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -49,28 +49,18 @@ def measure_set(data: Path, name: str, *, methods: Sequence[Method]) -> list[Row
     values: dict[str, list[dict[str, float]]] = {method.name: [] for method in methods}
     with ExitStack() as stack:
         fuses = {method.name: stack.enter_context(closing(method.open_luminance(still=True))) for method in methods}
-        for visible, thermal in _pairs(data / "eval" / name):
+        folder = data / "eval" / name
+        for path in list_images(folder / "vi", uri=str(folder / "vi")).values():
+            visible, thermal = read_gray(path), read_gray(folder / "ir" / path.name)
             for case, fuse in fuses.items():
                 fused = fuse(visible_y=visible, thermal=thermal, timestamp_ns=0)
                 metrics = image_metrics(fused=fused, visible=visible, thermal=thermal)
                 values[case].append({**metrics, "halo": halo(fused=fused, visible=visible, thermal=thermal)})
-    found = {case: summary(rows) for case, rows in values.items()}
     return [
-        {
-            "case": case,
-            "set": name,
-            "pairs": len(values[case]),
-            **figures["mean"],
-            "standard_error": figures["standard_error"],
-        }
-        for case, figures in found.items()
+        {"case": case, "set": name, "pairs": len(rows), **found["mean"], "standard_error": found["standard_error"]}
+        for case, rows in values.items()
+        for found in [summary(rows)]
     ]
-
-
-def _pairs(folder: Path) -> Iterator[tuple[Image8, Image8]]:
-    """Visible and thermal luminance of every pair of a set."""
-    for path in list_images(folder / "vi", uri=str(folder / "vi")).values():
-        yield read_gray(path), read_gray(folder / "ir" / path.name)
 
 
 def read_gray(path: Path) -> Image8:

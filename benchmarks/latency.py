@@ -89,8 +89,7 @@ def _free_port() -> int:
 
 def table(data: Result) -> str:
     """The ages by encoding, as Markdown."""
-    settings, machine = data["settings"], data["machine"]
-    title = f"{settings['size']} at {settings['rate_hz']} Hz, {settings['cores']} cores of {machine['processor']}"
+    title = "{size} at {rate_hz} Hz, {cores} cores of ".format_map(data["settings"]) + data["machine"]["processor"]
     return f"{title}\n\n{columns_table(COLUMNS, data['rows'])}"
 
 

@@ -18,7 +18,6 @@ import itertools
 import os
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
@@ -65,18 +64,15 @@ class Network(NamedTuple):
     scalars: tuple[str, ...] = ()
     """Names of its inputs beside the images."""
 
-    @property
-    def parameters(self) -> int:
-        """Its number of weights."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
-
 
 def measure(options: argparse.Namespace) -> Measured:
     """A row for every size, network and engine."""
     with tempfile.TemporaryDirectory(prefix="rtfusion-networks-") as folder:
         networks = _networks(Path(folder))
         rows = [row for size in options.size for row in _measure_size(networks, size, options)]
-    parameters = {name: network.parameters for name, network in networks.items()}
+    parameters = {
+        name: sum(weights.numel() for weights in network.module.parameters()) for name, network in networks.items()
+    }
     return {**chosen(options, "rounds", "threads"), "warm_up": WARM_UP, "parameters": parameters}, rows
 
 
@@ -95,7 +91,7 @@ def _measure_size(networks: Mapping[str, Network], size: str, options: argparse.
             runs[f"{name}, OpenVINO"] = openvino(network.path, network.scalars)
         for name, precision in PRECISIONS.items():
             runs[name] = openvino(shipped(STUDENT, precision=precision), SCALARS)
-        cases = {name: partial(_timed_ms, run) for name, run in runs.items()}
+        cases = {name: partial(timing.duration_ms, run) for name, run in runs.items()}
         measured = timing.run_interleaved(cases, rounds=options.rounds, warm_up=WARM_UP)
     return [
         {
@@ -107,12 +103,6 @@ def _measure_size(networks: Mapping[str, Network], size: str, options: argparse.
         }
         for name, times_ms in measured.items()
     ]
-
-
-def _timed_ms(run: Run) -> float:
-    started_ns = time.perf_counter_ns()
-    run()
-    return (time.perf_counter_ns() - started_ns) / 1e6
 
 
 def _inputs(scalars: tuple[str, ...], *, size_px: tuple[int, int]) -> dict[str, Any]:
@@ -146,36 +136,31 @@ def _networks(folder: Path) -> dict[str, Network]:
     from rtfusion_trainer.teachers.ldlite import LdLite
     from torch import nn
 
-    class TwoImages(nn.Module):
-        """A network with inputs that an exporter can name."""
-
-        def __init__(self, fuse: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], network: nn.Module) -> None:
-            super().__init__()
-            self.fuse, self.network = fuse, network
+    class Positional(LdLite):
+        """LD-Lite with inputs that an exporter can name."""
 
         def forward(self, visible: torch.Tensor, thermal: torch.Tensor) -> torch.Tensor:
-            return self.fuse(visible, thermal)
+            return super().forward(visible=visible, thermal=thermal)
+
+    class Plain(nn.Module):
+        """Convolutions at full resolution."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            layers: list[nn.Module] = []
+            for before, after in itertools.pairwise([2, *[PLAIN_WIDTH] * (PLAIN_LAYERS - 1)]):
+                layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            self.layers = nn.Sequential(*layers, nn.Conv2d(PLAIN_WIDTH, 1, 3, padding=1), nn.Sigmoid())
+
+        def forward(self, visible: torch.Tensor, thermal: torch.Tensor) -> Any:
+            return self.layers(torch.cat((visible, thermal), dim=1))
 
     torch.manual_seed(0)
-    ldlite, plain = LdLite(), nn.Sequential(*_plain_layers())
     found = {STUDENT: Network(Student(load_config(STUDENT).network).eval(), shipped(STUDENT), SCALARS)}
-    for name, module in (
-        ("LD-Lite", TwoImages(lambda visible, thermal: ldlite(visible=visible, thermal=thermal), ldlite)),
-        ("plain, 5 layers", TwoImages(lambda visible, thermal: plain(torch.cat((visible, thermal), dim=1)), plain)),
-    ):
+    for name, module in (("LD-Lite", Positional()), ("plain, 5 layers", Plain())):
         found[name] = Network(module.eval(), folder / f"{len(found)}.onnx")
         _export(found[name])
     return found
-
-
-def _plain_layers() -> list[Any]:
-    """Convolutions at full resolution."""
-    from torch import nn
-
-    layers: list[nn.Module] = []
-    for before, after in itertools.pairwise([2, *[PLAIN_WIDTH] * (PLAIN_LAYERS - 1)]):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
-    return [*layers, nn.Conv2d(PLAIN_WIDTH, 1, 3, padding=1), nn.Sigmoid()]
 
 
 def _export(network: Network) -> None:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks import (
-    comparison,
-    endurance,
-    enhanced,
-    faults,
-    fusers,
-    latency,
-    networks,
-    scale,
-    speed,
-    stability,
-    visibility,
-)
-from benchmarks.suite import Result, markdown, write_plots
+from benchmarks import comparison, fusers, scale
+from benchmarks.suite import Result, hardware, markdown, write_plots
 from rtfusion.evaluate import bench
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,18 +20,20 @@ PRINTED = ROOT / "benchmarks/published_printed.json"
 
 def bench_table(data: Result) -> str:
     """Rates and stages of ``rtfusion bench``, as Markdown."""
-    title = f"{data['settings']['source']}, {data['machine']['cores']} cores of {data['machine']['processor']}"
     tables = ((bench.RATES, bench.rates(data)), (bench.STAGES, bench.stages(data)))
-    return "\n\n".join([title, *(markdown(head, body, rule=" --- ") for head, body in tables)])
+    return "\n\n".join(
+        [f"{data['settings']['source']}, {hardware(data)}", *(markdown(head, body) for head, body in tables)]
+    )
 
 
-_SUITES = (endurance, enhanced, faults, latency, networks, scale, speed, stability, visibility)
+_SUITES = ("endurance", "enhanced", "faults", "latency", "networks", "scale", "speed", "stability", "visibility")
 _FUSERS = RESULTS / "fusers.json"
+_SETS = {f"fusers-{name}": (_FUSERS, partial(fusers.set_table, name=name)) for name in fusers.SETS}
 TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
-    **{suite.SUITE.name: (RESULTS / f"{suite.SUITE.name}.json", suite.table) for suite in _SUITES},
+    **{name: (RESULTS / f"{name}.json", importlib.import_module(f"benchmarks.{name}").table) for name in _SUITES},
     "bench": (RESULTS / "bench.json", bench_table),
     "fusers": (_FUSERS, fusers.table),
-    **{f"fusers-{name}": (_FUSERS, partial(fusers.set_table, name=name)) for name in fusers.SETS},
+    **_SETS,
     "ranks": (_FUSERS, comparison.ranks_table),
     "losses": (_FUSERS, comparison.losses),
     "printed": (PRINTED, comparison.printed_table),
@@ -51,15 +42,7 @@ TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
 PAGES = {
     "README.md": ("fusers", "speed"),
     "docs/visibility.md": ("visibility",),
-    "docs/comparison.md": (
-        "ranks",
-        "losses",
-        *(f"fusers-{name}" for name in fusers.SETS),
-        "stability",
-        "enhanced",
-        "networks",
-        "printed",
-    ),
+    "docs/comparison.md": ("ranks", "losses", *_SETS, "stability", "enhanced", "networks", "printed"),
     "docs/benchmarks.md": ("bench", "scale"),
     "docs/service.md": ("latency", "endurance", "faults"),
 }

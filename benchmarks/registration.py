@@ -21,12 +21,13 @@ whether the predicted uncertainty covers the error.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,11 +80,14 @@ def measure(options: argparse.Namespace) -> Measured:
 def landmarks(data: Path) -> Iterator[Row]:
     """Median distance between the landmarks of the visible picture and where the estimate puts those of the thermal one."""
     folder = data / "calibration" / "misaligned_affine_gt"
-    for name, truth in sorted(json.loads(_text(folder / "gt.json")).items()):
+    try:
+        truths = json.loads((folder / "gt.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {folder / 'gt.json'}: {error.strerror}") from error
+    for name, truth in sorted(truths.items()):
         pair = _pair(folder, f"{name}.png")
         thermal_px, visible_px = (np.array(truth[key], dtype=np.float64) for key in ("landmarks_ir", "landmarks_vi"))
-        error_px = partial(_median_px, thermal_px=thermal_px, visible_px=visible_px)
-        yield _estimated(name, [pair], error_px)
+        yield _estimated(name, [pair], thermal_px=thermal_px, visible_px=visible_px)
 
 
 def deformed(data: Path) -> Iterator[Row]:
@@ -97,10 +101,10 @@ def deformed(data: Path) -> Iterator[Row]:
         straight_px = warped_px + flow_px[rows, columns]
         seen = ((straight_px >= 0) & (straight_px < (width, height))).all(axis=1)
         warped_px, straight_px = warped_px[seen], straight_px[seen]
+        points = {"thermal_px": warped_px, "visible_px": straight_px}
+        row = _estimated(path.stem, [_pair(folder, f"{path.stem}.png", thermal="ir_warp")], **points)
         best = np.asarray(cv2.findHomography(warped_px, straight_px, 0)[0], dtype=np.float64)
-        error_px = partial(_median_px, thermal_px=warped_px, visible_px=straight_px)
-        row = _estimated(path.stem, [_pair(folder, f"{path.stem}.png", thermal="ir_warp")], error_px)
-        yield {**row, "best_homography_px": error_px(best)}
+        yield {**row, "best_homography_px": _median_px(best, **points)}
 
 
 def rig(data: Path) -> Iterator[Row]:
@@ -117,25 +121,28 @@ def rig(data: Path) -> Iterator[Row]:
 
 
 def registered(data: Path) -> Iterator[Row]:
-    """Median distance from the identity over the picture."""
-    yield from _judged("m3svd", _clips(data / "train" / "m3svd"))
-    yield from _judged("roadscene", _singles(data / "train" / "roadscene"))
+    """Median distance from the identity over the picture, of clips of one set and of single pairs of another."""
+    for name in ("m3svd", "roadscene"):
+        folder = data / "train" / name
+        files = sorted((folder / "vi").iterdir())
+        groups = {path.stem: [path.name] for path in files[::SINGLE_STEP]}
+        if name == "m3svd":
+            clips = grouped(({"clip": path.stem.rpartition("_")[0], "name": path.name} for path in files), "clip")
+            groups = {clip: _spread([row["name"] for row in rows]) for clip, rows in clips.items()}
+        yield from _judged(name, _off_identity(name, folder, groups))
 
 
-def _clips(folder: Path) -> Iterator[Row]:
-    clips: dict[str, list[str]] = {}
-    for path in sorted((folder / "vi").iterdir()):
-        clips.setdefault(path.stem.rpartition("_")[0], []).append(path.name)
-    for clip, names in clips.items():
-        chosen = np.unique(np.linspace(0, len(names) - 1, CLIP_PAIRS).astype(int))
-        pairs = [_pair(folder, names[index]) for index in chosen]
-        yield {"set": "m3svd", **_estimated(clip, pairs, _off_identity_px(pairs[0]))}
+def _spread(names: Sequence[str]) -> list[str]:
+    return [names[index] for index in np.unique(np.linspace(0, len(names) - 1, CLIP_PAIRS).astype(int))]
 
 
-def _singles(folder: Path) -> Iterator[Row]:
-    for path in sorted((folder / "vi").iterdir())[::SINGLE_STEP]:
-        pair = _pair(folder, path.name)
-        yield {"set": "roadscene", **_estimated(path.stem, [pair], _off_identity_px(pair))}
+def _off_identity(name: str, folder: Path, groups: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    for group, names in groups.items():
+        pairs = [_pair(folder, file) for file in names]
+        width, height = size_px(pairs[0].visible)
+        columns, rows = np.meshgrid(np.linspace(0, width - 1, 21), np.linspace(0, height - 1, 16))
+        grid_px = np.stack([columns, rows], axis=2).reshape(-1, 2)
+        yield {"set": name, **_estimated(group, pairs, thermal_px=grid_px, visible_px=grid_px)}
 
 
 def _judged(name: str, rows: Iterable[Row], *, error: str = "error_px") -> Iterator[Row]:
@@ -147,9 +154,11 @@ def _judged(name: str, rows: Iterable[Row], *, error: str = "error_px") -> Itera
     yield _coverage(name, seen, error=error)
 
 
-def _estimated(name: str, pairs: Sequence[GrayPair], error_px: Callable[[Matrix], float]) -> Row:
+def _estimated(name: str, pairs: Sequence[GrayPair], *, thermal_px: Points, visible_px: Points) -> Row:
+    """The error of an estimate: the median distance between points and where it puts those of the thermal picture."""
+
     def figures(estimate: SceneEstimate) -> Row:
-        off_px = error_px(estimate.visible_from_thermal_px)
+        off_px = _median_px(estimate.visible_from_thermal_px, thermal_px=thermal_px, visible_px=visible_px)
         return {"error_px": off_px, "sigmas": off_px / estimate.uncertainty_px}
 
     return _tried(name, pairs, figures)
@@ -160,12 +169,8 @@ def _placed(name: str, pairs: Sequence[GrayPair]) -> Row:
         middle = (np.array(size_px(pairs[0].thermal)) - 1) / 2
         at, right = transformed(estimate.visible_from_thermal_px, middle + np.array([(0.0, 0.0), (1.0, 0.0)]))
         step = complex(*(right - at))
-        place = {
-            "x_px": float(at[0]),
-            "y_px": float(at[1]),
-            "scale": abs(step),
-            "turn_deg": float(np.degrees(np.angle(step))),
-        }
+        turn_deg = float(np.degrees(np.angle(step)))
+        place = {"x_px": float(at[0]), "y_px": float(at[1]), "scale": abs(step), "turn_deg": turn_deg}
         return {**place, "pairs": estimate.pairs, "outliers": len(estimate.outliers)}
 
     return _tried(name, pairs, figures)
@@ -176,7 +181,7 @@ def _tried(name: str, pairs: Sequence[GrayPair], figures: Callable[[SceneEstimat
     try:
         estimate = estimate_scene(pairs)
     except CalibrationError as refusal:
-        return {"name": name, "accepted": False, "reason": _reason(refusal)}
+        return _refused(name, refusal)
     return {
         "name": name,
         "accepted": True,
@@ -188,6 +193,10 @@ def _tried(name: str, pairs: Sequence[GrayPair], figures: Callable[[SceneEstimat
         "disagreement_px": estimate.disagreement_px,
         **figures(estimate),
     }
+
+
+def _refused(name: str, refusal: CalibrationError) -> Row:
+    return {"name": name, "accepted": False, "reason": str(refusal).partition(": ")[2].partition(". Show")[0]}
 
 
 def _coverage(name: str, rows: Sequence[Row], *, error: str = "error_px") -> Row:
@@ -207,17 +216,6 @@ def _coverage(name: str, rows: Sequence[Row], *, error: str = "error_px") -> Row
     }
 
 
-def _reason(refusal: CalibrationError) -> str:
-    return str(refusal).partition(": ")[2].partition(". Show")[0]
-
-
-def _off_identity_px(pair: GrayPair) -> Callable[[Matrix], float]:
-    width, height = size_px(pair.visible)
-    columns, rows = np.meshgrid(np.linspace(0, width - 1, 21), np.linspace(0, height - 1, 16))
-    grid_px = np.stack([columns, rows], axis=2).reshape(-1, 2)
-    return partial(_median_px, thermal_px=grid_px, visible_px=grid_px)
-
-
 def _median_px(found: Matrix, *, thermal_px: Points, visible_px: Points) -> float:
     return float(np.median(np.linalg.norm(transformed(found, thermal_px) - visible_px, axis=1)))
 
@@ -228,13 +226,6 @@ def _pair(folder: Path, name: str, *, thermal: str = "ir") -> GrayPair:
         raise ConfigError(f"{folder}: {name} is not there, or no image, in vi/ or {thermal}/")
     visible, warm = (equalized(cast(Image8, image)) for image in images)
     return GrayPair(visible=visible, thermal=warm)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
 
 
 # -- boards, delay, refinement --------------------------------------------------------------------------------------------
@@ -253,12 +244,8 @@ def boards(data: Path) -> Iterator[Row]:
         with open_pairs(ir=folder / "ir", vis=folder / "vi") as pairs:
             for pair in pairs:
                 collector(pair)
-        solution = solve(
-            collector.views,
-            board=board,
-            visible_size_px=collector.sizes_px[Band.VISIBLE],
-            thermal_size_px=collector.sizes_px[Band.THERMAL],
-        )
+        visible_px, thermal_px = (collector.sizes_px[band] for band in Band)
+        solution = solve(collector.views, board=board, visible_size_px=visible_px, thermal_size_px=thermal_px)
         quality = solution.calibration.quality
         yield {
             "name": name.partition("_")[2],
@@ -277,18 +264,17 @@ def delay(data: Path) -> Iterator[Row]:
     for seed, true_ms in enumerate(DELAYS_MS):
         uri = f"synthetic:?delay_ms={true_ms:g}&frames=150&seed={seed + 1}"
         visible, thermal = open_pair(visible=uri, thermal=uri)
-        try:
-            found = measure_delay(
-                visible=visible, thermal=thermal, calibration=None, seconds=5.0, stop=threading.Event()
-            )
-        except CalibrationError as refusal:
-            yield {"name": f"{true_ms:g} ms", "accepted": False, "reason": _reason(refusal)}
-            continue
-        finally:
-            visible.close()
-            thermal.close()
+        name = f"{true_ms:g} ms"
+        with closing(visible), closing(thermal):
+            try:
+                found = measure_delay(
+                    visible=visible, thermal=thermal, calibration=None, seconds=5.0, stop=threading.Event()
+                )
+            except CalibrationError as refusal:
+                yield _refused(name, refusal)
+                continue
         off_ms, sigma_ms = found.delay_ns / NS_PER_MS - true_ms, found.uncertainty_ns / NS_PER_MS
-        row = {"name": f"{true_ms:g} ms", "accepted": True, "error_ms": off_ms, "predicted_sigma_ms": sigma_ms}
+        row = {"name": name, "accepted": True, "error_ms": off_ms, "predicted_sigma_ms": sigma_ms}
         yield {**row, "sigmas": off_ms / sigma_ms}
 
 
@@ -356,10 +342,9 @@ SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {
 def table(data: Result) -> str:
     """Markdown: a line for every case, all figures of a suite in one table."""
     parts = []
-    for suite, rows in grouped(
-        ({**row, "suite": row["case"].partition("/")[0]} for row in data["rows"]), "suite"
-    ).items():
-        keys = list(dict.fromkeys(key for row in rows for key in row if key not in ("case", "suite")))
+    for suite, group in itertools.groupby(data["rows"], key=lambda row: row["case"].partition("/")[0]):
+        rows = list(group)
+        keys = list(dict.fromkeys(key for row in rows for key in row if key != "case"))
         body = [[row["case"].partition("/")[2], *(_cell(row.get(key)) for key in keys)] for row in rows]
         parts.append(markdown([suite, *(key.replace("_", " ") for key in keys)], body))
     return "\n\n".join(parts)

@@ -18,12 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table, grouped
+from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table, hardware
 from rtfusion.errors import ConfigError
-from rtfusion.evaluate import plot, timing
-from rtfusion.evaluate.bench import SIZES, frames_of
-from rtfusion.evaluate.clips import make_clips
-from rtfusion.evaluate.methods import Method, select
+from rtfusion.evaluate import bench, plot, timing
+from rtfusion.evaluate.bench import SIZES
+from rtfusion.evaluate.methods import Method, named, select
 from rtfusion.evaluate.speed_case import READY, command, run_case
 from rtfusion.text import parse_size_px
 
@@ -57,56 +56,37 @@ COLUMNS = {
 def measure(options: argparse.Namespace) -> Measured:
     """Rows ``of`` pixels, streams and cores."""
     known = {method.name: method for method in select(enhance=())}
-    unknown = [name for name in options.method or () if name not in known]
-    if unknown:
-        raise ConfigError(f"there is no method {unknown[0]!r} to measure; there are {', '.join(known)}")
-    methods = [method for name, method in known.items() if options.method is None or name in options.method]
+    methods = list(named(known, options.method, kind="method").values())
     with tempfile.TemporaryDirectory(prefix="rtfusion-scale-") as folder:
         rows = [row for part in (_pixels, _streams, _cores) for row in part(methods, Path(folder), options)]
     return {**chosen(options, "frames", "rounds"), "streams_size": SIZES[0]}, rows
 
 
-def _jobs(methods: Sequence[Method], folder: Path, size: str, *, frames: int) -> dict[str, dict[str, Any]]:
-    """The settings of a run of so many frames, by method."""
-    wanted = frames_of(size, frames=frames)
-    clip = min(wanted, 60)
-    files = {**make_clips(folder, size=size, frames=clip), "loop": max(1, round(wanted / clip))}
-    return {method.name: {**files, **method.settings} for method in methods}
-
-
 def _pixels(methods: Sequence[Method], folder: Path, options: argparse.Namespace) -> Iterator[Row]:
-    for size in options.size:
-        jobs = _jobs(methods, folder, size, frames=options.frames)
-        cases = {name: partial(run_case, job) for name, job in jobs.items()}
-        width, height = parse_size_px(size, option="--size")
-        for name, runs in timing.run_interleaved(cases, rounds=options.rounds).items():
-            yield {
-                "case": name,
-                "of": "pixels",
-                "size": size,
-                "megapixels": width * height / 1e6,
-                **timing.spreads(runs, ("fps", "fuser_p50_ms")),
-                "memory_mb": max(run["memory_mb"] for run in runs),
-                "bound_by": runs[-1]["bound_by"],
-            }
+    plan = bench.Plan(methods=methods, sizes=options.size, rounds=options.rounds, frames=options.frames, live_s=0)
+    for row in bench.measure(plan, say=lambda text: None)["rows"]:
+        width, height = parse_size_px(row["size"], option="--size")
+        yield {**row, "of": "pixels", "megapixels": width * height / 1e6}
 
 
 def _streams(methods: Sequence[Method], folder: Path, options: argparse.Namespace) -> Iterator[Row]:
-    for name, job in _jobs(methods, folder, SIZES[0], frames=options.frames).items():
-        cases = {
-            (mode, count): partial(together, job, count=count, mode=mode) for count in options.streams for mode in MODES
-        }
+    clips = bench.looped_clips(folder, size=SIZES[0], frames=options.frames)
+    for method in methods:
+        run = partial(together, {**clips, **method.settings})
+        cases = {(mode, count): partial(run, count=count, mode=mode) for count in options.streams for mode in MODES}
         for (mode, count), runs in timing.run_interleaved(cases, rounds=options.rounds).items():
-            yield {"case": name, "of": "streams", "mode": mode, "streams": count, **timing.spreads(runs)}
+            yield {"case": method.name, "of": "streams", "mode": mode, "streams": count, **timing.spreads(runs)}
 
 
 def _cores(methods: Sequence[Method], folder: Path, options: argparse.Namespace) -> Iterator[Row]:
     cores = sorted(os.sched_getaffinity(0))
     counts = sorted({1, *(2**power for power in range(1, 8) if 2**power < len(cores)), len(cores)})
-    for name, job in _jobs(methods, folder, SIZES[0], frames=options.frames).items():
-        cases = {count: partial(run_case, job, cores=cores[:count]) for count in counts}
+    clips = bench.looped_clips(folder, size=SIZES[0], frames=options.frames)
+    for method in methods:
+        run = partial(run_case, {**clips, **method.settings})
+        cases = {count: partial(run, cores=cores[:count]) for count in counts}
         for count, runs in timing.run_interleaved(cases, rounds=options.rounds).items():
-            yield {"case": name, "of": "cores", "cores": count, **timing.spreads(runs, ("fps",))}
+            yield {"case": method.name, "of": "cores", "cores": count, **timing.spreads(runs, ("fps",))}
 
 
 def together(job: Mapping[str, Any], *, count: int, mode: str) -> dict[str, float]:
@@ -152,16 +132,13 @@ def _processes(line: Sequence[str], *, count: int) -> list[dict[str, Any]]:
 
 def table(data: Result) -> str:
     """Three Markdown tables."""
-    parts = [f"{data['machine']['cores']} cores of {data['machine']['processor']}"]
-    rows = grouped(map(_with_shares, data["rows"]), "of")
-    return "\n\n".join([*parts, *(columns_table(COLUMNS[of], rows.get(of, []), rule=" --- ") for of in COLUMNS)])
-
-
-def _with_shares(row: Row) -> Row:
-    """The row with what its table derives: the time of a megapixel, the rate of one pair of several."""
-    if row["of"] == "pixels":
-        return {**row, "ms_per_megapixel": row["fuser_p50_ms"]["median"] / row["megapixels"]}
-    return {**row, "fps_of_each": row["fps"]["median"] / row.get("streams", 1)}
+    rows: dict[str, list[Row]] = {of: [] for of in COLUMNS}
+    for row in data["rows"]:
+        more = {"fps_of_each": row["fps"]["median"] / row.get("streams", 1)}
+        if row["of"] == "pixels":
+            more = {"ms_per_megapixel": row["fuser_p50_ms"]["median"] / row["megapixels"]}
+        rows[row["of"]].append({**row, **more})
+    return "\n\n".join([hardware(data), *(columns_table(COLUMNS[of], rows[of]) for of in COLUMNS)])
 
 
 def plots(data: Result) -> dict[str, str]:
@@ -186,13 +163,7 @@ SUITE = Suite(
     options={
         "--method": {"nargs": "+", "metavar": "NAME", "help": "average, pyramid, small ...; default: all"},
         "--size": {"nargs": "+", "default": list(SIZES), "metavar": "WxH"},
-        "--streams": {
-            "nargs": "+",
-            "type": int,
-            "default": [1, 2, 4, 8],
-            "metavar": "N",
-            "help": "camera pairs at once",
-        },
+        "--streams": {"nargs": "+", "type": int, "default": [1, 2, 4, 8], "metavar": "N", "help": "pairs at once"},
         "--frames": {
             "type": int,
             "default": 240,

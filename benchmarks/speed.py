@@ -3,30 +3,42 @@
 Two files are decoded as fast as they can be: the figure is capacity, not camera rate. By default they are made from the
 synthetic scene (H.264, 300 frames of 640x480, and fewer of 1280x1024); name your own with --ir and --vis. A model runs in
 the precision that a run takes by itself, in INT8 and in float32. Every case runs in a process of its own, so that its memory
-is its own, and the cases take turns. Beside the rates stands what decoding, network and fuser do alone: `benchmarks.speed_floor`.
+is its own, and the cases take turns. Beside the rates stands what decoding both files, the network and the fuser do alone: no
+run is faster than any of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed_floor import floor
-from benchmarks.suite import Measured, Result, Row, Suite, columns_table
-from rtfusion.errors import ConfigError
+from benchmarks.suite import Measured, Result, Row, Suite, columns_table, hardware
+from rtfusion import Band, Settings, open_pairs, open_source
+from rtfusion.engines import model_file, open_engine
+from rtfusion.engines.parity import golden_inputs
 from rtfusion.evaluate import timing
-from rtfusion.evaluate.bench import frames_of
+from rtfusion.evaluate.bench import frames_for
 from rtfusion.evaluate.clips import make_clips
-from rtfusion.evaluate.methods import WITHOUT_MODEL, shipped_models
+from rtfusion.evaluate.methods import WITHOUT_MODEL, named, shipped_models
+from rtfusion.evaluate.moments import frames_of
 from rtfusion.evaluate.speed_case import run_case
+from rtfusion.fusion.fuser import open_fuser
+from rtfusion.models import read_spec
+from rtfusion.telemetry import Telemetry
 
 SIZES = ("640x480", "1280x1024")
 FLOOR_ROUNDS = 3
+FLOOR_RUNS = 60
+"""Runs of network and fuser in a round, of which the median counts."""
 FIGURES = ("fps", "frames", "fuser_p50_ms", "fuser_p99_ms", "cpu_ms_per_frame", "memory_mb")
 COLUMNS = (
     ("fuser", "{case}"),
@@ -60,37 +72,27 @@ def methods() -> dict[str, dict[str, Any]]:
 def measure(options: argparse.Namespace) -> Measured:
     """A row for every method and size; the floors are among the settings."""
     recorded = options.ir is not None and options.vis is not None
-    methods = _chosen(options.fuser)
+    chosen = named(methods(), options.fuser, kind="fuser")
     rows: list[Row] = []
     floors: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="rtfusion-speed-") as folder:
         for size in [None] if recorded else options.size:
             files = {"vis": options.vis, "ir": options.ir}
             if size is not None:
-                files = make_clips(Path(folder), size=size, frames=frames_of(size, frames=options.frames))
-            cases = {
-                name if size is None else f"{name}, {size}": {**files, **values, "loop": options.loop}
-                for name, values in methods.items()
-            }
-            rows += _rates(cases, rounds=options.rounds)
-            floors |= _floors(cases)
+                files = make_clips(Path(folder), size=size, frames=frames_for(size, frames=options.frames))
+            suffix = "" if size is None else f", {size}"
+            cases = {name + suffix: {**files, **values, "loop": options.loop} for name, values in chosen.items()}
+            runs = {name: partial(_run, settings) for name, settings in cases.items()}
+            # one round of warm-up: file cache, compiled bytecode, processor clocks
+            rows += timing.interleaved_rows(
+                runs, rounds=options.rounds, baseline=next(iter(cases)), figure="fps", warm_up=1
+            )
+            alone = {name: partial(floor, values) for name, values in cases.items() if values["fuser"] == "learned"}
+            for name, rounds in timing.run_interleaved(alone, rounds=FLOOR_ROUNDS).items():
+                floors[name] = timing.spreads(rounds)
     source = "named on the command line" if recorded else f"synthetic scene, H.264, {', '.join(options.size)}"
     baseline = rows[0]["case"]
     return {"source": source, "loop": options.loop, "sink": "null:", "baseline": baseline, "floors": floors}, rows
-
-
-def _chosen(names: list[str] | None) -> dict[str, dict[str, Any]]:
-    known = methods()
-    for name in names or ():
-        if name not in known:
-            raise ConfigError(f"there is no fuser {name!r} to measure; there are {', '.join(known)}")
-    return {name: values for name, values in known.items() if names is None or name in names}
-
-
-def _rates(cases: Mapping[str, Mapping[str, Any]], *, rounds: int) -> list[Row]:
-    # one round of warm-up: file cache, compiled bytecode, processor clocks
-    runs = {name: partial(_run, settings) for name, settings in cases.items()}
-    return timing.interleaved_rows(runs, rounds=rounds, baseline=next(iter(cases)), figure="fps", warm_up=1)
 
 
 def _run(settings: Mapping[str, Any]) -> dict[str, float]:
@@ -99,17 +101,53 @@ def _run(settings: Mapping[str, Any]) -> dict[str, float]:
     return {**{figure: figures[figure] for figure in FIGURES}, **decode}
 
 
-def _floors(cases: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Measure the parts of every model alone; gives the spread over the rounds by case and part."""
-    runs = {name: partial(floor, settings) for name, settings in cases.items() if settings["fuser"] == "learned"}
-    measured = timing.run_interleaved(runs, rounds=FLOOR_ROUNDS)
-    return {name: timing.spreads(rounds) for name, rounds in measured.items()}
+# -- floors -------------------------------------------------------------------------------------------------------------
+
+
+def floor(settings: Mapping[str, Any]) -> dict[str, float]:
+    """Pairs a second of ``decode`` (both files, a thread each), ``network`` and ``fuser`` (network included), each alone.
+
+    Args:
+        settings: those of a run that fuses with a model, with ``vis`` and ``ir`` named.
+
+    Raises:
+        FusionError: the files or the model cannot be used.
+    """
+    run = Settings(**settings)
+    found = {"decode": _decoded(str(run.vis), str(run.ir))}
+    with open_pairs(ir=settings["ir"], vis=settings["vis"], max_pairs=1) as pairs:
+        pair = next(iter(pairs))
+    path = model_file(run.model, precision=run.precision)
+    spec = read_spec(path)
+    width, height = (length + -length % spec.stride for length in pair.visible.size_px)
+    inputs = golden_inputs(spec, size_px=(width, height))
+    with closing(open_engine(run.engine, model=path, size_px=(width, height), threads=run.threads)) as engine:
+        found["network"] = _rate(lambda: engine.run(inputs=inputs))
+    with closing(open_fuser(run, telemetry=Telemetry())) as fuser:
+        found["fuser"] = _rate(lambda: fuser(pair))
+    return found
+
+
+def _decoded(*uris: str) -> float:
+    def count(uri: str, band: Band) -> int:
+        with closing(open_source(uri, band=band)) as source:
+            return sum(1 for _ in frames_of(source))
+
+    started_s = time.perf_counter()
+    with ThreadPoolExecutor(len(uris)) as pool:
+        counts = list(pool.map(count, uris, Band))
+    return min(counts) / (time.perf_counter() - started_s)
+
+
+def _rate(run: Callable[[], object]) -> float:
+    """Runs a second, by the median after a few that do not count."""
+    times_ms = [timing.duration_ms(run) for _ in range(FLOOR_RUNS + 5)]
+    return 1000 / statistics.median(times_ms[5:])
 
 
 def table(data: Result) -> str:
     """The rates, and what the parts do alone with the share that a whole run reaches of the slowest; Markdown."""
-    title = f"{data['settings']['source']}, {data['machine']['cores']} cores of {data['machine']['processor']}"
-    parts = [title, columns_table(COLUMNS, data["rows"])]
+    parts = [f"{data['settings']['source']}, {hardware(data)}", columns_table(COLUMNS, data["rows"])]
     rates = {row["case"]: row["fps"]["median"] for row in data["rows"]}
     floors = [
         {"case": name, **alone, "share": rates[name] / min(spread["median"] for spread in alone.values())}

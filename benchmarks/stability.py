@@ -35,21 +35,13 @@ import numpy.typing as npt
 
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, chosen, columns_table, grouped
 from rtfusion.errors import ConfigError
+from rtfusion.evaluate import metrics
 from rtfusion.evaluate.clips import clip_pairs
 from rtfusion.evaluate.methods import Method, select
-from rtfusion.evaluate.metrics import (
-    NOISE_SIGMA,
-    finite_mean,
-    halo,
-    leak,
-    standard_deviation,
-    still_scene_noise,
-    warp_error,
-    with_noise,
-)
 from rtfusion.fusion import LuminanceFuser
 from rtfusion.types import Image8
 
+BANDS = ("visible", "thermal")
 CLIPS = ("m3svd_0111_1716", "m3svd_0113_1714", "m3svd_0117_1605")
 NOISE_FRAMES = 12
 FRAME_NS = 33_333_333
@@ -69,11 +61,11 @@ class BandItself:
     """A band as it is, in the place of a fuser."""
 
     def __init__(self, band: str) -> None:
-        self._is_visible = band == "visible"
+        self._band = band
 
     def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
         """The picture of the band."""
-        return visible_y if self._is_visible else thermal
+        return visible_y if self._band == "visible" else thermal
 
     def close(self) -> None:
         """Nothing is open."""
@@ -90,7 +82,7 @@ def measure(options: argparse.Namespace) -> Measured:
         for clip in options.clip
         for row in measure_clip(options.data / "video" / clip, frames=options.frames, methods=select())
     ]
-    return {"clips": options.clip, **chosen(options, "frames"), "noise_sigma": NOISE_SIGMA}, rows
+    return {"clips": options.clip, **chosen(options, "frames"), "noise_sigma": metrics.NOISE_SIGMA}, rows
 
 
 def measure_clip(clip: Path, *, frames: int, methods: Sequence[Method]) -> list[Row]:
@@ -99,15 +91,13 @@ def measure_clip(clip: Path, *, frames: int, methods: Sequence[Method]) -> list[
     Raises:
         ConfigError: the clip cannot be read, has fewer than two frames, or its bands differ in size.
     """
-    cases: dict[str, Callable[[], LuminanceFuser]] = {
-        band: partial(BandItself, band) for band in ("visible", "thermal")
-    }
+    cases: dict[str, Callable[[], LuminanceFuser]] = {band: partial(BandItself, band) for band in BANDS}
     cases |= {method.name: partial(method.open_luminance, still=False) for method in methods}
     moving, last = _moving(clip, frames=frames, cases=cases)
-    bands = {"visible": last["visible"], "thermal": last["thermal"]}
+    bands = {band: last[band] for band in BANDS}
     rows: list[Row] = [
-        {"case": case, "clip": clip.name, "frames": frames, **moving[case], **_frozen(cases[case], **bands)}
-        for case in cases
+        {"case": case, "clip": clip.name, "frames": frames, **moving[case], **_frozen(start, **bands)}
+        for case, start in cases.items()
     ]
     reference = rows[0]["noise"]
     for row in rows:
@@ -125,14 +115,28 @@ def _moving(clip: Path, *, frames: int, cases: Cases) -> tuple[dict[str, dict[st
     for before, shown in itertools.pairwise(_shown(clip, frames=frames, cases=cases)):
         flows = {case: _flow(before[case], shown[case]) for case in cases}
         for case in cases:
-            motion = float(np.mean([_apart_px(flows[case], flows[band]) for band in ("visible", "thermal")]))
-            steps[case].append({**_step(case, before=before, shown=shown), "motion": motion})
+            fused, bands = shown[case], {band: shown[band] for band in BANDS}
+            apart_px = [np.linalg.norm(flows[case] - flows[band], axis=2).mean() for band in BANDS]
+            warp = metrics.warp_error(
+                previous_fused=before[case], fused=fused, previous_visible=before["visible"], visible=bands["visible"]
+            )
+            steps[case].append(
+                {
+                    "warp": warp,
+                    "motion": float(np.mean(apart_px)),
+                    "jitter": abs(float(fused.mean()) - float(before[case].mean())),
+                    "halo": metrics.halo(fused=fused, **bands),
+                    "contrast": metrics.standard_deviation(fused=fused),
+                }
+            )
         last = shown
     if not last:
         raise ConfigError(f"{clip} has fewer than two frames; stability needs some that follow one another")
-    names = ("warp", "motion", "jitter", "halo", "contrast")
     # a cut has no flow, a black frame no contrast
-    return {case: {name: finite_mean(step[name] for step in steps[case]) for name in names} for case in cases}, last
+    return {
+        case: {name: metrics.finite_mean(step[name] for step in some) for name in some[0]}
+        for case, some in steps.items()
+    }, last
 
 
 def _shown(clip: Path, *, frames: int, cases: Cases) -> Iterator[Shown]:
@@ -146,31 +150,9 @@ def _shown(clip: Path, *, frames: int, cases: Cases) -> Iterator[Shown]:
             }
 
 
-def _step(case: str, *, before: Shown, shown: Shown) -> dict[str, float]:
-    fused = shown[case]
-    return {
-        "warp": warp_error(
-            previous_fused=before[case],
-            fused=fused,
-            previous_visible=before["visible"],
-            visible=shown["visible"],
-        ),
-        "jitter": abs(float(fused.mean()) - float(before[case].mean())),
-        "halo": halo(fused=fused, visible=shown["visible"], thermal=shown["thermal"]),
-        "contrast": standard_deviation(fused=fused),
-    }
-
-
 def _flow(previous: Image8, current: Image8) -> Flow:
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow: Flow = dis.calc(previous, current, np.zeros((1, 1, 2), np.float32)).astype(np.float32, copy=False)
-    return flow
-
-
-def _apart_px(flow: Flow, other: Flow) -> float:
-    """Mean length of the difference, in pixels."""
-    difference = flow - other
-    return float(np.hypot(difference[..., 0], difference[..., 1]).mean())
+    return dis.calc(previous, current, np.zeros((1, 1, 2), np.float32)).astype(np.float32, copy=False)
 
 
 # -- what stands still --------------------------------------------------------------------------------------------------
@@ -178,21 +160,21 @@ def _apart_px(flow: Flow, other: Flow) -> float:
 
 def _frozen(start: Callable[[], LuminanceFuser], *, visible: Image8, thermal: Image8) -> dict[str, float]:
     """Noise over contrast of a still scene, and the leak; each of a method that has just started."""
-    noisy = partial(with_noise, rng=np.random.default_rng(0))
+    noisy = partial(metrics.with_noise, rng=np.random.default_rng(0))
     with closing(start()) as fuse:
         pictures = [
             fuse(visible_y=noisy(visible), thermal=noisy(thermal), timestamp_ns=index * FRAME_NS).copy()
             for index in range(NOISE_FRAMES)
         ]
-    contrast = standard_deviation(fused=pictures[-1])
+    contrast = metrics.standard_deviation(fused=pictures[-1])
     stamps_ns = itertools.count(0, FRAME_NS)
     with closing(start()) as fuse:
 
         def again(*, visible: Image8, thermal: Image8) -> Image8:
             return fuse(visible_y=visible, thermal=thermal, timestamp_ns=next(stamps_ns)).copy()
 
-        leaked = leak(fuse=again, visible=visible, thermal=thermal)
-    return {"noise": still_scene_noise(pictures) / contrast if contrast else math.inf, "leak": leaked}
+        leaked = metrics.leak(fuse=again, visible=visible, thermal=thermal)
+    return {"noise": metrics.still_scene_noise(pictures) / contrast if contrast else math.inf, "leak": leaked}
 
 
 def table(data: Result) -> str:

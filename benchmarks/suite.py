@@ -29,11 +29,6 @@ DATA: Mapping[str, Any] = {"type": Path, "required": True, "metavar": "DIR"}
 """The option of a folder of recordings."""
 
 
-def _nothing(data: Result) -> list[str]:
-    """Most suites only measure: no figure of theirs is a failure."""
-    return []
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suite:
     """One suite: its options, how it measures, and how its result is shown."""
@@ -48,7 +43,7 @@ class Suite:
     """Markdown, for the terminal and for the pages that `benchmarks.readme` fills."""
     plots: Callable[[Result], Mapping[str, str]] | None = None
     """SVG by the stem of its file; such a suite has the option ``--plots DIR`` as well."""
-    failures: Callable[[Result], Sequence[str]] = _nothing
+    failures: Callable[[Result], Sequence[str]] = lambda data: ()
     """Sentences that say what is not as it has to be; any of them makes the exit code 1."""
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
@@ -108,23 +103,22 @@ class _Cells(string.Formatter):
         return "-" if value is None else str(super().format_field(value, format_spec))
 
 
-def columns_table(columns: Columns, rows: Iterable[Result], *, rule: str | Sequence[str] = "---") -> str:
+def columns_table(columns: Columns, rows: Iterable[Result]) -> str:
     """A Markdown table of declared columns, a line for every row."""
     cells = _Cells()
     body = [[cells.vformat(text, (), row) for _, text in columns] for row in rows]
-    return markdown([heading for heading, _ in columns], body, rule=rule)
+    return markdown([heading for heading, _ in columns], body)
 
 
-def markdown(head: Sequence[str], body: Iterable[Sequence[str]], *, rule: str | Sequence[str] = "---") -> str:
-    """A Markdown table; ``rule`` stands below every heading, or one below each."""
-    rules = [rule] * len(head) if isinstance(rule, str) else rule
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, *body)]
-    return "\n".join([lines[0], f"|{'|'.join(rules)}|", *lines[1:]])
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    first, *lines = (f"| {' | '.join(cells)} |" for cells in (head, *body))
+    return "\n".join([first, f"|{'---|' * len(head)}", *lines])
 
 
-def number(value: float | None, *, digits: int = 2) -> str:
-    """A figure with so many digits after the point, or a dash where there is none."""
-    return "-" if value is None else f"{value:.{digits}f}"
+def hardware(data: Result) -> str:
+    """The cores and the processor that a result was measured on, for the title of its table."""
+    return f"{data['machine']['cores']} cores of {data['machine']['processor']}"
 
 
 def grouped(rows: Iterable[Row], key: str) -> dict[Any, list[Row]]:

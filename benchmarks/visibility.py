@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.suite import DATA, Measured, Result, Row, Suite, grouped, markdown, number
+from benchmarks.suite import DATA, Measured, Result, Row, Suite, columns_table, grouped
 from rtfusion.evaluate import visibility
 from rtfusion.evaluate.detector import SUPPRESS_IOU, Detector
 from rtfusion.evaluate.matching import MATCH_IOU
@@ -21,8 +21,6 @@ from rtfusion.evaluate.visibility import BLIND, FUSERS, LABELS, LEAST_SCORE
 
 OVERALL = ("precision", "recall", "average_precision")
 """Figures that the table gives over all sets only."""
-Cells = Mapping[tuple[str, str], Row]
-"""Method and set to their row."""
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -53,41 +51,29 @@ def table(data: Result) -> str:
     """Show by class what is found in each set and the contrast; then what is kept where only the thermal band sees; Markdown."""
     kinds = grouped(data["rows"], "class")
     blind = kinds.pop(BLIND, [])
-    parts = [_found(kind, rows, score=data["settings"]["least_score"]) for kind, rows in kinds.items()]
-    return "\n\n".join([*parts, _kept(blind)] if blind else parts)
+    parts = []
+    for kind, rows in kinds.items():
+        title = f"{kind}: F1 at score {data['settings']['least_score']} by set, and over all"
+        parts += [f"{title} (boxes: {_of_sets(rows, '{set} {boxes}')})", _by_set(rows, "f1", overall=OVERALL)]
+        parts += [f"{kind}: contrast to the surround, gray levels", _by_set(rows, "contrast", digits=1)]
+    if blind:
+        title = "share of the thermal detail kept where only the thermal camera sees some"
+        parts += [f"{title} (of the picture: {_of_sets(blind, '{set} {blind:.0%}')})", _by_set(blind, "kept")]
+    return "\n\n".join(parts)
 
 
-def _found(kind: str, rows: Sequence[Row], *, score: float) -> str:
-    cells, cases, sets = _by_place(rows)
-    counts = ", ".join(f"{name} {cells[cases[0], name]['boxes']}" for name in sets)
-    columns = [*((name, "f1") for name in sets), *((sets[-1], figure) for figure in OVERALL)]
-    found = [[case, *(number(cells[case, name][figure]) for name, figure in columns)] for case in cases]
-    head = ["method", *sets, *(name.replace("_", " ") for name in OVERALL)]
-    return "\n\n".join(
-        [
-            f"{kind}: F1 at score {score} by set, and over all (boxes: {counts})",
-            markdown(head, found, rule=" --- "),
-            f"{kind}: contrast to the surround, gray levels",
-            _by_set(cells, cases, sets, figure="contrast", digits=1),
-        ]
-    )
+def _of_sets(rows: Sequence[Row], text: str) -> str:
+    """What the first method's row of every set says; it is alike for all methods."""
+    return ", ".join(text.format_map(row) for row in rows if row["case"] == rows[0]["case"])
 
 
-def _kept(rows: Sequence[Row]) -> str:
-    cells, cases, sets = _by_place(rows)
-    shares = ", ".join(f"{name} {cells[cases[0], name]['blind']:.0%}" for name in sets)
-    title = f"share of the thermal detail kept where only the thermal camera sees some (of the picture: {shares})"
-    return f"{title}\n\n{_by_set(cells, cases, sets, figure='kept', digits=2)}"
-
-
-def _by_place(rows: Sequence[Row]) -> tuple[Cells, list[str], list[str]]:
-    """The rows by method and set, and the names of both in their order."""
-    return {(row["case"], row["set"]): row for row in rows}, list(grouped(rows, "case")), list(grouped(rows, "set"))
-
-
-def _by_set(cells: Cells, cases: Sequence[str], sets: Sequence[str], *, figure: str, digits: int) -> str:
-    body = [[case, *(number(cells[case, name][figure], digits=digits) for name in sets)] for case in cases]
-    return markdown(["method", *sets], body, rule=" --- ")
+def _by_set(rows: Sequence[Row], figure: str, *, digits: int = 2, overall: Sequence[str] = ()) -> str:
+    """One figure of every method by set, and other figures over all of the last set."""
+    sets = list(grouped(rows, "set"))
+    columns = [("method", "{case}"), *((name, f"{{{name}[{figure}]:.{digits}f}}") for name in sets)]
+    columns += [(name.replace("_", " "), f"{{{sets[-1]}[{name}]:.2f}}") for name in overall]
+    cases = grouped(rows, "case")
+    return columns_table(columns, [{"case": case, **{row["set"]: row for row in cases[case]}} for case in cases])
 
 
 SUITE = Suite(

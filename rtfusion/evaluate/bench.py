@@ -21,7 +21,7 @@ from rtfusion.evaluate import plot, timing
 from rtfusion.evaluate.clips import make_clips
 from rtfusion.evaluate.conditions import snapshot
 from rtfusion.evaluate.methods import Method
-from rtfusion.evaluate.speed_case import BOUND_BY, run_case
+from rtfusion.evaluate.speed_case import BOUND_BY, run_case, stage_parts
 from rtfusion.text import parse_size_px
 
 SIZES = ("640x480", "1280x1024", "1920x1080", "3840x2160")
@@ -66,7 +66,8 @@ def measure(plan: Plan, *, say: Say) -> dict[str, Any]:
     """
     start = snapshot()
     with tempfile.TemporaryDirectory(prefix="rtfusion-bench-") as folder:
-        rows = [row for source in _sources(plan, Path(folder), say=say) for row in _measure_size(plan, source, say=say)]
+        sources = _sources(plan, Path(folder), say=say)
+        rows = [row for size, *settings in sources for row in _measure_size(plan, size, *settings, say=say)]
     settings = {
         "source": "recordings" if plan.recordings else "synthetic scene, H.264",
         "sink": "null:",
@@ -78,30 +79,30 @@ def measure(plan: Plan, *, say: Say) -> dict[str, Any]:
     return timing.result("bench", settings=settings, rows=rows, start=start)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Source:
-    """Two recordings of one size, and the settings of the two kinds of runs."""
-
-    size: str
-    capacity: Mapping[str, object]
-    live: Mapping[str, object]
-
-
-def _sources(plan: Plan, folder: Path, *, say: Say) -> Iterator[_Source]:
+def _sources(plan: Plan, folder: Path, *, say: Say) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every size, and the settings of runs at full speed and of live ones."""
     if plan.recordings:
-        yield _Source(size="as recorded", capacity=plan.recordings, live={**plan.recordings, "pace": True})
+        yield "as recorded", {**plan.recordings}, {**plan.recordings, "pace": True}
         return
     for size in plan.sizes:
-        frames = frames_of(size, frames=plan.frames)
-        clip = min(frames, 60)  # rendering costs more than playing the same frames again
-        say(f"filming {clip} frames of {size}")
-        uris = make_clips(folder, size=size, frames=clip, rate_hz=plan.rate_hz)
+        say(f"filming {size}")
+        capacity = looped_clips(folder, size=size, frames=plan.frames, rate_hz=plan.rate_hz)
         camera = live_camera(size=size, rate_hz=plan.rate_hz)
-        yield _Source(
-            size=size,
-            capacity={**uris, "loop": max(1, round(frames / clip))},
-            live={"ir": camera, "vis": camera, "max_frames": max(2, round(plan.live_s * plan.rate_hz))},
-        )
+        yield size, capacity, {"ir": camera, "vis": camera, "max_frames": max(2, round(plan.live_s * plan.rate_hz))}
+
+
+def looped_clips(folder: Path, *, size: str, frames: int, rate_hz: int = 30) -> dict[str, Any]:
+    """The settings of a run over so many frames as `frames_for` says; rendering costs more than playing again, so it loops.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    wanted = frames_for(size, frames=frames)
+    clip = min(wanted, 60)
+    return {
+        **make_clips(folder, size=size, frames=clip, rate_hz=rate_hz),
+        "loop": max(1, round(wanted / clip)),
+    }
 
 
 def live_camera(*, size: str, rate_hz: int, frames: int = 0) -> str:
@@ -109,7 +110,7 @@ def live_camera(*, size: str, rate_hz: int, frames: int = 0) -> str:
     return f"synthetic:?live=true&size={size}&fps={rate_hz}&prerender={CAMERA_FRAMES}&frames={frames}"
 
 
-def frames_of(size: str, *, frames: int) -> int:
+def frames_for(size: str, *, frames: int) -> int:
     """Give a run as many pixels at every size, but at least 40 frames.
 
     Raises:
@@ -119,23 +120,24 @@ def frames_of(size: str, *, frames: int) -> int:
     return max(40, min(frames, round(frames * VGA_PX / (width * height))))
 
 
-def _measure_size(plan: Plan, source: _Source, *, say: Say) -> list[dict[str, Any]]:
+def _measure_size(
+    plan: Plan, size: str, capacity: Mapping[str, Any], live: Mapping[str, Any], *, say: Say
+) -> list[dict[str, Any]]:
     jobs: dict[str, dict[str, Any]] = {}
     for method in plan.methods:
         for engine in plan.engines if method.model is not None else (None,):
             name = method.name if engine in (None, "auto") else f"{method.name}, {engine}"
             jobs[name] = {**method.settings, **({"engine": engine} if engine else {})}
-    say(f"{source.size}: capacity of {', '.join(jobs)}")
-    cases = {name: partial(run_case, {**source.capacity, **settings}) for name, settings in jobs.items()}
-    capacity = timing.run_interleaved(cases, rounds=plan.rounds)
-    baseline = [run["fps"] for run in next(iter(capacity.values()))]
+    say(f"{size}: capacity of {', '.join(jobs)}")
+    cases = {name: partial(run_case, {**capacity, **settings}) for name, settings in jobs.items()}
+    measured = timing.run_interleaved(cases, rounds=plan.rounds)
+    baseline = [run["fps"] for run in next(iter(measured.values()))]
     rows = []
-    for name, runs in capacity.items():
-        row = {"case": name, "size": source.size, **_capacity(runs, baseline=baseline)}
+    for name, runs in measured.items():
+        row = {"case": name, "size": size, **_capacity(runs, baseline=baseline)}
         if plan.live_s > 0:
-            say(f"{source.size}: {name} live at {plan.rate_hz} Hz")
-            live = run_case({**source.live, **jobs[name]})
-            row["live"] = _live(live, rate_hz=None if plan.recordings else plan.rate_hz)
+            say(f"{size}: {name} live at {plan.rate_hz} Hz")
+            row["live"] = _live(run_case({**live, **jobs[name]}), rate_hz=None if plan.recordings else plan.rate_hz)
         rows.append(row)
     return rows
 
@@ -147,7 +149,7 @@ def _capacity(runs: Sequence[Mapping[str, Any]], *, baseline: Sequence[float]) -
     return {
         "engine": middle["engine"],
         "rounds": len(runs),
-        **timing.spreads(runs, ("fps", "cpu_ms_per_frame")),
+        **timing.spreads(runs, ("fps", "cpu_ms_per_frame", "fuser_p50_ms")),
         **timing.ratios(rates, baseline),
         "memory_mb": max(run["memory_mb"] for run in runs),
         "bound_by": middle["bound_by"],
@@ -171,19 +173,17 @@ STAGES = ("ms per frame, p50", *BOUND_BY, "bound by")
 
 def rates(data: Mapping[str, Any]) -> list[list[str]]:
     """The table below `RATES`."""
-    return [_rates(row) for row in data["rows"]]
-
-
-def _rates(row: Mapping[str, Any]) -> list[str]:
-    live = row.get("live") or {}
-    rate = f"{live['fps']:.1f}" if live else "-"
     return [
-        f"{row['size']} {row['case']}",
-        f"{row['fps']['median']:.0f}",
-        f"{rate} late" if live.get("keeps_up") is False else rate,
-        f"{live['age_p99_ms']:.1f}" if live.get("age_p99_ms") is not None else "-",
-        f"{row['cpu_ms_per_frame']['median']:.1f}",
-        f"{row['memory_mb']:.0f}",
+        [
+            f"{row['size']} {row['case']}",
+            f"{row['fps']['median']:.0f}",
+            f"{live['fps']:.1f}{' late' if live.get('keeps_up') is False else ''}" if live else "-",
+            f"{live['age_p99_ms']:.1f}" if live.get("age_p99_ms") is not None else "-",
+            f"{row['cpu_ms_per_frame']['median']:.1f}",
+            f"{row['memory_mb']:.0f}",
+        ]
+        for row in data["rows"]
+        for live in [row.get("live") or {}]
     ]
 
 
@@ -194,24 +194,6 @@ def stages(data: Mapping[str, Any]) -> list[list[str]]:
         for row in data["rows"]
         for parts in [stage_parts(row["stages_ms"], figure="p50")]
     ]
-
-
-def stage_parts(stages: Mapping[str, Mapping[str, float]], *, figure: str) -> dict[str, float]:
-    """Sum the time by part of the path; two decoders or several sinks work at the same time, so the slowest counts."""
-
-    def slowest(prefix: str) -> float:
-        return max((stage[figure] for name, stage in stages.items() if name.startswith(prefix)), default=0.0)
-
-    def of(*names: str) -> float:
-        return sum(stages[name][figure] for name in names if name in stages)
-
-    return {
-        "decode": slowest("decode "),
-        "register": of("tone", "register"),
-        "infer": of("fuse"),
-        "compose": of("compose"),
-        "sink": slowest("sink "),
-    }
 
 
 def draw(data: Mapping[str, Any]) -> str:

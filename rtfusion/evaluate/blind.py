@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,8 +22,7 @@ BLUR_PX = 1.0
 Map = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """Thermal gradient energy that was there, and that was kept; in how many of all pixels."""
 
     there: float
@@ -34,13 +33,7 @@ class Kept:
     @classmethod
     def over(cls, frames: Iterable[Kept]) -> Kept:
         """All frames as one."""
-        every = list(frames)
-        return cls(
-            there=sum(frame.there for frame in every),
-            kept=sum(frame.kept for frame in every),
-            blind_px=sum(frame.blind_px for frame in every),
-            pixels=sum(frame.pixels for frame in every),
-        )
+        return cls(*map(sum, zip(cls(0.0, 0.0, 0, 0), *frames, strict=True)))
 
     @property
     def ratio(self) -> float | None:

@@ -66,10 +66,8 @@ def machine(*, root: Path = Path("/")) -> dict[str, Any]:
     board = _text(root / "proc/device-tree/model").strip("\0\n ")
     release = _text(root / "etc/nv_tegra_release").strip()
     found: dict[str, Any] = {
-        "processor": _match(r"^model name\s*:\s*(.+)$", root / "proc/cpuinfo")
-        or platform.processor()
-        or platform.machine(),
-        **_processor(root),
+        "processor": processor(root=root),
+        **_processor_details(root),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages * page_bytes / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
@@ -80,7 +78,13 @@ def machine(*, root: Path = Path("/")) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def _processor(root: Path) -> dict[str, Any]:
+def processor(*, root: Path = Path("/")) -> str:
+    """The name of the processor, or of its architecture where the system tells no more."""
+    found = _match(r"^model name\s*:\s*(.+)$", root / "proc/cpuinfo")
+    return found or platform.processor() or platform.machine()
+
+
+def _processor_details(root: Path) -> dict[str, Any]:
     """Family, model, the instruction sets that decide the speed of a network, and caches, as far as the system tells them."""
     cpuinfo = root / "proc/cpuinfo"
     flags = set((_match(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo) or "").split())
@@ -95,7 +99,8 @@ def _processor(root: Path) -> dict[str, Any]:
 
 def snapshot(*, root: Path = Path("/")) -> dict[str, Any]:
     """The state of this moment: load, clocks, governor, counters of throttling, power mode, temperatures, GPUs."""
-    heat = _numbers(root, f"{CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count")
+    throttled = _numbers(root, f"{CPU}/cpu[0-9]*/thermal_throttle/core_throttle_count")
+    heat_c = [milli / 1000 for milli in _numbers(root, "sys/class/thermal/thermal_zone*/temp")]
     mains = _numbers(root, "sys/class/power_supply/A*/online")
     found: dict[str, Any] = {
         "load_1min": round(os.getloadavg()[0], 2),
@@ -103,10 +108,8 @@ def snapshot(*, root: Path = Path("/")) -> dict[str, Any]:
         "governor": ", ".join(sorted(set(_texts(root, f"{CPU}/cpu[0-9]*/cpufreq/scaling_governor")))) or None,
         "turbo_off": max(_numbers(root, f"{CPU}/intel_pstate/no_turbo"), default=None),
         "power_mode": _power_mode(root),
-        "temperature_c": max(
-            (milli / 1000 for milli in _numbers(root, "sys/class/thermal/thermal_zone*/temp")), default=None
-        ),
-        "heat_events": sum(heat) if heat else None,
+        "temperature_c": max(heat_c, default=None),
+        "heat_events": sum(throttled) if throttled else None,
         "quota_waits": _count(r"^nr_throttled (\d+)", root / "sys/fs/cgroup/cpu.stat"),
         "stolen_ticks": _count(r"^cpu\s+(?:\d+\s+){7}(\d+)", root / "proc/stat"),
         "on_battery": not any(mains) if mains else None,
@@ -142,18 +145,16 @@ def tegra() -> dict[str, Any] | None:
 
 def parse_tegrastats(line: str) -> dict[str, Any]:
     """``RAM 1/2MB … CPU [3%@1510,…] GR3D_FREQ 5%@[305] … gpu@48.1C … VDD_IN 5120mW/5120mW`` as figures."""
-    found: dict[str, Any] = {}
     clocks = re.search(r"CPU \[([^\]]*)\]", line)
-    if clocks:
-        found["cpu_mhz"] = [int(mhz) for mhz in re.findall(r"@(\d+)", clocks[1])]
     gpu = re.search(r"GR3D_FREQ (\d+)%(?:@\[?(\d+))?", line)
-    if gpu:
-        found["gpu_percent"] = int(gpu[1])
-        if gpu[2]:
-            found["gpu_mhz"] = int(gpu[2])
-    found["temperatures_c"] = {name: float(value) for name, value in re.findall(r"(\w+)@(-?[\d.]+)C", line)}
-    found["power_mw"] = {name: int(value) for name, value in re.findall(r"(\w+) (\d+)mW/\d+mW", line)}
-    return {name: value for name, value in found.items() if value}
+    found = {
+        "cpu_mhz": [int(mhz) for mhz in re.findall(r"@(\d+)", clocks[1])] if clocks else None,
+        "gpu_percent": int(gpu[1]) if gpu else None,
+        "gpu_mhz": int(gpu[2]) if gpu and gpu[2] else None,
+        "temperatures_c": {name: float(value) for name, value in re.findall(r"(\w+)@(-?[\d.]+)C", line)},
+        "power_mw": {name: int(value) for name, value in re.findall(r"(\w+) (\d+)mW/\d+mW", line)},
+    }
+    return {name: value for name, value in found.items() if value not in (None, [], {})}
 
 
 def _held_back(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
@@ -179,9 +180,8 @@ def _held_back(start: Mapping[str, Any], end: Mapping[str, Any]) -> list[str]:
 
 def _cpu_mhz(root: Path) -> float | None:
     """Mean over the cores, from cpufreq or /proc/cpuinfo."""
-    mhz = [khz / 1000 for khz in _numbers(root, f"{CPU}/cpu[0-9]*/cpufreq/scaling_cur_freq")] or [
-        float(text) for text in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"), flags=re.MULTILINE)
-    ]
+    mhz = [khz / 1000 for khz in _numbers(root, f"{CPU}/cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    mhz = mhz or list(map(float, re.findall(r"(?m)^cpu MHz\s*:\s*([\d.]+)", _text(root / "proc/cpuinfo"))))
     return round(fmean(mhz), 1) if mhz else None
 
 
@@ -192,7 +192,6 @@ def _power_mode(root: Path) -> str | None:
 
 
 def _texts(root: Path, pattern: str) -> list[str]:
-    """Read the files of a pattern, without those that are empty or not for us."""
     return [text for path in sorted(root.glob(pattern)) if (text := _text(path).strip())]
 
 
@@ -207,8 +206,7 @@ def _match(pattern: str, path: Path) -> str | None:
 
 
 def _count(pattern: str, path: Path) -> float | None:
-    found = _match(pattern, path)
-    return None if found is None else float(found)
+    return None if (found := _match(pattern, path)) is None else float(found)
 
 
 def _plain(text: str) -> str | float:

@@ -72,18 +72,15 @@ def match(*, boxes: Floats, scores: Floats, wanted: Floats, ignored: Floats) -> 
     on_ignored = intersections(boxes, ignored) >= MATCH_IOU * areas(boxes)[:, None]
     neutral = np.any(on_ignored | (overlaps(boxes, ignored) >= MATCH_IOU), axis=1)
     free = np.ones(len(wanted), bool)
-    counted: list[float] = []
-    hits: list[bool] = []
-    for index in np.argsort(-scores, kind="stable").tolist():
+    counted = np.argsort(-scores, kind="stable")
+    hits = np.zeros(len(scores), bool)
+    for index in counted:
         candidates = np.where(free, overlap[index], 0.0)
-        hit = bool(candidates.max(initial=0.0) >= MATCH_IOU)
-        if hit:
-            free[int(candidates.argmax())] = False
-        elif neutral[index]:
-            continue
-        counted.append(float(scores[index]))
-        hits.append(hit)
-    return Outcome(scores=np.array(counted, np.float64), hits=np.array(hits, np.bool_), wanted=len(wanted))
+        hits[index] = candidates.max(initial=0.0) >= MATCH_IOU
+        if hits[index]:
+            free[candidates.argmax()] = False
+    counted = counted[(hits | ~neutral)[counted]]
+    return Outcome(scores=scores[counted].astype(np.float64), hits=hits[counted], wanted=len(wanted))
 
 
 def pool(outcomes: Sequence[Outcome]) -> Outcome:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import LuminanceFuser, Overlay, open_method
-from rtfusion.models import PRECISIONS, ScalarInput, file_name, find_model, read_spec, shipped_names, shipping
+from rtfusion.models import PRECISIONS, file_name, find_model, read_spec, shipped_names, shipping
 
 CLASSICAL = ("average", "maximum", "pyramid")
 WITHOUT_MODEL = (*CLASSICAL, "overlay")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,19 +52,30 @@ class Method:
 
 def shipped_models() -> dict[str, Path]:
     """The models that come with the package, by name and as ``--model`` takes it: in the precision that a run takes by itself."""
-    return {name: Path(name) for name in shipped_names() if _is_whole(name)}
+    return {
+        name: Path(name)
+        for name in shipped_names()
+        if all((shipping.FOLDER / file_name(name, precision=precision)).is_file() for precision in PRECISIONS)
+    }
 
 
-def _is_whole(name: str) -> bool:
-    """Say if the model is there in every precision."""
-    return all((shipping.FOLDER / file_name(name, precision=precision)).is_file() for precision in PRECISIONS)
+def named(known: Mapping[str, T], names: Sequence[str] | None, *, kind: str) -> dict[str, T]:
+    """The entries of ``known`` with these names, in its order; all of them where ``names`` is None.
+
+    Raises:
+        ConfigError: one is not known.
+    """
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(f"there is no {kind} {name!r} to measure; there are {', '.join(known)}")
+    return {name: entry for name, entry in known.items() if names is None or name in names}
 
 
 def select(
     *,
     fusers: Sequence[str] = CLASSICAL,
     models: Mapping[str, Path] | None = None,
-    enhance: Iterable[float] | None = None,
+    enhance: Sequence[float] | None = None,
 ) -> list[Method]:
     """The classical ones by name, then every model (default: the shipped ones).
 
@@ -76,18 +90,11 @@ def select(
     if unknown:
         raise ConfigError(f"no fuser {unknown[0]!r} without a model; there are {', '.join(WITHOUT_MODEL)}")
     models = shipped_models() if models is None else models
-    values = None if enhance is None else tuple(enhance)
     found = [Method(name=name, fuser=name) for name in fusers]
     for name, path in models.items():
         dial = read_spec(find_model(path)).scalars.get("enhance")
-        for value in _shown(dial, values):
+        shown = () if dial is None else (0.0, dial.default, 1.0) if enhance is None else enhance
+        for value in shown or (None,):
             label = name if value is None else f"{name}, enhance {value:g}"
             found.append(Method(name=label, fuser="learned", model=path, enhance=value))
     return found
-
-
-def _shown(dial: ScalarInput | None, values: tuple[float, ...] | None) -> tuple[float | None, ...]:
-    """Give the values that the dial takes in turn; None leaves it untouched."""
-    if dial is None or values == ():
-        return (None,)
-    return (0.0, dial.default, 1.0) if values is None else values

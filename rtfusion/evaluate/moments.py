@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from rtfusion.capture.base import Source, StreamInfo
 from rtfusion.clock import NS_PER_S
@@ -45,7 +46,8 @@ def with_fused(
     starts_ns = info.starts_ns
     tolerance_ns = NS_PER_S / pairs.visible.rate_hz / 2
     waiting, coming = deque[Frame](), iter(frames)
-    for pair, following in _with_following(pairs):
+    end: tuple[Any, ...] = (None,)
+    for pair, following in itertools.pairwise(itertools.chain(pairs, end)):
         starts_ns = pair.timestamp_ns if starts_ns is None else starts_ns
         event_ns = pair.timestamp_ns - starts_ns
         _check_ticks(info, event_ns)
@@ -68,14 +70,3 @@ def _check_ticks(info: StreamInfo, event_ns: int) -> None:
             f"{info.uri}: an AVI file holds no times, and the run had frames between its {info.rate_hz:.4g} ticks a second, "
             "so no picture can be told to be of one moment; write .mp4 or .mkv"
         )
-
-
-def _with_following(pairs: PairStream) -> Iterator[tuple[FramePair, FramePair | None]]:
-    """Every pair with the one after it; None after the last one."""
-    before: FramePair | None = None
-    for pair in pairs:
-        if before is not None:
-            yield before, pair
-        before = pair
-    if before is not None:
-        yield before, None

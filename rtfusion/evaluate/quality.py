@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Sample:
     """Three gray (H, W) uint8 pictures of one moment."""
 
     name: str
+    number: int
+    """Number of the fused frame in its video; 0 for images."""
     visible: Image8
     thermal: Image8
     fused: Image8
@@ -108,12 +111,10 @@ def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1, thermal_delay_
         what = ", ".join(f"{path} is {'a folder' if path.is_dir() else 'no folder'}" for path in places.values())
         raise ConfigError(f"{what}; expected three folders of images or three videos")
     left_out: dict[str, list[str]] = {role: [] for role in ROLES}
-    if kinds == {True}:
-        samples, left_out = _folders(places)
-        images = {sample.name: _measure(sample, place=fused) for sample in samples}
-    else:
-        moments = _videos(places, delay_ms=thermal_delay_ms, left_out=left_out["fused"])
-        images = _measure_video(moments, place=fused, every=every)
+    is_video = kinds == {False}
+    videos = partial(_videos, delay_ms=thermal_delay_ms, left_out=left_out["fused"])
+    samples = videos(places) if is_video else _folders(places, left_out)
+    images = _measure(samples, place=fused, every=every, is_video=is_video)
     return {
         "folders": {role: str(path) for role, path in places.items()},
         "count": len(images),
@@ -164,7 +165,7 @@ def names_of(paths: Sequence[Path]) -> dict[str, Path]:
 # -- pictures -----------------------------------------------------------------------------------------------------------
 
 
-def _folders(places: Mapping[str, Path]) -> tuple[Iterator[Sample], dict[str, list[str]]]:
+def _folders(places: Mapping[str, Path], left_out: dict[str, list[str]]) -> Iterator[Sample]:
     try:
         files = {role: list_images(folder, uri=str(folder)) for role, folder in places.items()}
     except CaptureError as error:
@@ -173,11 +174,10 @@ def _folders(places: Mapping[str, Path]) -> tuple[Iterator[Sample], dict[str, li
     if not stems:
         counts = ", ".join(f"{len(found)} in {places[role]}" for role, found in files.items())
         raise ConfigError(f"no file name is in all three folders (images: {counts}); name matching files alike")
-    samples = (
-        Sample(name=stem, visible=_gray(files["vis"][stem]), thermal=_gray(files["ir"][stem]), fused=_gray(files["fused"][stem]))
-        for stem in stems
-    )  # fmt: skip
-    return samples, {role: sorted(set(found) - set(stems)) for role, found in files.items()}
+    left_out |= {role: sorted(set(found) - set(stems)) for role, found in files.items()}
+    for stem in stems:
+        visible, thermal, fused = (_gray(files[role][stem]) for role in ("vis", "ir", "fused"))
+        yield Sample(name=stem, number=0, visible=visible, thermal=thermal, fused=fused)
 
 
 def _gray(path: Path) -> Image8:
@@ -191,38 +191,32 @@ def _gray(path: Path) -> Image8:
     return image.astype(np.uint8, copy=False)
 
 
-def _videos(places: Mapping[str, Path], *, delay_ms: float, left_out: list[str]) -> Iterator[tuple[int, Sample]]:
-    """Number and sample of every fused frame that is of the moment of a pair; the others are named in ``left_out``."""
+def _videos(places: Mapping[str, Path], *, delay_ms: float, left_out: list[str]) -> Iterator[Sample]:
+    """Every fused frame that is of the moment of a pair; the others are named in ``left_out``."""
+
+    def listed(frames: Iterator[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            left_out.append(f"{frame.sequence:06d}")
+            yield frame
+
     with ExitStack() as stack:
         fused = stack.enter_context(closing(open_source(str(places["fused"]), band=Band.VISIBLE)))
         pairs = stack.enter_context(
             open_pairs(ir=places["ir"], vis=places["vis"], pair="hold", thermal_delay_ms=delay_ms)
         )
-        frames = _listed(frames_of(fused), left_out)
+        frames = listed(frames_of(fused))
         for pair, frame in with_fused(pairs, frames, info=fused.info):
             if frame is not None:
-                left_out.remove(_number_of(frame))
-                yield (
-                    frame.sequence,
-                    Sample(
-                        name=_number_of(frame),
-                        visible=_gray8(pair.visible, places["vis"]),
-                        thermal=_gray8(pair.thermal, places["ir"]),
-                        fused=_gray8(frame, places["fused"]),
-                    ),
+                name = f"{frame.sequence:06d}"
+                left_out.remove(name)
+                yield Sample(
+                    name=name,
+                    number=frame.sequence,
+                    visible=_gray8(pair.visible, places["vis"]),
+                    thermal=_gray8(pair.thermal, places["ir"]),
+                    fused=_gray8(frame, places["fused"]),
                 )
         deque(frames, maxlen=0)  # what comes after the last pair is left out too
-
-
-def _listed(frames: Iterator[Frame], names: list[str]) -> Iterator[Frame]:
-    """The frames, each of which is named in ``names`` when it comes."""
-    for frame in frames:
-        names.append(_number_of(frame))
-        yield frame
-
-
-def _number_of(frame: Frame) -> str:
-    return f"{frame.sequence:06d}"
 
 
 def _gray8(frame: Frame, path: Path) -> Image8:
@@ -236,24 +230,22 @@ def _gray8(frame: Frame, path: Path) -> Image8:
 # -- figures ------------------------------------------------------------------------------------------------------------
 
 
-def _measure(sample: Sample, *, place: Path) -> dict[str, float]:
-    try:
-        return image_metrics(fused=sample.fused, visible=sample.visible, thermal=sample.thermal)
-    except ValueError as error:
-        raise ConfigError(f"cannot measure {sample.name} of {place}: {error}") from error
-
-
-def _measure_video(samples: Iterator[tuple[int, Sample]], *, place: Path, every: int) -> dict[str, dict[str, float]]:
-    """The metrics of every n-th frame, and its ``warp`` error to the frame before it, where that one is of a moment too."""
+def _measure(samples: Iterator[Sample], *, place: Path, every: int, is_video: bool) -> dict[str, dict[str, float]]:
+    """The metrics of every n-th sample; in videos its ``warp`` error to the frame before, where that is of a moment too."""
     images: dict[str, dict[str, float]] = {}
     before: Sample | None = None
-    before_number = -1
-    for number, sample in samples:
-        if number % every == 0:
-            row = _measure(sample, place=place)
-            row["warp"] = math.nan if before is None or number != before_number + 1 else _warp(before, sample)
+    for sample in samples:
+        if sample.number % every == 0:
+            try:
+                row = image_metrics(fused=sample.fused, visible=sample.visible, thermal=sample.thermal)
+            except ValueError as error:
+                raise ConfigError(f"cannot measure {sample.name} of {place}: {error}") from error
+            if is_video:
+                row["warp"] = (
+                    math.nan if before is None or sample.number != before.number + 1 else _warp(before, sample)
+                )
             images[sample.name] = row
-        before, before_number = sample, number
+        before = sample
     if not images:
         raise ConfigError(f"{place}: no frame is of a moment of the sources; was it made of others, or with a delay?")
     return images

@@ -34,9 +34,7 @@ def mean_ranks(rows: Mapping[str, Sequence[float]], *, metrics: Sequence[str] = 
     ``metrics`` names the columns; those of `LOWER_IS_BETTER` are ranked the other way. Without names higher is better.
     """
     values = np.array([list(row) for row in rows.values()], np.float64)
-    for column, name in enumerate(metrics):
-        if name in LOWER_IS_BETTER:
-            values[:, column] = -values[:, column]
+    values[:, [column for column, name in enumerate(metrics) if name in LOWER_IS_BETTER]] *= -1
     better = (values[None] > values[:, None]).sum(axis=1)
     equal = (values[None] == values[:, None]).sum(axis=1)
     places = 1 + better + (equal - 1) / 2

@@ -22,10 +22,9 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.config import Settings
 from rtfusion.errors import ConfigError, FusionError
 from rtfusion.evaluate import plot
-from rtfusion.evaluate.bench import stage_parts
 from rtfusion.evaluate.metrics import image_metrics
 from rtfusion.evaluate.moments import frames_of, with_fused
-from rtfusion.evaluate.speed_case import bound_by
+from rtfusion.evaluate.speed_case import bound_by, stage_parts
 from rtfusion.fusion.color import luminance
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.page import write_page

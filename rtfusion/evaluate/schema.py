@@ -106,15 +106,10 @@ def load(path: Path) -> dict[str, Any]:
     return data
 
 
-def main() -> None:
-    """Write the JSON schema."""
-    FILE.write_text(as_json_schema(), encoding="utf-8")
-
-
 def as_json_schema() -> str:
     """Give the JSON schema, with which any other program can check a result file."""
     return json.dumps(Result.model_json_schema(by_alias=True), indent=1) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    FILE.write_text(as_json_schema(), encoding="utf-8")

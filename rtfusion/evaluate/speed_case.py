@@ -141,20 +141,27 @@ def _distribution(histogram: Histogram) -> dict[str, float]:
     return {"count": histogram.count, "mean": summary["mean"] or 0.0, **values, "max": summary["max"] or 0.0}
 
 
+def stage_parts(stages: Mapping[str, Mapping[str, float]], *, figure: str) -> dict[str, float]:
+    """Sum the time by part of the path; two decoders or several sinks work at the same time, so the slowest counts."""
+    parts = dict.fromkeys(BOUND_BY, 0.0)
+    for name, stage in stages.items():
+        part = _STAGES.get(name)
+        if part is not None:
+            parts[part] += stage[figure]
+        elif (thread := name.partition(" ")[0]) in parts:
+            parts[thread] = max(parts[thread], stage[figure])
+    return parts
+
+
 def bound_by(stages: Mapping[str, Mapping[str, float]]) -> str:
     """Name what limits the throughput: the busiest thread, and in the fusing thread its longest part.
 
     Each decoder and each sink has a thread of its own; registering, inferring and composing share one.
     """
-    means = {name: stage["mean"] for name, stage in stages.items() if stage["count"]}
-    fusing = dict.fromkeys(BOUND_BY[1:4], 0.0)
-    for name, part in _STAGES.items():
-        fusing[part] += means.get(name, 0.0)
-    busy = {
-        "decode": max((mean for name, mean in means.items() if name.startswith("decode ")), default=0.0),
-        "sink": max((mean for name, mean in means.items() if name.startswith("sink ")), default=0.0),
-        max(fusing, key=fusing.__getitem__): sum(fusing.values()),
-    }
+    parts = stage_parts({name: stage for name, stage in stages.items() if stage["count"]}, figure="mean")
+    fusing = {part: parts[part] for part in BOUND_BY[1:4]}
+    longest = max(fusing, key=fusing.__getitem__)
+    busy = {"decode": parts["decode"], "sink": parts["sink"], longest: sum(fusing.values())}
     return max(busy, key=busy.__getitem__)
 
 

@@ -7,10 +7,12 @@ Results are JSON files of one schema (`rtfusion.evaluate.schema`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import statistics
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
@@ -19,20 +21,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rtfusion import __version__
+from rtfusion.clock import NS_PER_MS
 from rtfusion.evaluate import conditions, schema
 from rtfusion.files import write_whole
 
-PACKAGES = (
-    "rtfusion",
-    "numpy",
-    "opencv-python",
-    "av",
-    "openvino",
-    "onnxruntime",
-    "pyzmq",
-    "torch",
-    "tensorrt",
-)
+PACKAGES = ("rtfusion", "numpy", "opencv-python", "av", "openvino", "onnxruntime", "pyzmq", "torch", "tensorrt")
 """Those that decide speed or results; what is not installed is left out of a result."""
 PERCENTILES = (50, 90, 95, 99)
 
@@ -41,34 +35,29 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-def versions() -> dict[str, str]:
-    """Python and those of `PACKAGES` that are installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """The version of every package that is installed; rtfusion may be used from a checkout, without an installation."""
+    found = {"rtfusion": __version__} if "rtfusion" in packages else {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    if "rtfusion" not in found:  # used from a checkout, without an installation
-        from rtfusion import __version__
-
-        found["rtfusion"] = __version__
     return found
 
 
 def commit() -> str:
-    """The commit that was measured, marked when the tree had changes; ``unknown`` outside of a checkout."""
-    here = Path(__file__).resolve().parent
+    """The commit that was measured, with ``+changes`` where the tree had some; ``unknown`` outside of a checkout."""
+    describe = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+changes"]
+    with contextlib.suppress(OSError):  # no git
+        done = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)  # noqa: S603
+        return done.stdout.strip() or "unknown"
+    return "unknown"
 
-    def git(*arguments: str) -> str:
-        try:
-            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603, S607
-        except OSError:  # no git
-            return ""
-        return done.stdout.strip()
 
-    head = git("rev-parse", "--short=12", "HEAD")
-    return (head + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")) or "unknown"
+def duration_ms(run: Callable[[], object]) -> float:
+    """Call it, and give the milliseconds that it took."""
+    started_ns = time.perf_counter_ns()
+    run()
+    return (time.perf_counter_ns() - started_ns) / NS_PER_MS
 
 
 def distribution(values: Sequence[float]) -> dict[str, float]:
@@ -135,7 +124,7 @@ def result(
         "commit": commit(),
         "measured_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": conditions.machine(),
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), **versions()},
         "conditions": conditions.report(conditions.snapshot() if start is None else start),
         "settings": dict(settings),
         "rows": [dict(row) for row in rows],

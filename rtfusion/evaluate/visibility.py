@@ -25,7 +25,7 @@ from rtfusion.evaluate.detector import COCO, Detections
 from rtfusion.evaluate.matching import Floats, Outcome, at_score, average_precision, contrast, match, pool
 from rtfusion.evaluate.methods import CLASSICAL, select
 from rtfusion.evaluate.methods import Method as Fusing
-from rtfusion.fusion import LuminanceFuser, Overlay
+from rtfusion.fusion import Overlay
 from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
 from rtfusion.pairs import open_pairs
 from rtfusion.types import FramePair, Image8
@@ -72,7 +72,13 @@ def read_labels(path: Path) -> list[LabelSet]:
             source=entry["source"],
             size_px=(entry["size"][0], entry["size"][1]),
             kinds=tuple(entry["classes"]),
-            frames={frame.get("stem", frame.get("index")): _labels(frame["boxes"]) for frame in entry["frames"]},
+            frames={
+                frame.get("stem", frame.get("index")): tuple(
+                    Label(kind=label["class"], box=tuple(label["box"]), ignore=label["ignore"])
+                    for label in frame["boxes"]
+                )
+                for frame in entry["frames"]
+            },
         )
         for entry in data["sets"]
     ]
@@ -115,30 +121,23 @@ def measure(
     return rows
 
 
-def _labels(entries: Sequence[Mapping[str, Any]]) -> tuple[Label, ...]:
-    return tuple(
-        Label(kind=entry["class"], box=cast(tuple[int, int, int, int], tuple(entry["box"])), ignore=entry["ignore"])
-        for entry in entries
-    )
+def _opened(named: Fusing, *, look: str = "eye") -> Method:
+    def opened(still: bool, stack: ExitStack) -> Render:
+        method = named.open(still=still)
+        if isinstance(method, Overlay):
+            return lambda *, visible, thermal, timestamp_ns: method(visible=visible, thermal=thermal)
+        stack.callback(method.close)
 
+        def fuse(*, visible: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
+            visible_y = luminance(visible)
+            fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=timestamp_ns)
+            if look == "detector":
+                return rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
+            return compose(visible=visible, visible_y=visible_y, fused_y=fused_y)
 
-def _opened(method: Fusing, *, look: str = "eye") -> Method:
-    return lambda still, stack: _render(method.open(still=still), stack, look=look)
+        return fuse
 
-
-def _render(method: LuminanceFuser | Overlay, stack: ExitStack, *, look: str) -> Render:
-    if isinstance(method, Overlay):
-        return lambda *, visible, thermal, timestamp_ns: method(visible=visible, thermal=thermal)
-    stack.callback(method.close)
-
-    def fuse(*, visible: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
-        visible_y = luminance(visible)
-        fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=timestamp_ns)
-        if look == "detector":
-            return rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
-        return compose(visible=visible, visible_y=visible_y, fused_y=fused_y)
-
-    return fuse
+    return opened
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,10 +164,11 @@ def _look(
             for case, render in renders.items():
                 picture = render(visible=visible, thermal=thermal, timestamp_ns=pair.timestamp_ns)
                 if key in missing:
-                    found = detector(as_bgr(picture))
-                    kept = kept_where_blind(
-                        fused=luminance(picture), visible=luminance(visible), thermal=luminance(thermal)
+                    found, bands = (
+                        detector(as_bgr(picture)),
+                        {"visible": luminance(visible), "thermal": luminance(thermal)},
                     )
+                    kept = kept_where_blind(fused=luminance(picture), **bands)
                     for kind in labels.kinds:
                         look = _judge(picture, found[kind], labels.frames[key], kind=kind, kept=kept)
                         looks[case, kind].append(look)
@@ -195,21 +195,18 @@ def _pairs(labels: LabelSet, *, data: Path, still: bool) -> Iterator[tuple[int |
 
 
 def _judge(picture: Image8, found: tuple[Floats, Floats], labels: Sequence[Label], *, kind: str, kept: Kept) -> _Look:
-    mine = [label for label in labels if label.kind == kind]
-    wanted = [label.box for label in mine if not label.ignore]
-    ignored = [label.box for label in mine if label.ignore]
+    wanted, ignored = (
+        np.array([label.box for label in labels if label.kind == kind and label.ignore == ignore], float).reshape(-1, 4)
+        for ignore in (False, True)
+    )
+    gray, others = luminance(picture), [label.box for label in labels]
+    contrasts = [contrast(gray, box=box, others=others) for box in wanted.astype(int).tolist()]
     boxes, scores = found
-    gray = luminance(picture)
-    contrasts = [contrast(gray, box=box, others=[label.box for label in labels]) for box in wanted]
     return _Look(
-        outcome=match(boxes=boxes, scores=scores, wanted=_array(wanted), ignored=_array(ignored)),
+        outcome=match(boxes=boxes, scores=scores, wanted=wanted, ignored=ignored),
         contrasts=[value for value in contrasts if value is not None],
         kept=kept,
     )
-
-
-def _array(boxes: Sequence[tuple[int, int, int, int]]) -> Floats:
-    return np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def _figures(looks: Sequence[_Look]) -> dict[str, Any]:

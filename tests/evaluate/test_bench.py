@@ -83,7 +83,7 @@ def figures(*, fps: float) -> dict[str, Any]:
     }
     return {
         "engine": None, "fps": fps, "cpu_ms_per_frame": 2.0, "memory_mb": 100.0, "bound_by": "infer", "dropped": 0,
-        "age_p50_ms": 3.0, "age_p99_ms": 4.0, "stages_ms": stages,
+        "fuser_p50_ms": 1.0, "age_p50_ms": 3.0, "age_p99_ms": 4.0, "stages_ms": stages,
     }  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def test_published_figures_have_sources() -> None:
 def test_wrong_sizes_lone_recordings_and_foreign_results_are_refused(tmp_path: Path) -> None:
     for size in ("640", "640x", "x480", "0x480", "640x-1"):
         with pytest.raises(ConfigError, match="expected WIDTHxHEIGHT"):
-            bench.frames_of(size, frames=300)
+            bench.frames_for(size, frames=300)
     with pytest.raises(ConfigError, match="no fuser 'learned' without a model; there are average"):
         select(fusers=["learned"])
     with pytest.raises(ConfigError, match="give both --ir and --vis"):
@@ -174,7 +174,7 @@ def test_wrong_sizes_lone_recordings_and_foreign_results_are_refused(tmp_path: P
 
 
 def test_a_run_at_every_size_has_as_many_pixels() -> None:
-    assert bench.frames_of("640x480", frames=300) == 300
-    assert bench.frames_of("1280x960", frames=300) == 75
-    assert bench.frames_of("3840x2160", frames=300) == 40
-    assert bench.frames_of("320x240", frames=300) == 300
+    assert bench.frames_for("640x480", frames=300) == 300
+    assert bench.frames_for("1280x960", frames=300) == 75
+    assert bench.frames_for("3840x2160", frames=300) == 40
+    assert bench.frames_for("320x240", frames=300) == 300
