@@ -73,7 +73,7 @@ class RecordSink:
         self._reserve_bytes = reserve_mb * 1_000_000
         self._with_fused = fused
         self._full = False
-        self._number = 0
+        self._number = -1
         self._segment: _Segment | None = None
         name = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime()) + f"-{context.session[:6]}"
         self.folder = expanded(target) / name
@@ -98,11 +98,11 @@ class RecordSink:
         try:
             if self._segment is None or self._segment.is_over(frame.pair):
                 self._end_segment(finished=True)
+                self._number += 1  # also when the segment cannot begin: the next one has files of its own
                 self._segment = _Segment(self.folder, self._number, first=frame.pair, context=self._context,
                                          length_ns=self._segment_ns, fused=self._with_fused)  # fmt: skip
-                self._number += 1
             self._segment.write(frame, frame.pair)
-        except (SinkError, OSError) as error:
+        except (ConfigError, SinkError, OSError) as error:
             self.drops["failed"] += 1
             self._note(f"{self.uri}: recording was interrupted: {error}")
             self._end_segment(finished=False)

@@ -184,6 +184,18 @@ def test_a_full_disk_stops_the_recording_and_not_the_run(tmp_path, monkeypatch):
         open_sink(f"record:{tmp_path}/other?reserve_mb=5", context=context())
 
 
+def test_a_segment_that_cannot_begin_stops_no_run(tmp_path):
+    notes: list[str] = []
+    sink = open_sink(f"record:{tmp_path}?reserve_mb=1", context=context(note=notes.append))
+    (sink.folder / "000000-fused.mkv").write_bytes(b"")
+    for number in range(5):
+        sink.write(fused_of(number))
+    sink.close(aborted=False)
+    assert dict(sink.drops) == {"failed": 1}
+    assert "recording was interrupted" in notes[0]
+    assert [frame.sequence for frame in read_all(tmp_path, Band.THERMAL)] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     "line",
     ["[]", "3", "{", "null", '{"sequence":1}', '{"visible":{},"thermal":{}}', "[" * 5000, '{"visible":3,"thermal":4}'],
