@@ -160,6 +160,8 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
         ("train evaluate --model gone --data data", "no model 'gone'"),
         ("train evaluate --model a.onnx", "nothing to evaluate on"),
         ("train evaluate --model a.onnx --data data --people data", "--detector FILE"),
+        ("train evaluate --model a.pt --data data --people data --detector d", "this is a checkpoint"),
+        ("train evaluate --model a.pt --data data --stamp", "this is a checkpoint"),
         ("export --checkpoint gone.pt --out o --trained-on x --license y", "cannot read the checkpoint"),
     ],
 )

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +95,13 @@ def export(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; name another one with --out") from error
+    facts: dict[str, Any] = {
+        "name": name,
+        "inputs": student_inputs(enhance=dial),
+        "stride": STRIDE_PX,
+        "license": license_id,
+    }
+    facts |= {"training_commit": _commit(), "data": tuple(trained_on), "teachers": tuple(state.teachers)}
     differences = {}
     for precision in precisions:
         model = to_onnx(student)
@@ -101,24 +109,19 @@ def export(
             model = _halved(model)
         elif precision == "int8":
             model = _quantized(model, pairs, enhance=dial)
-        spec = ModelSpec(
-            name=name,
-            inputs=student_inputs(enhance=dial),
-            stride=STRIDE_PX,
-            training_commit=_commit(),
-            data=tuple(trained_on),
-            teachers=tuple(state.teachers),
-            license=license_id,
-            checksum=graph_checksum(model.SerializeToString()),
-        )
+        spec = ModelSpec(**facts, checksum=graph_checksum(model.SerializeToString()))
         target = folder / file_name(name, precision=precision)
-        with replacing(target) as part:
-            part.write_bytes(with_contract(model, spec).SerializeToString())
-            differences[target] = parity(part, student)
-            if not differences[target] <= TOLERANCES[precision]:
-                away = f"{differences[target]:.4f} away from PyTorch"
-                raise ModelError(f"{target}: {away}; expected at most {TOLERANCES[precision]}")
+        differences[target] = _write(target, with_contract(model, spec), student, most=TOLERANCES[precision])
     return differences
+
+
+def _write(target: Path, model: onnx.ModelProto, student: Student, *, most: float) -> float:
+    with replacing(target) as part:
+        part.write_bytes(model.SerializeToString())
+        difference = parity(part, student)
+        if not difference <= most:
+            raise ModelError(f"{target}: {difference:.4f} away from PyTorch; expected at most {most}")
+    return difference
 
 
 def stamp_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:

@@ -151,8 +151,8 @@ class LanguageRun:
         # The order is gone through again where the pairs are too few for one batch.
         chosen = [int(order[(position * self._schedule.batch + i) % count]) for i in range(self._schedule.batch)]
         generator = self._generator(_STEP)
-        crops = [random_crop(self._pairs[i % len(self._pairs)], self._schedule, generator) for i in chosen]
-        both = torch.stack(crops)
+        pairs = (self._pairs[i % len(self._pairs)] for i in chosen)
+        both = torch.stack([random_crop(pair, self._schedule, generator) for pair in pairs])
         noisy = both + self._schedule.noise * torch.randn(both.shape, generator=generator)
         clean_visible, clean_thermal = both.to(self._device).chunk(2, dim=1)
         noisy_visible, noisy_thermal = noisy.to(self._device).chunk(2, dim=1)
