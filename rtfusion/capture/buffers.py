@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -12,22 +11,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
 from rtfusion.capture.images import to_band
-from rtfusion.capture.profiles import Profile, as_gray, as_words
+from rtfusion.capture.profiles import CountsDecoder, Picture, Profile, as_gray, as_words
 from rtfusion.capture.v4l2_device import Mode
 from rtfusion.capture.video import PixelConverter
 from rtfusion.types import Band, Image, PixelFormat
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Picture:
-    """What is in a buffer."""
-
-    image: Image
-    """A fresh array."""
-    pixel_format: PixelFormat
-    kelvin_per_count: float | None = None
-    shutter: bool = False
-    repeated: bool = False
 
 
 class BufferDecoder:
@@ -40,9 +27,8 @@ class BufferDecoder:
         self._mode = mode
         self._band = band
         self._convert = PixelConverter(band)
-        self._counts = None
-        if profile is not None and profile.make_decoder is not None:
-            self._counts = profile.make_decoder(profile.image_size_px(mode.size_px))
+        sends_counts = profile is not None and profile.counts_of is not None
+        self._counts = CountsDecoder(profile, mode.size_px) if profile is not None and sends_counts else None
         self._jpeg = JpegDecoder()
 
     def __call__(self, data: bytes) -> Picture:
@@ -52,15 +38,7 @@ class BufferDecoder:
             ValueError: it is too short, or not an image.
         """
         if self._counts is not None:
-            words = as_words(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes)
-            decoded = self._counts(words)
-            return Picture(
-                image=np.array(decoded.counts, np.uint16),
-                pixel_format=PixelFormat.GRAY16,
-                kelvin_per_count=decoded.kelvin_per_count,
-                shutter=decoded.shutter,
-                repeated=decoded.repeated,
-            )
+            return self._counts(as_words(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes))
         image, pixel_format = self._unpacked(data)
         return Picture(image=image, pixel_format=pixel_format)
 

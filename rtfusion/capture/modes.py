@@ -60,7 +60,7 @@ def choose_mode(modes: Sequence[Mode], asked: Asked, *, band: Band, usb_id: str 
 
 
 def _thermal_worth(mode: Mode, usb_id: str | None) -> tuple[bool, int, int, float]:
-    is_counts = recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id).make_decoder is not None
+    is_counts = recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id).counts_of is not None
     return is_counts, mode.width_px * mode.height_px, -GRAY_FIRST.index(mode.fourcc), mode.rate_hz or 0.0
 
 

@@ -27,7 +27,7 @@ from av.video.stream import VideoStream
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import JpegDecoder
 from rtfusion.capture.uri import SourceUri, read_query
-from rtfusion.capture.video import PixelConverter
+from rtfusion.capture.video import PixelConverter, video_stream
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
 from rtfusion.mailbox import Closed, Mailbox, Policy
@@ -102,7 +102,12 @@ class NetworkSource:
         self._band = band
         self._clock = clock
         self._container = container
-        self._stream = _video_stream(container, uri, kind)
+        if kind == "http" and container.duration:
+            raise CaptureError(
+                f"{uri}: a recording of {container.duration / av.time_base:.0f} s, not a live stream; "
+                "download it and give the path of the file"
+            )
+        self._stream = video_stream(container, uri)
         codec = self._stream.codec_context
         codec.thread_count = 1  # more threads would each hold a frame back
         self._jpeg = JpegDecoder() if codec.name == "mjpeg" else None
@@ -154,8 +159,7 @@ class NetworkSource:
     def _run(self) -> None:
         try:
             while True:
-                frame = self._next_frame()
-                if frame is not None:
+                if (frame := self._next_frame()) is not None:
                     self._mailbox.put(frame)
         except Closed:
             pass
@@ -166,13 +170,12 @@ class NetworkSource:
 
     def _first_frame(self) -> Frame:
         deadline_ns = self._clock.now_ns() + round(OPEN_TIMEOUT_S * NS_PER_S)
-        while self._clock.now_ns() < deadline_ns:
-            try:
-                frame = self._next_frame()
-            except StreamLost as error:
-                raise CaptureError(str(error)) from None
-            if frame is not None:
-                return frame
+        try:
+            while self._clock.now_ns() < deadline_ns:
+                if (frame := self._next_frame()) is not None:
+                    return frame
+        except StreamLost as error:
+            raise CaptureError(str(error)) from None
         raise CaptureError(f"{self._uri}: not one frame could be decoded within {OPEN_TIMEOUT_S:g} s; check the camera")
 
     def _next_frame(self) -> Frame | None:
@@ -270,19 +273,6 @@ class PtsClock:
             stamp_ns = min(arrived_ns, pts_ns + self._delays[0][1])
         self._last_ns = max(stamp_ns, self._last_ns + 1)
         return self._last_ns
-
-
-def _video_stream(container: InputContainer, uri: str, kind: str) -> VideoStream:
-    if kind == "http" and container.duration:
-        raise CaptureError(
-            f"{uri}: a recording of {container.duration / av.time_base:.0f} s, not a live stream; "
-            "download it and give the path of the file"
-        )
-    for stream in container.streams.video:
-        if stream.codec_context is not None:
-            return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise CaptureError(f"{uri}: no video that can be decoded; the stream holds {kinds}")
 
 
 def _pts_ns(frame: av.VideoFrame, stream: VideoStream) -> int | None:

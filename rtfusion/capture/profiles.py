@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.capture.v4l2_abi import CID_ZOOM_ABSOLUTE
-from rtfusion.types import Image
+from rtfusion.types import Image, PixelFormat
 
 Words = npt.NDArray[np.uint16]
 Size = tuple[int, int]
@@ -41,11 +41,12 @@ RAW_FOURCCS = ("Y16", "YUYV")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Decoded:
+class Picture:
     """The content of one buffer."""
 
-    counts: Words
-    """(H, W) uint16."""
+    image: Image
+    """A fresh array."""
+    pixel_format: PixelFormat = PixelFormat.GRAY16
     kelvin_per_count: float | None = None
     shutter: bool = False
     """The camera says that its shutter is closed."""
@@ -60,8 +61,11 @@ class Profile:
     name: str
     fourccs: tuple[str, ...]
     sizes: Mapping[Size, Size] | None
-    make_decoder: Callable[[Size], Callable[[Words], Decoded]] | None
-    """From the size of the image to a decoder of buffers as (H, W) words; None: decoded as any picture."""
+    counts_of: Callable[[Words, Size], Words] | None
+    """The counts in a buffer, as (H, W) words, for the size of the image; None: decoded as any picture."""
+    kelvin_per_count: float | None = None
+    telemetry: bool = False
+    """Rows below the counts, where there are any, are those of a Lepton: see `LeptonTelemetry`."""
     usb_ids: frozenset[str] = frozenset()
     """``vendor:product`` of cameras that are known to send it."""
     geometry_tells: bool = True
@@ -93,71 +97,58 @@ def is_thermal(*, name: str, usb_id: str | None) -> bool:
     return usb_id in _THERMAL_USB_IDS or _THERMAL_NAMES.search(name) is not None
 
 
-def _plain(size_px: Size, *, kelvin_per_count: float | None = None) -> Callable[[Words], Decoded]:
-    """The first rows are the image."""
-    width, height = size_px
-
-    def decode(words: Words) -> Decoded:
-        return Decoded(counts=words[:height, :width], kelvin_per_count=kelvin_per_count)
-
-    return decode
+def _first_rows(words: Words, size_px: Size) -> Words:
+    return words[: size_px[1], : size_px[0]]
 
 
-def _below(size_px: Size) -> Callable[[Words], Decoded]:
+def _rows_below(words: Words, size_px: Size) -> Words:
     """A picture above, as many rows of counts below."""
-    width, height = size_px
-
-    def decode(words: Words) -> Decoded:
-        return Decoded(counts=words[height : 2 * height, :width], kelvin_per_count=1 / 64)
-
-    return decode
+    return words[size_px[1] : 2 * size_px[1], : size_px[0]]
 
 
-def _two_rows_per_line(size_px: Size) -> Callable[[Words], Decoded]:
+def _two_rows_per_line(words: Words, size_px: Size) -> Words:
     """Half as many lines, each of two rows of the image."""
-    width, height = size_px
+    return words[: size_px[1] // 2].reshape(size_px[1], size_px[0])
 
-    def decode(words: Words) -> Decoded:
-        return Decoded(counts=words[: height // 2].reshape(height, width), kelvin_per_count=1 / 16)
 
-    return decode
+class CountsDecoder:
+    """Decodes the buffers of one stream of counts."""
+
+    def __init__(self, profile: Profile, size_px: Size) -> None:
+        self._profile = profile
+        self._size_px = profile.image_size_px(size_px)
+        self._telemetry = LeptonTelemetry()
+
+    def __call__(self, words: Words) -> Picture:
+        """Decode one buffer, (H, W) words."""
+        counts = np.array((self._profile.counts_of or _first_rows)(words, self._size_px), np.uint16)
+        below = words[self._size_px[1] :].ravel()
+        told = self._telemetry(below) if self._profile.telemetry and below.size else {}
+        return Picture(**{"image": counts, "kelvin_per_count": self._profile.kelvin_per_count, **told})
 
 
 class LeptonTelemetry:
-    """Counts with telemetry below. Words of 32 bits come low half first; rows A, B and C have 80 words each."""
+    """The status in the rows below the counts: rows A, B and C of 80 words each; of 32 bits the low half comes first."""
 
     STATUS, FRAME_COUNTER, FPA_CENTIKELVIN = 3, 20, 24
     TLINEAR_ON, TLINEAR_FINE = 160 + 48, 160 + 49
     FFC_SHIFT, FFC_RUNNING = 4, 2
 
-    def __init__(self, size_px: Size) -> None:
-        self._height_px = size_px[1]
+    def __init__(self) -> None:
         self._last_counter: int | None = None
 
-    def __call__(self, words: Words) -> Decoded:
-        """Split one buffer."""
-        counts, telemetry = words[: self._height_px], words[self._height_px :].ravel()
-        if not 20_000 <= telemetry[self.FPA_CENTIKELVIN] <= 40_000:  # no sensor is as cold or hot: not telemetry
-            return Decoded(counts=counts)
-        counter = int(telemetry[self.FRAME_COUNTER]) | int(telemetry[self.FRAME_COUNTER + 1]) << 16
-        repeated = counter == self._last_counter
-        self._last_counter = counter
-        resolution = 0.01 if telemetry[self.TLINEAR_FINE] else 0.1
-        return Decoded(
-            counts=counts,
-            kelvin_per_count=resolution if telemetry[self.TLINEAR_ON] == 1 else None,
-            shutter=int(telemetry[self.STATUS]) >> self.FFC_SHIFT & 3 == self.FFC_RUNNING,
-            repeated=repeated,
-        )
-
-
-def _lepton(size_px: Size) -> Callable[[Words], Decoded]:
-    plain, with_telemetry = _plain(size_px), LeptonTelemetry(size_px)
-
-    def decode(words: Words) -> Decoded:
-        return plain(words) if len(words) == size_px[1] else with_telemetry(words)
-
-    return decode
+    def __call__(self, words: Words) -> dict[str, Any]:
+        """The fields of the `Picture` that the status tells."""
+        if not 20_000 <= words[self.FPA_CENTIKELVIN] <= 40_000:  # no sensor is as cold or hot: not telemetry
+            return {}
+        counter = int(words[self.FRAME_COUNTER]) | int(words[self.FRAME_COUNTER + 1]) << 16
+        repeated, self._last_counter = counter == self._last_counter, counter
+        resolution = 0.01 if words[self.TLINEAR_FINE] else 0.1
+        return {
+            "kelvin_per_count": resolution if words[self.TLINEAR_ON] == 1 else None,
+            "shutter": int(words[self.STATUS]) >> self.FFC_SHIFT & 3 == self.FFC_RUNNING,
+            "repeated": repeated,
+        }
 
 
 def _with_rows_below(*sizes: Size, rows: tuple[int, ...]) -> dict[Size, Size]:
@@ -170,27 +161,30 @@ _PROFILES: tuple[Profile, ...] = (
         fourccs=("YUYV",),
         sizes={(256, 384): (256, 192)},
         usb_ids=frozenset({"0bda:5830", "0bda:5840"}),  # the second one: InfiRay's relatives
-        make_decoder=_below,
+        counts_of=_rows_below,
+        kelvin_per_count=1 / 64,
     ),
     Profile(
         name="tc002c",
         fourccs=("YUYV",),
         sizes={(512, 484): (256, 192)},
         usb_ids=frozenset({"2bdf:0102"}),
-        make_decoder=_two_rows_per_line,
+        counts_of=_two_rows_per_line,
+        kelvin_per_count=1 / 16,
     ),
     Profile(
         name="ht301",
         fourccs=RAW_FOURCCS,
         sizes=_with_rows_below((384, 288), (256, 192), (640, 512), rows=(4,)),
-        make_decoder=_plain,
+        counts_of=_first_rows,
         commands=((CID_ZOOM_ABSOLUTE, 0x8004),),  # this vendor's way of asking for raw counts
     ),
     Profile(
         name="lepton",
         fourccs=("Y16",),
         sizes=_with_rows_below((160, 120), rows=(0, 2)) | _with_rows_below((80, 60), rows=(0, 3)),
-        make_decoder=_lepton,
+        counts_of=_first_rows,
+        telemetry=True,
         usb_ids=frozenset({"1e4e:0100"}),  # PureThermal
         geometry_tells=False,
         sees_shutter=True,
@@ -199,12 +193,12 @@ _PROFILES: tuple[Profile, ...] = (
         name="boson",
         fourccs=("Y16",),
         sizes=_with_rows_below((320, 256), (640, 512), rows=(0, 1, 2)),
-        make_decoder=_plain,
+        counts_of=_first_rows,
         usb_ids=frozenset({"09cb:4007"}),
         geometry_tells=False,
     ),
-    Profile(name="y16", fourccs=("Y16",), sizes=None, make_decoder=_plain),
-    Profile(name="gray8", fourccs=(), sizes=None, make_decoder=None),
+    Profile(name="y16", fourccs=("Y16",), sizes=None, counts_of=_first_rows),
+    Profile(name="gray8", fourccs=(), sizes=None, counts_of=None),
 )
 PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in _PROFILES}
 _THERMAL_USB_IDS = frozenset({"3474:4321"}).union(*(profile.usb_ids for profile in _PROFILES))  # and the Topdon TC002
@@ -236,7 +230,6 @@ def as_gray(data: Any, *, size_px: Size, stride_bytes: int) -> Image:
 
 
 def _rows(data: Any, *, row_bytes: int, height_px: int, stride_bytes: int) -> npt.NDArray[np.uint8]:
-    """(H, row_bytes) contiguous bytes."""
     samples = np.frombuffer(data, np.uint8)
     stride_bytes = max(stride_bytes, row_bytes)
     # a padding of the last row need not be there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,7 +43,7 @@ class Camera:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class CameraCheck:
     """One thing that was checked."""
 
     subject: str
@@ -60,18 +60,13 @@ def ask_cameras(root: Path = Path("/"), *, kernel: Kernel = KERNEL) -> list[Came
 
 def _ask(device: Device, kernel: Kernel) -> Camera:
     try:
-        opened = VideoDevice(device.path, kernel=kernel)
+        with closing(VideoDevice(device.path, kernel=kernel)) as opened:
+            return Camera(device=device, modes=tuple(opened.modes()))
     except OSError as error:
         return Camera(device=device, problem=why_not_opened(error, device.path))
-    try:
-        return Camera(device=device, modes=tuple(opened.modes()))
-    except OSError as error:
-        return Camera(device=device, problem=why_not_opened(error, device.path))
-    finally:
-        opened.close()
 
 
-def check_cameras(root: Path = Path("/"), *, kernel: Kernel = KERNEL) -> list[Finding]:
+def check_cameras(root: Path = Path("/"), *, kernel: Kernel = KERNEL) -> list[CameraCheck]:
     """Open and start all cameras at once, as a run does, and say what came of it.
 
     Too little USB bandwidth shows only so: each camera works alone, and the second one fails.
@@ -79,20 +74,20 @@ def check_cameras(root: Path = Path("/"), *, kernel: Kernel = KERNEL) -> list[Fi
     cameras = ask_cameras(root, kernel=kernel)
     if not cameras:
         text = "none was found; plug one in, or pass it into the container (docker run --device /dev/video0 ...)"
-        return [Finding(subject="cameras", state="note", text=text)]
+        return [CameraCheck(subject="cameras", state="note", text=text)]
     with ExitStack() as running:
         findings = [_start(camera, running, kernel) for camera in cameras]
     if not any(camera.band is Band.THERMAL for camera in cameras):
         text = "none of the cameras is known to be thermal; if one is, name it with --ir all the same"
-        findings.append(Finding(subject="thermal camera", state="note", text=text))
+        findings.append(CameraCheck(subject="thermal camera", state="note", text=text))
     return findings
 
 
-def _start(camera: Camera, running: ExitStack, kernel: Kernel) -> Finding:
+def _start(camera: Camera, running: ExitStack, kernel: Kernel) -> CameraCheck:
     device = camera.device
     subject = f"{device.path} ({device.name})"
     if camera.problem is not None:
-        return Finding(subject=subject, state="bad", text=camera.problem)
+        return CameraCheck(subject=subject, state="bad", text=camera.problem)
     band = camera.band or Band.VISIBLE
     try:
         wanted, rate_hz = choose_mode(camera.modes, Asked(), band=band, usb_id=device.usb_id)
@@ -101,12 +96,10 @@ def _start(camera: Camera, running: ExitStack, kernel: Kernel) -> Finding:
         mode = opened.set_mode(wanted, rate_hz=rate_hz)
         opened.start()
     except CaptureError as error:
-        return Finding(subject=subject, state="bad", text=str(error))
+        return CameraCheck(subject=subject, state="bad", text=str(error))
     except OSError as error:
-        return Finding(subject=subject, state="bad", text=why_not_opened(error, device.path))
+        return CameraCheck(subject=subject, state="bad", text=why_not_opened(error, device.path))
     if band is Band.THERMAL and camera.profile == "gray8":
-        text = (
-            f"{band.value}, {mode}; it offers no raw counts in a layout that is known, so it tones its pictures itself"
-        )
-        return Finding(subject=subject, state="note", text=text)
-    return Finding(subject=subject, state="good", text=f"{band.value}, {mode}")
+        text = "it offers no raw counts in a layout that is known, so it tones its pictures itself"
+        return CameraCheck(subject=subject, state="note", text=f"{band.value}, {mode}; {text}")
+    return CameraCheck(subject=subject, state="good", text=f"{band.value}, {mode}")

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rtfusion.capture.base import StreamInfo
-from rtfusion.capture.buffers import BufferDecoder, Picture
+from rtfusion.capture.buffers import BufferDecoder
 from rtfusion.capture.devices import CameraFinder
 from rtfusion.capture.modes import Asked, choose_mode
-from rtfusion.capture.profiles import PROFILES, Profile, recognize
+from rtfusion.capture.profiles import PROFILES, Picture, Profile, recognize
 from rtfusion.capture.shutter import ShutterHold
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.capture.v4l2_device import KERNEL, Buffer, Kernel, Mode, VideoDevice
@@ -150,7 +150,7 @@ class V4l2Source:
         self._numbers = SequenceCounter()
         self._shutter = None
         if profile is not None:
-            self._shutter = ShutterHold(by_picture=not profile.sees_shutter and profile.make_decoder is not None)
+            self._shutter = ShutterHold(by_picture=not profile.sees_shutter and profile.counts_of is not None)
         self._reading = threading.Lock()
         self._closed = threading.Event()
         self._started = False

@@ -127,7 +127,7 @@ class VideoSource(Playback):
         self._orientation: Orientation | None = None
         self.drops = {"corrupt": 0}
         try:
-            stream = _video_stream(container, uri)
+            stream = video_stream(container, uri)
             self._timeline = Timeline(rate_hz=self._rate_hz(container, stream))
             self.info = StreamInfo.like(
                 self._first_frame(stream),
@@ -182,7 +182,7 @@ class VideoSource(Playback):
             self._note_counts()
 
     def _decode(self, container: InputContainer) -> Iterator[Frame]:
-        stream = _video_stream(container, self._uri)
+        stream = video_stream(container, self._uri)
         stream.codec_context.thread_count = 1
         self._timeline.restart()
         start_ns, start = self._timeline.next_ns, self._sequence
@@ -320,13 +320,18 @@ def _advice(path: Path) -> str:
     return "expected a video file such as .mp4, .mkv, .avi or .ts"
 
 
-def _video_stream(container: InputContainer, uri: str) -> VideoStream:
+def video_stream(container: InputContainer, uri: str) -> VideoStream:
+    """Find the first video that is no cover picture.
+
+    Raises:
+        CaptureError: there is none that can be decoded.
+    """
     for stream in container.streams.video:
         cover = stream.disposition & stream.disposition.attached_pic
         if not cover and stream.codec_context is not None:
             return stream
     kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise CaptureError(f"{uri}: no video stream that can be decoded; the file holds {kinds}")
+    raise CaptureError(f"{uri}: no video stream that can be decoded; it holds {kinds}")
 
 
 def _frames_of(packet: Packet[VideoStream]) -> list[av.VideoFrame] | None:

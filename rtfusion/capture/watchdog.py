@@ -29,7 +29,7 @@ from typing import cast
 
 import cv2
 
-from rtfusion.capture.base import Source, StreamInfo
+from rtfusion.capture.base import Source
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
 from rtfusion.types import Band, Frame, Image, PixelFormat
@@ -66,7 +66,8 @@ class WatchedSource:
         self._jitter = jitter
         self._closed = threading.Event()
         self._source: Source | None = open_source()
-        self._info = self._source.info
+        self.info = self._source.info
+        """As the camera was first opened: size, format and rate are those that the rest of the run is made for."""
         self._drops: Counter[str] = Counter()
         self._notes: list[str] = []
         self.faults: Counter[str] = Counter()
@@ -77,15 +78,10 @@ class WatchedSource:
         self._attempts = 0
         self._retry_ns = 0
         self._picture = PictureWatch()
-        self._rate = RateWatch(self._info.rate_hz)
+        self._rate = RateWatch(self.info.rate_hz)
         self._sizes_told: set[tuple[int, int]] = set()
-        self._scaled_from_px = self._size_px
+        self._scaled_from_px = self.info.size_px
         self._restart()
-
-    @property
-    def info(self) -> StreamInfo:
-        """As the camera was first opened: size, format and rate are those that the rest of the run is made for."""
-        return self._info
 
     @property
     def drops(self) -> dict[str, int]:
@@ -98,16 +94,13 @@ class WatchedSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of this camera."""
+        """Sentences for the user about this camera."""
         source = self._source
-        return (
-            *self._notes,
-            *(note for note in (source.notes if source is not None else ()) if note not in self._notes),
-        )
+        return tuple(dict.fromkeys((*self._notes, *(source.notes if source is not None else ()))))
 
     @property
     def limit_s(self) -> float:
-        """How long it may be silent, damaged or frozen before it counts as lost."""
+        """Seconds for which it may be silent, damaged or frozen before it counts as lost."""
         return max(2 * self._rate.period_ns / NS_PER_S, LEAST_LIMIT_S)
 
     def read(self, *, timeout_s: float) -> Frame:
@@ -127,17 +120,15 @@ class WatchedSource:
                 if frame is not None:
                     return frame
             if self._clock.now_ns() >= deadline_ns:
-                raise CaptureTimeout(f"{self._info.uri}: no frame within {timeout_s:g} s")
+                raise CaptureTimeout(f"{self.info.uri}: no frame within {timeout_s:g} s")
         raise EndOfStream("the source was closed")
 
     def close(self) -> None:
-        """Release the camera; may be called twice, and from another thread."""
+        """Release the camera, from any thread. Idempotent."""
         self._closed.set()
         source = self._source
         if source is not None:
             source.close()
-
-    # -- watching ---------------------------------------------------------------------------------------------------
 
     def _watched(self, source: Source, deadline_ns: int) -> Frame | None:
         """The next frame, or None: none in time, a repeated one, or the camera was lost."""
@@ -154,7 +145,7 @@ class WatchedSource:
                 self._lose("unplugged", "the stream ended")
             return None
         except StreamLost as error:
-            self._lose("unplugged", str(error).removeprefix(f"{self._info.uri}: "))
+            self._lose("unplugged", str(error).removeprefix(f"{self.info.uri}: "))
             return None
         return self._judged(frame, source)
 
@@ -191,9 +182,9 @@ class WatchedSource:
         if frame.size_px != self._scaled_from_px:
             self._scaled_from_px = frame.size_px
             self.faults["size"] += 1
-        if frame.size_px == self._size_px:
+        if frame.size_px == self.info.size_px:
             return frame
-        (width, height), (old_width, old_height) = frame.size_px, self._size_px
+        (width, height), (old_width, old_height) = frame.size_px, self.info.size_px
         told = f"{width}x{height} instead of {old_width}x{old_height}"
         if abs(width * old_height / (height * old_width) - 1) > SAME_ASPECT:
             self._tell(frame.size_px, f"it delivers {told}, which is another view; it is lost until that ends")
@@ -201,25 +192,21 @@ class WatchedSource:
             return None
         self._tell(frame.size_px, f"it delivers {told}; its frames are scaled")
         shrinks = width > old_width
-        image = cv2.resize(frame.image, self._size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        image = cv2.resize(
+            frame.image, self.info.size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
         return replace(frame, image=cast(Image, image))
 
     def _tell(self, size_px: tuple[int, int], note: str) -> None:
         if size_px not in self._sizes_told:
             self._sizes_told.add(size_px)
-            self._notes.append(f"{self._info.uri}: {note}")
-
-    @property
-    def _size_px(self) -> tuple[int, int]:
-        return self._info.width_px, self._info.height_px
-
-    # -- losing and opening again -----------------------------------------------------------------------------------
+            self._notes.append(f"{self.info.uri}: {note}")
 
     def _lose(self, cause: str | None, reason: str) -> None:
         """Let go of the camera; ``cause`` is counted."""
         if cause is not None:
             self.faults[cause] += 1
-        self.loss = StreamLost(f"{self._info.uri}: {reason}")
+        self.loss = StreamLost(f"{self.info.uri}: {reason}")
         source, self._source = self._source, None
         if source is not None:
             source.close()
@@ -262,7 +249,7 @@ class WatchedSource:
 
 
 class PictureWatch:
-    """Whether pictures change, by a checksum of a part of their pixels."""
+    """Tells by a checksum of a part of their pixels when pictures no longer change."""
 
     def __init__(self) -> None:
         self.since_ns = 0
@@ -286,11 +273,11 @@ class PictureWatch:
         return not self._still
 
     def froze(self) -> None:
-        """The present picture is what the camera froze at."""
+        """Remember the present picture as the one that the camera froze at."""
         self._frozen_at = self._checksum
 
     def restart(self, *, now_ns: int) -> None:
-        """The next picture is the first one of a camera just opened."""
+        """Take the next picture as the first one of a camera just opened."""
         self._checksum, self._still, self.since_ns = None, False, now_ns
 
 
@@ -300,7 +287,7 @@ def _checksum(image: Image) -> int:
 
 
 class RateWatch:
-    """The rate that a camera really has, and whether it changed: when two windows in a row agree that it did.
+    """The rate that a camera really has; it has changed when two windows in a row agree that it did.
 
     Frames that are missing in its numbers count: they were lost here or on the way, and the camera made them all the same.
     """
@@ -342,7 +329,7 @@ class RateWatch:
         return True
 
     def restart(self) -> None:
-        """What comes next does not follow on what came before."""
+        """Begin a new window: what comes next does not follow on what came before."""
         self._began = self._suspected_ns = None
 
 
@@ -351,5 +338,5 @@ def _alike(first_ns: float, second_ns: float) -> bool:
 
 
 def watched_sources(sources: Mapping[Band, Source]) -> dict[Band, WatchedSource]:
-    """Those that are watched: cameras, not recordings."""
+    """Pick the sources that are watched: cameras, not recordings."""
     return {band: source for band, source in sources.items() if isinstance(source, WatchedSource)}

@@ -217,7 +217,8 @@ class Canvas:
         if self.look is Look.THERMAL:
             self.pixels[..., 0] -= kelvin_loss * rim * coverage
         else:
-            self.pixels[..., :-1] *= (1.0 - bgr_loss * rim)[..., None]
+            for plane in range(3):
+                self.pixels[..., plane] *= 1.0 - bgr_loss * rim
 
     def _px_from_unit(self, points: Points) -> Array:
         px = np.asarray(points, np.float64) * (-self.scale if self.mirrored else self.scale, self.scale)

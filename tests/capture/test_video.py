@@ -577,7 +577,7 @@ def test_what_is_not_a_video_is_refused_with_what_it_is(tmp_path: Path) -> None:
         ("empty.mp4", r"the file is empty \(0 bytes\); expected a video file"),
         ("text.mp4", r"not a video that can be read \(.*\); expected a video file such as .mp4"),
         ("folder.mp4", "not a regular file; expected a video file"),
-        ("sound.wav", "no video stream that can be decoded; the file holds audio"),
+        ("sound.wav", "no video stream that can be decoded; it holds audio"),
     ):
         with pytest.raises(CaptureError, match=f"^{name}: {message}"):
             open_video(tmp_path / name)
