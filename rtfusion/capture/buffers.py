@@ -32,11 +32,7 @@ class BufferDecoder:
         self._jpeg = JpegDecoder()
 
     def __call__(self, data: bytes) -> Picture:
-        """Decode one buffer.
-
-        Raises:
-            ValueError: it is too short, or not an image.
-        """
+        """Decode one buffer; ValueError: it is too short, or not an image."""
         if self._counts is not None:
             return self._counts(as_words(data, size_px=self._mode.size_px, stride_bytes=self._mode.stride_bytes))
         image, pixel_format = self._unpacked(data)
@@ -82,11 +78,7 @@ class JpegDecoder:
         self._failures: int | None = 0
 
     def __call__(self, data: bytes) -> av.VideoFrame:
-        """Decode one image.
-
-        Raises:
-            ValueError: it is damaged, or none at all.
-        """
+        """Decode one image; ValueError: it is damaged, or none at all."""
         try:
             frames = self._codec.decode(av.Packet(data)) if data else []
         except (av.FFmpegError, OSError) as error:

@@ -68,13 +68,9 @@ class CameraFinder:
     def __init__(self, target: str, *, root: Path = Path("/")) -> None:
         self.target = target
         self._root = root
-        self._known: Device | None = None
+        self.device: Device | None = None
+        """The camera that was found first."""
         self._one_of_its_kind = False
-
-    @property
-    def device(self) -> Device | None:
-        """What was found first."""
-        return self._known
 
     def find(self) -> str:
         """The path of the node now.
@@ -84,13 +80,13 @@ class CameraFinder:
             ConfigError: ``usb:`` is malformed or names several cameras.
         """
         cameras = [device for device in list_devices(self._root) if device.capture]
-        if self._known is None:
-            self._known = self._first(cameras)
-            if self._known is None:
-                return self.target  # of no kind that the kernel lists: opening tells what it is
-            self._one_of_its_kind = sum(camera.usb_id == self._known.usb_id for camera in cameras) == 1
-            return self._known.path
-        return self._again(self._known, cameras).path
+        if self.device is not None:
+            return self._again(self.device, cameras).path
+        self.device = self._first(cameras)
+        if self.device is None:
+            return self.target  # of no kind that the kernel lists: opening tells what it is
+        self._one_of_its_kind = sum(camera.usb_id == self.device.usb_id for camera in cameras) == 1
+        return self.device.path
 
     def _first(self, cameras: list[Device]) -> Device | None:
         if not self.target.startswith("usb:"):

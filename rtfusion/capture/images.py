@@ -52,9 +52,6 @@ class ImagesSource(Playback):
 
         ``axis`` names the stem of each period of the time axis, one of another folder included; by default it is the
         stems of ``files``. Without ``rate_hz`` the images are stills.
-
-        Raises:
-            CaptureError: not one image can be read.
         """
         super().__init__(self._play(loop), pace=pace, clock=clock)
         self._files = files
@@ -128,12 +125,7 @@ class ImagesSource(Playback):
 def open_images(
     uri: SourceUri, *, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC
 ) -> ImagesSource:
-    """Open one folder of images, or one image.
-
-    Raises:
-        ConfigError: a parameter of the URI is wrong.
-        CaptureError: there is no image, or none can be read.
-    """
+    """Open one folder of images, or one image."""
     files = list_images(uri.path, uri=uri.text)
     return ImagesSource(files, uri=uri.text, band=band, rate_hz=_rate_hz(uri), loop=loop, pace=pace, clock=clock)
 

@@ -26,6 +26,7 @@ from av.video.stream import VideoStream
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import JpegDecoder
+from rtfusion.capture.playback import pts_to_ns
 from rtfusion.capture.uri import SourceUri, read_query
 from rtfusion.capture.video import PixelConverter, video_stream
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
@@ -50,6 +51,13 @@ _OPTIONS = {
     "udp": {"protocol_whitelist": "udp", "overrun_nonfatal": "1", "fifo_size": "50000"},
 }
 """No stream may lead to a file of this machine, as a playlist could."""
+_REASONS: dict[type[Exception], str] = {
+    av.error.ExitError: "the camera does not answer in time; check its address and the network",
+    av.error.HTTPUnauthorizedError: "the camera wants another name or password; give them as in rtsp://NAME:PASSWORD@HOST/PATH",
+    av.error.HTTPForbiddenError: "the camera forbids this; check the name and the password",
+    av.error.HTTPNotFoundError: "the camera knows no such path; look up the path of its stream",
+    av.error.InvalidDataError: "what arrives is not a video stream",
+}
 
 
 def open_network(uri: SourceUri, *, band: Band, clock: Clock = MONOTONIC) -> NetworkSource:
@@ -74,13 +82,12 @@ def open_network(uri: SourceUri, *, band: Band, clock: Clock = MONOTONIC) -> Net
 
 
 def _open(uri: SourceUri, options: dict[str, str]) -> InputContainer:
-    """The container; outside of the handler, so that no error that quotes the address hangs on to ours."""
+    timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
     try:
-        return av.open(
-            uri.target, container_options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S), metadata_errors="replace"
-        )
+        return av.open(uri.target, container_options=options, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = _why(error)
+    # outside of the handler, so that no error that quotes the address hangs on to ours
     raise CaptureError(f"{uri.text}: {reason}")
 
 
@@ -93,11 +100,7 @@ class NetworkSource:
     """One stream, read by a thread of its own. Its frames are numbered here."""
 
     def __init__(self, container: InputContainer, *, uri: str, kind: str, band: Band, clock: Clock = MONOTONIC) -> None:
-        """Take an open container; waits for its first frame. The container is the source's from then on.
-
-        Raises:
-            CaptureError: it holds no video, is a recording, or no frame can be decoded in time.
-        """
+        """Take an open container, which is the source's from then on, and wait for its first frame."""
         self._uri = uri
         self._band = band
         self._clock = clock
@@ -137,13 +140,7 @@ class NetworkSource:
         return {"corrupt": self._corrupt, "behind": self._behind, "network_queue": self._mailbox.dropped}
 
     def read(self, *, timeout_s: float) -> Frame:
-        """The next frame.
-
-        Raises:
-            EndOfStream: the source was closed.
-            CaptureTimeout: no frame within ``timeout_s``.
-            StreamLost: the connection broke, or nothing was received for `READ_TIMEOUT_S`.
-        """
+        """The next frame, as `Source.read`; the stream is lost when nothing was received for `READ_TIMEOUT_S`, too."""
         try:
             frame = self._mailbox.get(timeout_s=timeout_s)
         except Closed:
@@ -202,11 +199,13 @@ class NetworkSource:
             self._corrupt += 1
             self._sequence += 1
             return None
+        time_base = decoded.time_base or self._stream.time_base or Fraction(1, av.time_base)
+        pts_ns = None if decoded.pts is None else pts_to_ns(decoded.pts, time_base)
         frame = Frame(
             image=image,
             pixel_format=pixel_format,
             band=self._band,
-            timestamp_ns=self._stamps.stamp(_pts_ns(decoded, self._stream), arrived_ns=arrived_ns),
+            timestamp_ns=self._stamps.stamp(pts_ns, arrived_ns=arrived_ns),
             sequence=self._sequence,
             received_ns=arrived_ns,
         )
@@ -225,16 +224,13 @@ class NetworkSource:
         return frames[-1] if frames else None
 
     def _next_packet(self) -> Packet[VideoStream]:
+        reason = "the camera ended the stream"
         try:
-            packet = next(self._container.demux(self._stream))
-        except StopIteration:
-            reason = "the camera ended the stream"
+            packet = next(self._container.demux(self._stream), None)
+            if packet is not None and packet.size:
+                return packet
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = f"the stream broke: {_why(error)}"
-        else:
-            if packet.size:
-                return packet
-            reason = "the camera ended the stream"
         raise StreamLost(f"{self._uri}: {reason}")
 
 
@@ -249,14 +245,10 @@ class PtsClock:
 
     def __init__(self, *, trust_pts: bool) -> None:
         self._trust_pts = trust_pts
+        self.description = "by its presentation times" if trust_pts else "on arrival"
         self._delays: deque[tuple[int, int]] = deque()
         """(arrival, arrival - pts), the second rising: the first entry is the smallest of the window."""
         self._last_ns = 0
-
-    @property
-    def description(self) -> str:
-        """The clause of `StreamInfo.description` that tells where stamps come from."""
-        return "by its presentation times" if self._trust_pts else "on arrival"
 
     def stamp(self, pts_ns: int | None, *, arrived_ns: int) -> int:
         """Return the stamp of the next frame."""
@@ -275,26 +267,12 @@ class PtsClock:
         return self._last_ns
 
 
-def _pts_ns(frame: av.VideoFrame, stream: VideoStream) -> int | None:
-    if frame.pts is None:
-        return None
-    time_base = frame.time_base or stream.time_base or Fraction(1, av.time_base)
-    return frame.pts * time_base.numerator * NS_PER_S // time_base.denominator
-
-
 def _why(error: Exception) -> str:
     """Explain an error in words that hold no address."""
-    if isinstance(error, av.error.ExitError):
-        return "the camera does not answer in time; check its address and the network"
-    if isinstance(error, av.error.HTTPUnauthorizedError):
-        return "the camera wants another name or password; give them as in rtsp://NAME:PASSWORD@HOST/PATH"
-    if isinstance(error, av.error.HTTPForbiddenError):
-        return "the camera forbids this; check the name and the password"
-    if isinstance(error, av.error.HTTPNotFoundError):
-        return "the camera knows no such path; look up the path of its stream"
-    if isinstance(error, av.error.InvalidDataError):
-        return "what arrives is not a video stream"
-    return f"{getattr(error, 'strerror', None) or type(error).__name__}; check the address, and that the camera is on"
+    unknown = (
+        f"{getattr(error, 'strerror', None) or type(error).__name__}; check the address, and that the camera is on"
+    )
+    return next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), unknown)
 
 
 def _transport(text: str) -> str:

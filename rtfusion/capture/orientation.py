@@ -70,11 +70,7 @@ class TurnedSource:
         return self._source.notes
 
     def read(self, *, timeout_s: float) -> Frame:
-        """The next frame of the source, turned.
-
-        Raises:
-            EndOfStream, CaptureTimeout, StreamLost: as the source.
-        """
+        """The next frame of the source, turned; raises as the source."""
         frame = self._source.read(timeout_s=timeout_s)
         return replace(frame, image=self._turn(frame.image))
 

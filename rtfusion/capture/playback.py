@@ -16,6 +16,11 @@ CLOSE_TIMEOUT_S = 2.0
 """Longest wait of `Playback.close` for a read in progress, which only a file system that hangs can use up."""
 
 
+def pts_to_ns(pts: int, time_base: Fraction) -> int:
+    """Convert a presentation time in units of ``time_base`` seconds, rounded down."""
+    return pts * time_base.numerator * NS_PER_S // time_base.denominator
+
+
 class Timeline:
     """Presentation stamps of a file as nanoseconds since its first frame: strictly increasing, also over loops.
 
@@ -43,7 +48,7 @@ class Timeline:
         expected_ns = self.next_ns
         timestamp_ns = expected_ns
         if pts is not None:
-            pts_ns = pts * time_base.numerator * NS_PER_S // time_base.denominator
+            pts_ns = pts_to_ns(pts, time_base)
             if self._base_ns is None:
                 self._base_ns = pts_ns - expected_ns
             timestamp_ns = pts_ns - self._base_ns
@@ -79,23 +84,13 @@ class Playback:
         self._error: CaptureError | None = None
 
     def peek(self) -> Frame:
-        """The first frame, which the first read returns again.
-
-        Raises:
-            EndOfStream, CaptureError: as `read`.
-        """
+        """The first frame, which the first read returns again; raises as `read`."""
         if self._peeked is None:
             self._peeked = self._waiting = self._advance()
         return self._peeked
 
     def read(self, *, timeout_s: float) -> Frame:
-        """The next frame.
-
-        Raises:
-            EndOfStream: there is none, or the source was closed.
-            CaptureTimeout: the next frame is not due within ``timeout_s``; it stays the next one.
-            StreamLost: the recording cannot be read any further; raised again by every later read.
-        """
+        """The next frame, as `Source.read`. A frame that is not due in time stays the next one; what broke once raises again."""
         with self._reading:
             if self._closed.is_set():
                 raise EndOfStream("the source was closed")

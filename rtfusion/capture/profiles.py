@@ -220,11 +220,7 @@ def as_words(data: Any, *, size_px: Size, stride_bytes: int) -> Words:
 
 
 def as_gray(data: Any, *, size_px: Size, stride_bytes: int) -> Image:
-    """A buffer of one byte per pixel as (H, W) uint8, a view.
-
-    Raises:
-        ValueError: it has fewer bytes than such an image.
-    """
+    """View a buffer of one byte per pixel as (H, W) uint8; the rest as `as_words`."""
     width, height = size_px
     return _rows(data, row_bytes=width, height_px=height, stride_bytes=stride_bytes)
 

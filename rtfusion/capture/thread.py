@@ -43,19 +43,18 @@ class CaptureThread:
 
     def _run(self) -> None:
         try:
-            self._read_all()
+            while True:
+                frame = read_counted(
+                    self._source, telemetry=self._telemetry, timeout_s=READ_TIMEOUT_S, clock=self._clock
+                )
+                if frame is not None:
+                    self._mailbox.put(frame)
         except Closed:
             pass
         except EndOfStream:
             self._mailbox.finish()
         except BaseException as error:  # noqa: BLE001 - carried to the main thread, which raises it
             self._mailbox.fail(error)
-
-    def _read_all(self) -> None:
-        while True:
-            frame = read_counted(self._source, telemetry=self._telemetry, timeout_s=READ_TIMEOUT_S, clock=self._clock)
-            if frame is not None:
-                self._mailbox.put(frame)
 
 
 def read_counted(source: Source, *, telemetry: Telemetry, timeout_s: float, clock: Clock = MONOTONIC) -> Frame | None:

@@ -194,12 +194,8 @@ def _network(text: str, shown: str) -> SourceUri:
     scheme, separator, rest = address.partition("://")
     if not separator or not rest.strip("/@"):
         raise ConfigError(f"{shown}: not an address; expected {scheme.partition(':')[0]}://HOST:PORT/PATH")
-    return SourceUri(
-        scheme="network",
-        target=address,
-        text=shown.partition("#")[0],
-        query=_parse_query(parameters, shown),
-    )
+    query = _parse_query(parameters, shown)
+    return SourceUri(scheme="network", target=address, text=shown.partition("#")[0], query=query)
 
 
 def _split_query(rest: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import BufferDecoder
 from rtfusion.capture.devices import CameraFinder
 from rtfusion.capture.modes import Asked, choose_mode
-from rtfusion.capture.profiles import PROFILES, Picture, Profile, recognize
+from rtfusion.capture.profiles import PROFILES, Profile, recognize
 from rtfusion.capture.shutter import ShutterHold
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.capture.v4l2_device import KERNEL, Buffer, Kernel, Mode, VideoDevice
@@ -136,11 +136,7 @@ class V4l2Source:
         notes: Sequence[str] = (),
         clock: Clock = MONOTONIC,
     ) -> None:
-        """Take a streaming device; reads its first frames to check their stamps.
-
-        Raises:
-            CaptureError: it delivers no frame, or none that can be decoded.
-        """
+        """Take a streaming device; reads its first frames to check their stamps."""
         self._device = device
         self._uri = uri
         self._band = band
@@ -172,13 +168,7 @@ class V4l2Source:
         )
 
     def read(self, *, timeout_s: float) -> Frame:
-        """The next frame. What queued up in the driver before the first read is discarded.
-
-        Raises:
-            EndOfStream: the source was closed.
-            CaptureTimeout: no frame within ``timeout_s``.
-            StreamLost: the camera was unplugged, or its driver failed.
-        """
+        """The next frame, as `Source.read`. What queued up in the driver before the first read is discarded."""
         with self._reading:
             if not self._started:
                 self._discard_queue()
@@ -222,7 +212,9 @@ class V4l2Source:
         """The frame in a buffer, or None for one that is of no use."""
         sequence, lost = self._numbers.next(buffer.sequence)
         self.drops["driver"] += lost
-        picture = None if buffer.broken else self._picture(buffer.data)
+        picture = None
+        with contextlib.suppress(ValueError):
+            picture = None if buffer.broken else self._decode(buffer.data)
         if picture is None or picture.repeated:
             self.drops["corrupt" if picture is None else "duplicate"] += 1
             return None
@@ -243,28 +235,19 @@ class V4l2Source:
             shutter=held,
         )
 
-    def _picture(self, data: bytes) -> Picture | None:
-        try:
-            return self._decode(data)
-        except ValueError:
-            return None
-
     def _check_stamps(self) -> Frame:
         """Let the selector observe fresh frames; return the last of them."""
         self._discard_queue()
-        frames = [self._checked_frame() for _ in range(CHECKED_FRAMES)]
-        self._stamps.decide()
-        return frames[-1]
-
-    def _checked_frame(self) -> Frame:
         try:
-            return self._read(timeout_s=OPEN_TIMEOUT_S)
+            frames = [self._read(timeout_s=OPEN_TIMEOUT_S) for _ in range(CHECKED_FRAMES)]
         except CaptureTimeout:
             broken = f" ({self.drops['corrupt']} broken buffers)" if self.drops["corrupt"] else ""
             raise CaptureError(
                 f"{self._uri}: the camera opened but delivers no frames{broken}; unplug it and plug it in again, "
                 "or ask for another mode, for example ?size=640x480&format=mjpeg"
             ) from None
+        self._stamps.decide()
+        return frames[-1]
 
     def _discard_queue(self) -> None:
         """Drop what is ready now: it was captured before anybody asked. Its numbers are not missed."""
@@ -335,7 +318,7 @@ class TimestampSelector:
 
 def why_not_opened(error: OSError, path: str) -> str:
     """Explain an error of the kernel and say what to do about it."""
-    causes: Mapping[Sequence[int], str] = {
+    causes = {
         (errno.ENOENT, errno.ENODEV, errno.ENXIO): "no such camera; `rtfusion devices` lists those that are there",
         (errno.EACCES, errno.EPERM): "no permission; run `sudo usermod -aG video $USER` and log in again",
         (errno.EBUSY,): f"another program uses the camera; `fuser {path}` shows which",
@@ -343,10 +326,8 @@ def why_not_opened(error: OSError, path: str) -> str:
         (errno.EINVAL,): "the camera refuses this mode, or this is not its video node; `rtfusion devices` lists both",
         (errno.ENOSPC,): "not enough USB bandwidth; try ?format=mjpeg, a smaller size, or a port of another USB hub",
     }
-    for numbers, advice in causes.items():
-        if error.errno in numbers:
-            return advice
-    return f"the camera cannot be opened ({error.strerror or error})"
+    advice = (advice for numbers, advice in causes.items() if error.errno in numbers)
+    return next(advice, f"the camera cannot be opened ({error.strerror or error})")
 
 
 def _one_of(table: Mapping[str, T]) -> Callable[[str], T]:

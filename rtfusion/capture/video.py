@@ -112,11 +112,7 @@ class VideoSource(Playback):
     def __init__(
         self, path: Path, *, uri: str, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC
     ) -> None:
-        """Open the file and decode its first frame.
-
-        Raises:
-            CaptureError: no such file, not a video, or nothing in it can be decoded.
-        """
+        """Open the file and decode its first frame."""
         container = open_container(path, uri=uri)
         super().__init__(self._play(container, loop), pace=pace, clock=clock)
         self._path = path

@@ -104,12 +104,7 @@ class WatchedSource:
         return max(2 * self._rate.period_ns / NS_PER_S, LEAST_LIMIT_S)
 
     def read(self, *, timeout_s: float) -> Frame:
-        """The next frame.
-
-        Raises:
-            EndOfStream: the source was closed.
-            CaptureTimeout: no frame within ``timeout_s``; `loss` says why when the camera is lost.
-        """
+        """The next frame, as `Source.read`; but a lost camera is only late, and `loss` says why."""
         deadline_ns = self._clock.now_ns() + round(timeout_s * NS_PER_S)
         while not self._closed.is_set():
             source = self._source

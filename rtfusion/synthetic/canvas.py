@@ -243,14 +243,6 @@ class Canvas:
         window += share
 
 
-@dataclass(frozen=True, slots=True)
-class Textures:
-    """Two repeating textures that give surfaces life; their own resolution, sampled at any scale."""
-
-    rough: Array
-    soft: Array
-
-
 def clouds(rng: np.random.Generator, *, width: int, height: int, slope: float) -> Array:
     """A texture (height, width) float32 of zero mean and unit deviation that repeats at its borders.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rtfusion.synthetic.canvas import Box, Canvas, Color, Look, Paint, Textures, sample
+from rtfusion.synthetic.canvas import Array, Box, Canvas, Color, Look, Paint, sample
 from rtfusion.synthetic.climate import Climate
 from rtfusion.synthetic.layout import FACADE_Z_M, project, scale_at
 
@@ -36,7 +36,7 @@ _HOUSES = (
 )
 
 
-def paint_houses(canvas: Canvas, climate: Climate, *, seed: int, textures: Textures) -> None:
+def paint_houses(canvas: Canvas, climate: Climate, *, seed: int, textures: tuple[Array, Array]) -> None:
     """Paint the houses that the canvas, in scene units, reaches."""
     left, _, right, _ = canvas.box
     meter = scale_at(FACADE_Z_M)
@@ -74,18 +74,21 @@ def _paint_side_wall(canvas: Canvas, climate: Climate, house: _House) -> None:
                 canvas.polygon([project(x_m, z, up) for z, up in edges], Paint((84, 70, 60), climate.glass + 2.0))
 
 
-def _paint_wall(canvas: Canvas, climate: Climate, house: _House, textures: Textures, rng: np.random.Generator) -> None:
+def _paint_wall(
+    canvas: Canvas, climate: Climate, house: _House, textures: tuple[Array, Array], rng: np.random.Generator
+) -> None:
     """The front wall: bricks or plaster, weathered, warmer toward the ground."""
+    rough, soft = textures
     (left, top), (right, base) = project(house.left_m, FACADE_Z_M, house.up_m), project(house.right_m, FACADE_Z_M)
     box = (left, top, right, base)
     canvas.rectangle(*box, Paint(house.wall, climate.wall + house.warmth))
     _, _, xs, ys = canvas.window(box)
-    patches = sample(textures.soft, 2.5 * xs, 2.5 * ys) + 0.7 * sample(textures.rough, 4 * xs, 4 * ys)
+    patches = sample(soft, 2.5 * xs, 2.5 * ys) + 0.7 * sample(rough, 4 * xs, 4 * ys)
     canvas.mottle(box, patches, bgr_gain=0.035, kelvin=0.5 * climate.mottle)
     canvas.mottle(box, (ys - top) / (base - top) - 0.5 + 0 * xs, bgr_gain=-0.10, kelvin=1.6)
     if house.brick:
         _lay_bricks(canvas, box, rng)
-    streaks = np.clip(0.5 * sample(textures.soft, 7 * xs, 0.5 * ys), 0, 1) * np.clip(1.2 - (ys - top) / 110.0, 0, 1)
+    streaks = np.clip(0.5 * sample(soft, 7 * xs, 0.5 * ys), 0, 1) * np.clip(1.2 - (ys - top) / 110.0, 0, 1)
     canvas.veil(box, 0.16 * streaks, Paint((46, 52, 56), climate.wall - 1.0))
     # A heating duct behind the wall: nothing to see, but warm; beside it a cold gutter that both cameras see.
     x = right - 0.55 * scale_at(FACADE_Z_M)

@@ -8,7 +8,7 @@ where they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 import cv2
 import numpy as np
@@ -146,8 +146,8 @@ class _View:
         self._climate = climate
         self._seed = seed
         self._light = Light(climate)
-        self._poses: dict[tuple[int, int], Cutout] = {}
-        self._way_lights: dict[int, Array] = {}
+        self._pose = cache(self._paint_pose)
+        self._way_light = cache(self._light_along)
         props = ((prop.z_m, self._stand(prop)) for prop in street_props(climate, seed=seed))
         layers: list[tuple[float, Mover | Placed]] = [(z_m, placed) for z_m, placed in props if placed is not None]
         layers += [(mover.z_m, mover) for mover in movers]
@@ -196,30 +196,21 @@ class _View:
         """Vehicles give light of their own and are painted lit; walkers get the light of where they are."""
         return self._camera.response.glowing and mover.figure.kind == "person"
 
-    def _pose(self, mover: Mover, pose: int) -> Cutout:
-        """The cut-out of one pose, painted when it is first needed."""
-        cutout = self._poses.get((mover.identity, pose))
-        if cutout is None:
-            figure, phase, mirrored = mover.figure, pose / mover.figure.poses, mover.speed < 0
-            mean_light = self._way_light(mover)[:, :3].mean(axis=0)
-            cutout = self._camera.cut_out(
-                partial(figure.paint, climate=self._climate, phase=phase, mirrored=mirrored),
-                box=figure.shadowed_box_m(self._climate, mirrored=mirrored),
-                scene_per_unit=mover.scene_per_m,
-                light=None if self._walks_in_lamplight(mover) else lambda _x, _y: mean_light,
-            )
-            self._poses[mover.identity, pose] = cutout
-        return cutout
+    def _paint_pose(self, mover: Mover, pose: int) -> Cutout:
+        figure, phase, mirrored = mover.figure, pose / mover.figure.poses, mover.speed < 0
+        mean_light = self._way_light(mover)[:, :3].mean(axis=0)
+        return self._camera.cut_out(
+            partial(figure.paint, climate=self._climate, phase=phase, mirrored=mirrored),
+            box=figure.shadowed_box_m(self._climate, mirrored=mirrored),
+            scene_per_unit=mover.scene_per_m,
+            light=None if self._walks_in_lamplight(mover) else lambda _x, _y: mean_light,
+        )
 
-    def _way_light(self, mover: Mover) -> Array:
+    def _light_along(self, mover: Mover) -> Array:
         """(steps, 4) factors on (B, G, R) along the way of a mover through the picture, and 1, which OpenCV wants as a fourth."""
-        lights = self._way_lights.get(mover.identity)
-        if lights is None:
-            xs = np.linspace(self._camera.box[0], self._camera.box[2], _LIGHT_STEPS)[None, :]
-            factors = self._light.at(xs, np.array([[mover.ground_y - 0.9 * mover.scene_per_m]]))[0]
-            lights = np.column_stack([factors, np.ones(_LIGHT_STEPS)])
-            self._way_lights[mover.identity] = lights
-        return lights
+        xs = np.linspace(self._camera.box[0], self._camera.box[2], _LIGHT_STEPS)[None, :]
+        factors = self._light.at(xs, np.array([[mover.ground_y - 0.9 * mover.scene_per_m]]))[0]
+        return np.column_stack([factors, np.ones(_LIGHT_STEPS)])
 
     def _stand(self, prop: Prop) -> Placed | None:
         (x, y), scale = project(prop.x_m, prop.z_m), scale_at(prop.z_m)
@@ -253,17 +244,14 @@ class _View:
 def _measure(mover: Mover, placed: Placed, open_view: Array) -> list[Target]:
     """The truth about one mover, none when it is out of the picture; takes its outline out of the view of what is behind."""
     outline = 1.0 - placed.keep / np.float32(255.0)
-    height, width = open_view.shape
     top, left = placed.rows.start, placed.cols.start
-    rows = slice(max(top, 0), min(placed.rows.stop, height))
-    cols = slice(max(left, 0), min(placed.cols.stop, width))
-    if rows.stop <= rows.start or cols.stop <= cols.start:
-        return []
-    inside = outline[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
-    shown = float((inside * open_view[rows, cols]).sum())
-    open_view[rows, cols] *= 1.0 - inside
+    inside = outline[max(-top, 0) :, max(-left, 0) :]
+    seen = open_view[max(top, 0) : max(placed.rows.stop, 0), max(left, 0) : max(placed.cols.stop, 0)]
+    inside = inside[: seen.shape[0], : seen.shape[1]]
     if not inside.any():
         return []
+    shown = float((inside * seen).sum())
+    seen *= 1.0 - inside
     total = float(outline.sum())
     across, down = outline.sum(axis=0), outline.sum(axis=1)
     xs, ys = np.flatnonzero(outline.max(axis=0) > 0.5) + left, np.flatnonzero(outline.max(axis=1) > 0.5) + top

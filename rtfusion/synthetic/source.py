@@ -6,6 +6,7 @@ the stamps, which count from 0 for a recording and are CLOCK_MONOTONIC for a liv
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator
 
 import cv2
@@ -17,6 +18,7 @@ from rtfusion.capture.uri import SourceUri
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureTimeout, ConfigError, EndOfStream
 from rtfusion.synthetic import COUNTS_PER_LEVEL, PERIOD_S, Scene
+from rtfusion.synthetic.canvas import Array
 from rtfusion.synthetic.parameters import SyntheticParameters, visible_from_thermal_px
 from rtfusion.types import Band, Frame, Image, PixelFormat
 
@@ -80,12 +82,7 @@ class SyntheticSource(Playback):
         )
 
     def read(self, *, timeout_s: float) -> Frame:
-        """The next frame; of a live source the newest, and not before its time.
-
-        Raises:
-            EndOfStream: all frames were read, or the source was closed.
-            CaptureTimeout: the next frame is not due within ``timeout_s``; it stays the next one.
-        """
+        """The next frame, as `Source.read`; of a live source the newest, and not before its time."""
         return self._read_live(timeout_s) if self.info.live else super().read(timeout_s=timeout_s)
 
     def _record(self) -> Generator[Frame, None, None]:
@@ -141,26 +138,20 @@ class _Timing:
         self._period_ns = NS_PER_S / parameters.rate_of(band)
         self._jitter_ns = parameters.jitter_ms * NS_PER_MS
         self._drop = parameters.drop
-        self._block = -1
-        self._lost = np.zeros(0, np.bool_)
-        self._shift_ns = np.zeros(0, np.int64)
-        self._offset = np.zeros((0, 2), np.int64)
+        self._dice = functools.lru_cache(maxsize=2)(self._throw)
 
     def captured_ns(self, index: int) -> int:
         """The moment of capture since the first frame was due; strictly increasing."""
-        self._draw(index // _BLOCK)
-        return round(index * self._period_ns) + int(self._shift_ns[index % _BLOCK])
+        return round(index * self._period_ns) + int(self._dice(index // _BLOCK)[1][index % _BLOCK])
 
     def lost(self, index: int) -> bool:
         """True when the driver loses this frame."""
-        self._draw(index // _BLOCK)
-        return bool(self._lost[index % _BLOCK])
+        return bool(self._dice(index // _BLOCK)[0][index % _BLOCK])
 
     def noise_offset(self, index: int) -> tuple[int, int]:
         """Where in its tile the noise of this frame begins."""
-        self._draw(index // _BLOCK)
-        x, y = self._offset[index % _BLOCK]
-        return int(x), int(y)
+        x, y = self._dice(index // _BLOCK)[2][index % _BLOCK].tolist()
+        return x, y
 
     def newest_at(self, elapsed_ns: int) -> int:
         """The last frame that is due by then."""
@@ -168,24 +159,16 @@ class _Timing:
 
     def count_lost(self, total: int) -> int:
         """How many of the first frames are lost."""
-        if self._drop == 0:
-            return 0
-        count = 0
-        for block in range(-(-total // _BLOCK)):
-            self._draw(block)
-            count += int(self._lost[: total - block * _BLOCK].sum())
-        return count
+        blocks = range(-(-total // _BLOCK) if self._drop else 0)
+        return sum(int(self._dice(block)[0][: total - block * _BLOCK].sum()) for block in blocks)
 
-    def _draw(self, block: int) -> None:
-        """Throw the dice of one block of frames."""
-        if block == self._block:
-            return
+    def _throw(self, block: int) -> tuple[Array, Array, Array]:
+        """Throw the dice of one block of frames: which are lost, by how much each is late, where its noise begins."""
         rng = np.random.default_rng((*self._seed, block))
-        self._block = block
-        self._lost = rng.random(_BLOCK) < self._drop
+        lost = rng.random(_BLOCK) < self._drop
         limit_ns = _MAX_JITTER_PERIODS * self._period_ns
-        self._shift_ns = np.clip(self._jitter_ns * rng.standard_normal(_BLOCK), -limit_ns, limit_ns).astype(np.int64)
-        self._offset = rng.integers(0, _NOISE_MARGIN_PX, (_BLOCK, 2))
+        shift_ns = np.clip(self._jitter_ns * rng.standard_normal(_BLOCK), -limit_ns, limit_ns).astype(np.int64)
+        return lost, shift_ns, rng.integers(0, _NOISE_MARGIN_PX, (_BLOCK, 2))
 
 
 class _Pictures:

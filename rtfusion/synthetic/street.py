@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rtfusion.synthetic.canvas import Array, Canvas, Paint, Textures, clouds, sample
+from rtfusion.synthetic.canvas import Array, Canvas, Paint, clouds, sample
 from rtfusion.synthetic.climate import Climate
 from rtfusion.synthetic.houses import paint_houses
 from rtfusion.synthetic.layout import (
@@ -34,13 +34,12 @@ def paint_street(canvas: Canvas, *, climate: Climate, seed: int) -> None:
     """Paint everything behind what moves, on a canvas in scene units."""
     rng = np.random.default_rng((seed, 11))
     rough, soft = (clouds(rng, width=512, height=512, slope=slope) for slope in (1.0, 1.7))
-    textures = Textures(rough, soft)
     _paint_sky(canvas, climate, soft)
     _paint_skyline(canvas, climate, rng, soft)
     lane_top, lane_base = project(0, 60.0)[1], project(0, FACADE_Z_M)[1]
     canvas.rectangle(_FAR_LEFT, lane_top, _FAR_RIGHT, lane_base, Paint((104, 112, 114), climate.pavement - 1.5))
-    paint_houses(canvas, climate, seed=seed, textures=textures)
-    _paint_ground(canvas, climate, textures)
+    paint_houses(canvas, climate, seed=seed, textures=(rough, soft))
+    _paint_ground(canvas, climate, rough, soft)
     _paint_markings(canvas, climate, rng)
     _paint_shade(canvas, climate, soft)
     for x_m in LAMP_XS_M if climate.lamps_lit else ():
@@ -83,7 +82,7 @@ def _paint_skyline(canvas: Canvas, climate: Climate, rng: np.random.Generator, s
     canvas.mottle(box, sample(soft, 3 * xs, 3 * ys), bgr_gain=0.04, kelvin=0.4)
 
 
-def _paint_ground(canvas: Canvas, climate: Climate, textures: Textures) -> None:
+def _paint_ground(canvas: Canvas, climate: Climate, rough: Array, soft: Array) -> None:
     """Pavements, curbs and road; textures lie on the ground in perspective."""
     road, stone = climate.road, climate.pavement
     far, near = project(0, FAR_CURB_Z_M)[1], project(0, NEAR_CURB_Z_M)[1]
@@ -97,8 +96,8 @@ def _paint_ground(canvas: Canvas, climate: Climate, textures: Textures) -> None:
         _, _, xs, ys = canvas.window(box)
         z_m = FOCAL * CAMERA_UP_M / (ys - HORIZON_Y)
         x_m = xs * z_m / FOCAL
-        fine = sample(textures.rough, 60 * x_m, 60 * z_m + 0 * xs) * np.clip(12.0 / z_m, 0.3, 1.0)
-        coarse = sample(textures.soft, 28 * x_m + 90, 28 * z_m + 0 * xs)
+        fine = sample(rough, 60 * x_m, 60 * z_m + 0 * xs) * np.clip(12.0 / z_m, 0.3, 1.0)
+        coarse = sample(soft, 28 * x_m + 90, 28 * z_m + 0 * xs)
         canvas.mottle(box, fine + 0.6 * coarse, bgr_gain=grain)
         canvas.mottle(box, 0.3 * fine + coarse, kelvin=0.6 * climate.mottle)
     worn = Paint((104, 102, 100), road + 1.4, opacity=0.35, soft=2.0)
