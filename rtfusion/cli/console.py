@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +48,18 @@ def say(message: str, *, level: str = "info") -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody listens any more, which is no reason to stop
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def busy(doing: str) -> Iterator[None]:
+    """Show that something takes a while, where a person looks."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(doing):
+        yield
 
 
 def log_to_stderr(*, verbose: bool) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rtfusion import Band, FusedFrame, open_sink, open_source
+from rtfusion.capture.base import Source
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.moments import frames_of
 from rtfusion.fusion.color import as_bgr, luminance
 from rtfusion.fusion.tone import GainControl
 from rtfusion.pairs import open_pairs
+from rtfusion.session.lossless import LosslessVideo
 from rtfusion.sinks.base import SinkContext
-from rtfusion.types import Image8
+from rtfusion.types import Frame, Image8, PixelFormat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,20 +61,55 @@ def make_clips(folder: Path, *, size: str, frames: int, scene: str = "day", rate
     paths = {"vis": folder / f"vi-{size}-{frames}.mp4", "ir": folder / f"ir-{size}-{frames}.mp4"}
     for path, band in zip(paths.values(), (Band.VISIBLE, Band.THERMAL), strict=True):
         if not path.exists():
-            _write(uri, band=band, path=path)
+            film(uri, band=band, path=path)
     return {name: str(path) for name, path in paths.items()}
 
 
-def _write(uri: str, *, band: Band, path: Path) -> None:
-    with contextlib.closing(open_source(uri, band=band)) as source:
-        sink = open_sink(str(path), context=SinkContext(rate_hz=source.info.rate_hz, live=False, session="clips"))
-        aborted = True
-        try:
-            for frame in frames_of(source):
-                sink.write(_as_fused(as_bgr(frame.image.astype(np.uint8, copy=False)), frame.timestamp_ns))
-            aborted = False
-        finally:
-            sink.close(aborted=aborted)
+def film(uri: str, *, band: Band, path: Path, stop: threading.Event | None = None) -> None:
+    """Write what a source gives into a new file: 16-bit counts losslessly (``.mkv``), everything else as H.264.
+
+    The file has its name only when it is whole. When ``stop`` is set, filming ends and leaves nothing.
+
+    Raises:
+        ConfigError, CaptureError: the source cannot be opened.
+        SinkError: the file cannot be written.
+        CancelledError: ``stop`` was set.
+    """
+    with (
+        contextlib.closing(open_source(uri, band=band)) as source,
+        tempfile.TemporaryDirectory(prefix=".film-", dir=path.parent) as folder,
+    ):
+        part = Path(folder) / path.name
+        write = _film_counts if source.info.pixel_format is PixelFormat.GRAY16 else _film_picture
+        write(_until(stop, source), part, source.info.rate_hz)
+        part.replace(path)
+
+
+def _until(stop: threading.Event | None, source: Source) -> Iterator[Frame]:
+    for frame in frames_of(source):
+        if stop is not None and stop.is_set():
+            raise CancelledError
+        yield frame
+
+
+def _film_picture(frames: Iterator[Frame], path: Path, rate_hz: float) -> None:
+    sink = open_sink(str(path), context=SinkContext(rate_hz=rate_hz, live=False, session="clips"))
+    aborted = True
+    try:
+        for frame in frames:
+            sink.write(_as_fused(as_bgr(frame.image.astype(np.uint8, copy=False)), frame.timestamp_ns))
+        aborted = False
+    finally:
+        sink.close(aborted=aborted)
+
+
+def _film_counts(frames: Iterator[Frame], path: Path, rate_hz: float) -> None:
+    video: LosslessVideo | None = None
+    for frame in frames:
+        video = video or LosslessVideo(path, like=frame, rate_hz=rate_hz)
+        video.write(frame)
+    if video is not None:
+        video.close()
 
 
 def _as_fused(image: Image8, timestamp_ns: int) -> FusedFrame:

@@ -16,7 +16,8 @@ from rtfusion.synthetic import KINDS
 
 from .conftest import Main
 
-OWN_FILES = ["calibration.json", "contact-sheet.png", "fused.mp4", "stats.json"]
+FILMED = ["thermal-smoke-1s.mkv", "visible-smoke-1s.mp4"]
+OWN_FILES = ["calibration.json", "contact-sheet.png", "fused.mp4", "stats.json", *FILMED]
 
 
 def test_it_leaves_a_video_a_sheet_a_calibration_and_statistics(
@@ -35,6 +36,7 @@ def test_it_leaves_a_video_a_sheet_a_calibration_and_statistics(
     assert code == 0, err
     assert sorted(path.name for path in out.iterdir()) == sorted([*OWN_FILES, "mine.txt"])
     assert all(f"deep/demo/{name}" in said for name in OWN_FILES)
+    assert "filmed 1 s of a synthetic street (smoke) with both cameras in" in err
     assert "with learned" in said, "neither settings file nor environment changes the demo"
     stats = json.loads((out / "stats.json").read_text())
     with av.open(str(out / "fused.mp4")) as container:
@@ -44,6 +46,11 @@ def test_it_leaves_a_video_a_sheet_a_calibration_and_statistics(
     assert frames[0].shape == (480, 640, 3)
     assert stats["drops"]["thermal"]["no_partner"] == 1
     assert Calibration.load(out / "calibration.json").thermal_delay_ns == 40_000_000
+    again = {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name in FILMED}
+    code, said, err = main_here("demo", "--out", "deep/demo", "--seconds", "1")
+    assert code == 0, err
+    assert "were filmed before" in err
+    assert again == {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name in FILMED}
     sheet = cv2.imread(str(out / "contact-sheet.png"))
     assert sheet.shape[0] == 2 * MARGIN_PX + HEADER_PX + 3 * CELL_HEIGHT_PX + 2 * GAP_PX
 
