@@ -23,9 +23,9 @@ class Device:
     """One video node."""
 
     path: str
-    """What --ir and --vis take; the number may change when cameras are plugged in again."""
+    """The path for --ir and --vis; its number may change when cameras are plugged in again."""
     name: str
-    """What the driver calls it."""
+    """The name that the driver gives it."""
     capture: bool
     """False for a node that delivers no images, such as the metadata node beside each USB camera."""
     band: Band | None

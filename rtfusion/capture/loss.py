@@ -1,4 +1,4 @@
-"""What is shown while one of the two cameras is lost."""
+"""The policy for the time in which one of the two cameras is lost."""
 
 from __future__ import annotations
 

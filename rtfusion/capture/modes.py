@@ -14,14 +14,14 @@ from rtfusion.types import Band
 FOURCCS = ("YUYV", "UYVY", "NV12", "MJPG", "GREY", "Y16")
 """The formats that are decoded; for a visible camera the earlier ones are the better ones at the same size and rate."""
 GRAY_FIRST = ("Y16", "GREY", "YUYV", "UYVY", "NV12", "MJPG")
-"""The same for a thermal camera."""
+"""The formats in the order in which a thermal camera is asked for them."""
 USUAL_SIZE_PX = 640, 480
 USUAL_RATE_HZ = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """What the user wants of a camera; None leaves it open."""
+    """The wishes of the user for a camera; None leaves one open."""
 
     fourcc: str | None = None
     size_px: tuple[int, int] | None = None

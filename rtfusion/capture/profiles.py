@@ -1,4 +1,4 @@
-"""What thermal cameras send: where in a buffer the counts are, what a count means, when the shutter is closed.
+"""The formats of thermal cameras: where in a buffer the counts are, what a count means, when the shutter is closed.
 
 A buffer is decoded by the geometry that was negotiated, never by what a library believes the image to be. Raw counts
 are kept as they are; temperatures are only computed for display.

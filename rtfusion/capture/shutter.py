@@ -8,7 +8,7 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.types import Image
 
 LONGEST_NS = 3 * NS_PER_S
-"""What lasts longer is not a shutter: the image is shown as it comes."""
+"""A closure that lasts longer is not taken for a shutter: the image is shown as it comes."""
 FLAT = 0.2
 """A picture whose spread falls to this part of what it was, from one frame to the next, is of a shutter."""
 OPEN_AGAIN = 0.5

@@ -1,4 +1,4 @@
-"""What the cameras of this machine can do, and what keeps them from doing it: for ``rtfusion devices`` and ``doctor``."""
+"""A survey of the cameras of this machine, and of what keeps them from working: for ``rtfusion devices`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Camera:
 
     @property
     def profile(self) -> str | None:
-        """What it would send as a thermal camera; None where nothing is known of its modes."""
+        """The profile that it would have as a thermal camera; None where nothing is known of its modes."""
         try:
             mode, _ = choose_mode(self.modes, Asked(), band=Band.THERMAL, usb_id=self.device.usb_id)
         except CaptureError:

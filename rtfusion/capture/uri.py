@@ -1,4 +1,4 @@
-"""What a user writes to name a source, taken apart: scheme, target, query.
+"""The URIs by which users name sources, taken apart: scheme, target, query.
 
 =============================================  =================================================================
 ``clip.mp4``, ``file:clip.mp4``, ``video:``   what the path is decides: a file is a video, a folder (or one
@@ -214,7 +214,6 @@ def _exists(path: str | Path) -> bool:
 
 
 def _kind_of(path: Path, shown: str) -> str:
-    """What kind of source a path is."""
     if os.path.isdir(path):  # noqa: PTH112 - as `_exists`
         return "images"
     if _is_camera(path):

@@ -133,7 +133,8 @@ class VideoDevice:
 
     def modes(self) -> list[Mode]:
         """List every pixel format in every size, with the rates."""
-        return [mode for fourcc in self._formats() for mode in self._sizes(fourcc)]
+        formats = self._listed(abi.ENUM_FMT, abi.FormatDescription, type=abi.VIDEO_CAPTURE)
+        return [mode for entry in formats for mode in self._sizes(entry.pixelformat)]
 
     def current(self) -> Mode:
         """Read the mode that it is set to."""
@@ -153,10 +154,6 @@ class VideoDevice:
     def command(self, control: int, value: int) -> None:
         """Set a control."""
         self._ioctl(abi.S_CTRL, abi.Control(id=control, value=value))
-
-    def _formats(self) -> Iterator[int]:
-        for entry in self._listed(abi.ENUM_FMT, abi.FormatDescription, type=abi.VIDEO_CAPTURE):
-            yield entry.pixelformat
 
     def _sizes(self, pixel_format: int) -> Iterator[Mode]:
         for entry in self._listed(abi.ENUM_FRAMESIZES, abi.FrameSize, pixel_format=pixel_format):

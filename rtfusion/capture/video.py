@@ -43,7 +43,7 @@ CUT_OFF = 0.05
 """Share of its declared length that a file may lack before it is said to be cut off."""
 
 START_COMMENT = "rtfusion: first frame at {} ns"
-"""What the comment of a video written by rtfusion says; see `StreamInfo.starts_ns`."""
+"""The comment that rtfusion writes into a video; see `StreamInfo.starts_ns`."""
 
 _START_COMMENT = re.compile(START_COMMENT.format(r"(-?\d{1,19})"))
 _FULL_RANGE_NAMES = ("yuvj", "gray", "ya8", "ya16", "mono")
@@ -280,7 +280,7 @@ def open_video(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Cloc
 
 
 def _starts_ns(container: InputContainer) -> int | None:
-    """What the comment of a video that rtfusion wrote says of its first frame."""
+    """Read `StreamInfo.starts_ns` from the comment of a video that rtfusion wrote."""
     comments = [str(text) for name, text in container.metadata.items() if name.lower() == "comment"]
     match = next(filter(None, map(_START_COMMENT.fullmatch, comments)), None)
     return None if match is None else int(match[1])

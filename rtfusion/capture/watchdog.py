@@ -295,7 +295,7 @@ class RateWatch:
 
     def __init__(self, nominal_hz: float) -> None:
         self.period_ns = NS_PER_S / nominal_hz
-        """Of the last window."""
+        """The mean period in the last window."""
         self._usual_ns: float | None = None
         self._suspected_ns: float | None = None
         self._began: tuple[int, int] | None = None

@@ -1,4 +1,4 @@
-"""What the synthetic scene is painted with: paints that every camera sees in its own way, and a canvas in scene units."""
+"""The tools that paint the synthetic scene: paints that every camera sees in its own way, and a canvas in scene units."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Paint:
         return self.glow if self.glow is not None else (None if self.bgr is None else (0.0, 0.0, 0.0))
 
     def shaded(self, gain: float) -> Paint:
-        """The same material in more or less light."""
+        """Return this material in more or less light."""
         if self.bgr is None:
             return self
         blue, green, red = (min(255.0, gain * value) for value in self.bgr)
@@ -74,7 +74,7 @@ class Canvas:
         self.px_per_unit = px_per_unit
         self.mirrored = False
         self.scale = 1.0
-        """What is drawn is made larger or smaller about the origin; softness is not."""
+        """Shapes are scaled by it about the origin; softness is not."""
         left, top, right, bottom = box
         self.width_px = max(1, int(np.ceil((right - left) * px_per_unit - 1e-6)))
         self.height_px = max(1, int(np.ceil((bottom - top) * px_per_unit - 1e-6)))

@@ -54,10 +54,9 @@ def paint_houses(canvas: Canvas, climate: Climate, *, seed: int, textures: tuple
         _paint_shop(canvas, climate, house, rng)
         _paint_cornice(canvas, climate, house)
     base = project(0, FACADE_Z_M)[1]
+    shade = Paint((0, 0, 0), opacity=0.30, soft=2.0)
     for house, _ in seen:
-        canvas.rectangle(
-            house.left_m * meter, base - 6, house.right_m * meter, base, Paint((0, 0, 0), opacity=0.30, soft=2.0)
-        )
+        canvas.rectangle(house.left_m * meter, base - 6, house.right_m * meter, base, shade)
 
 
 def _paint_side_wall(canvas: Canvas, climate: Climate, house: _House) -> None:

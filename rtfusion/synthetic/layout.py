@@ -1,4 +1,4 @@
-"""Where things stand in the synthetic street, and how the street comes onto the picture plane.
+"""The plan of the synthetic street, and its projection onto the picture plane.
 
 Two coordinate systems. *Street*: meters, x to the right, z away from the camera, up from the ground. *Scene*: the picture
 plane, 480 units high, x from the middle, y downward from the center of the top row; for a visible image of 480 rows a scene

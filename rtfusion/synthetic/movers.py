@@ -302,7 +302,7 @@ class Mover:
 
     @property
     def ground_y(self) -> float:
-        """Where it stands in the scene."""
+        """The height in the scene at which it stands."""
         return project(0.0, self.z_m)[1]
 
     def places(self, time_s: float, left: float, right: float) -> Iterator[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""What ``synthetic:`` can be asked for, and what that means for the registration of the two cameras.
+"""The parameters of ``synthetic:``, and what they mean for the registration of the two cameras.
 
 ===============  ===================================================================================================
 ``scene``        ``day``, ``night`` or ``smoke`` (which hides people from the visible camera)
@@ -90,7 +90,7 @@ _MISALIGN = "DX,DY,ROT_DEG,SCALE with a scale from 0.1 to 10, such as 12,-5,1.5,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticParameters:
-    """What ``synthetic:`` can be asked for; the table of the module says what each means.
+    """The parameters of ``synthetic:``; the table of the module says what each means.
 
     Raises:
         ConfigError: a value is not legal; the message names it and says what is.

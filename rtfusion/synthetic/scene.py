@@ -40,7 +40,7 @@ class Target:
     """The truth about one person or vehicle that the visible camera has in its picture."""
 
     identity: int
-    """The same from frame to frame."""
+    """A number that stays with it from frame to frame."""
     kind: str
     """``person`` or ``vehicle``."""
     box_px: tuple[float, float, float, float]
@@ -271,7 +271,7 @@ def _measure(mover: Mover, placed: Placed, open_view: Array) -> list[Target]:
 
 
 def _bolometer_pattern(size_px: tuple[int, int], seed: int) -> Array:
-    """What a microbolometer takes away, in gray levels: corners darker, columns and pixels slightly unequal."""
+    """Return what a microbolometer takes away, (H, W) gray levels: corners darker, columns and pixels slightly unequal."""
     width, height = size_px
     rng = np.random.default_rng((seed, 41))
     x, y = np.linspace(-1, 1, width)[None, :], np.linspace(-1, 1, height)[:, None]

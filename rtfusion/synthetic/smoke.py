@@ -38,7 +38,7 @@ class Smoke:
 def _veil(
     rng: np.random.Generator, *, width: int, height: int, thickness: float, slope: float, contrast: float
 ) -> tuple[Array, Array]:
-    """What one layer of smoke lets through and what it adds, 8 bit, wide enough to be cropped at any offset."""
+    """Return what one layer of smoke lets through and what it adds, 8 bit, wide enough to be cropped at any offset."""
     billows = clouds(rng, width=width, height=height, slope=slope)
     # Light comes from the upper left: a billow is bright where its thickness falls toward the light.
     relief = cv2.GaussianBlur(np.roll(billows, (7, 7), (0, 1)) - billows, (0, 0), 4.0)

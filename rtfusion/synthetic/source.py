@@ -149,7 +149,7 @@ class _Timing:
         return bool(self._dice(index // _BLOCK)[0][index % _BLOCK])
 
     def noise_offset(self, index: int) -> tuple[int, int]:
-        """Where in its tile the noise of this frame begins."""
+        """The position (x, y) in its tile at which the noise of this frame begins."""
         x, y = self._dice(index // _BLOCK)[2][index % _BLOCK].tolist()
         return x, y
 

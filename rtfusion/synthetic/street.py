@@ -1,4 +1,4 @@
-"""What never moves in the synthetic street, from the sky down to the pavement before the camera."""
+"""The background of the synthetic street, which never moves, from the sky down to the pavement before the camera."""
 
 from __future__ import annotations
 

@@ -7,14 +7,17 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import cv2
 import numpy as np
 import psutil
 import pytest
 
+from rtfusion import capture
 from rtfusion.capture import open_pair, open_source
 from rtfusion.capture.images import ImagesSource
+from rtfusion.capture.uri import SCHEMES
 from rtfusion.capture.video import VideoSource
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, StreamLost
 from rtfusion.types import Band, Frame, PixelFormat
@@ -49,6 +52,13 @@ def test_each_kind_of_source_is_opened(tmp_path: Path) -> None:
         assert isinstance(source, kind)
         assert (source.info.uri, source.info.band, source.info.pixel_format) == (uri, band, pixel_format)
         source.close()
+
+
+def test_every_kind_of_source_has_an_opener_that_exists() -> None:
+    assert all(callable(resolve_name(opener)) for opener in capture._OPENERS.values())
+    assert {*SCHEMES, "network"} - {"file", "usb"} == set(
+        capture._OPENERS
+    )  # a file is a video, a USB camera a V4L2 one
 
 
 def test_loop_must_be_a_count(tmp_path: Path) -> None:

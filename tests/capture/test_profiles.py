@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.capture.buffers import BufferDecoder
+from rtfusion.capture.devices import guess_band
 from rtfusion.capture.profiles import PROFILES, recognize
 from rtfusion.capture.shutter import LONGEST_NS, ShutterHold
 from rtfusion.capture.v4l2_device import Mode
@@ -187,3 +188,9 @@ def test_a_wall_is_no_shutter_for_long() -> None:
 def test_at_the_start_there_is_nothing_to_hold() -> None:
     image = closed(1)
     assert ShutterHold(by_picture=False)(image, closed=True, timestamp_ns=0) == (image, True)
+
+
+def test_a_camera_of_a_profile_is_known_to_be_thermal() -> None:
+    usb_ids = [usb_id for profile in PROFILES.values() for usb_id in profile.usb_ids]
+    assert len(usb_ids) == 5
+    assert all(guess_band(name="USB camera", usb_id=usb_id) is Band.THERMAL for usb_id in usb_ids)
