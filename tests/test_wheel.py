@@ -143,7 +143,7 @@ def test_bench_is_ours_beside_the_code_of_a_user(python: Command) -> None:
     assert "expected WIDTHxHEIGHT in pixels" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # more than ten seconds; its start is shown above
 @pytest.mark.parametrize("trapped", ["folders"], indirect=True)
 def test_bench_measures_beside_the_code_of_a_user(python: Command, tmp_path: Path) -> None:
     done = python(
@@ -176,7 +176,7 @@ COMMANDS = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # half a minute; modules and help of all commands are loaded above
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("trapped", ["files"], indirect=True)
 def test_every_command_is_ours_beside_the_code_of_a_user(python: Command, tmp_path: Path) -> None:

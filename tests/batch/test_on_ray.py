@@ -18,7 +18,7 @@ from tests.batch.test_run import wait_for
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'rtfusion[ray]'")
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow,  # Ray starts a cluster
     pytest.mark.filterwarnings("default"),  # Ray's own warnings are not ours
 ]
 

@@ -12,7 +12,7 @@ from rtfusion.errors import ConfigError
 from rtfusion.evaluate import schema
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # four seconds; how a process is weighed is shown below
 def test_a_run_is_counted_and_weighed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -30,7 +30,6 @@ def test_a_run_is_counted_and_weighed(
     assert row["elapsed_s"] > 3
 
 
-@pytest.mark.slow
 def test_a_run_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "endurance.json"
     assert (

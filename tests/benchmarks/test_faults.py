@@ -47,7 +47,7 @@ def test_a_camera_that_is_unplugged_is_noticed_and_got_over(tmp_path: Path, monk
     assert (lines["state"]["swapped"], lines["ended"]["threads_left"]) == (0, [])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # fourteen seconds; one fault is played above
 @pytest.mark.usefixtures("short_limits")
 def test_every_fault_is_noticed_and_got_over(tmp_path: Path) -> None:
     # another rate takes seconds to be sure of, and a rate that a busy machine can follow: tests/capture/test_watchdog.py
@@ -73,7 +73,7 @@ def test_every_fault_is_noticed_and_got_over(tmp_path: Path) -> None:
             assert counted.get(cause, 0) >= sum(fault["name"] == f"{band} {cause}" for fault in played)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # five seconds; tests/session/test_record.py kills a recording
 def test_a_life_that_is_killed_leaves_what_was_recorded(tmp_path: Path) -> None:
     words = ["--minutes", "0", "--seed", "1", "--folder", tmp_path, "--log", tmp_path / "log", "--killed"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

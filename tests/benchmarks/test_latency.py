@@ -21,7 +21,7 @@ def cores() -> Iterator[None]:
     os.sched_setaffinity(0, allowed)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # three seconds; how ages are counted is shown below
 @pytest.mark.usefixtures("cores")
 def test_the_age_of_frames_at_a_subscriber(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

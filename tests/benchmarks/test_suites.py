@@ -128,7 +128,7 @@ def test_the_readme_shows_a_model_once() -> None:
     assert "**small, enhance 0**" not in shown
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # eight seconds, of many processes; two of them are started below
 def test_scale_measures_pixels_streams_and_cores(tmp_path: Path) -> None:
     target = tmp_path / "scale.json"
     arguments = [

@@ -118,7 +118,7 @@ def test_capacity_is_of_the_middle_round_and_live_says_what_is_late(
     assert bench.draw(data).startswith("<svg")
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # eight seconds; what is measured and said, without measuring, is above
 def test_a_whole_measurement_is_written_drawn_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = onnx_models.write(tmp_path / "tiny.onnx", onnx_models.average())
     target, plot = tmp_path / "bench.json", tmp_path / "bench.svg"

@@ -93,7 +93,7 @@ def test_the_distance_to_hot_pixels() -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.slow
+@pytest.mark.slow  # two seconds; two metrics of made-up pairs are compared above
 def test_its_mean_rank_on_real_pairs_is_clearly_before_the_pyramid(shared_data: Path) -> None:
     """The middle of four TNO pairs: of the eleven metrics, at least eight are better than the pyramid's."""
     folder = shared_data / "eval" / "tno"
