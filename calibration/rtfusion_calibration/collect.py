@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
@@ -12,7 +11,6 @@ import numpy as np
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
 from rtfusion.files import write_whole
-from rtfusion.fusion.color import as_bgr
 from rtfusion.types import Band, FramePair, Image, Image8
 from rtfusion_calibration.board import Board
 from rtfusion_calibration.detect import Finder, Sighting, View
@@ -177,12 +175,11 @@ class Sampler:
         self._seen = 0
         self.pairs: list[FramePair] = []
 
-    def __call__(self, pair: FramePair) -> Image8:
-        """Look at one pair; its visible picture."""
+    def __call__(self, pair: FramePair) -> None:
+        """Look at one pair."""
         if self._seen % self._stride == 0 and pair.degraded is None:
             self.pairs.append(pair)
             if len(self.pairs) > self._count:
                 del self.pairs[1::2]
                 self._stride *= 2
         self._seen += 1
-        return as_bgr(cast(Image8, pair.visible.image))

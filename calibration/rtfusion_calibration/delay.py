@@ -12,7 +12,8 @@ import math
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -39,13 +40,13 @@ SOFT_SIGMA_PX = 1.5
 SAMPLE_STEP = 2
 """Every second row and column of the silhouettes, which are soft, is compared."""
 PEAK_PERIODS = 2.5
-"""Of the slower stream: pairs of frames this near to the delay tell where the top of the correlation is."""
+"""In periods of the slower stream: pairs of frames this near to the delay tell where the top of the correlation is."""
 BLOCK_S = 0.5
-"""Of motion: what is nearer in time errs together."""
+"""Stretches of time that are drawn anew: what is nearer in time errs together."""
 STRIPS = 6
-"""Of the picture, one above the other: in each, others walk or drive, and what only one band shows of them differs."""
+"""Strips of the picture, one above the other: in each, others walk or drive, and what only one band shows of them differs."""
 LARGEST_STRIP = 0.8
-"""Share of the motion: nothing can be said without it."""
+"""Share of the motion from which on nothing can be said without a strip."""
 LEAST_CORRELATION = 0.1
 BAND_PERIODS = 0.03
 """Part of the uncertainty that more of the same motion does not lower: the bands see the same thing differently."""
@@ -93,53 +94,51 @@ class DelayEstimate:
 def measure_delay(
     *, visible: Source, thermal: Source, calibration: Calibration | None, seconds: float, stop: threading.Event
 ) -> DelayEstimate:
-    """Watch both streams for ``seconds``, side by side, and estimate.
+    """Watch both streams for ``seconds``, side by side, and estimate; without a calibration they are taken to have one view.
 
     Raises:
         CalibrationError: the motion does not tell the delay, or the calibration is for other cameras.
         ConfigError: a source gives unrelated stills.
         CaptureError: a source broke.
     """
-    visible_px, thermal_px = ((source.info.width_px, source.info.height_px) for source in (visible, thermal))
-    for source in (visible, thermal):
-        if not source.info.continuous:
-            raise ConfigError(
-                f"{source.info.uri}: unrelated stills have no delay; a video is one with ?fps=N at the end"
-            )
-    visible_from_thermal = scale_px(from_px=thermal_px, to_px=visible_px)
-    if calibration is not None:
-        visible_from_thermal = calibration.scaled(visible_size_px=visible_px, thermal_size_px=thermal_px).homography_px
+    for info in (visible.info, thermal.info):
+        if not info.continuous:
+            raise ConfigError(f"{info.uri}: unrelated stills have no delay; a video is one with ?fps=N at the end")
+    visible_px, thermal_px = _size_px(visible.info), _size_px(thermal.info)
+    rig = calibration or _same_view(visible.info, thermal.info)
+    rig = rig.scaled(visible_size_px=visible_px, thermal_size_px=thermal_px)
+    look = partial(watch, visible_size_px=visible_px, seconds=seconds, stop=stop)
     with ThreadPoolExecutor(max_workers=2) as threads:
         watched = [
-            threads.submit(
-                watch, source, visible_from_source_px=transform, visible_size_px=visible_px, seconds=seconds, stop=stop
-            )
-            for source, transform in ((visible, np.eye(3)), (thermal, visible_from_thermal))
+            threads.submit(look, visible, visible_from_source_px=np.eye(3)),
+            threads.submit(look, thermal, visible_from_source_px=rig.homography_px),
         ]
         done, _ = wait(watched, return_when=FIRST_EXCEPTION)
         if any(future.exception() is not None for future in done):
             stop.set()  # the other one would wait in vain
-        motions = [future.result() for future in watched]
-    return estimate_delay(visible=motions[0], thermal=motions[1])
+        return estimate_delay(visible=watched[0].result(), thermal=watched[1].result())
 
 
 def with_delay(
     calibration: Calibration | None, estimate: DelayEstimate, *, visible: StreamInfo, thermal: StreamInfo
 ) -> Calibration:
     """The calibration with this delay; without one, a new one for cameras with the same view."""
-    if calibration is None:
-        visible_px, thermal_px = ((info.width_px, info.height_px) for info in (visible, thermal))
-        calibration = Calibration.from_homography(
-            visible_from_thermal_px=scale_px(from_px=thermal_px, to_px=visible_px),
-            visible_size_px=visible_px,
-            thermal_size_px=thermal_px,
-            provenance={"registration": "none: both cameras taken to have the same view"},
-        )
-    provenance = {**calibration.provenance, "delay": estimate.sentence()}
-    return calibration.model_copy(update={"thermal_delay_ns": estimate.delay_ns, "provenance": provenance})
+    rig = calibration or _same_view(visible, thermal)
+    provenance = {**rig.provenance, "delay": estimate.sentence()}
+    return rig.model_copy(update={"thermal_delay_ns": estimate.delay_ns, "provenance": provenance})
 
 
-# -- watching -----------------------------------------------------------------------------------------------------------
+def _same_view(visible: StreamInfo, thermal: StreamInfo) -> Calibration:
+    return Calibration.from_homography(
+        visible_from_thermal_px=scale_px(from_px=_size_px(thermal), to_px=_size_px(visible)),
+        visible_size_px=_size_px(visible),
+        thermal_size_px=_size_px(thermal),
+        provenance={"registration": "none: both cameras taken to have the same view"},
+    )
+
+
+def _size_px(info: StreamInfo) -> tuple[int, int]:
+    return info.width_px, info.height_px
 
 
 def watch(
@@ -198,17 +197,16 @@ def _viewed(frame: Frame, view_from_source: Matrix, view_px: tuple[int, int]) ->
 # -- the estimate -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Pairs:
+class _Pairs(NamedTuple):
     """All pairs of frames that may be of one moment."""
 
     lags_ns: Values
     """(P,) thermal stamp minus visible stamp."""
     correlations: Values
     weights: Values
-    """How much moves in them."""
+    """(P,) how much moves in them."""
     blocks: npt.NDArray[np.int64]
-    """Which stretch of time they are from."""
+    """(P,) the stretch of time that they are from."""
 
 
 def estimate_delay(*, visible: Motion, thermal: Motion) -> DelayEstimate:
@@ -223,25 +221,25 @@ def estimate_delay(*, visible: Motion, thermal: Motion) -> DelayEstimate:
     if seconds < LEAST_S:
         raise _refusal(f"both streams ran together for {max(seconds, 0.0):.1f} s; {LEAST_S:.0f} s are needed")
     pairs, without_strips = _correlate(visible, thermal)
-    bins = np.round(pairs.lags_ns / min(periods_ns)).astype(int)
-    curve = np.bincount(bins - bins.min(), pairs.weights * pairs.correlations) / np.maximum(
-        np.bincount(bins - bins.min(), pairs.weights), 1e-12
-    )
-    rough_ns = _prominent(curve, beyond=math.ceil(3.0 * max(periods_ns) / min(periods_ns)), first=int(bins.min()))
-    rough_ns *= min(periods_ns)
-    width_ns = PEAK_PERIODS * max(periods_ns)
-    delay_ns, correlation = _top(pairs, pairs.weights, rough_ns, width_ns)
+    short_ns, long_ns = min(periods_ns), max(periods_ns)
+    bins = np.round(pairs.lags_ns / short_ns).astype(int)
+    first = int(bins.min())
+    weights = np.bincount(bins - first, pairs.weights)
+    curve = np.bincount(bins - first, pairs.weights * pairs.correlations) / np.maximum(weights, 1e-12)
+    rough_ns = float(_prominent(curve, beyond=math.ceil(3.0 * long_ns / short_ns)) + first) * short_ns
+    width_ns = PEAK_PERIODS * long_ns
+    delay_ns, correlation = _top(pairs, rough_ns, width_ns)
     rng = np.random.default_rng(0)
     count = int(pairs.blocks.max()) + 1
-    draws = [
-        _top(pairs, pairs.weights * np.bincount(rng.integers(0, count, count), minlength=count)[pairs.blocks], delay_ns, width_ns)
-        for _ in range(_DRAWS)
-    ]  # fmt: skip
-    gaps_ns = [_top(part, part.weights, delay_ns, width_ns)[0] - delay_ns for part in without_strips]
+    draws_ns = []
+    for _ in range(_DRAWS):
+        times = np.bincount(rng.integers(0, count, count), minlength=count)[pairs.blocks]
+        draws_ns.append(_top(pairs._replace(weights=pairs.weights * times), delay_ns, width_ns)[0])
+    gaps_ns = [_top(part, delay_ns, width_ns)[0] - delay_ns for part in without_strips]
     by_strip_ns = math.sqrt((STRIPS - 1) / STRIPS * sum(gap * gap for gap in gaps_ns))
-    by_time_ns = float(np.std([draw for draw, _ in draws]))
-    uncertainty_ns = math.hypot(by_time_ns, by_strip_ns, BAND_PERIODS * max(periods_ns))
-    if uncertainty_ns > LARGEST_UNCERTAINTY_PERIODS * max(periods_ns):
+    by_time_ns = float(np.std(draws_ns))
+    uncertainty_ns = math.hypot(by_time_ns, by_strip_ns, BAND_PERIODS * long_ns)
+    if uncertainty_ns > LARGEST_UNCERTAINTY_PERIODS * long_ns:
         raise _refusal(f"it is uncertain by {uncertainty_ns / NS_PER_MS:.0f} ms")
     return DelayEstimate(
         delay_ns=round(delay_ns), uncertainty_ns=round(uncertainty_ns), correlation=correlation, seconds=seconds
@@ -262,10 +260,7 @@ def _period_ns(motion: Motion, name: str) -> float:
 
 
 def _correlate(visible: Motion, thermal: Motion) -> tuple[_Pairs, list[_Pairs]]:
-    """Correlate what moves in all pairs of frames with stamps at most `LARGEST_DELAY_S` apart.
-
-    Gives the correlations of the whole picture, and those without one of its strips each.
-    """
+    """Correlate what moves in all pairs of frames: in the whole picture, and then without one of its strips each."""
     strips = [np.array_split(_moving(motion), STRIPS, axis=1) for motion in (visible, thermal)]
     lags_ns = (thermal.stamps_ns[None, :] - visible.stamps_ns[:, None]).astype(np.float64)
     row, column = np.nonzero(np.abs(lags_ns) <= LARGEST_DELAY_S * NS_PER_S)
@@ -310,12 +305,8 @@ def _unlike(view: Image, usual: npt.NDArray[np.float32]) -> npt.NDArray[np.float
     return cast(npt.NDArray[np.float32], np.abs(change - np.median(change)))
 
 
-def _prominent(curve: Values, *, beyond: int, first: int) -> float:
-    """The delay, in bins, where the correlation has its one peak.
-
-    Raises:
-        CalibrationError: there is none, or another like it.
-    """
+def _prominent(curve: Values, *, beyond: int) -> int:
+    """The bin where the correlation has its one peak; refused where there is none, or another like it."""
     top = int(curve.argmax())
     far = np.abs(np.arange(len(curve)) - top) > beyond
     usual = float(np.median(curve[far]))
@@ -327,16 +318,16 @@ def _prominent(curve: Values, *, beyond: int, first: int) -> float:
     inner = np.flatnonzero(far[1:-1] & (curve[1:-1] >= curve[:-2]) & (curve[1:-1] >= curve[2:])) + 1
     if inner.size and float(curve[inner].max()) - usual > RIVAL * height:
         raise _refusal("another delay fits almost as well: the motion repeats itself")
-    return float(top + first)
+    return top
 
 
-def _top(pairs: _Pairs, weights: Values, near_ns: float, width_ns: float) -> tuple[float, float]:
+def _top(pairs: _Pairs, near_ns: float, width_ns: float) -> tuple[float, float]:
     """(delay, correlation) at the top of a parabola through the pairs near a delay; the nearer, the more they count."""
     at_ns, height = near_ns, 0.0
     for _ in range(6):
         distance = (pairs.lags_ns - at_ns) / width_ns
         near = np.abs(distance) < 1.0
-        x, root = distance[near], np.sqrt(weights[near]) * (1.0 - np.square(distance[near]))
+        x, root = distance[near], np.sqrt(pairs.weights[near]) * (1.0 - np.square(distance[near]))
         system: Any = np.column_stack([np.ones_like(x), x, np.square(x)]) * root[:, None]
         height, slope, bend = np.linalg.lstsq(system, pairs.correlations[near] * root, rcond=None)[0]
         if bend >= 0:

@@ -7,7 +7,7 @@ stretch, shear and perspective between the cameras, and only what holds all over
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,10 @@ class Votes:
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Votes:
+        """Some of the votes."""
+        return Votes(**{name.name: getattr(self, name.name)[chosen] for name in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -124,9 +128,7 @@ def fit_average(votes: Votes, *, tolerance_px: float, regions: npt.NDArray[np.in
     near = fits[-1].residuals_px < tolerance_px
     observations = 2 * len(np.unique(regions[near]))
     squares = [np.square(np.minimum(one.residuals_px[near], tolerance_px)).mean() for one in fits]
-    costs = np.array(
-        [observations * np.log(square + 1e-6) + 2 * one.model for square, one in zip(squares, fits, strict=True)]
-    )
+    costs = observations * np.log(np.array(squares) + 1e-6) + 2 * np.array([one.model for one in fits])
     shares = np.exp((costs.min() - costs) / 2)
     shares /= shares.sum()
     mean: Matrix = np.einsum("i,ijk->jk", shares, [one.visible_from_thermal_px for one in fits])

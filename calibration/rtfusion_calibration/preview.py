@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rtfusion.pairs import PairStream
 from rtfusion.sinks import SinkContext, open_sink
@@ -14,28 +15,21 @@ from rtfusion.types import FramePair, FusedFrame, Image8
 FINISH_S = 2.0
 
 
-class Preview:
-    """Shows the newest picture in a window; who closes the window sets ``stop``. A context manager."""
+@contextmanager
+def preview(uri: str, *, pairs: PairStream, stop: threading.Event) -> Iterator[Callable[[Image8, FramePair], None]]:
+    """Give a function that shows the (H, W, 3) BGR picture made of a pair; who closes the window sets ``stop``.
 
-    def __init__(self, uri: str, *, pairs: PairStream, stop: threading.Event) -> None:
-        """Open the window, which shows pictures made of ``pairs``.
+    Raises:
+        ConfigError: there is no window here.
+        SinkError: the window broke; from the function.
+    """
+    rate_hz = min(pairs.visible.rate_hz, pairs.thermal.rate_hz)
+    sink = open_sink(uri, context=SinkContext(rate_hz=rate_hz, live=pairs.live, session=uuid.uuid4().hex))
+    thread = SinkThread(sink, live=pairs.live, telemetry=pairs.telemetry, stop=stop.set)
 
-        Raises:
-            ConfigError: there is no window here.
-        """
-        rate_hz = min(pairs.visible.rate_hz, pairs.thermal.rate_hz)
-        context = SinkContext(rate_hz=rate_hz, live=pairs.live, session=uuid.uuid4().hex)
-        sink = open_sink(uri, context=context)
-        self._thread = SinkThread(sink, live=pairs.live, telemetry=pairs.telemetry, stop=stop.set)
-
-    def show(self, picture: Image8, *, pair: FramePair) -> None:
-        """Show the (H, W, 3) BGR picture that was made of a pair.
-
-        Raises:
-            SinkError: the window broke.
-        """
-        if self._thread.error is not None:
-            raise self._thread.error
+    def show(picture: Image8, pair: FramePair) -> None:
+        if thread.error is not None:
+            raise thread.error
         frame = FusedFrame(
             image=picture,
             visible=picture,
@@ -46,15 +40,12 @@ class Preview:
             sequence=pair.sequence,
             fuser="calibrate",
         )
-        self._thread.put(frame, timeout_s=FINISH_S)
+        thread.put(frame, timeout_s=FINISH_S)
 
-    def __enter__(self) -> Preview:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._thread.finish()
-        if not self._thread.join(timeout_s=FINISH_S):
-            self._thread.discard()
+    thread.start()
+    try:
+        yield show
+    finally:
+        thread.finish()
+        if not thread.join(timeout_s=FINISH_S):
+            thread.discard()

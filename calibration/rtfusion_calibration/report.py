@@ -15,7 +15,7 @@ from rtfusion.fusion.color import as_bgr, luminance
 from rtfusion.fusion.tone import GainControl
 from rtfusion.page import write_page
 from rtfusion.registration import Calibration, register
-from rtfusion.types import Band, FramePair, Image8
+from rtfusion.types import FramePair, Image8
 from rtfusion_calibration.detect import as_detected
 from rtfusion_calibration.evidence import DISTANCES_M, Evidence, Verdict, parallax_px
 from rtfusion_calibration.rig import parameters
@@ -60,7 +60,6 @@ def write_report(
         near_m=max((d for d in DISTANCES_M if set_m is None or d < set_m), default=DISTANCES_M[0]),
         parameters=parameters(calibration),
         deviations=calibration.quality.standard_deviations if calibration.quality else {},
-        vectors=_vectors(calibration),
         footer=f"rtfusion {__version__} · calibration {calibration.id}",
     )
 
@@ -80,20 +79,6 @@ def _parallax(evidence: Evidence) -> dict[float, dict[str, object]]:
         }
         for distance_m in DISTANCES_M
     }
-
-
-def _vectors(calibration: Calibration) -> dict[str, str]:
-    """Distortion and homography, a row each."""
-    found = {}
-    for band in Band:
-        if distortion := getattr(calibration, band.value).distortion:
-            found[f"{band.value} distortion"] = " ".join(f"{value:.4f}" for value in distortion)
-    for row, values in enumerate(calibration.visible_from_thermal_px, start=1):
-        found[f"homography, row {row}"] = " ".join(f"{value:.6g}" for value in values)
-    return found
-
-
-# -- pictures -----------------------------------------------------------------------------------------------------------
 
 
 def _picture(pair: FramePair, evidence: Evidence) -> dict[str, object]:

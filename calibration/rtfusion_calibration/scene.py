@@ -1,16 +1,16 @@
 """A calibration without a target: the transform between two cameras from ordinary pairs of an ordinary scene.
 
 The search (`rtfusion_calibration.search`) finds where the thermal picture lies, patches of all pairs
-(`rtfusion_calibration.matching`) vote on the
-details, and what they agree on is the estimate. It is refused, with the reason, where the scene does not determine it: a
-wrong registration that looks like an answer is worse than none.
+(`rtfusion_calibration.matching`) vote on the details, and what they agree on is the estimate. It is refused, with the reason,
+where the scene does not determine it: a wrong registration that looks like an answer is worse than none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,12 @@ RIVAL = 0.6
 """Share of the votes of the best place that another place may have."""
 LARGEST_UNCERTAINTY_PX = 4.0
 LARGEST_UNCERTAINTY = 0.006
-"""Of the width of the visible picture, at the worst corner; the larger of the two counts."""
+"""Share of the width of the visible picture, at the worst corner; the larger of the two counts."""
 CERTAIN_PX = 2.0
 CERTAIN = 0.003
-"""The same over the picture: an estimate that is less certain is given, but called rough."""
+"""Limits in pixels and in widths over the picture: an estimate that is less certain is given, but called rough."""
 LARGEST_SHIFT = 0.02
-"""Of the width of the visible picture: pairs farther from the middle one are left out."""
+"""Share of the width of the visible picture: pairs farther from the middle one are left out."""
 LEAST_PAIRS_FOR_OUTLIERS = 3
 """Of two that differ, neither is the odd one."""
 APART = Level(side_px=320, radius_px=12)
@@ -67,8 +67,9 @@ class SceneEstimate:
     visible_from_thermal_px: Matrix
     model: Model
     pairs: int
-    """Those that it rests on."""
+    """Pairs that it rests on."""
     given: int
+    """Pairs that were given."""
     votes: int
     agreed: int
     """Votes within `AGREED_PX` of the estimate."""
@@ -101,26 +102,23 @@ class SceneEstimate:
     def calibration(
         self, *, visible_size_px: tuple[int, int], thermal_size_px: tuple[int, int], thermal_delay_ns: int = 0
     ) -> Calibration:
-        """The file that says so."""
+        """The calibration file that says so."""
+        deviations_px = {"picture_px": self.uncertainty_px, "corner_px": self.corner_uncertainty_px}
+        quality = Quality(rms_px=self.residual_px, views=self.pairs, standard_deviations=deviations_px)
         return Calibration.from_homography(
             visible_from_thermal_px=self.visible_from_thermal_px,
             visible_size_px=visible_size_px,
             thermal_size_px=thermal_size_px,
             thermal_delay_ns=thermal_delay_ns,
             provenance={"how": "calibrate scene", "estimate": self.sentence()},
-        ).model_copy(update={"quality": self._quality()})
-
-    def _quality(self) -> Quality:
-        deviations_px = {"picture_px": self.uncertainty_px, "corner_px": self.corner_uncertainty_px}
-        return Quality(rms_px=self.residual_px, views=self.pairs, standard_deviations=deviations_px)
+        ).model_copy(update={"quality": quality})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _OwnPlaces:
+class _OwnPlaces(NamedTuple):
     """By how much each pair is off by itself."""
 
     pairs: tuple[int, ...]
-    """Those that are used, by their place in the sequence."""
+    """Pairs that are used, by their place in the sequence."""
     shifts_px: Points
     """(pairs, 2), in the mean 0; all 0 where the cameras are one rigid rig."""
     outliers: tuple[int, ...]
@@ -147,26 +145,31 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     scale = level.scale(pairs[0])
     if len(votes) < max(LEAST_AGREED, LEAST_VOTES):
         raise _refusal(f"only {len(votes)} patches have structure that both bands show")
-    thermal_px = size_px(pairs[0].thermal)
+    thermal_px, agreed_px = size_px(pairs[0].thermal), AGREED_PX * scale
     regions = _regions(votes, thermal_px)
     best = fit_average(votes, tolerance_px=TOLERANCE_PX * scale, regions=regions)
-    agreed = int((best.residuals_px < AGREED_PX * scale).sum())
+    agree = best.residuals_px < agreed_px
+    agreed = int(agree.sum())
     if agreed < LEAST_AGREED or _neg_log10_p(agreed, len(votes), level) < LEAST_NEG_LOG10_P:
         raise _refusal(
             f"{agreed} of {len(votes)} patches agree, and chance alone would give {len(votes) * level.chance(AGREED_PX):.0f}"
         )
-    seen = int((np.bincount(regions[best.residuals_px < AGREED_PX * scale]) >= LEAST_IN_REGION).sum())
+    seen = int((np.bincount(regions[agree]) >= LEAST_IN_REGION).sum())
     if seen < LEAST_REGIONS:
         raise _refusal(f"the patches that agree lie in {seen} ninths of the picture only")
-    disagreement_px = _disagreement(votes, best, own, tolerance_px=AGREED_PX * scale)
-    misfit_px = _misfit(votes, best, regions, tolerance_px=AGREED_PX * scale)
+    disagreement_px = _disagreement(votes, best, own, tolerance_px=agreed_px)
+    misfit_px = _misfit(votes, best, regions, tolerance_px=agreed_px)
     common_px = math.hypot(BAND_PX * scale, math.sqrt(MISFIT) * misfit_px, disagreement_px / math.sqrt(len(pairs)))
-    picture_px, corner_px = (
-        math.hypot(spread_px, common_px)
-        for spread_px in _spread(votes, best, regions, thermal_px=thermal_px, scale=scale)
-    )
+    spread_px = _spread(votes, best, regions, thermal_px=thermal_px, scale=scale)
+    picture_px, corner_px = (math.hypot(one_px, common_px) for one_px in spread_px)
     width_px = size_px(pairs[0].visible)[0]
-    estimate = SceneEstimate(
+    limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width_px)
+    if corner_px > limit_px:
+        raise _refusal(
+            f"the patches that agree leave the corners uncertain by {corner_px:.1f} px (at most {limit_px:.1f} px are "
+            "accepted): they cover too little of the picture, or lie at too many distances"
+        )
+    return SceneEstimate(
         visible_from_thermal_px=best.visible_from_thermal_px,
         model=best.best.model,
         pairs=len(pairs),
@@ -181,18 +184,6 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
         disagreement_px=disagreement_px,
         outliers=own.outliers,
     )
-    _check(estimate, width_px=width_px)
-    return estimate
-
-
-def _check(estimate: SceneEstimate, *, width_px: int) -> None:
-    """Refuse what the scene leaves open."""
-    limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width_px)
-    if estimate.corner_uncertainty_px > limit_px:
-        raise _refusal(
-            f"the patches that agree leave the corners uncertain by {estimate.corner_uncertainty_px:.1f} px (at most "
-            f"{limit_px:.1f} px are accepted): they cover too little of the picture, or lie at too many distances"
-        )
 
 
 def _place(pairs: Sequence[GrayPair]) -> Matrix:
@@ -201,7 +192,7 @@ def _place(pairs: Sequence[GrayPair]) -> Matrix:
     level, corners = COARSE[-1], corners_px(size_px(pairs[0].thermal))
     judged = []
     for candidate in search(chosen, keep=CANDIDATES):
-        transform, votes = follow(chosen, candidate.visible_from_thermal_px, COARSE)
+        transform, votes = follow(chosen, candidate, COARSE)
         judged.append((_agreement(chosen, transform, votes, level), transform))
     judged.sort(key=lambda item: -item[0])
     support, transform = judged[0]
@@ -254,8 +245,7 @@ def _spread(
     votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, thermal_px: tuple[int, int], scale: float
 ) -> tuple[float, float]:
     """(median, worst corner) over the thermal picture: how far it moves when other regions and other models are drawn."""
-    width, height = thermal_px
-    sides = np.meshgrid(np.linspace(0, width - 1, _GRID), np.linspace(0, height - 1, _GRID))
+    sides = np.meshgrid(*(np.linspace(0, side - 1, _GRID) for side in thermal_px))
     points = np.stack(sides, axis=2).reshape(-1, 2)
     groups = np.unique(regions, return_inverse=True)[1]
     count = int(groups.max()) + 1
@@ -267,12 +257,7 @@ def _spread(
         kept = counts > 0
         if kept.sum() < LEAST_VOTES:
             continue
-        drawn = Votes(
-            thermal_px=votes.thermal_px[kept],
-            visible_px=votes.visible_px[kept],
-            weights=votes.weights[kept] * counts[kept],
-            pair=votes.pair[kept],
-        )
+        drawn = replace(votes, weights=votes.weights * counts).only(kept)
         again = fit(drawn, model=one.model, tolerance_px=TOLERANCE_PX * scale, start=one.visible_from_thermal_px)
         gaps.append(
             transformed(again.visible_from_thermal_px, points) - transformed(best.visible_from_thermal_px, points)

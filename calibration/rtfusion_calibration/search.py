@@ -40,22 +40,17 @@ class GrayPair:
     thermal: Image8
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Candidate:
-    """One place of the thermal picture."""
+def search(pairs: Sequence[GrayPair], *, keep: int) -> list[Matrix]:
+    """Find the best places of the thermal picture, each one place for all pairs: visible from thermal, in pixels.
 
-    visible_from_thermal_px: Matrix
-    likeness: float
-    """Normalized cross-correlation of the structure maps, times the root of the overlap; the mean over the pairs."""
-
-
-def search(pairs: Sequence[GrayPair], *, keep: int) -> list[Candidate]:
-    """The best places of the thermal picture, one place for all pairs; best first, and no two of them alike."""
+    The best comes first: by the normalized cross-correlation of the structure maps, times the root of the overlap, in the mean
+    over the pairs. No two of them put the corners closer than a tenth of the picture.
+    """
     visible_images = [_Visible(shrunk(pair.visible, SIDE_PX)) for pair in pairs]
     thermal_images = [shrunk(pair.thermal, SIDE_PX) for pair in pairs]
-    visible_px, thermal_px = size_px(pairs[0].visible), size_px(pairs[0].thermal)
-    small_px = size_px(thermal_images[0])
-    visible_from_small = scale_px(from_px=size_px(shrunk(pairs[0].visible, SIDE_PX)), to_px=visible_px)
+    thermal_px, small_px = size_px(pairs[0].thermal), size_px(thermal_images[0])
+    small_visible_px = size_px(shrunk(pairs[0].visible, SIDE_PX))
+    visible_from_small = scale_px(from_px=small_visible_px, to_px=size_px(pairs[0].visible))
     small_from_thermal = scale_px(from_px=thermal_px, to_px=small_px)
     found = []
     for turned_from_small, canvas_px in _turnings(small_px):
@@ -67,10 +62,13 @@ def search(pairs: Sequence[GrayPair], *, keep: int) -> list[Candidate]:
         y, x = (int(index) for index in np.unravel_index(int(likeness.argmax()), likeness.shape))
         shift = np.eye(3)
         shift[:2, 2] = [index - _FFT_PX if index > _FFT_PX // 2 else index for index in (x, y)]
-        place = visible_from_small @ shift @ turned_from_small @ small_from_thermal
-        found.append(Candidate(visible_from_thermal_px=place, likeness=float(likeness[y, x])))
-    found.sort(key=lambda candidate: -candidate.likeness)
-    return _unlike(found, corners_px(thermal_px), keep=keep)
+        found.append((float(likeness[y, x]), visible_from_small @ shift @ turned_from_small @ small_from_thermal))
+    corners = corners_px(thermal_px)
+    kept: list[Matrix] = []
+    for _, place in sorted(found, key=lambda one: -one[0]):
+        if len(kept) < keep and all(apart(place, other, corners) > 0.1 for other in kept):
+            kept.append(place)
+    return kept
 
 
 class _Visible:
@@ -126,17 +124,6 @@ def _turnings(of_px: tuple[int, int]) -> Iterator[tuple[Matrix, tuple[int, int]]
             turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
             turn[:2, 2] = (np.array(canvas_px) - 1) / 2 - turn[:2, :2] @ ((np.array(of_px) - 1) / 2)
             yield turn, canvas_px
-
-
-def _unlike(found: list[Candidate], corners: Points, *, keep: int) -> list[Candidate]:
-    """The first ones of which no two put the corners closer than a tenth of the picture."""
-    kept: list[Candidate] = []
-    for candidate in found:
-        if all(apart(candidate.visible_from_thermal_px, k.visible_from_thermal_px, corners) > 0.1 for k in kept):
-            kept.append(candidate)
-        if len(kept) == keep:
-            break
-    return kept
 
 
 def apart(first: Matrix, second: Matrix, corners: Points) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,7 @@ from rtfusion.cli.calibrate import (
 from rtfusion.cli.options import Debug
 
 if TYPE_CHECKING:
+    from rtfusion.pairs import PairStream
     from rtfusion.types import FramePair
 
 BOARD_HELP = """Calibrate both cameras with a board: lenses, pose, registration.
@@ -96,21 +97,24 @@ def board(
     from rtfusion_calibration.solve import solve
 
     from rtfusion.cli.console import say
+    from rtfusion.cli.stopping import Stopping
+    from rtfusion.errors import ConfigError
+    from rtfusion.pairs import open_pairs
     from rtfusion.types import Band
 
     target = Board.parse(board, spacing_mm=square_mm, marker_mm=marker_mm, dictionary=dictionary)
     page = report if report is not None else out.with_suffix(".html")
     check_free(out, page, overwrite=overwrite)
-    collector = _collect(
-        target,
-        ir=ir,
-        vis=vis,
-        wanted=views,
-        delay_ms=thermal_delay_ms,
-        out=out,
-        save_views=save_views,
-        overwrite=overwrite,
-    )
+    with (
+        Stopping() as stopping,
+        open_pairs(ir=ir, vis=vis, thermal_delay_ms=thermal_delay_ms, stop=stopping.event, read_ahead=True) as pairs,
+    ):
+        folder = save_views or (out.with_name(f"{out.stem}-views") if pairs.live else None)
+        if folder is not None and folder.exists() and any(folder.iterdir()) and not overwrite:
+            raise ConfigError(
+                f"{folder} holds files already; name another folder with --save-views, or use --overwrite"
+            )
+        collector = _collect(target, pairs, wanted=views, folder=folder, stop=stopping.event)
     say(f"looked at {collector.looks} pairs, took {len(collector.views)} views; solving")
     solution = solve(
         collector.views,
@@ -121,51 +125,33 @@ def board(
     )
     evidence = gather(solution.calibration, solution.used_views)
     solution.calibration.save(out)
-    pairs = [pair for view, pair in collector.samples if view.name in solution.used]
+    samples = [pair for view, pair in collector.samples if view.name in solution.used]
     written = f"calibration: {out}\nreport: {page}"
-    _conclude(evidence, page, pairs=pairs, outliers=solution.outliers, notes=solution.notes, written=written)
+    _conclude(evidence, page, pairs=samples, outliers=solution.outliers, notes=solution.notes, written=written)
 
 
-def _collect(
-    target: Any, *, ir: str, vis: str, wanted: int, delay_ms: float, out: Path, save_views: Path | None, overwrite: bool
-) -> Any:
+def _collect(target: Any, pairs: PairStream, *, wanted: int, folder: Path | None, stop: threading.Event) -> Any:
     """Collect views of the board, until the recordings are over, enough are there, or Ctrl-C."""
     from rtfusion_calibration.collect import Collector
-    from rtfusion_calibration.preview import Preview
+    from rtfusion_calibration.preview import preview
 
     from rtfusion.cli.console import say
-    from rtfusion.cli.stopping import Stopping
-    from rtfusion.errors import CalibrationError, ConfigError
-    from rtfusion.pairs import open_pairs
+    from rtfusion.errors import CalibrationError
 
+    if pairs.live:
+        say(f"show {target} to both cameras; {wanted} views are wanted, Ctrl-C solves with those there are")
+    collector = Collector(
+        target,
+        still=not (pairs.visible.continuous and pairs.thermal.continuous),
+        wanted=wanted if pairs.live else None,
+        enough=stop.set,
+        folder=folder,
+        tell=say,
+    )
     has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    with (
-        Stopping() as stopping,
-        open_pairs(ir=ir, vis=vis, thermal_delay_ms=delay_ms, stop=stopping.event, read_ahead=True) as pairs,
-        ExitStack() as stack,
-    ):
-        folder = save_views or (out.with_name(f"{out.stem}-views") if pairs.live else None)
-        if folder is not None and folder.exists() and any(folder.iterdir()) and not overwrite:
-            raise ConfigError(
-                f"{folder} holds files already; name another folder with --save-views, or use --overwrite"
-            )
-        if pairs.live:
-            say(f"show {target} to both cameras; {wanted} views are wanted, Ctrl-C solves with those there are")
-        collector = Collector(
-            target,
-            still=not (pairs.visible.continuous and pairs.thermal.continuous),
-            wanted=wanted if pairs.live else None,
-            enough=stopping.event.set,
-            folder=folder,
-            tell=say,
-        )
-        preview = Preview("window:", pairs=pairs, stop=stopping.event) if pairs.live and has_display else None
-        if preview is not None:
-            stack.enter_context(preview)
+    with preview("window:" if pairs.live and has_display else "null:", pairs=pairs, stop=stop) as show:
         for pair in pairs:
-            picture = collector(pair)
-            if preview is not None:
-                preview.show(picture, pair=pair)
+            show(collector(pair), pair)
     if not collector.views:
         raise CalibrationError(
             f"{target} was found in none of {collector.looks} pairs, by neither camera; is it this board, and warm enough?"

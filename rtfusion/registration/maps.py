@@ -32,7 +32,8 @@ class Warp:
 
     def __init__(self, source_from_grid: Maps | None, *, source_size_px: tuple[int, int]) -> None:
         self._small_px: tuple[int, int] | None = None
-        self._maps: tuple[Maps, Maps] | None = None
+        self.maps: tuple[Maps, Maps] | None = None
+        """Columns x and rows y, each (H, W) float32, into what `reduced` gives; None for the identity."""
         self._source_px = source_size_px
         if source_from_grid is None:
             return
@@ -43,17 +44,12 @@ class Warp:
             small_from_source = scale_px(from_px=source_size_px, to_px=self._source_px)
             source_from_grid = cv2.transform(source_from_grid, small_from_source[:2]).astype(np.float32)
         x, y = (np.ascontiguousarray(source_from_grid[..., axis]) for axis in range(2))
-        self._maps = x, y
+        self.maps = x, y
 
     @property
     def is_identity(self) -> bool:
         """True when `__call__` returns its input."""
-        return self._maps is None
-
-    @property
-    def maps(self) -> tuple[Maps, Maps] | None:
-        """Columns x and rows y, each (H, W) float32, into what `reduced` gives; None for the identity."""
-        return self._maps
+        return self.maps is None
 
     def reduced(self, image: Image) -> Image:
         """The image as the maps see it: averaged to a smaller one where bilinear sampling alone would alias."""
@@ -63,9 +59,9 @@ class Warp:
 
     def __call__(self, image: Image, *, out: Image | None = None) -> Image:
         """(h, w) or (h, w, 3) in, the same on the grid out, written into ``out`` if one is given; the type is kept."""
-        if self._maps is None:
+        if self.maps is None:
             return image
-        return cast(Image, cv2.remap(self.reduced(image), *self._maps, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE))
+        return cast(Image, cv2.remap(self.reduced(image), *self.maps, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE))
 
     def moved(self, grid_from_grid: Matrix) -> Warp:
         """The same after a small motion of the grid: pixel x of the result is what was at ``grid_from_grid`` x.
@@ -73,11 +69,11 @@ class Warp:
         At the cost of one pass over the maps: the motion is carried to the source by the affine part of the warp, so where a
         lens bends or the view is steep the result is off by a small share of the motion.
         """
-        x, y = self._maps if self._maps is not None else _identity_maps(self._source_px)
+        x, y = self.maps or np.meshgrid(*(np.arange(side, dtype=np.float32) for side in self._source_px))
         source_from_grid = _affine_part(x, y, self._source_px)
         motion = source_from_grid @ grid_from_grid @ np.linalg.inv(source_from_grid)
         result = copy.copy(self)
-        result._maps = (  # noqa: SLF001 - its own
+        result.maps = (
             cast(Maps, cv2.addWeighted(x, motion[0, 0], y, motion[0, 1], motion[0, 2])),
             cast(Maps, cv2.addWeighted(x, motion[1, 0], y, motion[1, 1], motion[1, 2])),
         )
@@ -85,13 +81,12 @@ class Warp:
 
     def valid(self) -> Image8 | None:
         """(H, W) uint8, 255 where the source has a pixel for the grid; None where it has one everywhere."""
-        if self._maps is None:
+        if self.maps is None:
             return None
-        inside = [
-            cv2.inRange(axis, -0.5 - 1e-3, side - 0.5 + 1e-3)
-            for axis, side in zip(self._maps, self._source_px, strict=True)
-        ]
-        both = cast(Image8, cv2.bitwise_and(*inside))
+        sides = zip(self.maps, self._source_px, strict=True)
+        both = cast(
+            Image8, cv2.bitwise_and(*(cv2.inRange(axis, -0.5 - 1e-3, side - 0.5 + 1e-3) for axis, side in sides))
+        )
         return None if cv2.countNonZero(both) == both.size else both
 
 
@@ -210,11 +205,6 @@ def _distorted(points: Matrix, camera: CameraModel | None) -> Matrix:
     rays = np.linalg.inv(intrinsics) @ np.vstack([points.T, np.ones(len(points))])
     bent, _ = cv2.projectPoints(rays.T[:, None], np.zeros(3), np.zeros(3), intrinsics, lens)
     return cast(Matrix, bent[:, 0])
-
-
-def _identity_maps(size_px: tuple[int, int]) -> tuple[Maps, Maps]:
-    x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in size_px))
-    return x, y
 
 
 def _affine_part(x: Maps, y: Maps, source_px: tuple[int, int]) -> Matrix:

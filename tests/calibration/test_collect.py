@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rtfusion_calibration.collect import Collector, Sampler
-from rtfusion_calibration.preview import Preview
+from rtfusion_calibration.preview import preview
 
 from rtfusion.errors import ConfigError
+from rtfusion.fusion.color import as_bgr
 from rtfusion.pairs import open_pairs
 from rtfusion.types import Band, Degraded, FramePair
 from tests.calibration.rigs import BOARD, Placement, make_rig, render
@@ -100,9 +101,10 @@ def test_the_sampler_keeps_an_even_choice() -> None:
 def test_pictures_are_shown_and_the_end_closes_the_view() -> None:
     source = "synthetic:?scene=day&size=64x48&frames=5"
     sampler, stop = Sampler(), threading.Event()
-    with open_pairs(ir=source, vis=source) as pairs, Preview("null:", pairs=pairs, stop=stop) as preview:
+    with open_pairs(ir=source, vis=source) as pairs, preview("null:", pairs=pairs, stop=stop) as show:
         for one in pairs:
-            preview.show(sampler(one), pair=one)
+            sampler(one)
+            show(as_bgr(one.visible.image), one)
     assert len(sampler.pairs) == 5
     assert pairs.telemetry.written == {"null:": 5}
     assert not any(thread.name.startswith("sink-") for thread in threading.enumerate())
