@@ -24,7 +24,7 @@ _EXAMPLES = "chessboard:9x6, circles:4x11 or charuco:7x5"
 
 
 class Kind(str, enum.Enum):
-    """What is printed, cut out or glued on."""
+    """The pattern that is printed, cut out or glued on."""
 
     CHESSBOARD = "chessboard"
     CIRCLES = "circles"

@@ -141,7 +141,7 @@ def _camera_block(bundle: Bundle, place: Place, band: Band) -> _Block:
 
 
 def _expected(bundle: Bundle) -> _Block:
-    """What is known of cameras before any view, as residuals: the pixels are square, the lens sits before the middle."""
+    """Residuals of what is known before any view: the pixels are square, the lens sits before the middle."""
     residuals, rows = [], []
     free = {band: 4 + len(bundle.lenses[band].free) for band in Band}
     offset, size = 0, sum(free.values()) + 6

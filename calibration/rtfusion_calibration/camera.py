@@ -31,7 +31,7 @@ OUTLIER_PX = 0.8
 LARGEST_POINT_LOSS = 0.3
 """A view that loses more of its points than this goes as a whole."""
 FIT_PX = 2.0
-"""Above this error of all views together, single views are tried for being the cause."""
+"""Error of all views together above which single views are tried for being the cause."""
 
 _PINHOLE = cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K1 | cv2.CALIB_FIX_K2 | cv2.CALIB_FIX_K3
 CENTERED = cv2.CALIB_FIX_PRINCIPAL_POINT | cv2.CALIB_FIX_ASPECT_RATIO
@@ -40,7 +40,7 @@ _ITERATIONS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-6)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lens:
-    """What is free in a camera model."""
+    """A camera model: which of its parameters are free."""
 
     name: str
     flags: int
@@ -69,9 +69,9 @@ class Lensed:
     lens: Lens
     optics: Optics
     board_poses: Mapping[str, Motion]
-    """By view: camera from board."""
+    """Camera from board, by view."""
     errors_px: Mapping[str, Points]
-    """By view, (N,): distance of every point from where the model puts it."""
+    """(N,) distance of every point from where the model puts it, by view."""
 
     @property
     def rms_px(self) -> float:
@@ -85,11 +85,11 @@ class CameraFit:
 
     fit: Lensed
     sightings: Mapping[str, Sighting]
-    """What was used: outliers are gone."""
+    """The sightings that were used, without outliers."""
     held_out_px: Mapping[str, float]
-    """By lens model: error on views that were not fitted."""
+    """Error on views that were not fitted, by lens model."""
     outliers: Mapping[str, str] = field(default_factory=dict)
-    """By view: why it, or a part of it, was left out."""
+    """Why a view, or a part of it, was left out, by view."""
 
 
 def fit_camera(sightings: Mapping[str, Sighting], *, size_px: tuple[int, int], name: str = "") -> CameraFit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 import cv2
@@ -11,58 +12,52 @@ import numpy as np
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
 from rtfusion.files import write_whole
-from rtfusion.types import Band, FramePair, Image, Image8
+from rtfusion.types import Band, FramePair, Image8
 from rtfusion_calibration.board import Board
 from rtfusion_calibration.detect import Finder, Sighting, View
 from rtfusion_calibration.guidance import Coverage, draw
 
 LOOKS_PER_S = 4
-"""Of a video; stills are all looked at."""
+"""Pictures of a video that are looked at; stills all are."""
 ATTEMPTS = 3
 """Preparations tried per look at a video or a camera, so that the picture keeps moving."""
 NEW_SHARE = 0.06
-"""Of the width of the picture: how far the points have to be, on average, from those of every view there is."""
+"""Widths of the picture that the points have to be, on average, from those of every view there is."""
 STILL_SHARE = 0.004
-"""The same for how far they may have moved since the look before."""
+"""Widths of the picture that they may have moved since the look before."""
 LEAST_SHARPNESS = 0.05
 LEAST_CONTRAST = 3.0
 SAMPLES = 6
 """Pairs that are kept for the pictures of the report."""
 
 
+@dataclass(eq=False, repr=False)
 class Collector:
     """Takes the views that tell something new, and says by pictures what to do; a command hands it the pairs."""
 
-    def __init__(
-        self,
-        board: Board,
-        *,
-        still: bool,
-        wanted: int | None = None,
-        enough: Callable[[], None] | None = None,
-        folder: Path | None = None,
-        tell: Callable[[str], None] | None = None,
-    ) -> None:
-        """Collect until ``wanted`` views are there, then call ``enough``.
+    board: Board
+    _: KW_ONLY
+    still: bool
+    """The pairs are unrelated stills, each of which counts."""
+    wanted: int | None = None
+    enough: Callable[[], None] | None = None
+    """Called when the ``wanted`` views are there."""
+    folder: Path | None = None
+    """The images of every view are written there, so that the same views can be given as folders again."""
+    tell: Callable[[str], None] | None = None
+    """Gets every new sentence of a live guidance."""
+    views: list[View] = field(init=False, default_factory=list)
+    samples: list[tuple[View, FramePair]] = field(init=False, default_factory=list)
+    """Views of both cameras with their pairs, for the pictures of a report."""
+    sizes_px: dict[Band, tuple[int, int]] = field(init=False, default_factory=dict)
+    looks: int = field(init=False, default=0)
 
-        ``still``: the pairs are unrelated stills, each of which counts. ``folder``: every view's images are written there,
-        so that the same views can be given as folders again. ``tell`` gets every new sentence of a live guidance.
-        """
-        self._board = board
-        self._still = still
-        self._wanted = wanted
-        self._enough = enough
-        self._folder = folder
-        self._tell = tell
-        self._finders = {band: Finder(board) for band in Band}
+    def __post_init__(self) -> None:
+        self._finders = {band: Finder(self.board) for band in Band}
+        self._coverage = {band: Coverage() for band in Band}
         self._looked_ns: int | None = None
         self._before: View | None = None
-        self._coverage = {band: Coverage() for band in Band}
         self._hint, self._takes = "looking for the board", False
-        self.views: list[View] = []
-        self.sizes_px: dict[Band, tuple[int, int]] = {}
-        self.samples: list[tuple[View, FramePair]] = []
-        self.looks = 0
 
     def __call__(self, pair: FramePair) -> Image8:
         """Look at one pair; the picture to show to the person who holds the board."""
@@ -73,8 +68,8 @@ class Collector:
             view = self._look(pair)
             said = self._hint
             self._hint, self._takes = self._guide(view)
-            if self._tell is not None and self._wanted is not None and self._hint != said:
-                self._tell(self._hint)
+            if self.tell is not None and self.wanted is not None and self._hint != said:
+                self.tell(self._hint)
             if self._takes:
                 self._take(view, pair)
             self._before = view
@@ -83,7 +78,7 @@ class Collector:
     def _is_due(self, pair: FramePair) -> bool:
         if pair.degraded is not None or pair.thermal.shutter:
             return False  # a picture of another moment
-        if self._still:
+        if self.still:
             return True
         due = self._looked_ns is None or pair.timestamp_ns - self._looked_ns >= NS_PER_S / LOOKS_PER_S
         if due:
@@ -91,7 +86,7 @@ class Collector:
         return due
 
     def _look(self, pair: FramePair) -> View:
-        attempts = None if self._still else ATTEMPTS
+        attempts = None if self.still else ATTEMPTS
         return View(
             name=pair.visible.name or f"{pair.sequence:06d}",
             visible=self._finders[Band.VISIBLE].find(pair.visible.image, attempts=attempts),
@@ -99,9 +94,9 @@ class Collector:
         )
 
     def _guide(self, view: View) -> tuple[str, bool]:
-        """What to tell the person, and if the view is taken."""
-        count = f"{len(self.views)} of {self._wanted} views" if self._wanted else f"{len(self.views)} views"
-        if self._still:
+        """Give a sentence for the person, and True when the view is taken."""
+        count = f"{len(self.views)} of {self.wanted} views" if self.wanted else f"{len(self.views)} views"
+        if self.still:
             return count, bool(view.sightings)
         hint = _what_is_missing(view) or self._what_is_wrong(view)
         return (f"{hint}   ({count})", False) if hint else (f"taken, {len(self.views) + 1} so far", True)
@@ -121,11 +116,10 @@ class Collector:
             self.samples.append((view, pair))
             if len(self.samples) > SAMPLES:  # an even choice of all there were so far
                 del self.samples[1::2]
-        if self._folder is not None:
-            for frame in (pair.visible, pair.thermal):
-                _save(self._folder / frame.band.value / f"{view.name}.png", frame.image)
-        if self._wanted is not None and len(self.views) >= self._wanted and self._enough is not None:
-            self._enough()
+        if self.folder is not None:
+            _save(self.folder, view.name, pair)
+        if self.wanted is not None and len(self.views) >= self.wanted and self.enough is not None:
+            self.enough()
 
 
 def _what_is_missing(view: View) -> str | None:
@@ -156,30 +150,31 @@ def _distance_px(first: Sighting, second: Sighting) -> float:
     return float(np.mean(np.linalg.norm(first.points_px[of_first] - second.points_px[of_second], axis=1)))
 
 
-def _save(path: Path, image: Image) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, cv2.imencode(".png", image)[1].tobytes())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot keep the view {path}: {error.strerror}; name another folder with --save-views"
-        ) from error
+def _save(folder: Path, name: str, pair: FramePair) -> None:
+    for frame in (pair.visible, pair.thermal):
+        path = folder / frame.band.value / f"{name}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, cv2.imencode(".png", frame.image)[1].tobytes())
+        except OSError as error:
+            message = f"cannot keep the view {path}: {error.strerror}; name another folder with --save-views"
+            raise ConfigError(message) from error
 
 
+@dataclass(eq=False, repr=False)
 class Sampler:
-    """Keeps a few pairs, evenly chosen of all that came, for the pictures of a report."""
+    """Keeps at most ``count`` pairs, evenly chosen of all that came, for the pictures of a report."""
 
-    def __init__(self, count: int = SAMPLES) -> None:
-        self._count = count
-        self._stride = 1
-        self._seen = 0
-        self.pairs: list[FramePair] = []
+    count: int = SAMPLES
+    pairs: list[FramePair] = field(init=False, default_factory=list)
+    _stride: int = field(init=False, default=1)
+    _seen: int = field(init=False, default=0)
 
     def __call__(self, pair: FramePair) -> None:
         """Look at one pair."""
         if self._seen % self._stride == 0 and pair.degraded is None:
             self.pairs.append(pair)
-            if len(self.pairs) > self._count:
+            if len(self.pairs) > self.count:
                 del self.pairs[1::2]
                 self._stride *= 2
         self._seen += 1

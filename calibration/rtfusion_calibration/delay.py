@@ -79,9 +79,9 @@ class DelayEstimate:
     uncertainty_ns: int
     """Standard deviation: from drawing other moments of the same streams, and what the bands may differ by."""
     correlation: float
-    """Of what moves in frames of one moment, at most 1."""
+    """Correlation of what moves in frames of one moment, at most 1."""
     seconds: float
-    """How long both streams were compared."""
+    """Length of what was compared of both streams."""
 
     def sentence(self) -> str:
         """The verdict for a person."""

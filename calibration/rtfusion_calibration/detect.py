@@ -25,7 +25,7 @@ LARGEST_PX = 1600
 SCALES = (80, 160, 40)
 """Widths of the picture per sigma of the local mean: 8, 4 and 16 pixels at 640."""
 CIRCLE_SCALES = (8, 16)
-"""The same for circles, whose inside has to stay filled."""
+"""Widths of the picture per sigma for circles, whose inside has to stay filled."""
 GAIN = 50.0
 """Gray levels per local standard deviation."""
 LEAST_SPACING_PX = 4.0
@@ -48,7 +48,7 @@ class Sighting:
     points_px: Points
     """(N, 2), pixel centers at integer coordinates."""
     preparation: Preparation
-    """What made it visible."""
+    """The preparation that made it visible."""
     sharpness: float
     """0 to 1: share of the board's contrast that its edges cross within one pixel; 0.2 is a blur of two pixels."""
     contrast: float
@@ -60,7 +60,7 @@ class Sighting:
         return self.board.points_m[self.ids]
 
     def reordered(self, order: Indices) -> Sighting:
-        """The same points under other numbers: point ``i`` becomes point ``order[i]``."""
+        """Renumber the points: point ``i`` becomes point ``order[i]``."""
         ids = order[self.ids]
         rank = np.argsort(ids)
         return replace(self, ids=ids[rank], points_px=self.points_px[rank])
@@ -80,7 +80,7 @@ class View:
 
     @property
     def sightings(self) -> dict[Band, Sighting]:
-        """By band; a camera that did not see the board is missing."""
+        """The sightings by band; a camera that did not see the board is missing."""
         found = {Band.VISIBLE: self.visible, Band.THERMAL: self.thermal}
         return {band: sighting for band, sighting in found.items() if sighting is not None}
 

@@ -1,4 +1,4 @@
-"""What there is to say for and against a calibration, and the verdict.
+"""The evidence for and against a calibration, and the verdict.
 
 A small reprojection error alone proves little: a few views, all alike, are fitted to a tenth of a pixel by cameras that do not
 exist. What counts is how far the registration would move with other views, and whether the views could tell at all.
@@ -26,7 +26,7 @@ DISTANCES_M = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, math.inf)
 
 
 class Level(enum.IntEnum):
-    """How a finding stands, and the calibration as a whole."""
+    """The grade of a finding, and of a calibration as a whole."""
 
     GOOD = 0
     CARE = 1
@@ -41,7 +41,7 @@ class Finding:
     what: str
     value: str
     why: str
-    """What it means where it is not good; a clause that can follow a colon."""
+    """The consequence where it is not good; a clause that can follow a colon."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,12 +63,12 @@ class Evidence:
     uncertainty_px: float | None = None
     views: int = 0
     by_view_px: Mapping[str, Mapping[Band, float]] = field(default_factory=dict)
-    """By view and band, rms: reprojection with a pose; without one what the homography leaves."""
+    """Root mean square error by view and band: of the reprojection with a pose, of the homography without one."""
     coverage: Mapping[Band, Coverage] = field(default_factory=dict)
     tilt_deg: float | None = None
     """Largest angle between the board in two views."""
     distances_m: Mapping[str, float] = field(default_factory=dict)
-    """By view: from the thermal camera to the middle of the board."""
+    """Distance from the thermal camera to the middle of the board, by view."""
 
     @property
     def thermal_pixel_px(self) -> float:
@@ -147,7 +147,7 @@ def _board_place(calibration: Calibration, sighting: Sighting) -> tuple[Points, 
 
 
 def parallax_px(calibration: Calibration, distance_m: float) -> float:
-    """How far off the middle of the thermal picture lies at ``distance_m``, in visible pixels, with the file's setting."""
+    """Distance in visible pixels by which the middle of the thermal picture is off at ``distance_m``, as the file is set."""
     middle = (np.array([calibration.thermal.size_px], dtype=np.float64) - 1) / 2
     there = calibration.at_distance(distance_m if math.isfinite(distance_m) else 1e9)
     step = visible_from_thermal(there, thermal_px=middle) - visible_from_thermal(calibration, thermal_px=middle)
@@ -162,7 +162,7 @@ _CAUSES = ("tilt", "views", "coverage", "error", "registration", "distance")
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """What the figures come to."""
+    """Judge the figures."""
     judged = (_uncertainty, _error, _views, _tilt, _covered, _reach)
     findings = [finding for finding in (one(evidence) for one in judged) if finding is not None]
     level = max(finding.level for finding in findings)
@@ -189,7 +189,7 @@ def _where(distance_m: float | None) -> str:
 
 
 def _level(value: float, *, good: float, bad: float) -> Level:
-    """By thresholds, whichever way they go."""
+    """Grade a value by thresholds, whichever way they go."""
     if good > bad:
         value, good, bad = -value, -good, -bad
     return Level.GOOD if value <= good else Level.CARE if value <= bad else Level.BAD

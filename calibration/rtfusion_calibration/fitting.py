@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.structure import Points
 
-Points = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float64]
 
 SAMPLES = 1000
@@ -27,7 +27,7 @@ _RAYLEIGH_MEDIAN = 1.18
 
 
 class Model(enum.IntEnum):
-    """How free the transform is; the value is its number of parameters."""
+    """The kind of a transform; the value is its number of parameters."""
 
     SIMILARITY = 4
     AFFINE = 6
@@ -147,13 +147,13 @@ def transformed(transform: Matrix, points: Points) -> Points:
 
 
 def _unit_from(points: Points) -> Matrix:
-    """Shifts and scales points to the middle and to a spread of 1, for the sake of the arithmetic."""
+    """Shift and scale points to the middle and to a spread of 1, for the sake of the arithmetic."""
     (x, y), scale = points.mean(axis=0), max(float(points.std()), 1e-9)
     return np.array([[1.0 / scale, 0.0, -x / scale], [0.0, 1.0 / scale, -y / scale], [0.0, 0.0, 1.0]])
 
 
 def _consensus(source: Points, target: Points, weights: Weights, tolerance_px: float) -> Matrix:
-    """Of many similarities, each through two votes, the one with the largest weight of votes near it: enough to start from.
+    """Draw many similarities, each through two votes, and give the one with the largest weight of votes near it.
 
     As complex numbers a similarity is z -> a z + b. The draw is always the same.
     """

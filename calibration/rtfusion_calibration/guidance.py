@@ -1,4 +1,4 @@
-"""What the person with the board sees: both pictures, what was found, what is covered, and one sentence."""
+"""The picture for the person with the board: both cameras, the points found, the parts covered, and one sentence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WHERE = (
 
 
 class Coverage:
-    """Where in a picture the board has been seen: how many of its outlines lie over one another."""
+    """A map of where the board has been seen in a picture: the number of its outlines that lie over one another."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((ROWS * 40, COLUMNS * 40), dtype=np.uint16)
@@ -45,7 +45,7 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Of the picture."""
+        """The covered share of the picture."""
         return float(np.mean(self._counts > 0))
 
     def add(self, points_px: Points, size_px: tuple[int, int]) -> None:
@@ -57,7 +57,7 @@ class Coverage:
         self._counts += outline
 
     def wish(self, count: int) -> str:
-        """What the next view should be; tilt and distance take turns with the least covered part of the picture."""
+        """A wish for the next view; tilt and distance take turns with the least covered part of the picture."""
         cells = (self._counts > 0).reshape(ROWS, 40, COLUMNS, 40).mean(axis=(1, 3))
         row, column = np.unravel_index(int(np.argmin(cells)), cells.shape)
         if cells[row, column] > 0.5:

@@ -169,7 +169,7 @@ def read_ros(*, visible: Path, thermal: Path, distance_m: float) -> Calibration:
 
 
 def _offset_m(path: Path, projection: Matrix) -> Matrix:
-    """Where a camera is, in the rectified pair's coordinates: P = K [I | offset]."""
+    """The place of a camera in the coordinates of the rectified pair: P = K [I | offset]."""
     if projection.shape != (3, 4) or abs(np.linalg.det(projection[:, :3])) < 1e-9:
         raise CalibrationError(
             f"{path}: the projection matrix is {projection.shape} or singular; expected K [I | t], 3x4"
@@ -208,9 +208,6 @@ def _array(path: Path, name: str, value: Mapping[str, Any]) -> Matrix:
     except (KeyError, ValueError, TypeError):
         shape = f"{value.get('rows')}x{value.get('cols')}"
         raise CalibrationError(f"{path}: {name} is not a matrix of {shape} numbers") from None
-
-
-# -- both ---------------------------------------------------------------------------------------------------------------
 
 
 def _cameras(calibration: Calibration) -> Mapping[Band, CameraModel]:

@@ -21,7 +21,7 @@ TOLERANCE_PX = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Level:
+class Resolution:
     """One resolution: the longer side of the visible picture there, and how far patches look."""
 
     side_px: int
@@ -40,12 +40,12 @@ SMALLEST_PATCH_PX, LARGEST_PATCH_PX = 28, 48
 STEPS_PER_PATCH = 3
 INDEPENDENT = 1.0 / STEPS_PER_PATCH**2
 """Share of the votes that do not overlap one another."""
-COARSE = (Level(side_px=200, radius_px=12), Level(side_px=320, radius_px=8))
-FINE = (Level(side_px=640, radius_px=8), Level(side_px=640, radius_px=5))
+COARSE = (Resolution(side_px=200, radius_px=12), Resolution(side_px=320, radius_px=8))
+FINE = (Resolution(side_px=640, radius_px=8), Resolution(side_px=640, radius_px=5))
 
 
 def follow(
-    pairs: Sequence[GrayPair], start: Matrix, levels: Sequence[Level], *, shifts_px: Points | None = None
+    pairs: Sequence[GrayPair], start: Matrix, levels: Sequence[Resolution], *, shifts_px: Points | None = None
 ) -> tuple[Matrix, Votes]:
     """Vote at each level, starting from the transform of the level before; the last transform and the last votes.
 
@@ -61,7 +61,7 @@ def follow(
     return transform, votes
 
 
-def vote(pairs: Sequence[GrayPair], start: Matrix, level: Level, *, shifts_px: Points | None = None) -> Votes:
+def vote(pairs: Sequence[GrayPair], start: Matrix, level: Resolution, *, shifts_px: Points | None = None) -> Votes:
     """The votes of all patches of all pairs.
 
     ``shifts_px``, (pairs, 2), is by how much each pair is known to be off by itself: it is looked for there, and its votes
@@ -84,7 +84,7 @@ def vote(pairs: Sequence[GrayPair], start: Matrix, level: Level, *, shifts_px: P
     )
 
 
-def _vote(pair: GrayPair, start: Matrix, level: Level) -> Matrix:
+def _vote(pair: GrayPair, start: Matrix, level: Resolution) -> Matrix:
     """(N, 5): visible point, thermal point, likeness."""
     small = shrunk(pair.visible, level.side_px)
     visible_from_small = scale_px(from_px=size_px(small), to_px=size_px(pair.visible))
@@ -108,10 +108,8 @@ def _vote(pair: GrayPair, start: Matrix, level: Level) -> Matrix:
 def _warped(thermal: Image8, grid_from_thermal: Matrix, grid_px: tuple[int, int]) -> tuple[Image8, Image8]:
     """The thermal picture on a grid, averaged first where that is much coarser, and where it is seen there."""
     width, height = size_px(thermal)
-    area = (
-        abs(float(np.linalg.det(grid_from_thermal)))
-        / abs(float(grid_from_thermal[2] @ (width / 2, height / 2, 1))) ** 3
-    )
+    depth = abs(float(grid_from_thermal[2] @ (width / 2, height / 2, 1)))
+    area = abs(float(np.linalg.det(grid_from_thermal))) / depth**3
     shrink = 1.0 / float(np.sqrt(max(area, 1e-6)))
     if shrink > 1.5:
         small_px = max(8, round(width / shrink)), max(8, round(height / shrink))

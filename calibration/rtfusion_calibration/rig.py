@@ -1,4 +1,4 @@
-"""What a calibration says of a board that both cameras see, against what they saw."""
+"""Geometry of two cameras that see one board, and the errors of a calibration against what they saw."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def homography_errors_px(homography: Any, points: Points, expected_px: Points) -
 
 
 def joint_errors(sightings: Mapping[Band, Sighting], optics: Mapping[Band, Optics], pose: Motion) -> dict[Band, Points]:
-    """By band, (N,): reprojection errors in pixels with the board where it suits both cameras best.
+    """Reprojection errors in pixels by band, (N,) each, with the board where it suits both cameras best.
 
     ``pose`` is visible from thermal.
     """

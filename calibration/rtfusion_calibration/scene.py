@@ -21,7 +21,7 @@ from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.structure import Points, equalized, size_px
 from rtfusion.types import FramePair
 from rtfusion_calibration.fitting import LEAST_VOTES, Average, Model, Votes, fit, fit_average, transformed
-from rtfusion_calibration.matching import COARSE, FINE, INDEPENDENT, TOLERANCE_PX, Level, follow, vote
+from rtfusion_calibration.matching import COARSE, FINE, INDEPENDENT, TOLERANCE_PX, Resolution, follow, vote
 from rtfusion_calibration.search import GrayPair, apart, corners_px, search
 
 SEARCHED_PAIRS = 6
@@ -42,9 +42,9 @@ CERTAIN = 0.003
 LARGEST_SHIFT = 0.02
 """Share of the width of the visible picture: pairs farther from the middle one are left out."""
 LEAST_PAIRS_FOR_OUTLIERS = 3
-"""Of two that differ, neither is the odd one."""
-APART = Level(side_px=320, radius_px=12)
-"""Where a single pair is asked: 24 pixels of 640 to every side."""
+"""Fewer name no outlier: of two that differ, neither is the odd one."""
+APART = Resolution(side_px=320, radius_px=12)
+"""The level at which a single pair is asked: 24 pixels of 640 to every side."""
 BAND_PX = 0.8
 """At the finest level: the part of the uncertainty that more votes do not lower, since the bands see the edges of one thing
 differently."""
@@ -62,7 +62,7 @@ _GRID = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SceneEstimate:
-    """What the scene says, and how sure it is."""
+    """The transform that a scene tells, and its uncertainty."""
 
     visible_from_thermal_px: Matrix
     model: Model
@@ -78,7 +78,7 @@ class SceneEstimate:
     uncertainty_px: float
     """Standard deviation of how far a thing is from where the estimate puts it, the median over the thermal picture."""
     corner_uncertainty_px: float
-    """The same in the worst corner."""
+    """Standard deviation in the worst corner."""
     misfit_px: float
     """Root mean square of how far from the estimate parts of the picture would be put by themselves: depth, for the most."""
     is_rough: bool
@@ -115,7 +115,7 @@ class SceneEstimate:
 
 
 class _OwnPlaces(NamedTuple):
-    """By how much each pair is off by itself."""
+    """The shift of each pair by itself."""
 
     pairs: tuple[int, ...]
     """Pairs that are used, by their place in the sequence."""
@@ -125,7 +125,7 @@ class _OwnPlaces(NamedTuple):
 
 
 def gray_pair(pair: FramePair) -> GrayPair:
-    """What the estimate needs of a pair."""
+    """Take from a pair what the estimate needs."""
     return GrayPair(visible=equalized(pair.visible.image), thermal=equalized(pair.thermal.image))
 
 
@@ -204,7 +204,7 @@ def _place(pairs: Sequence[GrayPair]) -> Matrix:
     return transform
 
 
-def _agreement(pairs: Sequence[GrayPair], transform: Matrix, votes: Votes, level: Level) -> float:
+def _agreement(pairs: Sequence[GrayPair], transform: Matrix, votes: Votes, level: Resolution) -> float:
     """Votes near a transform beyond those that chance puts there."""
     if len(votes) < LEAST_VOTES:
         return 0.0
@@ -220,7 +220,7 @@ def _refusal(reason: str) -> CalibrationError:
     )
 
 
-def _neg_log10_p(agreed: int, votes: int, level: Level) -> float:
+def _neg_log10_p(agreed: int, votes: int, level: Resolution) -> float:
     """Negative decimal logarithm of the probability that so many votes agree by chance; overlapping votes count once."""
     trials, least = round(votes * INDEPENDENT), round(agreed * INDEPENDENT)
     chance = level.chance(AGREED_PX)
@@ -277,7 +277,7 @@ def _misfit(votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, tole
 
 
 def _agreeing(offsets_px: Points, tolerance_px: float) -> Points:
-    """Of offsets those that are near to the one that has most near it."""
+    """Give the offsets that are near to the one that has most near it."""
     near = np.linalg.norm(offsets_px[:, None] - offsets_px, axis=2) < tolerance_px
     return offsets_px[near[int(near.sum(axis=1).argmax())]]
 

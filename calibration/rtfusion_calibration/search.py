@@ -1,4 +1,4 @@
-"""Where the thermal picture lies in the visible one when nothing is known: a search over all similarities.
+"""Search over all similarities for the place of the thermal picture in the visible one, when nothing is known.
 
 At low resolution, for every scale and turn, the structure maps of both bands are correlated over all shifts at once. Several
 pairs of one rig are searched together: what is a coincidence in one pair does not repeat in the others.

@@ -38,7 +38,7 @@ from rtfusion_calibration.rig import (
 
 DISTANCE_M = 8.0
 LARGEST_FOCAL_SPREAD = 0.05
-"""Above this relative standard deviation of a focal length the pose means nothing."""
+"""Relative standard deviation of a focal length above which the pose means nothing."""
 JACKKNIFE_GROUPS = 10
 JUDGED_M = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 1000.0)
 """Distances at which the uncertainty of the registration is told."""
@@ -58,7 +58,7 @@ class Solution:
     cameras: Mapping[Band, CameraFit] = field(default_factory=dict)
     """Empty where only a homography was fitted."""
     outliers: Mapping[str, str] = field(default_factory=dict)
-    """By view, or by band and view: why it was left out."""
+    """Why a view was left out, by view or by band and view."""
     notes: Sequence[str] = ()
 
     @property
@@ -189,7 +189,7 @@ def _bundle(
     board: Board,
     sizes_px: Mapping[Band, tuple[int, int]],
 ) -> Bundle:
-    """Where the adjustment starts. A view that only one camera saw, or on which they disagree, counts for each lens alone."""
+    """Begin the adjustment. A view that only one camera saw, or on which they disagree, counts for each lens alone."""
     thermal_from_visible = inverse(pose)
     places, intrinsics = [], {}
     for band, camera in cameras.items():
@@ -274,9 +274,6 @@ def _homography(pairs: Mapping[str, tuple[Points, Points]]) -> tuple[Matrix, dic
         raise CalibrationError("no homography fits the board as both cameras saw it; take more views")
     off_px = {name: rms(homography_errors_px(homography, where, there)) for name, (there, where) in pairs.items()}
     return cast(Matrix, homography.astype(np.float64)), off_px
-
-
-# -- order --------------------------------------------------------------------------------------------------------------
 
 
 def same_order(view: View) -> View:

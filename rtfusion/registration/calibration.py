@@ -64,7 +64,7 @@ class CameraModel(_Strict):
         return self.width_px, self.height_px
 
     def scaled(self, size_px: tuple[int, int]) -> CameraModel:
-        """The same camera delivering another size of the same aspect; the half-pixel term is applied."""
+        """Give the camera as it delivers another size of the same aspect; the half-pixel term is applied."""
         intrinsics = self.intrinsics
         if size_px != self.size_px and intrinsics is not None:
             intrinsics = rows_3x3(scale_px(from_px=self.size_px, to_px=size_px) @ np.array(intrinsics))
@@ -85,7 +85,7 @@ class CameraModel(_Strict):
 
 
 class Pose(_Strict):
-    """Where the thermal camera is: X_visible = rotation X_thermal + translation_m."""
+    """The place of the thermal camera: X_visible = rotation X_thermal + translation_m."""
 
     rotation: Rows3x3
     translation_m: Row3
@@ -107,7 +107,7 @@ class Pose(_Strict):
 
 
 class Quality(_Strict):
-    """How good the calibration was found to be."""
+    """Figures of how good the calibration was found to be."""
 
     rms_px: NotNegative
     """Reprojection error over all points of both cameras."""
@@ -115,7 +115,7 @@ class Quality(_Strict):
     epipolar_px: NotNegative | None = None
     """Distance of points from the epipolar lines of their partners."""
     uncertainty_px: tuple[tuple[Positive, NotNegative], ...] = ()
-    """By distance in meters: standard deviation of where a thermal pixel lies in the visible picture, in visible pixels."""
+    """Standard deviation of the place of a thermal pixel in the visible picture, in visible pixels: pairs of (meters, pixels)."""
     standard_deviations: dict[str, NotNegative] = Field(default_factory=dict)
     """Standard deviations of the parameters; each name ends with the unit."""
 
@@ -197,14 +197,8 @@ class Calibration(_Strict):
         cls, *, visible: CameraModel, thermal: CameraModel, pose: Pose, distance_m: float, provenance: dict[str, str]
     ) -> Calibration:
         """A calibration of two cameras with known lenses and pose; its homography is for a plane at ``distance_m``."""
-        unset = rows_3x3(np.eye(3))
-        return cls(
-            visible=visible,
-            thermal=thermal,
-            visible_from_thermal_px=unset,
-            visible_from_thermal=pose,
-            provenance=provenance,
-        ).at_distance(distance_m)
+        rig = {"visible": visible, "thermal": thermal, "visible_from_thermal": pose, "provenance": provenance}
+        return cls.model_validate({**rig, "visible_from_thermal_px": rows_3x3(np.eye(3))}).at_distance(distance_m)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
@@ -267,7 +261,7 @@ class Calibration(_Strict):
         return np.array(self.visible_from_thermal_px, dtype=np.float64)
 
     def scaled(self, *, visible_size_px: tuple[int, int], thermal_size_px: tuple[int, int]) -> Calibration:
-        """The same rig delivering other sizes of the same aspect.
+        """Give the rig as it delivers other sizes of the same aspect.
 
         Raises:
             CalibrationError: a stream has another aspect, so it is another camera or a cropped mode.
@@ -290,7 +284,7 @@ class Calibration(_Strict):
         )
 
     def at_distance(self, distance_m: float) -> Calibration:
-        """The same rig looking at a plane ``distance_m`` in front of the thermal camera.
+        """Set the rig for a plane ``distance_m`` in front of the thermal camera.
 
         H = K_visible (R + t nᵀ / d) K_thermal⁻¹ with n = (0, 0, 1): Hartley and Zisserman, 2nd edition, section 13.1.
 

@@ -16,7 +16,7 @@ from rtfusion.types import Image, Image8
 FEATHER_PX = 8
 """Width of the soft border of the valid area, so that the end of the thermal picture does not draw a line."""
 LARGEST_SHRINK = 1.5
-"""Above this many source pixels per grid pixel the source is averaged first: bilinear sampling alone would alias and flicker."""
+"""Source pixels per grid pixel above which the source is averaged first: bilinear sampling alone would alias and flicker."""
 
 Maps = npt.NDArray[np.float32]
 Weights = npt.NDArray[np.float32]
@@ -64,7 +64,7 @@ class Warp:
         return cast(Image, cv2.remap(self.reduced(image), *self.maps, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE))
 
     def moved(self, grid_from_grid: Matrix) -> Warp:
-        """The same after a small motion of the grid: pixel x of the result is what was at ``grid_from_grid`` x.
+        """Give the warp after a small motion of the grid: pixel x of the result is what was at ``grid_from_grid`` x.
 
         At the cost of one pass over the maps: the motion is carried to the source by the affine part of the warp, so where a
         lens bends or the view is steep the result is off by a small share of the motion.
@@ -112,7 +112,7 @@ class Registration:
             self.weights = inside, np.float32(1.0) - inside
 
     def moved(self, grid_from_grid: Matrix, *, grid: str, seen: Registration | None = None) -> Registration:
-        """The same after a small motion of the picture that is moved onto the ``grid``; see `Warp.moved`.
+        """Give the registration after a small motion of the picture that is moved onto the ``grid``; see `Warp.moved`.
 
         ``seen`` lends its valid area, which is most of the cost, where the picture has hardly moved since.
         """

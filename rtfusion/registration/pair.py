@@ -46,7 +46,7 @@ class PairShape(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RegisteredPair:
-    """What fusing, marking and measuring read of a pair. Arrays are read-only by agreement."""
+    """A pair on one grid, as fusing, marking and measuring read it. Arrays are read-only by agreement."""
 
     pair: FramePair
     """The frames as the cameras gave them."""

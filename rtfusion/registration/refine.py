@@ -35,13 +35,14 @@ LEAST_PATCHES, LEAST_AGREED, LEAST_SHARE = 12, 10, 0.4
 AGREED_PX = 1.5
 """At `SIDE_PX`: patches nearer to the measured similarity than this agree with it."""
 PAUSE_S = 0.5
-"""Between two measurements while all is well."""
+"""Pause between two measurements while all is well."""
 NEEDED = 3
 """Measurements that must agree before anything moves."""
 CONSISTENT_PX, BEGIN_PX, REST_PX = 1.5, 1.5, 0.05
-"""Between those measurements; from where on the correction moves, and up to where. Mean over the picture, in grid pixels."""
+"""Largest difference of those measurements, error at which the correction begins to move, and error at which it rests: means over
+the picture, in grid pixels."""
 SETTLED_PX = 0.3
-"""After it has moved, and has measured again from near by: from where on it goes the rest of the way."""
+"""Error from which on it goes the rest of the way, after it has moved and has measured again from near by."""
 LARGEST_SHIFT, LARGEST_TURN_DEG, LARGEST_SCALE = 0.05, 3.0, 0.05
 """Bounds of the correction; the shift is a share of the width of the grid."""
 SPEED_PX, SPEED = 8.0, 0.0125
@@ -119,7 +120,7 @@ class Refiner:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What it does and how far it has moved the picture that is not on its own grid, as JSON-able values.
+        """Its activity, and the motion of the picture that is not on its own grid, as JSON-able values.
 
         ``state`` is ``watching``, ``moving``, ``frozen`` (the scene cannot tell; ``reason`` says why) or ``bounded`` (the
         registration is farther off than may be corrected: calibrate again). ``off_px`` is how far the latest three measurements
@@ -139,7 +140,7 @@ class Refiner:
         }
 
     def registration(self, base: Registration, *, timestamp_ns: int) -> Registration:
-        """What to use for the frame of this moment: ``base``, moved by the correction. Another ``base`` starts afresh."""
+        """Give the registration for the frame of this moment: ``base``, corrected. Another ``base`` starts afresh."""
         if base is not self._base or self._used is None:
             self._base = self._used = base
             self._size_px = base.size_px
@@ -290,7 +291,7 @@ def _agree(matches: list[Match], of_px: tuple[int, int]) -> _Similarity | str:
 
 
 def _median(of: Sequence[_Similarity]) -> _Similarity:
-    """The middle one in every parameter."""
+    """Give the median in every parameter."""
     values = np.array([(one.turning, one.shift_px) for one in of])
     turning, shift = np.median(values.real, axis=0) + 1j * np.median(values.imag, axis=0)
     return _Similarity(complex(turning), complex(shift))

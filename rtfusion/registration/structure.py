@@ -1,4 +1,4 @@
-"""What a visible and a thermal picture have in common: where edges run, whatever their polarity and contrast.
+"""Structure that a visible and a thermal picture have in common: edges, whatever their polarity and contrast.
 
 A structure map holds, for every pixel, how much of the gradient nearby runs in each of four directions, as a share of the
 whole (channel features of oriented gradients: Ye et al., "Fast and robust matching for multimodal remote sensing image
@@ -24,7 +24,7 @@ Points = npt.NDArray[np.float64]
 _NOISE_SIGMA_PX = 1.0
 _POOL_SIGMA_PX = 1.5
 _FLOOR = 0.4
-"""Of the mean gradient of the picture: where there is less, the map fades to zero instead of showing noise."""
+"""Share of the mean gradient of the picture below which the map fades to zero instead of showing noise."""
 _LEAST_GRADIENT = 0.5
 """In gray levels per pixel: the floor of a picture that has nothing but noise."""
 _LEAST_CONTRAST = 0.08
@@ -38,7 +38,7 @@ class Match:
 
     center_px: tuple[int, int]
     offset_px: tuple[float, float]
-    """How far from the same place it was found, to a fraction of a pixel."""
+    """Its distance (x, y) from the same place, to a fraction of a pixel."""
     likeness: float
     """Normalized cross-correlation there, at most 1."""
 
@@ -120,7 +120,7 @@ def _contrast(part: StructureMap) -> float:
 
 
 def _vertex(values: Any) -> float:
-    """Where the parabola through three values, the middle one the highest, has its top."""
+    """The top of the parabola through three values, the middle one the highest."""
     before, at, after = (float(value) for value in values)
     bend = before - 2.0 * at + after
     return 0.5 * (before - after) / bend if bend < 0 else 0.0
