@@ -6,25 +6,24 @@ finding too, and the next one runs all the same.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from rtfusion import __version__
 from rtfusion.errors import EngineUnavailable, FusionError
 
 SCHEMA = 1
-SIZE_PX = (640, 480)
+SIZE = "640x480"
+SCENE = f"synthetic:?size={SIZE}&frames=5"
 PARITY_SIZE_PX = (320, 240)
-WARM_UP_FRAMES = 5
 PACKAGES = (
     "numpy", "opencv-python", "av", "pyzmq", "openvino", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "tensorrt",
     "torch-tensorrt", "pycuda",
@@ -89,12 +88,15 @@ def report(findings: Iterable[Finding]) -> dict[str, Any]:
 
 def machine(examination: Examination) -> Iterator[Finding]:
     """Processor, system, packages."""
+    from rtfusion.evaluate.conditions import processor
+    from rtfusion.evaluate.timing import versions
+
     cores = len(os.sched_getaffinity(0))
     system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {cores} cores"
-    yield Finding(name="machine", state="good", text=system, figures={"processor": _processor(), "cores": cores})
-    versions = {name: version for name in PACKAGES if (version := _installed(name)) is not None}
-    text = ", ".join(f"{name} {version}" for name, version in versions.items())
-    yield Finding(name="packages", state="good", text=text, figures=versions)
+    yield Finding(name="machine", state="good", text=system, figures={"processor": processor(), "cores": cores})
+    found = versions(PACKAGES)
+    text = ", ".join(f"{name} {version}" for name, version in found.items())
+    yield Finding(name="packages", state="good", text=text, figures=found)
 
 
 def cameras(examination: Examination) -> Iterator[Finding]:
@@ -157,13 +159,9 @@ def kernels(examination: Examination) -> Iterator[Finding]:
     from rtfusion.cuda.device import Device
     from rtfusion.cuda.selftest import check_kernels
 
-    device = Device()
-    try:
-        compared = check_kernels(device)
-        text = f"{device.description}: {compared} values are those of the twin"
+    with closing(Device()) as device:
+        text = f"{device.description}: {check_kernels(device)} values are those of the twin"
         yield Finding(name="kernels", state="good", text=text, figures=device.identity)
-    finally:
-        device.close()
 
 
 def speed(examination: Examination) -> Iterator[Finding]:
@@ -184,90 +182,36 @@ def hardware(examination: Examination) -> Iterator[Finding]:
         yield Finding(name="never run on hardware", state="note", text=text)
 
 
-CHECKS: tuple[Callable[[Examination], Iterator[Finding]], ...] = (
-    machine,
-    cameras,
-    engines,
-    parity,
-    kernels,
-    speed,
-    hardware,
-)
-
-
-# --- helpers ---
+CHECKS: Sequence[Callable[[Examination], Iterator[Finding]]] = (
+    machine, cameras, engines, parity, kernels, speed, hardware,
+)  # fmt: skip
 
 
 def _measured(fuser: str, engine: str, examination: Examination, *, seconds: float) -> Finding:
     from rtfusion.config import Settings
+    from rtfusion.evaluate.timing import distribution, duration_ms
     from rtfusion.fusion.fuser import open_fuser
+    from rtfusion.pairs import open_pairs
     from rtfusion.telemetry import Telemetry
 
     model = {} if examination.model is None or fuser != "learned" else {"model": examination.model}
     settings = Settings(fuser=fuser, engine=engine, **model)
     telemetry = Telemetry()
-    opened = open_fuser(settings, telemetry=telemetry)
-    try:
-        pairs = _pairs()
-        for pair in pairs[:WARM_UP_FRAMES]:
+    with open_pairs(ir=SCENE, vis=SCENE) as stream:
+        pairs = list(stream)
+    with closing(open_fuser(settings, telemetry=telemetry)) as opened:
+        for pair in pairs:  # to warm up
             opened(pair)
         durations_ms: list[float] = []
         started_s = time.monotonic()
         while time.monotonic() - started_s < seconds or len(durations_ms) < 2:
-            begun_s = time.perf_counter()
-            opened(pairs[len(durations_ms) % len(pairs)])
-            durations_ms.append(1000 * (time.perf_counter() - begun_s))
-        p50, p95, p99 = (float(np.percentile(durations_ms, percent)) for percent in (50, 95, 99))
+            durations_ms.append(duration_ms(partial(opened, pairs[len(durations_ms) % len(pairs)])))
         description = ", ".join([opened.engine or "no engine", *telemetry.notes])
-    finally:
-        opened.close()
+    figures = distribution(durations_ms)
+    p50, p95, p99 = (figures[name] for name in ("p50", "p95", "p99"))
     return Finding(
         name=f"speed {fuser} {engine}" if fuser == "learned" else f"speed {fuser}",
         state="good",
-        text=f"{SIZE_PX[0]}x{SIZE_PX[1]} by {description}: p50 {p50:.2f} ms, p95 {p95:.2f}, p99 {p99:.2f}",
+        text=f"{SIZE} by {description}: p50 {p50:.2f} ms, p95 {p95:.2f}, p99 {p99:.2f}",
         figures={"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "frames": len(durations_ms)},
-    )
-
-
-def _pairs() -> list[Any]:
-    """A few pairs of noise over waves, of which nothing is guessed that a camera would not give."""
-    from rtfusion.types import Band, Frame, FramePair, PixelFormat
-
-    rng = np.random.default_rng(0)
-    width, height = SIZE_PX
-    y, x = np.mgrid[:height, :width]
-    pairs = []
-    for index in range(WARM_UP_FRAMES):
-        waves = 120 + 80 * np.sin((x + 4 * index) / 19.0) * np.cos(y / 13.0)
-        images = {
-            Band.VISIBLE: (waves[..., None] + rng.normal(0, 6, (height, width, 3))).clip(0, 255).astype(np.uint8),
-            Band.THERMAL: (255 - waves + rng.normal(0, 6, (height, width))).clip(0, 255).astype(np.uint8),
-        }
-        frames = {
-            band: Frame(
-                image=image,
-                pixel_format=PixelFormat.BGR8 if band is Band.VISIBLE else PixelFormat.GRAY8,
-                band=band,
-                timestamp_ns=index * 33_000_000,
-                sequence=index,
-                received_ns=0,
-            )
-            for band, image in images.items()
-        }
-        pairs.append(FramePair(visible=frames[Band.VISIBLE], thermal=frames[Band.THERMAL], sequence=index))
-    return pairs
-
-
-def _installed(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
     )

@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 
 NOMINAL_SIZE_PX = 640, 480
 """Size at which the precision of a batch is chosen: its recordings may have any."""
-HELP = """Fuse every recording of an archive; go on where an earlier batch was interrupted.
-
-A recording is a folder that holds a visible and a thermal video, or two
-folders of images, named vi and ir (vis, visible, thermal). Its result appears
-under the same name in --out when it is whole: fused.mp4 or fused/, and
-done.json, which tells of what was read, paired and dropped.
-
-  rtfusion batch archive/ --out fused/ --jobs 4
-  rtfusion batch archive/ --out fused/ --fuser learned --model small
-  rtfusion batch /net/archive --out /net/fused --ray auto
-
-Give it the settings of [bold]run[/bold] that say how to pair, register and fuse."""
 
 
 @takes_settings(decider="batch")
@@ -64,7 +52,19 @@ def batch(
     config: ConfigFile = None,
     debug: Debug = False,
 ) -> None:
-    """Find the recordings, fuse what is not done, say what was done."""
+    """Fuse every recording of an archive; go on where an earlier batch was interrupted.
+
+    A recording is a folder that holds a visible and a thermal video, or two
+    folders of images, named vi and ir (vis, visible, thermal). Its result appears
+    under the same name in --out when it is whole: fused.mp4 or fused/, and
+    done.json, which tells of what was read, paired and dropped.
+
+      rtfusion batch archive/ --out fused/ --jobs 4
+      rtfusion batch archive/ --out fused/ --fuser learned --model small
+      rtfusion batch /net/archive --out /net/fused --ray auto
+
+    Give it the settings of [bold]run[/bold] that say how to pair, register and fuse.
+    """
     from rtfusion.batch import find_recordings, run
     from rtfusion.batch.archive import THERMAL_NAMES, VISIBLE_NAMES
     from rtfusion.cli.console import say

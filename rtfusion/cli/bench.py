@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rtfusion.cli.options import Debug
-
-HELP = """Measure how fast this machine fuses, and what holds it back.
-
-FPS is what two recordings can be fused at, decoding included; live FPS is
-what is left of 30 frames a second that arrive as a camera's would, and age how
-old they are when they come out. Stages are milliseconds per frame, p50.
-
-A first look:
-  rtfusion bench --quick
-Your model, both engines, your size, kept and compared with the last time:
-  rtfusion bench --model mine.onnx --engine openvino --engine onnxruntime \\
-    --size 1280x1024 --json bench.json"""
 
 
 def bench(
@@ -50,9 +39,21 @@ def bench(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="The stages as an SVG plot.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Measure, print the table, write the files."""
+    r"""Measure how fast this machine fuses, and what holds it back.
+
+    FPS is what two recordings can be fused at, decoding included; live FPS is
+    what is left of 30 frames a second that arrive as a camera's would, and age how
+    old they are when they come out. Stages are milliseconds per frame, p50.
+
+    A first look:
+      rtfusion bench --quick
+    Your model, both engines, your size, kept and compared with the last time:
+      rtfusion bench --model mine.onnx --engine openvino --engine onnxruntime \
+        --size 1280x1024 --json bench.json
+    """
     from rtfusion.cli.console import say, show, table
     from rtfusion.cli.stats import check_writable
+    from rtfusion.errors import ConfigError
     from rtfusion.evaluate import bench as suite
     from rtfusion.evaluate import schema, timing
 
@@ -62,7 +63,12 @@ def bench(
     earlier = against or (json_file if json_file is not None and json_file.exists() else None)
     previous: dict[str, Any] | None = None if earlier is None else schema.load(earlier)
     methods = _methods(fuser, model, quick=quick)
-    plan = _plan(methods, quick=quick, size=size, engine=engine, ir=ir, vis=vis, rounds=rounds, rate_hz=rate_hz)
+    if (ir is None) != (vis is None):
+        raise ConfigError("recordings are measured in pairs: give both --ir and --vis")
+    recordings = {} if ir is None or vis is None else {"ir": ir, "vis": vis}
+    given: dict[str, Any] = {"sizes": size, "engines": engine, "recordings": recordings}
+    plan = suite.quick(methods) if quick else suite.Plan(methods=methods, rounds=rounds)
+    plan = replace(plan, rate_hz=rate_hz, **{name: value for name, value in given.items() if value})
     data = suite.measure(plan, say=say)
     rates, stages = table(*suite.RATES, numbers_from=1), table(*suite.STAGES, numbers_from=1)
     for rows, body in ((rates, suite.rates(data)), (stages, suite.stages(data))):
@@ -86,33 +92,3 @@ def _methods(fusers: list[str] | None, models: list[Path] | None, *, quick: bool
     if quick and models is None:
         chosen = dict(list(chosen.items())[-1:])  # small, where there are small and large
     return select(fusers=fusers, models=chosen, enhance=())
-
-
-def _plan(
-    methods: Any,
-    *,
-    quick: bool,
-    size: list[str] | None,
-    engine: list[str] | None,
-    ir: str | None,
-    vis: str | None,
-    rounds: int,
-    rate_hz: int,
-) -> Any:
-    """A `rtfusion.evaluate.bench.Plan`."""
-    from dataclasses import replace
-
-    from rtfusion.errors import ConfigError
-    from rtfusion.evaluate import bench as suite
-
-    if (ir is None) != (vis is None):
-        raise ConfigError("recordings are measured in pairs: give both --ir and --vis")
-    plan = suite.quick(methods) if quick else suite.Plan(methods=methods, rounds=rounds)
-    changes: dict[str, Any] = {"rate_hz": rate_hz}
-    if size:
-        changes["sizes"] = size
-    if engine:
-        changes["engines"] = engine
-    if ir is not None and vis is not None:
-        changes["recordings"] = {"ir": ir, "vis": vis}
-    return replace(plan, **changes)

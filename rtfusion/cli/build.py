@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rtfusion.cli.options import Debug
-
-HELP = """Build the TensorRT engine of a model for this GPU, ahead of the first run.
-
-  rtfusion build --model student.onnx --size 640x480
-
-A build takes minutes. The engine is kept in ~/.cache/rtfusion/engines under a key of everything that can change it, checked
-with a golden input, and found there by every run with [bold]--engine tensorrt[/bold]. Without a build, the first run does it."""
 
 
 def build(
@@ -33,7 +27,13 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="Build anew what is there already.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Build for every size."""
+    """Build the TensorRT engine of a model for this GPU, ahead of the first run.
+
+      rtfusion build --model student.onnx --size 640x480
+
+    A build takes minutes. The engine is kept in ~/.cache/rtfusion/engines under a key of everything that can change it, checked
+    with a golden input, and found there by every run with [bold]--engine tensorrt[/bold]. Without a build, the first run does it.
+    """
     from rtfusion.cli.console import say
     from rtfusion.cuda.device import Device
     from rtfusion.engines import resolve
@@ -44,8 +44,7 @@ def build(
     sizes_px = [parse_size_px(text, option="--size") for text in size]
     spec = read_spec(model)
     resolve("tensorrt")
-    device = Device()
-    try:
+    with closing(Device()) as device:
         for width, height in sizes_px:
             padded_px = spec.padded_px((width, height))
             network = build_engine(
@@ -53,8 +52,6 @@ def build(
             )
             device.call(network.close)
             say(f"{network.description} is ready for {width}x{height} on {device.description}")
-    finally:
-        device.close()
 
 
 class _Progress:

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
     from rtfusion.config import Loaded
 
-HELP = """Show every setting, its value and where it comes from.
-
-Defaults give way to the settings file, the file to RTFUSION_* variables, and
-those to flags. Give it the flags of [bold]run[/bold] to see what a run would use."""
-
 
 @takes_settings()
 def show(
@@ -31,7 +26,11 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", rich_help_panel="Run", metavar="", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Print the settings that `run` would use."""
+    """Show every setting, its value and where it comes from.
+
+    Defaults give way to the settings file, the file to RTFUSION_* variables, and
+    those to flags. Give it the flags of [bold]run[/bold] to see what a run would use.
+    """
     from rtfusion.cli import console
     from rtfusion.config import load
 

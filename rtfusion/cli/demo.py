@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from rtfusion.cli.options import Debug
 
 if TYPE_CHECKING:
-    from rtfusion.cli.contact_sheet import Moment
     from rtfusion.config import Loaded
     from rtfusion.synthetic.source import SyntheticParameters
-    from rtfusion.types import Band, Frame
-
-HELP = """Film a synthetic street with both cameras, fuse the recordings, and leave a video and a contact sheet.
-
-The thermal camera has fewer pixels, 16 bits, a delay of 40 ms, and a view
-that is shifted, turned and scaled; the calibration file that says so is made
-on the way. Painting the street is not what rtfusion is for: it is done first,
-once, into two files, and then they are fused as [bold]rtfusion run[/bold] fuses any
-recording. The table is of the fusing alone."""
+    from rtfusion.types import Band, Image8
 
 RATE_HZ = 30
 DELAY_MS = 40
 CAMERAS = f"size=640x480&thermal_size=320x256&bits=16&misalign=22,-14,2.5,1.12&delay_ms={DELAY_MS}"
 MOMENTS = 3
-READ_TIMEOUT_S = 10.0
+COLUMNS = ("visible", "thermal, as its camera sees it", "fused")
 FILES = {
     "fused.mp4": "the fused video",
     "contact-sheet.png": "visible, thermal and fused, at three moments",
@@ -53,11 +43,18 @@ def demo(
     seconds: Annotated[int, typer.Option("--seconds", metavar="S", min=1, max=600, help="Length of the video.")] = 8,
     debug: Debug = False,
 ) -> None:
-    """Write calibration, video, statistics and contact sheet into a folder."""
+    """Film a synthetic street with both cameras, fuse the recordings, and leave a video and a contact sheet.
+
+    The thermal camera has fewer pixels, 16 bits, a delay of 40 ms, and a view
+    that is shifted, turned and scaled; the calibration file that says so is made
+    on the way. Painting the street is not what rtfusion is for: it is done first,
+    once, into two files, and then they are fused as [bold]rtfusion run[/bold] fuses any
+    recording. The table is of the fusing alone.
+    """
     from rtfusion.cli.console import say, show_text
-    from rtfusion.cli.contact_sheet import save_contact_sheet
     from rtfusion.cli.job import run_job
     from rtfusion.errors import ConfigError
+    from rtfusion.evaluate.contact_sheet import save_contact_sheet
     from rtfusion.synthetic.source import SyntheticParameters
 
     query = f"scene={scene}&{CAMERAS}"
@@ -71,7 +68,7 @@ def demo(
     say("fusing the two recordings")
     exit_code = run_job(_settings(out, recordings))
     if exit_code == 0:
-        save_contact_sheet(out / "contact-sheet.png", _moments(out / "fused.mp4", recordings, seconds=seconds))
+        save_contact_sheet(out / "contact-sheet.png", COLUMNS, _moments(out / "fused.mp4", recordings, seconds=seconds))
         show_text(_where(out, recordings))
     sys.exit(exit_code)
 
@@ -136,42 +133,29 @@ def _settings(out: Path, recordings: Mapping[Band, Path]) -> Loaded:
     return load(flags, file=Path(os.devnull), environ={})
 
 
-def _moments(video: Path, recordings: Mapping[Band, Path], *, seconds: int) -> list[Moment]:
-    """Take pictures at equal distances from the fused video, read back, and from both recordings."""
-    from rtfusion.cli.contact_sheet import Moment
+def _moments(video: Path, recordings: Mapping[Band, Path], *, seconds: int) -> dict[str, Sequence[Image8]]:
+    """Take pictures at equal distances from both recordings, and those of the fused video of the same moments, read back."""
+    from rtfusion.capture import open_source
     from rtfusion.clock import NS_PER_S
+    from rtfusion.evaluate.moments import frames_of, with_fused
     from rtfusion.fusion.tone import GainControl
+    from rtfusion.pairs import open_pairs
     from rtfusion.types import Band
 
-    period_s = seconds / (MOMENTS + 1)
-    every = round(period_s * RATE_HZ)
-    fused = _frames(str(video), Band.VISIBLE, every=every)
-    visible, thermal = (_frames(str(recordings[band]), band, every=every) for band in (Band.VISIBLE, Band.THERMAL))
+    every = round(RATE_HZ * seconds / (MOMENTS + 1))
     gain = GainControl()
-    return [
-        Moment(
-            time_s=frame.timestamp_ns / NS_PER_S,
-            visible=visible[index].image,
-            thermal=gain(thermal[index].image, timestamp_ns=thermal[index].timestamp_ns),
-            fused=frame.image,
-        )
-        for index, frame in enumerate(fused)
-        if 0 < index <= MOMENTS
-    ]
-
-
-def _frames(uri: str, band: Band, *, every: int = 1) -> list[Frame]:
-    """Read every n-th frame of a recording."""
-    from rtfusion.capture import open_source
-    from rtfusion.errors import EndOfStream
-
-    frames: list[Frame] = []
-    with contextlib.closing(open_source(uri, band=band)) as source, contextlib.suppress(EndOfStream):
-        for index in itertools.count():
-            frame = source.read(timeout_s=READ_TIMEOUT_S)
-            if index % every == 0:
-                frames.append(frame)
-    return frames
+    rows: dict[str, Sequence[Image8]] = {}
+    with (
+        closing(open_source(str(video), band=Band.VISIBLE)) as output,
+        open_pairs(ir=recordings[Band.THERMAL], vis=recordings[Band.VISIBLE], thermal_delay_ms=DELAY_MS) as pairs,
+    ):
+        for pair, fused in with_fused(pairs, frames_of(output), info=output.info):
+            number = pair.visible.sequence
+            if fused is not None and number and number % every == 0 and len(rows) < MOMENTS:
+                thermal = gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns)
+                pictures = (pair.visible.image, thermal, fused.image)
+                rows[f"{pair.timestamp_ns / NS_PER_S:.1f} s"] = [cast("Image8", picture) for picture in pictures]
+    return rows
 
 
 def _where(out: Path, recordings: Mapping[Band, Path]) -> str:

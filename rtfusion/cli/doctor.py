@@ -9,12 +9,6 @@ import typer
 
 from rtfusion.cli.options import Debug
 
-HELP = """Check what works on this machine and how fast it is, and write a report to attach to a bug.
-
-  rtfusion doctor --model student.onnx
-
-Every engine is held against the others on one golden input, the kernels of the GPU against their twin, and the fusers are
-measured for ten seconds. The exit code is 0 if nothing is broken; what is only not installed does not count."""
 EXIT_BROKEN = 4
 
 
@@ -29,7 +23,13 @@ def doctor(
     ),
     debug: Debug = False,
 ) -> None:
-    """Examine, print each finding as it comes, write the report."""
+    """Check what works on this machine and how fast it is, and write a report to attach to a bug.
+
+      rtfusion doctor --model student.onnx
+
+    Every engine is held against the others on one golden input, the kernels of the GPU against their twin, and the fusers are
+    measured for ten seconds. The exit code is 0 if nothing is broken; what is only not installed does not count.
+    """
     import json
 
     from rich.markup import escape

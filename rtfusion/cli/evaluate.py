@@ -10,17 +10,6 @@ import typer
 
 from rtfusion.cli.options import Debug
 
-HELP = """Measure fused images or videos of any method, side by side.
-
-Folders are matched by file name, videos in time. Every value is the mean over
-all images, with its standard error; the mean rank is over all metrics.
-
-  rtfusion evaluate --ir ir/ --vis vi/ --fused mine/ --fused theirs/
-  rtfusion evaluate --ir ir.mp4 --vis vi.mp4 --fused fused.mp4 --every 10
-
-Color is judged by its luminance alone. Higher is better but for Nabf and warp
-(flicker of videos). EN, SD, SF and AG rise with noise as well."""
-
 
 def evaluate(
     *,
@@ -39,7 +28,17 @@ def evaluate(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Measure, print the table, write the values."""
+    """Measure fused images or videos of any method, side by side.
+
+    Folders are matched by file name, videos in time. Every value is the mean over
+    all images, with its standard error; the mean rank is over all metrics.
+
+      rtfusion evaluate --ir ir/ --vis vi/ --fused mine/ --fused theirs/
+      rtfusion evaluate --ir ir.mp4 --vis vi.mp4 --fused fused.mp4 --every 10
+
+    Color is judged by its luminance alone. Higher is better but for Nabf and warp
+    (flicker of videos). EN, SD, SF and AG rise with noise as well.
+    """
     from rtfusion.cli.console import show_text
     from rtfusion.cli.stats import check_writable
     from rtfusion.evaluate import quality

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rtfusion.cli.console import say, show
 from rtfusion.cli.progress import Status
@@ -25,8 +25,7 @@ NOTHING_IS_KEPT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """The end of a run: its reason, its exit code and what there is to say."""
 
     reason: str
@@ -92,7 +91,7 @@ def _tell(loaded: Loaded, snapshot: Mapping[str, Any], ending: Ending) -> None:
     if loaded.settings.stats_json is None:
         return
     try:
-        write_stats(loaded.settings.stats_json, snapshot=snapshot, loaded=loaded, ending=asdict(ending))
+        write_stats(loaded.settings.stats_json, snapshot=snapshot, loaded=loaded, ending=ending._asdict())
     except FusionError as error:
         if ending.exit_code == 0:
             raise

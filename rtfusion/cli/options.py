@@ -24,13 +24,9 @@ ConfigFile = Annotated[
         help="Settings file (TOML). Without it: $RTFUSION_CONFIG, ./rtfusion.toml, ~/.config/rtfusion/config.toml.",
     ),
 ]
-Debug = Annotated[
-    bool,
-    typer.Option("--debug", metavar="", help="Show the traceback when something goes wrong."),
-]
+Debug = Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback when something goes wrong.")]
 LogJson = Annotated[
-    bool,
-    typer.Option("--log-json", metavar="", rich_help_panel="Run", help="Messages as JSON, one object a line."),
+    bool, typer.Option("--log-json", metavar="", rich_help_panel="Run", help="Messages as JSON, one object a line.")
 ]
 
 

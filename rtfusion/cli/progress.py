@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtfusion.cli.console import say
 from rtfusion.cli.summary import count_drops
 from rtfusion.config import Settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 TERMINAL_PERIOD_S = 0.25
 PLAIN_PERIOD_S = 10.0
@@ -22,17 +24,14 @@ class Status:
     def __init__(self, snapshot: Callable[[], Mapping[str, Any]], *, settings: Settings) -> None:
         self._snapshot = snapshot
         self._settings = settings
-        self._on_terminal = sys.stderr.isatty()
-        self._period_s = TERMINAL_PERIOD_S if self._on_terminal else PLAIN_PERIOD_S
+        self._period_s = TERMINAL_PERIOD_S if sys.stderr.isatty() else PLAIN_PERIOD_S
         self._next_s = time.monotonic() + self._period_s
-        self._display: _Display | None = None
+        self._display: Progress | None = None
 
     def __enter__(self) -> Status:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._display is not None:
             self._show()
             self._display.stop()
@@ -47,44 +46,31 @@ class Status:
     def _show(self) -> None:
         snapshot = self._snapshot()
         total = None if snapshot["live"] else expected_frames(snapshot, self._settings)
-        if not self._on_terminal:
+        if not sys.stderr.isatty():
             say(status_line(snapshot, total=total))
             return
         if self._display is None:
-            self._display = _Display(total=total)
-        self._display.show(snapshot)
+            self._display = _display(total)
+        rate = f"{snapshot['fps_recent']:.0f} frames/s"
+        status = status_line(snapshot, total=None) if total is None else rate
+        (task,) = self._display.task_ids
+        self._display.update(task, completed=snapshot["fused"], status=status, refresh=True)
 
 
-class _Display:
+def _display(total: int | None) -> Progress:
     """One line at the bottom of a terminal: bar and remaining time where the end is known, else the status."""
+    from rich import progress
+    from rich.console import Console
 
-    def __init__(self, *, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            ProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        status = TextColumn("{task.fields[status]}", markup=False)
-        columns: list[ProgressColumn] = [status]
-        if total is not None:
-            columns = [BarColumn(bar_width=None), MofNCompleteColumn(), status, TimeRemainingColumn()]
-        self._progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, expand=total is not None)
-        self._has_total = total is not None
-        self._task = self._progress.add_task("", total=total, status="")
-        self._progress.start()
-
-    def show(self, snapshot: Mapping[str, Any]) -> None:
-        fps = f"{snapshot['fps_recent']:.0f} frames/s"
-        status = fps if self._has_total else status_line(snapshot, total=None)
-        self._progress.update(self._task, completed=snapshot["fused"], status=status, refresh=True)
-
-    def stop(self) -> None:
-        self._progress.stop()
+    status = progress.TextColumn("{task.fields[status]}", markup=False)
+    columns: list[progress.ProgressColumn] = [status]
+    if total is not None:
+        bar = progress.BarColumn(bar_width=None)
+        columns = [bar, progress.MofNCompleteColumn(), status, progress.TimeRemainingColumn()]
+    display = progress.Progress(*columns, console=Console(stderr=True), auto_refresh=False, expand=total is not None)
+    display.add_task("", total=total, status="")
+    display.start()
+    return display
 
 
 def expected_frames(snapshot: Mapping[str, Any], settings: Settings) -> int | None:

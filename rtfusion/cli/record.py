@@ -12,15 +12,6 @@ import typer
 
 from rtfusion.cli.options import ConfigFile, Debug, LogJson, takes_settings
 
-HELP = """Fuse as [bold]run[/bold] does, and record both cameras losslessly with all that replaying needs.
-
-  rtfusion record --ir /dev/video1 --vis /dev/video0 --out recordings
-  rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e
-
-Every run makes a folder of its own in --out: raw frames (16-bit thermal counts
-as they came), stamps, calibration and the fused video, in segments that
-survive a kill. Before the disk is full recording stops, and fusing goes on."""
-
 
 @takes_settings()
 def record(
@@ -41,7 +32,15 @@ def record(
     log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
-    """Add the recording to the outputs of a run."""
+    """Fuse as [bold]run[/bold] does, and record both cameras losslessly with all that replaying needs.
+
+      rtfusion record --ir /dev/video1 --vis /dev/video0 --out recordings
+      rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e
+
+    Every run makes a folder of its own in --out: raw frames (16-bit thermal counts
+    as they came), stamps, calibration and the fused video, in segments that
+    survive a kill. Before the disk is full recording stops, and fusing goes on.
+    """
     from rtfusion.cli.job import run_job
     from rtfusion.config import load
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from rtfusion.cli.options import Debug, LogJson, takes_settings
-
-HELP = """Fuse a recorded session again: with the settings it was recorded with, or with others.
-
-As fast as possible into a video, and at its own speed into a window:
-  rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --sink again.mp4
-  rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --pace --sink window:
-Whether every fused frame is bit for bit what it was:
-  rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --check"""
 
 
 @takes_settings(decider="replay")
@@ -32,7 +24,14 @@ def replay(
     log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
-    """Run on the session; flags win over what was recorded, files and variables of settings do not count."""
+    """Fuse a recorded session again: with the settings it was recorded with, or with others.
+
+    As fast as possible into a video, and at its own speed into a window:
+      rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --sink again.mp4
+      rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --pace --sink window:
+    Whether every fused frame is bit for bit what it was:
+      rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e --check
+    """
     from rtfusion.cli.job import run_job
     from rtfusion.config import Settings, load
     from rtfusion.session.format import load_session
@@ -48,10 +47,5 @@ def replay(
         "vis": source,
     }
     if check:
-        merged["sink"] = (*_sinks(flags), f"compare:{session.folder}")
+        merged["sink"] = (*cast("Iterable[str]", flags.get("sink", ())), f"compare:{session.folder}")
     sys.exit(run_job(load(merged, file=Path(os.devnull), environ={})))
-
-
-def _sinks(flags: Mapping[str, object]) -> tuple[str, ...]:
-    sinks = flags.get("sink", ())
-    return tuple(str(sink) for sink in sinks) if isinstance(sinks, list) else ()

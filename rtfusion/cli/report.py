@@ -9,13 +9,6 @@ import typer
 
 from rtfusion.cli.options import Debug
 
-HELP = """Make one HTML file of a run: pictures side by side, plots, tables.
-
-  rtfusion run --ir ir.mp4 --vis vi.mp4 --sink fused.mp4 --stats-json run.json
-  rtfusion report run.json
-
-The pictures are read again from the recordings and from the output."""
-
 
 def report(
     *,
@@ -28,7 +21,13 @@ def report(
     ] = 4,
     debug: Debug = False,
 ) -> None:
-    """Write the report and say where it is."""
+    """Make one HTML file of a run: pictures side by side, plots, tables.
+
+      rtfusion run --ir ir.mp4 --vis vi.mp4 --sink fused.mp4 --stats-json run.json
+      rtfusion report run.json
+
+    The pictures are read again from the recordings and from the output.
+    """
     from rtfusion.cli.console import say, show_text
     from rtfusion.cli.stats import check_writable
     from rtfusion.evaluate.run_page import write_report

@@ -21,13 +21,14 @@ def check_writable(path: Path) -> None:
     Raises:
         ConfigError: no such folder, no right to write there, or the path is a folder.
     """
-    if path.is_dir():
-        raise ConfigError(f"cannot write the statistics to {path}: it is a folder; name a file in it")
     folder = path.resolve().parent
-    if not folder.is_dir():
-        raise ConfigError(f"cannot write the statistics to {path}: there is no folder {folder}; make it first")
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"cannot write the statistics to {path}: the folder {folder} is not writable")
+    for is_so, why in (
+        (path.is_dir(), "it is a folder; name a file in it"),
+        (not folder.is_dir(), f"there is no folder {folder}; make it first"),
+        (not os.access(folder, os.W_OK), f"the folder {folder} is not writable"),
+    ):
+        if is_so:
+            raise ConfigError(f"cannot write the statistics to {path}: {why}")
 
 
 def write_stats(path: Path, *, snapshot: Mapping[str, Any], loaded: Loaded, ending: Mapping[str, Any]) -> None:
@@ -36,12 +37,7 @@ def write_stats(path: Path, *, snapshot: Mapping[str, Any], loaded: Loaded, endi
     Raises:
         SinkError: it cannot be written.
     """
-    stats = {
-        **snapshot,
-        "version": __version__,
-        "settings": settings_with_origins(loaded),
-        "ending": dict(ending),
-    }
+    stats = {**snapshot, "version": __version__, "settings": settings_with_origins(loaded), "ending": ending}
     try:
         write_whole(path, json.dumps(stats, indent=2) + "\n")
     except OSError as error:

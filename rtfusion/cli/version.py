@@ -11,6 +11,7 @@ PARTS = ("numpy", "opencv-python", "av", "pyzmq", "openvino", "onnxruntime")
 def version(*, debug: Debug = False) -> None:
     """Show the versions of rtfusion, of Python and of what does the work."""
     import platform
+    from importlib import metadata
 
     from rich.table import Table
 
@@ -20,15 +21,8 @@ def version(*, debug: Debug = False) -> None:
     table.add_row("rtfusion", __version__)
     table.add_row("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for part in PARTS:
-        table.add_row(part, _installed_version(part))
+        try:
+            table.add_row(part, metadata.version(part))
+        except metadata.PackageNotFoundError:
+            table.add_row(part, "not installed")
     show(table)
-
-
-def _installed_version(distribution: str) -> str:
-    """The version of an installed distribution, or ``not installed``."""
-    from importlib import metadata
-
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "not installed"

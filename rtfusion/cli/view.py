@@ -10,18 +10,6 @@ import typer
 
 from rtfusion.cli.options import Debug
 
-HELP = """Watch the fused stream of a run in a window.
-
-In one terminal:
-  rtfusion run ... --sink zmq:tcp://127.0.0.1:5555
-In another one:
-  rtfusion view tcp://127.0.0.1:5555
-
-A run that publishes with keys (rtfusion keys) lets in those on its list:
-  rtfusion view tcp://camera:5555 --server-key camera.pub --keys viewer.key
-
-Keys: q quit, space pause, s snapshot."""
-
 
 def view(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where the run publishes.", show_default=False)],
@@ -35,7 +23,18 @@ def view(
     keys: Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="Your own key file.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Subscribe and show until the window is closed or a signal comes."""
+    """Watch the fused stream of a run in a window.
+
+    In one terminal:
+      rtfusion run ... --sink zmq:tcp://127.0.0.1:5555
+    In another one:
+      rtfusion view tcp://127.0.0.1:5555
+
+    A run that publishes with keys (rtfusion keys) lets in those on its list:
+      rtfusion view tcp://camera:5555 --server-key camera.pub --keys viewer.key
+
+    Keys: q quit, space pause, s snapshot.
+    """
     from rtfusion.cli.stopping import Stopping
     from rtfusion.window.sink import view_stream
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rtfusion import Calibration
-from rtfusion.cli.contact_sheet import CELL_HEIGHT_PX, GAP_PX, HEADER_PX, MARGIN_PX, Moment, draw_contact_sheet
+from rtfusion.evaluate.contact_sheet import CELL_HEIGHT_PX, GAP_PX, HEADER_PX, MARGIN_PX, draw_contact_sheet
 from rtfusion.synthetic import KINDS
 
 from .conftest import Main
@@ -71,11 +71,11 @@ def test_the_sheet_shows_each_picture_where_it_belongs() -> None:
     def picture(level: int, height_px: int = 480, width_px: int = 640) -> np.ndarray:
         return np.full((height_px, width_px), level, dtype=np.uint8)
 
-    moments = [
-        Moment(time_s=second, visible=picture(50 + second), thermal=picture(100 + second, 256, 320), fused=picture(200 + second))
+    rows = {
+        f"{second} s": [picture(50 + second), picture(100 + second, 256, 320), picture(200 + second)]
         for second in (1, 2)
-    ]  # fmt: skip
-    sheet = draw_contact_sheet(moments)
+    }
+    sheet = draw_contact_sheet(("visible", "thermal", "fused"), rows)
     for row, second in enumerate((1, 2)):
         line = sheet[MARGIN_PX + HEADER_PX + row * (CELL_HEIGHT_PX + GAP_PX) + CELL_HEIGHT_PX // 2]
         levels, counts = np.unique(line[:, 0], return_counts=True)
