@@ -57,7 +57,7 @@ def _ranks(name: str, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
 
 
 def _ahead(case: str, ranks: Mapping[str, float]) -> list[str]:
-    """Who has a better mean rank, best first; the same model at another place of its dial does not count."""
+    """List the methods of a better mean rank, best first; the same model at another place of its dial does not count."""
     model = case.partition(",")[0]
     ordered = sorted(ranks, key=ranks.__getitem__)
     return [other for other in ordered if ranks[other] < ranks[case] and not other.startswith(model)]

@@ -63,7 +63,7 @@ def table(data: Result) -> str:
 
 
 def _of_sets(rows: Sequence[Row], text: str) -> str:
-    """What the first method's row of every set says; it is alike for all methods."""
+    """Read the first method's row of every set, which is alike for all methods."""
     return ", ".join(text.format_map(row) for row in rows if row["case"] == rows[0]["case"])
 
 

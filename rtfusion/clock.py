@@ -11,7 +11,7 @@ NS_PER_MS = 1_000_000
 
 
 class Clock(Protocol):
-    """What paces sources and stamps frames; tests pass a `FakeClock`."""
+    """The clock that paces sources and stamps frames; tests pass a `FakeClock`."""
 
     def now_ns(self) -> int:
         """Nanoseconds of CLOCK_MONOTONIC."""

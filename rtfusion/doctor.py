@@ -1,4 +1,4 @@
-"""What works on this machine, and how fast: a list of checks, each a function that yields what it found.
+"""The checks of this machine: what works, and how fast. Each is a function that yields its findings.
 
 To add a check, write a function of an `Examination` that yields `Finding`s, and put it into `CHECKS`. One that raises is a
 finding too, and the next one runs all the same.
@@ -47,16 +47,16 @@ class Finding:
     """``note``: something is not there, or worth knowing; nothing is broken."""
     text: str
     figures: dict[str, Any] = field(default_factory=dict)
-    """For the report."""
+    """Figures for the report."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examination:
-    """What is to be looked at."""
+    """The options of an examination."""
 
     model: Path | None = None
     seconds: float = 10.0
-    """How long to measure the speed."""
+    """Duration of measuring the speed."""
 
 
 def examine(examination: Examination) -> Iterator[Finding]:
@@ -108,7 +108,7 @@ def cameras(examination: Examination) -> Iterator[Finding]:
 
 
 def engines(examination: Examination) -> Iterator[Finding]:
-    """What can run a model."""
+    """List the engines and whether they are installed."""
     from rtfusion.engines import available
 
     for status in available():
@@ -177,7 +177,7 @@ def speed(examination: Examination) -> Iterator[Finding]:
 
 
 def hardware(examination: Examination) -> Iterator[Finding]:
-    """What this version has never been run on."""
+    """Name the hardware that this version has never been run on."""
     for text in NOT_RUN_ON_HARDWARE:
         yield Finding(name="never run on hardware", state="note", text=text)
 

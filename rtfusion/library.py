@@ -47,7 +47,7 @@ AnyCalibration = Calibration | str | Path | None
 """A calibration, or the file that holds it; None takes both cameras to have the same view."""
 
 KEPT_FUSERS = 4
-"""As many different sets of options keep their engine from one call of `fuse` to the next."""
+"""Number of different sets of options that keep their engine from one call of `fuse` to the next."""
 _OF_FUSING: tuple[Taker, ...] = ("renderer", "fuser", "overlay", "gain", "learned")
 
 
@@ -228,7 +228,7 @@ class FusedStream:
 
     @property
     def control(self) -> Control:
-        """What may be changed while it runs. Any thread may ask."""
+        """The control of the fuser while it runs. Any thread may use it."""
         return self._fuser
 
     def __iter__(self) -> Iterator[FusedFrame]:
@@ -344,7 +344,7 @@ def _kept_registration(
 
 
 def _identity(value: Any) -> object:
-    """What stands for an option's value among the kept fusers: a file by what it holds now, a calibration by its id."""
+    """Identify an option's value among the kept fusers: a file by what it holds now, a calibration by its id."""
     if isinstance(value, Calibration):
         return value.id
     if isinstance(value, (str, Path)) and Path(value).is_file():

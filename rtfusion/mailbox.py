@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Policy(enum.Enum):
-    """What a full mailbox does with one more item."""
+    """The rule of a full mailbox for one more item."""
 
     BLOCK = "block"
     """The writer waits: nothing is lost. For recordings."""

@@ -172,7 +172,7 @@ class PairStream:
 
     @property
     def faults(self) -> Mapping[Band, Mapping[str, int]]:
-        """What happened to watched cameras, by cause (`rtfusion.capture.watchdog`)."""
+        """Faults of watched cameras, by cause (`rtfusion.capture.watchdog`)."""
         return {band: dict(watched.faults) for band, watched in watched_sources(self._sources).items()}
 
     @property
@@ -183,7 +183,7 @@ class PairStream:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of this stream; only ever appended to."""
+        """Sentences that a person should know of this stream; only ever appended to."""
         for source in self._sources.values():
             for note in source.notes:
                 self.telemetry.note(note)
@@ -289,7 +289,7 @@ class PairStream:
         return pair
 
     def _arrived(self, band: Band) -> Iterator[Frame]:
-        """What waits in the mailbox of a band."""
+        """Take the frames that wait in the mailbox of a band."""
         if band not in self._delivering:
             return
         try:

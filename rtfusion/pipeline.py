@@ -33,7 +33,7 @@ TICK_S = 0.1
 FINISH_S = 10.0, 2.0
 """Longest wait for the outputs to write what waits and to be finished, and, where that was too short, without what waits."""
 INTERRUPTED_FINISH_S = 1.5, 0.5
-"""The same after a request to stop: two seconds in all."""
+"""Longest waits after a request to stop: two seconds in all."""
 RETURN_MEMORY_S = 60.0
 
 
@@ -82,7 +82,7 @@ class Pipeline:
 
     @property
     def control(self) -> Control:
-        """What may be changed while it runs: dials of the model, the model, the calibration. Any thread may ask."""
+        """The control of the fuser while it runs: inputs of the model, the model, the calibration. Any thread may use it."""
         return self._fuser
 
     def change(self, change: Change) -> None:

@@ -1,4 +1,4 @@
-"""What people write in options and addresses: sizes, misspelt words, hosts."""
+"""Texts that people write in options and addresses: sizes, misspelt words, hosts."""
 
 from __future__ import annotations
 

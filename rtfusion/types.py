@@ -29,7 +29,7 @@ class Band(str, enum.Enum):
 
 
 class PixelFormat(str, enum.Enum):
-    """What the numbers of an image mean."""
+    """The meaning of the numbers of an image."""
 
     GRAY8 = "gray8"
     GRAY16 = "gray16"
@@ -107,7 +107,7 @@ class Frame:
 
 
 class Degraded(str, enum.Enum):
-    """What a fused frame is made of while one camera is lost."""
+    """The way in which a fused frame is made while one camera is lost."""
 
     NO_VISIBLE = "no-visible"
     """The thermal picture alone."""
@@ -158,7 +158,7 @@ class FramePair:
 
     @property
     def received_ns(self) -> int:
-        """When the later of the two was handed over."""
+        """The time at which the later of the two was handed over."""
         return max(self.visible.received_ns, self.thermal.received_ns)
 
     def __repr__(self) -> str:
@@ -167,7 +167,7 @@ class FramePair:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class FusedFrame:
-    """What the sinks get."""
+    """A fused image with everything that the outputs may tell of it."""
 
     image: Image8
     """(H, W, 3) BGR, on the grid asked for (the visible camera's unless said)."""

@@ -13,7 +13,7 @@ class StreamInfo:
     """All that is known of a stream once it is open."""
 
     uri: str
-    """As given, credentials removed."""
+    """The source as it was given, credentials removed."""
     band: Band
     width_px: int
     height_px: int
@@ -27,7 +27,7 @@ class StreamInfo:
     frame_count: int | None = None
     """Frames to come, where the source knows."""
     starts_ns: int | None = None
-    """When the first frame was in the run that made the file, where the file says so. Its own stamps count from 0."""
+    """The time of the first frame in the run that made the file, where the file says so. Its own stamps count from 0."""
     description: str = ""
     """One line for a person: codec, container, driver."""
 

@@ -16,7 +16,7 @@ _FLIPS = {(False, False): None, (True, False): 1, (False, True): 0, (True, True)
 
 
 class Orientation:
-    """How a stored image is turned to be upright: transposed first, then flipped."""
+    """The turn that makes a stored image upright: transposed first, then flipped."""
 
     def __init__(self, *, transposed: bool = False, flip: int | None = None) -> None:
         self._transposed = transposed
@@ -46,7 +46,7 @@ CLOCKWISE = {
     180: Orientation(flip=-1),
     270: Orientation(transposed=True, flip=0),
 }
-"""How to turn an image by so many degrees clockwise."""
+"""Give the turn by so many degrees clockwise."""
 
 
 class TurnedSource:

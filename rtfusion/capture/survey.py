@@ -50,7 +50,7 @@ class CameraCheck:
     state: Literal["good", "note", "bad"]
     """``note``: worth knowing; nothing is broken."""
     text: str
-    """How things are and, where that is not good, what to do."""
+    """The state of things and, where that is not good, the remedy."""
 
 
 def ask_cameras(root: Path = Path("/"), *, kernel: Kernel = KERNEL) -> list[Camera]:

@@ -58,7 +58,7 @@ class SourceUri:
     """The path; ``usb:...`` for a camera by its identity; the whole address, credentials included, of a network camera; empty
     for ``synthetic``."""
     text: str
-    """As given, credentials removed: for messages and tables."""
+    """The text as it was given, credentials removed: for messages and tables."""
     query: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -78,7 +78,7 @@ class SourceUri:
 
     @property
     def clockwise_deg(self) -> int:
-        """How far its pictures are to be turned, in degrees clockwise; `read_query` has looked at the value."""
+        """Degrees clockwise by which its pictures are to be turned; `read_query` has checked the value."""
         return int(self.query.get(ROTATE, 0))
 
 

@@ -67,7 +67,7 @@ class WatchedSource:
         self._closed = threading.Event()
         self._source: Source | None = open_source()
         self.info = self._source.info
-        """As the camera was first opened: size, format and rate are those that the rest of the run is made for."""
+        """The stream as the camera was first opened: the rest of the run is made for its size, format and rate."""
         self._drops: Counter[str] = Counter()
         self._notes: list[str] = []
         self.faults: Counter[str] = Counter()
@@ -248,7 +248,7 @@ class PictureWatch:
 
     def __init__(self) -> None:
         self.since_ns = 0
-        """When the present picture came first."""
+        """The time at which the present picture came first."""
         self._checksum: int | None = None
         self._frozen_at: int | None = None
         self._still = False

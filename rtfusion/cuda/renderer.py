@@ -44,7 +44,7 @@ class CudaReady:
     precision: str
     values: ModelInputs
     plan: DevicePlan | None
-    """What stands in device memory; None until the first pair is known."""
+    """The tables and buffers in device memory; None until the first pair is known."""
     device_name: str
     palette: None = None
 
@@ -55,7 +55,7 @@ class CudaReady:
 
     @property
     def engine(self) -> str | None:
-        """What runs the network; None until it is loaded."""
+        """A description of the engine that runs the network; None until it is loaded."""
         return None if self.plan is None else f"{self.plan.model.network.description} on {self.device_name}"
 
     @property

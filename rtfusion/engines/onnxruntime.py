@@ -20,7 +20,7 @@ FATAL_ONLY = 4
 _OWN = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
 _ERRORS: tuple[type[Exception], ...] = (RuntimeError, *_OWN)
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-"""By device; what a provider cannot run falls to those before it."""
+"""Execution providers by device; a step that one cannot run falls to those before it."""
 
 
 class OnnxRuntimeEngine:

@@ -28,7 +28,8 @@ TOLERANCES = {
     "bf16": Tolerance(2e-2, 0.5),
     "int8": Tolerance(2e-3, 0.1),
 }
-"""By the arithmetic of the engine. A selection between the bands may fall the other way at a pixel: largest is wide, mean is not.
+"""Tolerances by the arithmetic of the engine. A selection between the bands may fall the other way at a pixel, so that largest
+is wide and mean is not.
 
 ``int8`` is between two engines that run the same quantized file; what quantizing itself costs is held at export."""
 

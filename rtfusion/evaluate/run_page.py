@@ -39,7 +39,7 @@ TEMPLATE = Path(__file__).with_name("run_page.html")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moment:
-    """What each camera saw and what became of it."""
+    """The two pictures of a moment and the fused one."""
 
     name: str
     visible: Image8

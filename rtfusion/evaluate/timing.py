@@ -27,7 +27,7 @@ from rtfusion.evaluate import conditions, schema
 from rtfusion.files import write_whole
 
 PACKAGES = ("rtfusion", "numpy", "opencv-python", "av", "openvino", "onnxruntime", "pyzmq", "torch", "tensorrt")
-"""Those that decide speed or results; what is not installed is left out of a result."""
+"""Packages that decide speed or results; those not installed are left out of a result."""
 PERCENTILES = (50, 90, 95, 99)
 
 Figures = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What a fused frame says of its cameras beside the picture: one lost, the shutter closed, and how warm the scene is."""
+"""Annotation of a fused frame: a camera that is lost, a closed shutter, and the temperatures of the scene."""
 
 from __future__ import annotations
 

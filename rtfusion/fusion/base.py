@@ -14,7 +14,7 @@ from rtfusion.types import FramePair, Image8, InputValue
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Change:
-    """What is to be different from the next frame on. What is None or not named stays as it is."""
+    """A wish for the frames to come. Everything that is None or not named stays as it is."""
 
     calibration: Calibration | None = None
     model: Path | None = None
@@ -27,7 +27,7 @@ class Change:
 
 
 class Control(Protocol):
-    """What may be changed while frames flow. Any thread may call it; no frame is lost, none mixes before and after."""
+    """The control of a running fuser. Any thread may call it; no frame is lost, and none mixes before and after."""
 
     @property
     def calibration(self) -> Calibration | None:
@@ -59,7 +59,7 @@ class Control(Protocol):
 
 
 class Ready(Protocol):
-    """What stands ready on a device for pairs of one shape: a method or network, and what the registration needs."""
+    """A method or network and the registration, ready on a device for pairs of one shape."""
 
     @property
     def shape(self) -> PairShape | None:
@@ -68,7 +68,7 @@ class Ready(Protocol):
 
     @property
     def registration(self) -> Registration | None:
-        """How those pairs are registered; None until the first one is known."""
+        """The registration of those pairs; None until the first one is known."""
         ...
 
     @property
@@ -83,7 +83,7 @@ class Ready(Protocol):
 
     @property
     def engine(self) -> str | None:
-        """What runs the network; None without one, or until it is loaded."""
+        """A description of the engine that runs the network; None without one, or until it is loaded."""
         ...
 
     @property

@@ -20,7 +20,7 @@ Take = Callable[[tuple[int, ...]], Image8]
 PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
 
 MEAN_SIGMA_PX = 3.0
-"""What varies over less than this is detail."""
+"""Structure smaller than this is detail."""
 
 _IRONBOW_BGR = np.array(
     [

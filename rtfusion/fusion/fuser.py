@@ -107,7 +107,7 @@ class PairFuser(Generic[ReadyT]):
 
     @property
     def engine(self) -> str | None:
-        """What runs the network; None without one, or until it is loaded."""
+        """A description of the engine that runs the network; None without one, or until it is loaded."""
         return self._ready.engine
 
     @property

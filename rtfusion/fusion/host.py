@@ -21,7 +21,7 @@ from rtfusion.telemetry import Telemetry
 from rtfusion.types import FramePair, Image8, InputValue
 
 Method = LuminanceFuser | Overlay
-"""What fuses two luminance images, or paints."""
+"""A fuser of two luminance images, or one that paints."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class HostReady:
 
     @property
     def engine(self) -> str | None:
-        """What runs the network; None for methods without one."""
+        """A description of the engine that runs the network; None for methods without one."""
         return self.method.engine_description if isinstance(self.method, LearnedLuminance) else None
 
     @property

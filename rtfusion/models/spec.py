@@ -116,7 +116,7 @@ class ScalarInput(_Ranged):
 
     kind: Literal["scalar"] = "scalar"
     fed_by: Feeder = "user"
-    """Who gives it: the user, or the runtime (`SCENE_MEANS`)."""
+    """The giver of the value: the user, or the runtime (`SCENE_MEANS`)."""
 
     def shape(self, size_px: tuple[int, int]) -> Shape:
         """(1, 1, 1, 1), whatever the size of the images."""

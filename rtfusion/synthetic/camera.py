@@ -51,7 +51,7 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """How a camera turns paint into numbers."""
+    """The way from paint to the numbers of a camera."""
 
     look: Look
     dtype: np.dtype[Any]

@@ -25,7 +25,7 @@ _HALF_CIRCLE = np.stack([np.cos(_ARC), np.sin(_ARC)], axis=1)
 
 
 class Look(enum.Enum):
-    """How a canvas sees paint."""
+    """The paint as one band sees it."""
 
     VISIBLE = 3
     """Reflected color, (B, G, R) from 0 to 255."""

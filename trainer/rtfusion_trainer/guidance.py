@@ -68,7 +68,7 @@ def tone_difference(fused: Tensor, target: Tensor) -> Tensor:
 
 
 def missing_contrast(fused: Tensor, target: Tensor, *, visible: Tensor, thermal: Tensor) -> Tensor:
-    """How far the logarithm of the local standard deviation stays below the teacher's, (N,).
+    """Measure how far the logarithm of the local standard deviation stays below the teacher's, (N,).
 
     Local is `CELL_PX`; places count by the square of `rtfusion_trainer.objective.blindness`. The teacher's picture is
     smoothed over 3 px first: its noise is no contrast.
