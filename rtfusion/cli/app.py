@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Annotated
 
 import typer
 
 from rtfusion import __version__
 from rtfusion.cli import (
-    batch,
-    bench,
-    build,
     calibrate_board,
     calibrate_delay,
     calibrate_files,
     calibrate_scene,
     config,
-    demo,
-    devices,
-    doctor,
-    engines,
-    evaluate,
     evaluate_model,
     export,
-    keys,
-    record,
-    replay,
-    report,
-    run,
     train,
     version,
-    view,
 )
 from rtfusion.cli.options import EXIT_CODES, SettingsCommand
+
+COMMANDS = (
+    "run", "record", "replay", "demo", "view", "keys", "batch", "report", "bench", "evaluate", "devices", "engines", "build",
+    "doctor",
+)  # fmt: skip
+"""Commands that are the function of their module's name, in the order of the help."""
 
 app = typer.Typer(
     help="Fuse a thermal and a visible camera into one picture, live or from recordings.",
@@ -50,20 +43,12 @@ app.add_typer(train_app, name="train")
 calibrate_app = typer.Typer(help="Make two cameras agree, in space and in time.", no_args_is_help=True)
 app.add_typer(calibrate_app, name="calibrate")
 
-app.command(cls=SettingsCommand, epilog=EXIT_CODES)(run.run)
-app.command(cls=SettingsCommand, epilog=EXIT_CODES)(record.record)
-app.command(cls=SettingsCommand, epilog=EXIT_CODES)(replay.replay)
-app.command()(demo.demo)
-app.command()(view.view)
-app.command()(keys.keys)
-app.command(cls=SettingsCommand, epilog=EXIT_CODES)(batch.batch)
-app.command()(report.report)
-app.command()(bench.bench)
-app.command()(evaluate.evaluate)
-app.command()(devices.devices)
-app.command()(engines.engines)
-app.command()(build.build)
-app.command()(doctor.doctor)
+for _name in COMMANDS:
+    _command = getattr(importlib.import_module(f"rtfusion.cli.{_name}"), _name)
+    if hasattr(_command, "with_flags"):
+        app.command(cls=SettingsCommand, epilog=EXIT_CODES)(_command)
+    else:
+        app.command()(_command)
 app.command("distill", help=train.DISTILL_HELP)(train.distill)
 app.command("export", help=export.HELP)(export.export_student)
 app.command()(version.version)
