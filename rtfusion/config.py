@@ -37,6 +37,9 @@ NOT_SETTINGS = frozenset(
 )
 """Variables of this prefix that choose the file, hold the token of the browser view, or belong to tests and scripts."""
 
+ON_DEVICE = ("tensorrt", "pytorch:cuda")
+"""The engines with which all of the fusing is done on the GPU, by a renderer that has not all settings of the host's."""
+
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 Count = Annotated[int, Field(ge=1)]
@@ -156,7 +159,7 @@ class Settings(BaseModel):
         "auto"
     )
     """Precision of a model that comes with rtfusion. For OpenVINO, auto is the fastest one on this machine, measured once and
-    remembered; for other engines it is f32."""
+    remembered; for other engines it is f32, and on a GPU f16."""
     enhance: Annotated[Fraction | None, _fusion(metavar="0..1", taker="learned")] = None
     """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
     engine: Annotated[
@@ -256,6 +259,23 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
             ("polarity", "fuser"),
         )
     yield from _conflicts_of_gain(settings)
+    if fuser == "learned" and settings.engine in ON_DEVICE:
+        yield from _conflicts_of_device(settings)
+
+
+def _conflicts_of_device(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    only_on_host = {
+        "refine": ("refine", settings.refine),
+        "grid": (f"grid {settings.grid}", settings.grid != "visible"),
+        "look": (f"look {settings.look}", settings.look != "eye"),
+        "precision": ("precision bf16", settings.precision == "bf16"),
+    }
+    for name, (word, asked) in only_on_host.items():
+        if asked:
+            yield (
+                f"{word} is for engines of the CPU, and the engine is {settings.engine}; choose --engine openvino",
+                (name, "engine"),
+            )
 
 
 def _conflicts_of_gain(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -55,6 +55,19 @@ def test_a_source_stays_as_it_was_written() -> None:
         ({"loop": None}, "loop is None; it should be a whole number"),
         ({"model": "huge"}, "no model named huge comes with rtfusion (there is: large, small); a file is named"),
         ({"distance_m": 3}, "distance_m needs a calibration to apply to; name one with --calibration"),
+        (
+            {"engine": "tensorrt", "grid": "thermal"},
+            "grid thermal is for engines of the CPU, and the engine is tensorrt",
+        ),
+        (
+            {"engine": "tensorrt", "look": "detector"},
+            "look detector is for engines of the CPU, and the engine is tensorrt",
+        ),
+        (
+            {"engine": "pytorch:cuda", "refine": True},
+            "refine is for engines of the CPU, and the engine is pytorch:cuda",
+        ),
+        ({"engine": "tensorrt", "precision": "bf16"}, "precision bf16 is for engines of the CPU"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(values: dict[str, Any], message: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rtfusion import __version__
 from rtfusion.batch.archive import Recording
-from rtfusion.engines import model_file
+from rtfusion.engines import model_file, runs_on_gpu
 from rtfusion.errors import ConfigError, FusionError, SinkError
 from rtfusion.files import write_whole
 
@@ -56,7 +56,9 @@ def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) ->
 
     parts: list[Any] = [SCHEMA, __version__, dict(settings), recording.contents()]
     if settings.get("model") is not None:
-        parts.append(_checksum(model_file(Path(settings["model"]), precision=settings.get("precision", "auto"))))
+        on_gpu = runs_on_gpu(settings.get("engine", "auto"))
+        file = model_file(Path(settings["model"]), precision=settings.get("precision", "auto"), on_gpu=on_gpu)
+        parts.append(_checksum(file))
     files = [name for name, setting in Settings.declared().items() if setting.path == "file"]
     parts += [_checksum(Path(settings[name])) for name in files if settings.get(name) is not None]
     return Job(

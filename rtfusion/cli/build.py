@@ -14,10 +14,16 @@ from rtfusion.cli.options import Debug
 
 def build(
     *,
-    model: Annotated[Path, typer.Option(metavar="FILE", help="Model file (ONNX).")],
+    model: Annotated[
+        Path, typer.Option(metavar="NAME|FILE", help="Model that comes with rtfusion, or a model file (ONNX).")
+    ],
     size: Annotated[
         list[str], typer.Option(metavar="WxH", help="Size of the visible images, such as 640x480 (repeatable).")
     ],
+    precision: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Of a model that comes with rtfusion: f32, f16 or int8; auto is f16."),
+    ] = "auto",
     via: Annotated[
         str,
         typer.Option(
@@ -29,19 +35,20 @@ def build(
 ) -> None:
     """Build the TensorRT engine of a model for this GPU, ahead of the first run.
 
-      rtfusion build --model student.onnx --size 640x480
+      rtfusion build --model small --size 640x480
 
     A build takes minutes. The engine is kept in ~/.cache/rtfusion/engines under a key of everything that can change it, checked
     with a golden input, and found there by every run with [bold]--engine tensorrt[/bold]. Without a build, the first run does it.
     """
     from rtfusion.cli.console import say
     from rtfusion.cuda.device import Device
-    from rtfusion.engines import resolve
+    from rtfusion.engines import model_file, resolve
     from rtfusion.engines.tensorrt import build as build_engine
     from rtfusion.models import read_spec
     from rtfusion.text import parse_size_px
 
     sizes_px = [parse_size_px(text, option="--size") for text in size]
+    model = model_file(model, precision=precision, on_gpu=True)
     spec = read_spec(model)
     resolve("tensorrt")
     with closing(Device()) as device:

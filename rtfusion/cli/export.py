@@ -12,8 +12,12 @@ from rtfusion.cli.training import require_trainer
 
 HELP = """Write a trained student as ONNX files with their contract inside.
 
-One file per precision, student-NAME.onnx, student-NAME-f16.onnx and
-student-NAME-int8.onnx; each is compared with PyTorch before it is kept.
+One file per precision, student-NAME.onnx, student-NAME-f16.onnx and so on;
+each is compared with PyTorch before it is kept. gpu-f16 and gpu-int8 are for
+TensorRT and CUDA, and are made of a model file as well:
+  rtfusion export --checkpoint small --out models --data train \
+    --precision gpu-f16 --precision gpu-int8
+
   rtfusion export --checkpoint run/checkpoint.pt --out models \\
     --precision f32 --precision int8 --data train \\
     --trained-on 'M3SVD, 168 pairs (MIT)' --license Apache-2.0"""
@@ -21,43 +25,61 @@ student-NAME-int8.onnx; each is compared with PyTorch before it is kept.
 
 def export_student(
     *,
-    checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Of a student's training.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Option(
+            "--checkpoint", metavar="FILE", help="Of a student's training; for GPU files, also a float32 model."
+        ),
+    ],
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder of the files; those of these names are replaced.")
     ],
     precision: Annotated[
         list[str] | None,
-        typer.Option("--precision", metavar="NAME", help="f32, f16 or int8 (repeatable). Default: f32."),
+        typer.Option(
+            "--precision", metavar="NAME", help="f32, f16, int8, gpu-f16 or gpu-int8 (repeatable). Default: f32."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Training pairs SET/vi and SET/ir, to calibrate int8 on."),
+        typer.Option(
+            "--data", metavar="DIR", help="Training pairs SET/vi and SET/ir, to calibrate int8 and GPU files on."
+        ),
     ] = None,
     trained_on: Annotated[
-        list[str], typer.Option("--trained-on", metavar="SET", help="A data set with its terms (repeatable).")
-    ],
+        list[str] | None, typer.Option("--trained-on", metavar="SET", help="A data set with its terms (repeatable).")
+    ] = None,
     enhance: Annotated[
         float | None,
         typer.Option(
             "--enhance", metavar="0..1", min=0, max=1, help="Where the dial stands unless turned. Default: as trained."
         ),
     ] = None,
-    license_id: Annotated[str, typer.Option("--license", metavar="ID", help="Of the weights, such as Apache-2.0.")],
+    license_id: Annotated[
+        str | None, typer.Option("--license", metavar="ID", help="Of the weights, such as Apache-2.0.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write the files and print how far each is from PyTorch."""
     require_trainer()
-    from rtfusion_trainer.export import export
+    from rtfusion_trainer.export import export, is_model
 
     from rtfusion.cli.console import show, table
+    from rtfusion.errors import ConfigError
 
+    if is_model(checkpoint) and (trained_on or license_id or enhance is not None):
+        raise ConfigError(
+            "a model file says itself what it was trained on: leave out --trained-on, --license, --enhance"
+        )
+    if not is_model(checkpoint) and not (trained_on and license_id):
+        raise ConfigError("the file says what it was trained on and its license: pass --trained-on and --license")
     differences = export(
         checkpoint,
         out,
         precisions=precision or ["f32"],
         data=data,
-        trained_on=trained_on,
-        license_id=license_id,
+        trained_on=trained_on or (),
+        license_id=license_id or "",
         enhance=enhance,
     )
     rows = table("file", "kB", "mean difference to PyTorch", numbers_from=1)

@@ -13,14 +13,15 @@ import numpy as np
 from rtfusion.config import Settings
 from rtfusion.cuda.device import SETUP_TIMEOUT_S, Device
 from rtfusion.cuda.setup import DevicePlan, FrameBuffers, Model
-from rtfusion.engines import DeviceNetwork, open_network, resolve
+from rtfusion.engines import ON_GPU, DeviceNetwork, model_file, open_network, resolve
 from rtfusion.errors import ConfigError, EngineError
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.inputs import ModelInputs
 from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S
 from rtfusion.fusion.tone import GainControl, SmoothingWeight
-from rtfusion.models import find_model, read_spec
+from rtfusion.models import read_spec
+from rtfusion.models.shipping import is_name
 from rtfusion.registration import PairShape, RegisteredPair, Registration
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Frame, FramePair, Image, Image8, InputValue, PixelFormat
@@ -171,9 +172,9 @@ class CudaRenderer:
         if before is not None and change.model is None and change.precision is None:
             return replace(before, values=before.values.changed(change.inputs))
         precision = change.precision or ("auto" if before is None else before.precision)
-        precision = "f32" if precision == "auto" else precision
         model = change.model or cast(CudaReady, before).model
-        path = find_model(model, precision=precision)
+        precision = ON_GPU if precision == "auto" and is_name(model) else precision
+        path = model_file(model, precision=precision, on_gpu=True)
         chosen = ModelInputs if before is None else before.values.moved
         return CudaReady(
             shape=None,
@@ -243,19 +244,10 @@ def open_cuda_renderer(settings: Settings, *, telemetry: Telemetry, still: bool)
     """Open the first CUDA device for a run with these settings.
 
     Raises:
-        ConfigError: a setting that only the host knows.
         EngineUnavailable: no device, or what it needs is not installed.
         ModelError: the model cannot be used.
     """
     engine = resolve(settings.engine)
-    only_on_host = {
-        "refine": settings.refine,
-        f"grid {settings.grid}": settings.grid != "visible",
-        f"look {settings.look}": settings.look != "eye",
-    }
-    for word, asked in only_on_host.items():
-        if asked:
-            raise ConfigError(f"{word} is for engines of the CPU, and the engine is {engine}; choose --engine openvino")
     device = Device()
     try:
         return CudaRenderer(

@@ -6,21 +6,24 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtfusion.config import ON_DEVICE
 from rtfusion.engines.base import DeviceNetwork, Engine, EngineStatus, Tensor
 from rtfusion.engines.fastest import Choice, fastest
 from rtfusion.engines.host import AUTO, ENGINES, available, importing, open_host_engine, resolve
 from rtfusion.errors import ConfigError
-from rtfusion.models import find_model, find_spec, read_spec
+from rtfusion.models import FOR_GPU, find_model, find_spec, read_spec
 from rtfusion.models.shipping import is_name
 
 if TYPE_CHECKING:
     from rtfusion.cuda.device import Device
     from rtfusion.engines.gray import GrayEngine
 
-NETWORKS = ("tensorrt", "pytorch:cuda")
+NETWORKS = ON_DEVICE
 """The engines that the fuser of a CUDA device can run between its own kernels."""
 _FILES = {"auto": "f32", "bf16": "f32"}
 """The precision of the model file, where it is not the one that is computed in."""
+ON_GPU = "f16"
+"""The precision that ``auto`` is on a GPU, by rule: half of the bytes, and the units for it are in every GPU since 2018."""
 __all__ = [
     "AUTO",
     "ENGINES",
@@ -37,6 +40,7 @@ __all__ = [
     "open_gray_engine",
     "open_network",
     "resolve",
+    "runs_on_gpu",
 ]
 
 
@@ -113,17 +117,30 @@ def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: De
         if name == "pytorch:cuda":
             from rtfusion.engines.pytorch import PyTorchNetwork
 
-            return PyTorchNetwork(model=model, spec=spec, size_px=size_px, precision="f32")
+            return PyTorchNetwork(model=model, spec=spec, size_px=size_px)
     raise ConfigError(f"{name} runs no network on a CUDA stream; choose {' or '.join(NETWORKS)}")
 
 
-def model_file(model: Path, *, precision: str = "auto") -> Path:
-    """The file of a model that is named or given as a path, for a precision; ``auto`` gives the float32 file.
+def runs_on_gpu(engine: str) -> bool:
+    """Tell the engines that compute on a GPU; ``auto`` never does."""
+    return engine == "tensorrt" or ":" in engine
+
+
+def model_file(model: Path, *, precision: str = "auto", on_gpu: bool = False) -> Path:
+    """The file of a model that is named or given as a path, for a precision.
+
+    ``auto`` gives the float32 file, and for a GPU the one that computes in float16. A GPU takes other f16 and INT8 files than a
+    CPU (docs/gpu.md).
 
     Raises:
-        ConfigError: no model of that name and precision comes with the package.
+        ConfigError: no model of that name and precision comes with the package, or not for a GPU.
     """
-    return find_model(model, precision=_FILES.get(precision, precision))
+    if not on_gpu or not is_name(model):
+        return find_model(model, precision=_FILES.get(precision, precision))
+    if precision == "bf16":
+        raise ConfigError("no precision 'bf16' on a GPU; there are f32, f16 and int8")
+    precision = ON_GPU if precision == "auto" else precision
+    return find_model(model, precision=FOR_GPU.get(precision, precision))
 
 
 def choose_precision(
@@ -131,8 +148,8 @@ def choose_precision(
 ) -> Choice:
     """The precision to open a model in: the one asked for, or for ``auto`` the fastest (`rtfusion.engines.fastest`).
 
-    Only named models have files of several precisions, and only OpenVINO computes fast in several; elsewhere it is float32, or
-    what a file says.
+    Only named models have files of several precisions, and only OpenVINO computes fast in several on a CPU; other engines have a
+    rule, float16 on a GPU and float32 elsewhere. What a file says holds where it is given as a path.
 
     Raises:
         ConfigError: no model of that name comes with the package.
@@ -143,7 +160,7 @@ def choose_precision(
     if not is_name(model):
         return Choice(precision="auto", times_ms={}, why="file")
     if resolve(engine) != "openvino":
-        return Choice(precision="f32", times_ms={}, why="rule")
+        return Choice(precision=ON_GPU if runs_on_gpu(engine) else "f32", times_ms={}, why="rule")
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     with importing("openvino"):
         from rtfusion.engines.openvino import VERSION, admissible

@@ -71,10 +71,10 @@ def open_host_engine(
             from rtfusion.engines.openvino import OpenVinoEngine
 
             return OpenVinoEngine(model=model, spec=spec, size_px=size_px, threads=threads, precision=precision)
-        precision = "f32" if precision == "auto" else precision
         if kind == "onnxruntime":
             from rtfusion.engines.onnxruntime import OnnxRuntimeEngine
 
+            precision = "f32" if precision == "auto" else precision
             return OnnxRuntimeEngine(
                 model=model, spec=spec, size_px=size_px, threads=threads, precision=precision, device=device
             )

@@ -23,12 +23,16 @@ Source = str | int | list[int]
 class OnnxModule(torch.nn.Module):
     """The graph of an ONNX file as a module: inputs and outputs by the names of the file.
 
+    A ``typed`` one computes in the types that the file says. Another one is brought to one floating-point type as a whole, by
+    ``Module.to``, and leaves out casts between such types.
+
     Raises:
         ModelError: it has an operator that is not known here.
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, *, typed: bool = False) -> None:
         super().__init__()
+        self._typed = typed
         graph = onnx.load(str(model)).graph
         self._constants = [_key(tensor.name) for tensor in graph.initializer]
         for tensor in graph.initializer:
@@ -55,6 +59,8 @@ class OnnxModule(torch.nn.Module):
         attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         if node.op_type == "Split":
             attributes["parts"] = len(node.output)
+        if node.op_type == "Cast":
+            attributes["typed"] = self._typed
         sources, results = [_key(name) for name in node.input], [_key(name) for name in node.output]
         if all(name in self._constants or name == _key("") for name in sources):
             made = operator(attributes, *(self._value({}, name) for name in sources))
@@ -63,6 +69,13 @@ class OnnxModule(torch.nn.Module):
                 self._constants.append(name)
         else:
             self._steps.append((operator, attributes, [self._settled(name) for name in sources], results))
+
+    @property
+    def precision(self) -> str:
+        """``f16`` where convolutions compute in it, else ``f32``."""
+        weights = [sources[1] for operator, _, sources, _ in self._steps if operator is _convolution]
+        is_half = any(getattr(self, str(weight)).dtype == torch.float16 for weight in weights)
+        return "f16" if is_half else "f32"
 
     def _settled(self, name: str) -> Source:
         """A constant shape, margin or axis as plain numbers, which an exported program can be made with."""
@@ -191,7 +204,8 @@ def _cast(attributes: Attributes, data: TorchTensor) -> TorchTensor:
     kinds = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
     kind = kinds[attributes["to"]]
     # the weights were brought to the precision that was asked for, and a cast between floats would undo it
-    return data if data.is_floating_point() and kind.is_floating_point else data.to(kind)
+    is_undone = not attributes["typed"] and data.is_floating_point() and kind.is_floating_point
+    return data if is_undone else data.to(kind)
 
 
 OPERATORS: dict[str, Operator] = {

@@ -16,6 +16,7 @@ from rtfusion.models import ModelSpec
 from rtfusion.models.spec import Shape
 
 PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+"""The types that all of a model is brought to when asked for; ``auto`` leaves the types of the file."""
 WARM_UPS = 3
 
 Forward = Callable[[], dict[str, TorchTensor]]
@@ -49,10 +50,11 @@ class PyTorchEngine:
         self._taken = {name: torch.from_numpy(array) for name, array in self._outputs.items()}
         self._run: Forward | None = None
         self._fed: dict[str, tuple[Tensor, TorchTensor]] = {}
-        forward = _converted(module, self._staged, dtype=PRECISIONS[precision])
+        forward = _converted(module, self._staged, dtype=PRECISIONS.get(precision, torch.float32))
         _try(forward, ports=self._ports, model=model, size_px=size_px)
         self._run = forward if device == "cpu" else _captured(forward)
         version = torch.__version__.split("+")[0]
+        precision = module.precision if precision == "auto" else precision
         self.description = (
             describe("PyTorch", version, precision=precision, threads=threads)
             if device == "cpu"
@@ -87,12 +89,11 @@ class PyTorchNetwork:
 
     capturable = False  # it is a graph already
 
-    def __init__(self, *, model: Path, spec: ModelSpec, size_px: tuple[int, int], precision: str) -> None:
-        self._module = load(model, device="cuda", precision=precision)
+    def __init__(self, *, model: Path, spec: ModelSpec, size_px: tuple[int, int]) -> None:
+        self._module = load(model, device="cuda", precision="auto")
         self._ports = ports_of(self._module, model=model, spec=spec, size_px=size_px)
-        self._dtype = PRECISIONS[precision]
         self._replay: Forward | None = None
-        self.description = f"PyTorch {torch.__version__.split('+')[0]} {precision}"
+        self.description = f"PyTorch {torch.__version__.split('+')[0]} {self._module.precision}"
 
     def bind(self, addresses: Mapping[str, int]) -> None:
         """Say where inputs and outputs stand; captures the graph."""
@@ -100,7 +101,7 @@ class PyTorchNetwork:
         if addresses.keys() != shapes.keys():
             raise EngineError(f"bound {', '.join(addresses)}; the network has {', '.join(shapes)}")
         planes = {name: _at(addresses[name], shape) for name, shape in shapes.items()}
-        forward = _converted(self._module, {name: planes[name] for name in self._ports.inputs}, dtype=self._dtype)
+        forward = _converted(self._module, {name: planes[name] for name in self._ports.inputs}, dtype=torch.float32)
 
         def into_place() -> dict[str, TorchTensor]:
             return {name: planes[name].copy_(made) for name, made in forward().items()}
@@ -126,18 +127,18 @@ class PyTorchNetwork:
 
 
 def load(model: Path, *, device: str, precision: str) -> OnnxModule:
-    """The module of a model file on a device, with its weights in a precision.
+    """The module of a model file on a device, with its weights in a precision; ``auto`` computes in the types of the file.
 
     Raises:
         ConfigError: no such precision, or not on that device.
         EngineUnavailable: PyTorch sees no CUDA device.
     """
-    if precision not in PRECISIONS or (device == "cpu" and precision == "f16"):
+    if precision not in (*PRECISIONS, "auto") or (device == "cpu" and precision == "f16"):
         names = [name for name in PRECISIONS if device != "cpu" or name != "f16"]
         raise ConfigError(f"no precision {precision!r} in PyTorch on {device}; there are {', '.join(names)}")
     if device != "cpu" and not torch.cuda.is_available():
         raise EngineUnavailable("PyTorch sees no CUDA device: a CPU build, or no driver; see `rtfusion doctor`")
-    module = OnnxModule(model).eval().to(device=device, dtype=PRECISIONS[precision])
+    module = OnnxModule(model, typed=precision == "auto").eval().to(device=device, dtype=PRECISIONS.get(precision))
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # not declared
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.engines import Choice, Tensor, choose_precision, model_file, open_gray_engine, resolve
+from rtfusion.engines import Choice, Tensor, choose_precision, model_file, open_gray_engine, resolve, runs_on_gpu
 from rtfusion.engines.gray import GrayEngine
 from rtfusion.fusion.inputs import ModelInputs, StateClock
 from rtfusion.fusion.tone import ExponentialAverage
@@ -52,7 +52,8 @@ class LearnedLuminance:
         still: bool = False,
     ) -> None:
         self._named, self._precision = model, precision
-        self._model = model_file(model, precision=precision)
+        self._engine_name = resolve(engine)
+        self._model = self._file(precision)
         spec = read_spec(self._model)
         self._inputs = ModelInputs(spec, model=self._model, chosen=inputs)
         tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
@@ -60,7 +61,6 @@ class LearnedLuminance:
         self._states: dict[str, Tensor] = {}
         self._clock = StateClock(spec, still=still)
         self._still = still
-        self._engine_name = resolve(engine)
         self._threads = threads
         self._engine: GrayEngine | None = None
         self._made: Mapping[str, npt.NDArray[Any]] = {}
@@ -172,6 +172,9 @@ class LearnedLuminance:
             fed[name] = mean.follow(present, timestamp_ns=timestamp_ns)
         return {**fed, **self._states}
 
+    def _file(self, precision: str) -> Path:
+        return model_file(self._named, precision=precision, on_gpu=runs_on_gpu(self._engine_name))
+
     def _opened(self, size_px: tuple[int, int]) -> GrayEngine:
         if self._engine is None or size_px != self._size_px:
             self.close()
@@ -179,7 +182,7 @@ class LearnedLuminance:
                 self._named, precision=self._precision, engine=self._engine_name, size_px=size_px, threads=self._threads
             )
             precision, spec = self.choice.precision, self._inputs.spec
-            self._model = model_file(self._named, precision=precision)
+            self._model = self._file(precision)
             self._engine = open_gray_engine(
                 self._engine_name, model=self._model, size_px=size_px, threads=self._threads, precision=precision
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtfusion.models.shipping import PRECISIONS, file_name, find_model, shipped, shipped_names
+from rtfusion.models.shipping import FILES, FOR_GPU, PRECISIONS, file_name, find_model, shipped, shipped_names
 from rtfusion.models.spec import (
     ImageInput,
     MapInput,
@@ -15,6 +15,8 @@ from rtfusion.models.spec import (
 )
 
 __all__ = [
+    "FILES",
+    "FOR_GPU",
     "PRECISIONS",
     "ImageInput",
     "MapInput",

@@ -9,19 +9,22 @@ from rtfusion.errors import ConfigError
 
 PRECISIONS = ("f32", "f16", "int8")
 """The precisions of the numbers in a model file; an engine may compute in another one."""
+FOR_GPU = {"f16": "gpu-f16", "int8": "gpu-int8"}
+"""The files that a GPU takes in place of those for a CPU: they compute in float16, or in signed, symmetric INT8."""
+FILES = (*PRECISIONS, *FOR_GPU.values())
 FOLDER = Path(str(importlib.resources.files("rtfusion.models")))
 _STEM = "student-"
 
 
 def file_name(name: str, *, precision: str) -> str:
-    """``student-small.onnx``, ``student-small-int8.onnx``: the file of a model in one of `PRECISIONS`."""
+    """``student-small.onnx``, ``student-small-int8.onnx``: the file of a model in one of `FILES`."""
     return f"{_STEM}{name}{'' if precision == 'f32' else f'-{precision}'}.onnx"
 
 
 def shipped_names() -> list[str]:
     """The models that are in the package, in any precision."""
     stems = {path.stem.removeprefix(_STEM) for path in FOLDER.glob(f"{_STEM}*.onnx")}
-    for precision in PRECISIONS:
+    for precision in reversed(FILES):
         stems = {stem.removesuffix(f"-{precision}") for stem in stems}
     return sorted(stems)
 
@@ -32,8 +35,8 @@ def shipped(name: str, *, precision: str = "f32") -> Path:
     Raises:
         ConfigError: no such precision, or no model of that name and precision comes with the package.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"no precision {precision!r} of a model; there are {', '.join(PRECISIONS)}")
+    if precision not in FILES:
+        raise ConfigError(f"no precision {precision!r} of a model; there are {', '.join(FILES)}")
     path = FOLDER / file_name(name, precision=precision)
     if not path.is_file():
         names = ", ".join(shipped_names()) or "none in this version"

@@ -320,3 +320,15 @@ def test_a_camera_of_the_network_that_is_not_there(main_here: Main, tmp_path: Pa
     stats = (tmp_path / "stats.json").read_text()
     assert "s3cret" not in out + err + stats
     assert "***@" in stats
+
+
+@pytest.mark.parametrize("setting", [("--grid", "thermal"), ("--look", "detector"), ("--refine",)])
+def test_what_a_gpu_cannot_do_is_said_before_anything_is_opened(
+    main_here: Main, tmp_path: Path, setting: tuple[str, ...]
+) -> None:
+    sources = ("--ir", "gone.mp4", "--vis", "gone.mp4", "--sink", "out.mp4")
+    code, _, err = main_here("run", *sources, "--engine", "tensorrt", *setting)
+    assert code == 2
+    assert "is for engines of the CPU, and the engine is tensorrt; choose --engine openvino" in err
+    assert "from flag --engine" in err
+    assert not list(tmp_path.rglob("out.mp4"))

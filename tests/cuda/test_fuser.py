@@ -19,7 +19,7 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
 from rtfusion.fusion.tone import GainControl
-from rtfusion.models import PRECISIONS, file_name, read_spec, shipping
+from rtfusion.models import FILES, file_name, read_spec, shipping
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair
@@ -273,7 +273,7 @@ def test_a_live_change_keeps_the_precision_and_may_change_it(
     monkeypatch.setattr(shipping, "FOLDER", tmp_path)
     ids = {}
     for name in ("one", "two"):
-        for precision in PRECISIONS:
+        for precision in FILES:
             file = tmp_path / file_name(name, precision=precision)
             onnx_models.write(file, onnx_models.dial(), scalars=SCALARS, license=file.stem)
             ids[name, precision] = read_spec(file).id
@@ -290,7 +290,7 @@ def test_a_live_change_keeps_the_precision_and_may_change_it(
     for change in (Change(), Change(model=Path("two")), Change(precision="f32")):
         fuse.change(change)
         seen.append(fuse(pair()).model_id)
-    assert seen == [ids["one", "f16"], ids["two", "f16"], ids["two", "f32"]]
+    assert seen == [ids["one", "gpu-f16"], ids["two", "gpu-f16"], ids["two", "f32"]]
     fuse.close()
     assert cuda.live == {}
 

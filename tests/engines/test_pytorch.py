@@ -139,7 +139,7 @@ def test_every_output_is_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     monkeypatch.setattr(pytorch, "_captured", lambda forward: forward)
     spec = read_spec(path)
-    network = pytorch.PyTorchNetwork(model=path, spec=spec, size_px=(64, 48), precision="f32")
+    network = pytorch.PyTorchNetwork(model=path, spec=spec, size_px=(64, 48))
     arrays = golden_inputs(spec, size_px=(64, 48))
     expected = {name: value.astype(np.float32) for name, value in onnx_models.remembered(arrays).items()}
     outputs = {name: np.zeros_like(value) for name, value in expected.items()}

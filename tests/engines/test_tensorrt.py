@@ -95,10 +95,6 @@ def test_the_settings_choose_the_fuser_of_the_device(
     np.testing.assert_array_equal(fuse(pair()).image, pair().visible.image)
     assert "TensorRT" in (fuse.engine or "")
     fuse.close()
-    with pytest.raises(ConfigError, match="grid thermal is for engines of the CPU"):
-        open_fuser(Settings.model_validate({**chosen, "grid": "thermal"}), telemetry=Telemetry())
-    with pytest.raises(ConfigError, match="look detector is for engines of the CPU"):
-        open_fuser(Settings.model_validate({**chosen, "look": "detector"}), telemetry=Telemetry())
     assert cuda.live == {}
 
 

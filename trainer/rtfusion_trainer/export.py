@@ -1,4 +1,4 @@
-"""A trained student as ONNX files with their contract inside: f32, f16 and int8 (by nncf: Q/DQ nodes).
+"""A trained student as ONNX files with their contract inside: f32, f16, int8 (by nncf: Q/DQ nodes), and two for GPUs.
 
 A file is compared with PyTorch before it is kept. `export`, which ``rtfusion export`` calls, names the files as the package
 ships them; `stamp_scores` adds the scores that are measured later, since the contract's checksum is of the graph alone.
@@ -13,9 +13,8 @@ import logging
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +23,14 @@ import torch
 from torch import nn
 
 from rtfusion.engines import open_engine
+from rtfusion.engines.onnx_module import OnnxModule
 from rtfusion.errors import ConfigError, ModelError
 from rtfusion.files import replacing, write_whole
-from rtfusion.models import PRECISIONS, ImageInput, ModelSpec, Output, ScalarInput, file_name, read_spec
+from rtfusion.models import FILES, FOR_GPU, ImageInput, ModelSpec, Output, ScalarInput, file_name, find_model, read_spec
 from rtfusion.models.onnx_file import graph_checksum
+from rtfusion.models.shipping import is_name
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, Input, implied_feeder
-from rtfusion_trainer import checkpoint
+from rtfusion_trainer import checkpoint, for_gpu
 from rtfusion_trainer.config import Variation
 from rtfusion_trainer.distill import load_average
 from rtfusion_trainer.inference import Inference
@@ -40,10 +41,13 @@ from rtfusion_trainer.variation import vary
 OPSET = 17
 TRACED_PX = 64, 64
 """The size of the pictures that a graph is traced with; it takes any."""
-TOLERANCES = {"f32": 2e-3, "f16": 1e-2, "int8": 2e-2}
+TOLERANCES = {"f32": 2e-3, "f16": 1e-2, "int8": 2e-2, "gpu-f16": 5e-3, "gpu-int8": 2e-2}
 """Largest allowed mean difference to PyTorch; f32 engines may round a selection the other way, so it is not 1e-6."""
 QUANTIZED = ("/enter/", "/body", "/down/", "/middle", "/up/", "/merge/", "/fine_")
 """Convolutions that INT8 is for, by their names. The layers, which carry the picture itself, scalars and sums stay float32."""
+QUANTIZED_ON_GPU = QUANTIZED[1:]
+"""On a GPU the first convolution, which sees the picture itself, stays in float16: OpenVINO 2026.4, which is asked what an engine
+for a GPU should give, computes it wrongly from signed INT8, and the picture keeps its levels."""
 CALIBRATION_PAIRS = 60
 CALIBRATION_SIZE_PX = (320, 240)
 NOT_STATED = "not stated"
@@ -52,6 +56,8 @@ DEFAULT_MEANS = {"visible_mean": 0.4, "thermal_mean": 0.4}
 """Defaults for a caller that does not keep the means of the scene."""
 
 Array = npt.NDArray[np.float32]
+Fuse = Callable[..., torch.Tensor]
+"""Fuses tensors that are given by the names of the inputs."""
 
 
 def export(
@@ -67,10 +73,11 @@ def export(
     """Write the averaged student of a checkpoint as ``student-NAME[-PRECISION].onnx`` for each precision.
 
     Args:
-        source: a checkpoint of `rtfusion_trainer.distill`.
+        source: a checkpoint of `rtfusion_trainer.distill`; or, for the files of GPUs, a float32 model file or the name of one
+            that comes with rtfusion, whose contract they take over.
         folder: made if need be. A file is written only if it agrees with PyTorch.
-        precisions: of `rtfusion.models.PRECISIONS`. Inputs and output are float32 in all of them.
-        data: training pairs SET/vi and SET/ir, to calibrate INT8 on.
+        precisions: of `rtfusion.models.FILES`. Inputs and output are float32 in all of them.
+        data: training pairs SET/vi and SET/ir, to calibrate INT8 on, and to see that float16 holds all values.
         trained_on: the data sets, each with its terms, for the contract.
         license_id: of the weights, for the contract.
         enhance: where the dial stands unless turned; as in the training if None.
@@ -79,46 +86,92 @@ def export(
         The mean difference to PyTorch by file.
 
     Raises:
-        ConfigError: no such precision, the checkpoint or the data cannot be read, the folder cannot be made, or INT8 is asked
-            for without data or without nncf.
+        ConfigError: no such precision, the checkpoint or the data cannot be read, the folder cannot be made, or a file that is
+            calibrated is asked for without data, or INT8 without nncf.
         ModelError: an exported network does not give what PyTorch gives.
     """
     for precision in precisions:
-        if precision not in PRECISIONS:
-            raise ConfigError(f"no precision {precision!r} to export; there are {', '.join(PRECISIONS)}")
-    if "int8" in precisions and data is None:
-        raise ConfigError("INT8 is calibrated on images: pass --data with the training pairs")
-    student, state = load_average(source), checkpoint.load(source)
-    name, dial = student.network.name, float(state.config["enhance_default"]) if enhance is None else enhance
-    pairs = load_pairs(data) if data is not None and "int8" in precisions else []
+        if precision not in FILES:
+            raise ConfigError(f"no precision {precision!r} to export; there are {', '.join(FILES)}")
+    if (calibrated := [name for name in precisions if name in ("int8", *FOR_GPU.values())]) and data is None:
+        raise ConfigError(f"{calibrated[0]} is calibrated on images: pass --data with the training pairs")
+    if is_model(source):
+        model, spec, fuse = _of_file(source, precisions)
+    else:
+        model, spec, fuse = _of_checkpoint(source, trained_on=trained_on, license_id=license_id, enhance=enhance)
+    dial = spec.scalars["enhance"].default
+    pairs = load_pairs(data) if data is not None and calibrated else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {folder}: {error.strerror}; name another one with --out") from error
-    facts: dict[str, Any] = {
-        "name": name,
-        "inputs": student_inputs(enhance=dial),
-        "stride": STRIDE_PX,
-        "license": license_id,
-    }
-    facts |= {"training_commit": _commit(), "data": tuple(trained_on), "teachers": tuple(state.teachers)}
     differences = {}
-    for precision in precisions:
-        model = to_onnx(student)
-        if precision == "f16":
-            model = _halved(model)
-        elif precision == "int8":
-            model = _quantized(model, pairs, enhance=dial)
-        spec = ModelSpec(**facts, checksum=graph_checksum(model.SerializeToString()))
-        target = folder / file_name(name, precision=precision)
-        differences[target] = _write(target, with_contract(model, spec), student, most=TOLERANCES[precision])
+    for precision, made in _made(model, precisions, pairs=pairs, enhance=dial):
+        target = folder / file_name(spec.name, precision=precision)
+        differences[target] = _write(target, with_contract(made, spec), fuse, most=TOLERANCES[precision])
     return differences
 
 
-def _write(target: Path, model: onnx.ModelProto, student: Student, *, most: float) -> float:
+def is_model(source: Path) -> bool:
+    """Tell a model file, or the name of one that comes with rtfusion, from a checkpoint."""
+    return is_name(source) or source.suffix == ".onnx"
+
+
+def _of_checkpoint(
+    source: Path, *, trained_on: Sequence[str], license_id: str, enhance: float | None
+) -> tuple[onnx.ModelProto, ModelSpec, Fuse]:
+    student, state = load_average(source), checkpoint.load(source)
+    model = to_onnx(student)
+    spec = ModelSpec(
+        name=student.network.name,
+        inputs=student_inputs(enhance=float(state.config["enhance_default"]) if enhance is None else enhance),
+        stride=STRIDE_PX,
+        training_commit=_commit(),
+        data=tuple(trained_on),
+        teachers=tuple(state.teachers),
+        license=license_id,
+        checksum=graph_checksum(model.SerializeToString()),
+    )
+    return model, spec, student
+
+
+def _of_file(source: Path, precisions: Sequence[str]) -> tuple[onnx.ModelProto, ModelSpec, Fuse]:
+    if others := [name for name in precisions if name not in FOR_GPU.values()]:
+        raise ConfigError(
+            f"{others[0]} is made of a checkpoint; of a model file there are {', '.join(FOR_GPU.values())}"
+        )
+    path = find_model(source)
+    module = OnnxModule(path)
+    # scores were measured with the file itself
+    return onnx.load(path), read_spec(path).model_copy(update={"scores": {}}), lambda **inputs: module(**inputs)[OUTPUT]
+
+
+def _made(
+    model: onnx.ModelProto, precisions: Sequence[str], *, pairs: Sequence[Pair], enhance: float
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Each precision, and the model in it."""
+    ranges: dict[str, for_gpu.Range] = {}
+    for precision in precisions:
+        made = onnx.ModelProto()
+        made.CopyFrom(model)
+        if precision in FOR_GPU.values():
+            made = for_gpu.simplified(made)
+            ranges = ranges or for_gpu.measured_ranges(made, _calibration(pairs, enhance=enhance))
+        if precision == "f16":
+            made = _halved(made)
+        elif precision == "int8":
+            made = _quantized(made, pairs, enhance=enhance)
+        elif precision == "gpu-f16":
+            made = for_gpu.in_half(made, ranges=ranges)
+        elif precision == "gpu-int8":
+            made = for_gpu.in_int8(made, ranges=ranges, parts=QUANTIZED_ON_GPU)
+        yield precision, made
+
+
+def _write(target: Path, model: onnx.ModelProto, fuse: Fuse, *, most: float) -> float:
     with replacing(target) as part:
         part.write_bytes(model.SerializeToString())
-        difference = parity(part, student)
+        difference = parity(part, fuse)
         if not difference <= most:
             raise ModelError(f"{target}: {difference:.4f} away from PyTorch; expected at most {most}")
     return difference
@@ -191,7 +244,7 @@ def _free_axes(port: Input | Output) -> dict[int, str]:
     return {2: "height", 3: "width"} if scale == 1 else {2: f"height_{scale}", 3: f"width_{scale}"}
 
 
-def parity(path: Path, student: Student) -> float:
+def parity(path: Path, fuse: Fuse) -> float:
     """Mean |engine - PyTorch| over three sizes and three positions of the dial, smooth random scenes with noise."""
     random = torch.Generator().manual_seed(0)
     differences = []
@@ -203,7 +256,7 @@ def parity(path: Path, student: Student) -> float:
         for name, scalar in {"enhance": value, "visible_mean": 0.5, "thermal_mean": 0.4}.items():
             inputs[name] = torch.full((1, 1, 1, 1), scalar)
         with torch.no_grad():
-            expected = student(**inputs).clamp(0, 1).numpy()
+            expected = fuse(**inputs).clamp(0, 1).numpy()
         engine = open_engine("openvino", model=path, size_px=(width, height), threads=1)
         arrays = {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
         differences.append(float(np.abs(engine.run(inputs=arrays)["fused_y"] - expected).mean()))
@@ -233,11 +286,8 @@ def _quantized(model: onnx.ModelProto, pairs: Sequence[Pair], *, enhance: float)
     except ImportError as error:
         raise ConfigError("INT8 needs nncf, which is not installed; run pip install 'rtfusion[quant]'") from error
 
-    random, step = np.random.default_rng(0), max(1, len(pairs) // CALIBRATION_PAIRS)
-    # as in training: the few scenes of a training set do not show all brightnesses and contrasts that there are
-    chosen = [vary(random, pair, pair, Variation())[0] for pair in pairs[::step]]
-    dials = itertools.cycle((0.0, enhance, 1.0))
-    dataset = nncf.Dataset([_calibration_inputs(pair, dial) for pair, dial in zip(chosen, dials, strict=False)])
+    chosen = _calibration(pairs, enhance=enhance)
+    dataset = nncf.Dataset(chosen)
     fixed = [node.name for node in model.graph.node if not any(part in node.name for part in QUANTIZED)]
     if len(fixed) == len(model.graph.node):
         raise ConfigError(f"the student has no part named {' or '.join(QUANTIZED)}, and that is what INT8 is for")
@@ -252,6 +302,15 @@ def _quantized(model: onnx.ModelProto, pairs: Sequence[Pair], *, enhance: float)
             ignored_scope=nncf.IgnoredScope(names=fixed, validate=False),
         )
     return quantized
+
+
+def _calibration(pairs: Sequence[Pair], *, enhance: float) -> list[dict[str, Array]]:
+    """Inputs to calibrate with: about `CALIBRATION_PAIRS`, spread over the data and the dial."""
+    random, step = np.random.default_rng(0), max(1, len(pairs) // CALIBRATION_PAIRS)
+    # as in training: the few scenes of a training set do not show all brightnesses and contrasts that there are
+    chosen = [vary(random, pair, pair, Variation())[0] for pair in pairs[::step]]
+    dials = itertools.cycle((0.0, enhance, 1.0))
+    return [_calibration_inputs(pair, dial) for pair, dial in zip(chosen, dials, strict=False)]
 
 
 def _calibration_inputs(pair: Pair, enhance: float) -> dict[str, Array]:
