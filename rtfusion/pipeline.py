@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from rtfusion.capture import source_path
@@ -24,7 +25,7 @@ from rtfusion.fusion.fuser import PairFuser, open_fuser
 from rtfusion.memory import return_freed_memory
 from rtfusion.pairs import PairStream, open_pairs
 from rtfusion.registration import Calibration, PairShape, load_calibration
-from rtfusion.sinks import open_sinks
+from rtfusion.sinks import check_sinks, open_sinks
 from rtfusion.sinks.base import Sink, SinkContext
 from rtfusion.sinks.thread import SinkThread
 from rtfusion.types import Band, FramePair, FusedFrame
@@ -187,6 +188,7 @@ def build(settings: Settings) -> Pipeline:
         ConfigError: a setting, a calibration or an output is wrong. Nothing stays open.
         CaptureError: a source cannot be opened.
     """
+    check_sinks(settings.sink, inputs=_inputs(settings))
     calibration = load_calibration(settings.calibration, distance_m=settings.distance_m)
     pairs, fuser = open_path(settings, calibration=calibration)
     with ExitStack() as opened:
@@ -257,5 +259,10 @@ def _open_sinks(settings: Settings, *, pairs: PairStream, control: Control) -> l
         settings=settings.model_dump(mode="json"),
         streams={Band.VISIBLE: _stream(pairs.visible), Band.THERMAL: _stream(pairs.thermal)},
     )
-    inputs = [path for uri in (settings.vis, settings.ir) if uri is not None and (path := source_path(uri)) is not None]
-    return open_sinks(settings.sink, context=context, inputs=inputs)
+    return open_sinks(settings.sink, context=context, inputs=_inputs(settings))
+
+
+def _inputs(settings: Settings) -> list[Path]:
+    """The files and folders that the run reads."""
+    named = [uri for uri in (settings.vis, settings.ir) if uri is not None]
+    return [path for uri in named if (path := source_path(uri)) is not None]

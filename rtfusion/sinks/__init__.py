@@ -32,7 +32,7 @@ from rtfusion.files import expanded
 from rtfusion.sinks.base import Sink, SinkContext, StopRequested
 from rtfusion.text import did_you_mean
 
-__all__ = ["Sink", "SinkContext", "StopRequested", "open_sink", "open_sinks"]
+__all__ = ["Sink", "SinkContext", "StopRequested", "check_sinks", "open_sink", "open_sinks"]
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
 
@@ -46,13 +46,7 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:
         ConfigError: the URI is not understood, or the output cannot be made: no such folder, no permission, the
             target exists and ``context.overwrite`` is not set, the address is in use, there is no display.
     """
-    scheme, target, query = _split(uri)
-    kind = KINDS[scheme]
-    options = _parse_query(query, scheme=scheme, uri=without_credentials(uri))
-    if kind.example == f"{scheme}:" and target:
-        raise ConfigError(f"{uri}: {scheme}: takes nothing after the colon, got {target!r}; write {scheme}:")
-    if kind.example != f"{scheme}:" and not target:
-        raise ConfigError(f"{uri!r} names no target; expected for example {kind.example}")
+    kind, target, options = _parse(uri)
     # Each output brings a heavy library; a run loads only those it uses.
     module, _, name = kind.made_by.partition(":")
     opened: Sink = getattr(importlib.import_module(module), name)(target, uri=uri, context=context, **options)
@@ -66,7 +60,7 @@ def open_sinks(uris: Iterable[str], *, context: SinkContext, inputs: Iterable[Pa
         ConfigError: an output cannot be made, is named twice, or would be written over an input.
     """
     uris = list(uris)
-    _check_places(uris, inputs)
+    check_sinks(uris, inputs=inputs)
     sinks: list[Sink] = []
     with ExitStack() as opened:
         for uri in uris:
@@ -76,14 +70,32 @@ def open_sinks(uris: Iterable[str], *, context: SinkContext, inputs: Iterable[Pa
     return sinks
 
 
-def _check_places(uris: Iterable[str], inputs: Iterable[Path]) -> None:
+def check_sinks(uris: Iterable[str], *, inputs: Iterable[Path] = ()) -> None:
+    """Find what is wrong with the texts of outputs, before anything is opened.
+
+    Raises:
+        ConfigError: an output is not understood, is named twice, or would be written over an input.
+    """
     taken: dict[Path | str, str] = {path.resolve(): "it is an input of this run" for path in inputs}
     for uri in uris:
         scheme, target, _ = _split(uri)
+        _parse(uri)
         place = expanded(target).resolve() if scheme in ("video", "images") else f"{scheme}:{target}"
         if place in taken and scheme != "null":
             raise ConfigError(f"sink {without_credentials(uri)}: {taken[place]}; give every output a place of its own")
         taken[place] = "it is named twice"
+
+
+def _parse(uri: str) -> tuple[Kind, str, dict[str, Any]]:
+    """The kind of an output, its target and its options."""
+    scheme, target, query = _split(uri)
+    kind = KINDS[scheme]
+    options = _parse_query(query, scheme=scheme, uri=without_credentials(uri))
+    if kind.example == f"{scheme}:" and target:
+        raise ConfigError(f"{uri}: {scheme}: takes nothing after the colon, got {target!r}; write {scheme}:")
+    if kind.example != f"{scheme}:" and not target:
+        raise ConfigError(f"{uri!r} names no target; expected for example {kind.example}")
+    return kind, target, options
 
 
 def _split(uri: str) -> tuple[str, str, str]:
