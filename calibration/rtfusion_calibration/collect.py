@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ from rtfusion.types import Band, FramePair, Image8
 from rtfusion_calibration.board import Board
 from rtfusion_calibration.detect import Finder, Sighting, View
 from rtfusion_calibration.guidance import Coverage, draw
+
+_Item = TypeVar("_Item")
 
 LOOKS_PER_S = 4
 """Pictures of a video that are looked at; stills all are."""
@@ -29,6 +32,25 @@ LEAST_SHARPNESS = 0.05
 LEAST_CONTRAST = 3.0
 SAMPLES = 6
 """Pairs that are kept for the pictures of the report."""
+
+
+@dataclass(eq=False, repr=False)
+class EvenChoice(Generic[_Item]):
+    """Keeps at most ``count`` things, evenly chosen of all that came."""
+
+    count: int = SAMPLES
+    kept: list[_Item] = field(init=False, default_factory=list)
+    _stride: int = field(init=False, default=1)
+    _seen: int = field(init=False, default=0)
+
+    def add(self, item: _Item) -> None:
+        """Offer one more."""
+        if self._seen % self._stride == 0:
+            self.kept.append(item)
+            if len(self.kept) > self.count:
+                del self.kept[1::2]
+                self._stride *= 2
+        self._seen += 1
 
 
 @dataclass(eq=False, repr=False)
@@ -47,7 +69,7 @@ class Collector:
     tell: Callable[[str], None] | None = None
     """Gets every new sentence of a live guidance."""
     views: list[View] = field(init=False, default_factory=list)
-    samples: list[tuple[View, FramePair]] = field(init=False, default_factory=list)
+    samples: EvenChoice[tuple[View, FramePair]] = field(init=False, default_factory=EvenChoice)
     """Views of both cameras with their pairs, for the pictures of a report."""
     sizes_px: dict[Band, tuple[int, int]] = field(init=False, default_factory=dict)
     looks: int = field(init=False, default=0)
@@ -113,9 +135,7 @@ class Collector:
         for band, sighting in view.sightings.items():
             self._coverage[band].add(sighting.points_px, self.sizes_px[band])
         if view.both:
-            self.samples.append((view, pair))
-            if len(self.samples) > SAMPLES:  # an even choice of all there were so far
-                del self.samples[1::2]
+            self.samples.add((view, pair))
         if self.folder is not None:
             _save(self.folder, view.name, pair)
         if self.wanted is not None and len(self.views) >= self.wanted and self.enough is not None:
@@ -161,20 +181,10 @@ def _save(folder: Path, name: str, pair: FramePair) -> None:
             raise ConfigError(message) from error
 
 
-@dataclass(eq=False, repr=False)
-class Sampler:
-    """Keeps at most ``count`` pairs, evenly chosen of all that came, for the pictures of a report."""
-
-    count: int = SAMPLES
-    pairs: list[FramePair] = field(init=False, default_factory=list)
-    _stride: int = field(init=False, default=1)
-    _seen: int = field(init=False, default=0)
+class Sampler(EvenChoice[FramePair]):
+    """An even choice of pairs in which no camera was lost, for the pictures of a report."""
 
     def __call__(self, pair: FramePair) -> None:
         """Look at one pair."""
-        if self._seen % self._stride == 0 and pair.degraded is None:
-            self.pairs.append(pair)
-            if len(self.pairs) > self.count:
-                del self.pairs[1::2]
-                self._stride *= 2
-        self._seen += 1
+        if pair.degraded is None:
+            self.add(pair)

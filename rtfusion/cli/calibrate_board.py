@@ -125,7 +125,7 @@ def board(
     )
     evidence = gather(solution.calibration, solution.used_views)
     solution.calibration.save(out)
-    samples = [pair for view, pair in collector.samples if view.name in solution.used]
+    samples = [pair for view, pair in collector.samples.kept if view.name in solution.used]
     written = f"calibration: {out}\nreport: {page}"
     _conclude(evidence, page, pairs=samples, outliers=solution.outliers, notes=solution.notes, written=written)
 
@@ -219,8 +219,8 @@ def _look(target: Any, *, ir: str, vis: str) -> tuple[Sequence[Any], Sequence[Fr
     if stopping.signal is not None:
         raise typer.Exit(stopping.exit_code)
     if isinstance(look, Sampler):
-        return [], look.pairs
-    return [same_order(view) for view in look.views], [pair for _, pair in look.samples]
+        return [], look.kept
+    return [same_order(view) for view in look.views], [pair for _, pair in look.samples.kept]
 
 
 def _conclude(

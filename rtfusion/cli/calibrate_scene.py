@@ -48,7 +48,7 @@ def scene(
     ):
         for pair in islice(stream, LIVE_PAIRS if stream.live else None):
             sampler(pair)
-    pairs = sampler.pairs
+    pairs = sampler.kept
     if not pairs:
         raise CalibrationError("no pair of pictures came; do both sources play, and at the same time?")
     say(f"comparing {len(pairs)} pairs")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rtfusion_calibration.collect import Collector, Sampler
+from rtfusion_calibration.collect import Collector, EvenChoice, Sampler
 from rtfusion_calibration.preview import preview
 
 from rtfusion.errors import ConfigError
@@ -55,7 +56,7 @@ def test_a_view_is_taken_when_it_is_still_and_new(tmp_path: Path) -> None:
     assert said[2] == "taken, 1 so far"
     assert said[3] == "tilt it to the side   (1 of 2 views)"
     assert sorted(path.name for path in (tmp_path / "thermal").iterdir()) == ["000002.png", "000005.png"]
-    assert len(collector.samples) == 2
+    assert len(collector.samples.kept) == 2
 
 
 @pytest.mark.parametrize(
@@ -88,14 +89,19 @@ def test_the_sampler_keeps_an_even_choice() -> None:
     sampler = Sampler(4)
     for index in range(40):
         sampler(pair(index, None))
-    kept = [one.sequence for one in sampler.pairs]
+    kept = [one.sequence for one in sampler.kept]
     assert 2 <= len(kept) <= 4
     assert kept[0] == 0
     assert kept[-1] >= 16
+    assert len({after - before for before, after in itertools.pairwise(kept)}) == 1, "late ones are not favored"
+    views: EvenChoice[int] = EvenChoice()
+    for index in range(25):
+        views.add(index)
+    assert views.kept == [0, 8, 16, 24], "and so for the views of a collector"
     lost = pair(0, None)
     sampler = Sampler()
     sampler(FramePair(visible=lost.visible, thermal=lost.thermal, sequence=0, degraded=Degraded.NO_THERMAL))
-    assert sampler.pairs == []
+    assert sampler.kept == []
 
 
 def test_pictures_are_shown_and_the_end_closes_the_view() -> None:
@@ -105,7 +111,7 @@ def test_pictures_are_shown_and_the_end_closes_the_view() -> None:
         for one in pairs:
             sampler(one)
             show(as_bgr(one.visible.image), one)
-    assert len(sampler.pairs) == 5
+    assert len(sampler.kept) == 5
     assert pairs.telemetry.written == {"null:": 5}
     assert not any(thread.name.startswith("sink-") for thread in threading.enumerate())
 
