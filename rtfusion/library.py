@@ -22,6 +22,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
+import operator
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -46,6 +49,8 @@ from rtfusion.types import Band, Frame, FramePair, FusedFrame, Image, Image8, In
 AnyCalibration = Calibration | str | Path | None
 """A calibration, or the file that holds it; None takes both cameras to have the same view."""
 
+LARGEST_PX = 32_766
+"""Longest side of an image; OpenCV's warps count pixels in 16 bits."""
 KEPT_FUSERS = 4
 """Number of different sets of options that keep their engine from one call of `fuse` to the next."""
 _OF_FUSING: tuple[Taker, ...] = ("renderer", "fuser", "overlay", "gain", "learned")
@@ -108,7 +113,7 @@ class Fuser:
         self._kelvin_per_count = kelvin_per_count
         self._sequence = itertools.count()
         settings = _settings_of_arrays(options, kelvin_per_count=kelvin_per_count)
-        loaded = load_calibration(calibration, distance_m=distance_m)
+        loaded = _calibration(calibration, distance_m=distance_m)
         self._fuser: PairFuser[Any] | None = open_fuser(
             settings, telemetry=Telemetry(), calibration=loaded, still=still, thermal_still=still
         )
@@ -131,7 +136,7 @@ class Fuser:
             visible=visible,
             thermal=thermal,
             kelvin_per_count=self._kelvin_per_count,
-            timestamp_ns=time.monotonic_ns() if timestamp_ns is None else timestamp_ns,
+            timestamp_ns=time.monotonic_ns() if timestamp_ns is None else _stamp_ns(timestamp_ns),
             sequence=next(self._sequence),
         )
         return self._opened()(pair)
@@ -158,8 +163,8 @@ class Fuser:
         """
         self._opened().change(
             Change(
-                calibration=load_calibration(calibration),
-                model=None if model is None else Path(model),
+                calibration=_calibration(calibration),
+                model=None if model is None else _path(model, what="model"),
                 precision=precision,
                 palette=palette,
                 inputs=inputs,
@@ -194,7 +199,7 @@ def open(
     distance_m: float | None = None,
     **options: Any,
 ) -> FusedStream:
-    """Open two sources, live or recorded, as an iterator of fused frames.
+    """Open two sources, live or recorded, for a loop over their fused frames.
 
     Args:
         ir: the thermal source: a file, a folder of images, a camera, or a URI.
@@ -209,12 +214,12 @@ def open(
         CalibrationError, ModelError, EngineError: as `fuse`.
     """
     settings = _settings({**options, "ir": ir, "vis": vis}, takers=("pairs", *_OF_FUSING))
-    pairs, fuser = open_path(settings, calibration=load_calibration(calibration, distance_m=distance_m))
+    pairs, fuser = open_path(settings, calibration=_calibration(calibration, distance_m=distance_m))
     return FusedStream(pairs=pairs, fuser=fuser)
 
 
 class FusedStream:
-    """Fused frames of two sources: an iterator and a context manager. Made by `open`.
+    """Fused frames of two sources, for one ``for`` loop; a context manager. Made by `open`.
 
     A ``for`` loop that ends, by ``break`` too, closes the stream. Of cameras the loop gets the newest pair; what it was too slow
     for is counted in the drops of `pairs`.
@@ -285,7 +290,7 @@ def register(
         CalibrationError: the calibration cannot be read, or is for cameras of another aspect.
     """
     pair = _pair(visible=visible, thermal=thermal)
-    used = load_calibration(calibration, distance_m=distance_m)
+    used = _calibration(calibration, distance_m=distance_m)
     registration = _kept_registration(
         None if used is None else used.to_json(),
         visible_size_px=pair.visible.size_px,
@@ -306,6 +311,12 @@ class _KeptFusers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[Any, tuple[threading.Lock, PairFuser[Any]]] = {}
+        self._of_parents: list[object] = []
+
+    def forget(self) -> None:
+        """Begin anew in a process that was forked: locks may be held there by threads that it does not have."""
+        self._of_parents.append(self._kept)  # an engine that is let go would wait for its threads
+        self._lock, self._kept = threading.Lock(), {}
 
     def fuse(self, pair: FramePair, **options: Any) -> FusedFrame:
         key = tuple((name, _identity(options[name])) for name in sorted(options))
@@ -327,12 +338,13 @@ class _KeptFusers:
         *, calibration: AnyCalibration, distance_m: float | None, kelvin_per_count: float | None, **options: Any
     ) -> tuple[threading.Lock, PairFuser[Any]]:
         settings = _settings_of_arrays(options, kelvin_per_count=kelvin_per_count)
-        loaded = load_calibration(calibration, distance_m=distance_m)
+        loaded = _calibration(calibration, distance_m=distance_m)
         fuser = open_fuser(settings, telemetry=Telemetry(), calibration=loaded, still=True, thermal_still=True)
         return threading.Lock(), fuser
 
 
 _KEPT = _KeptFusers()
+os.register_at_fork(after_in_child=_KEPT.forget)
 
 
 @functools.lru_cache(maxsize=8)
@@ -347,7 +359,7 @@ def _identity(value: Any) -> object:
     """Identify an option's value among the kept fusers: a file by what it holds now, a calibration by its id."""
     if isinstance(value, Calibration):
         return value.id
-    if isinstance(value, (str, Path)) and Path(value).is_file():
+    if isinstance(value, (str, Path)) and os.path.isfile(value):  # noqa: PTH113 - False for a name that no file can have
         status = Path(value).stat()
         return str(value), status.st_mtime_ns, status.st_size
     return repr(value)
@@ -356,7 +368,30 @@ def _identity(value: Any) -> object:
 # -- what people give -----------------------------------------------------------------------------------------------
 
 
+def _calibration(given: AnyCalibration, *, distance_m: float | None = None) -> Calibration | None:
+    if given is not None and not isinstance(given, Calibration):
+        given = _path(given, what="calibration")
+    return load_calibration(given, distance_m=distance_m)
+
+
+def _path(given: Any, *, what: str) -> Path:
+    if not isinstance(given, str | Path):
+        raise ConfigError(f"{what} is of type {type(given).__name__}; expected a path")
+    return Path(given)
+
+
+def _stamp_ns(given: Any) -> int:
+    try:
+        return operator.index(given)
+    except TypeError:
+        raise ConfigError(f"timestamp_ns is {given!r}; expected nanoseconds, a whole number") from None
+
+
 def _settings_of_arrays(options: Mapping[str, Any], *, kelvin_per_count: float | None) -> Settings:
+    if kelvin_per_count is not None and not (
+        isinstance(kelvin_per_count, int | float) and 0 < kelvin_per_count < math.inf
+    ):
+        raise ConfigError(f"kelvin_per_count is {kelvin_per_count!r}; expected a number above 0, such as 0.01")
     settings = _settings(options, takers=_OF_FUSING)
     if settings.units not in (None, "counts") and kelvin_per_count is None:
         raise ConfigError(
@@ -406,7 +441,12 @@ def _image(image: Any, band: Band) -> Image:
     Raises:
         ConfigError: it is no image of that band.
     """
-    array = np.asarray(image)
+    if isinstance(image, np.ma.MaskedArray):
+        raise ConfigError(f"{band.value} is a masked array; say what stands for its gaps, as in image.filled(0)")
+    try:
+        array = np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:  # such as a tensor on a GPU, or rows of unequal length
+        raise ConfigError(f"{band.value} is no array ({error})") from None
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     is_thermal = band is Band.THERMAL
@@ -416,6 +456,8 @@ def _image(image: Any, band: Band) -> Image:
             "(h, w) uint8 gray levels or uint16 raw counts" if is_thermal else "(H, W, 3) BGR or (H, W) gray, uint8"
         )
         raise ConfigError(f"{band.value} is {array.shape} {array.dtype}; expected {wanted}{_hint(array, band)}")
+    if max(array.shape) > LARGEST_PX:
+        raise ConfigError(f"{band.value} is {array.shape}; expected at most {LARGEST_PX} pixels a side")
     return np.ascontiguousarray(array)
 
 

@@ -14,6 +14,7 @@ decoded ahead. Each camera is read by its own thread into a mailbox in which the
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -63,7 +64,7 @@ def open_pairs(
     """Open a thermal and a visible source as one stream of pairs.
 
     Args:
-        ir: the thermal source: a file, a folder of images, a camera, or a URI (docs/recordings.md, docs/thermal-cameras.md).
+        ir: the thermal source: a file, a folder of images, a camera, or a URI (docs/cameras.md).
         vis: the visible source.
         loop: how many times recordings are played.
         pace: play recordings at their own speed.
@@ -79,7 +80,9 @@ def open_pairs(
         ConfigError: an argument or a URI is wrong, both name the same thing, or two folders have no image name in common.
         CaptureError: a source cannot be opened. Nothing stays open.
     """
-    _check(pair=pair, on_loss=on_loss, tolerance_ms=tolerance_ms, max_pairs=max_pairs)
+    _check(
+        pair=pair, on_loss=on_loss, tolerance_ms=tolerance_ms, thermal_delay_ms=thermal_delay_ms, max_pairs=max_pairs
+    )
     visible, thermal = open_pair(visible=os.fspath(vis), thermal=os.fspath(ir), loop=loop, pace=pace)
     return PairStream(
         visible=visible,
@@ -358,12 +361,16 @@ def _mailboxes(*, live: bool) -> Mapping[Band, Mailbox[Frame]]:
     return {band: Mailbox(capacity=capacity, policy=policy, condition=arrival) for band in Band}
 
 
-def _check(*, pair: str, on_loss: str, tolerance_ms: float | None, max_pairs: int | None) -> None:
+def _check(
+    *, pair: str, on_loss: str, tolerance_ms: float | None, thermal_delay_ms: float, max_pairs: int | None
+) -> None:
     if pair not in RULES:
         raise ConfigError(f"pair is {pair!r}; expected one of {', '.join(RULES)}")
     if on_loss not in POLICIES:
         raise ConfigError(f"on_loss is {on_loss!r}; expected one of {', '.join(POLICIES)}")
-    if tolerance_ms is not None and not tolerance_ms >= 0:
+    if tolerance_ms is not None and not 0 <= tolerance_ms < math.inf:
         raise ConfigError(f"tolerance_ms is {tolerance_ms}; expected 0 or more")
+    if not math.isfinite(thermal_delay_ms):
+        raise ConfigError(f"thermal_delay_ms is {thermal_delay_ms}; expected a finite number")
     if max_pairs is not None and max_pairs < 1:
         raise ConfigError(f"max_pairs is {max_pairs}; expected 1 or more")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -116,6 +118,53 @@ def test_what_is_wrong_is_said_in_a_sentence() -> None:
             rtfusion.fuse(**{"visible": visible, "thermal": thermal, **given})
     with pytest.raises(CalibrationError, match="cannot be read"):
         rtfusion.fuse(visible=visible, thermal=thermal, calibration="no-such-file.json")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ({"visible": [[1, 2], [3]]}, "visible is no array"),
+        ({"visible": np.ma.masked_array(images()[0])}, r"visible is a masked array.*image\.filled"),
+        ({"thermal": np.zeros((1, 32_767), np.uint8)}, "at most 32766 pixels a side"),
+        ({"calibration": 3}, "calibration is of type int; expected a path"),
+        ({"calibration": "x" * 5000}, "cannot be read as a calibration file"),
+        ({"calibration": "x\0y"}, "cannot be read as a calibration file"),
+        ({"model": "x" * 5000 + ".onnx"}, "cannot read the model"),
+        ({"model": "x\0y.onnx"}, "cannot read the model"),
+        ({"kelvin_per_count": float("nan")}, "kelvin_per_count is nan; expected a number above 0"),
+        ({"kelvin_per_count": "0.01"}, "kelvin_per_count is '0.01'"),
+    ],
+)
+def test_no_error_of_another_kind_comes_out(call: dict[str, Any], sentence: str) -> None:
+    visible, thermal = images()
+    with pytest.raises(rtfusion.FusionError, match=sentence):
+        rtfusion.fuse(**{"visible": visible, "thermal": thermal, **call})
+
+
+def test_a_stamp_that_is_none_spoils_nothing() -> None:
+    visible, thermal = images(bits=16)
+    with rtfusion.Fuser(fuser="average") as fuser:
+        for stamp in ("x", 1.5):
+            with pytest.raises(ConfigError, match="expected nanoseconds"):
+                fuser(visible=visible, thermal=thermal, timestamp_ns=cast(int, stamp))
+        assert fuser.frame(visible=visible, thermal=thermal, timestamp_ns=cast(int, np.int64(5))).timestamp_ns == 5
+        with pytest.raises(ConfigError, match="model is of type int"):
+            fuser.change(model=cast(str, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # newer Pythons warn where there are threads
+def test_a_forked_process_waits_for_no_thread_of_its_parent() -> None:
+    visible, thermal = images()
+    rtfusion.fuse(visible=visible, thermal=thermal, fuser="average")
+    with library._KEPT._lock:  # as a thread may hold it that the child does not have
+        child = multiprocessing.get_context("fork").Process(
+            target=rtfusion.fuse, kwargs={"visible": visible, "thermal": thermal, "fuser": "average"}
+        )
+        child.start()
+    child.join(30)
+    if child.exitcode is None:
+        child.kill()
+    assert child.exitcode == 0
 
 
 def test_arrays_with_gaps_and_single_channels_are_taken() -> None:

@@ -332,6 +332,7 @@ def test_nothing_that_pairs_is_explained() -> None:
         ({"pair": "twice"}, r"pair is 'twice'; expected one of once, hold"),
         ({"on_loss": "cry"}, r"on_loss is 'cry'; expected one of passthrough, hold, stop"),
         ({"tolerance_ms": -1}, r"tolerance_ms is -1; expected 0 or more"),
+        ({"thermal_delay_ms": float("nan")}, r"thermal_delay_ms is nan; expected a finite number"),
         ({"max_pairs": 0}, r"max_pairs is 0; expected 1 or more"),
         ({"loop": 0}, r"loop is 0; expected 1 or more"),
     ],

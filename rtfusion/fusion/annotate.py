@@ -10,7 +10,7 @@ import numpy as np
 from rtfusion.fusion.color import as_bgr
 from rtfusion.fusion.tone import in_units
 from rtfusion.registration import RegisteredPair
-from rtfusion.types import Band, FramePair, Image8, PixelFormat
+from rtfusion.types import Band, Frame, FramePair, Image8, PixelFormat
 
 SYMBOLS = {"celsius": "C", "fahrenheit": "F", "kelvin": "K", "counts": ""}
 _WHITE, _BLACK, _RED, _BLUE = (255, 255, 255), (0, 0, 0), (60, 60, 255), (255, 160, 60)
@@ -32,6 +32,17 @@ def annotate(registered: RegisteredPair, image: Image8, *, units: str | None) ->
         image = image.copy() if image is registered.visible else image
         marks |= _measure(registered, image, units)
     return image, marks
+
+
+def unmeasured(thermal: Frame, *, units: str | None) -> str | None:
+    """Why nothing of a thermal frame can be measured in these units, as a sentence; None where it can, or nothing is asked."""
+    if units is None:
+        return None
+    if thermal.pixel_format is not PixelFormat.GRAY16:
+        return f"nothing is measured in {units}: the thermal source gives gray levels, and no counts"
+    if units != "counts" and thermal.kelvin_per_count is None:
+        return f"nothing is measured in {units}: the thermal source gives counts, and no temperatures; use units counts"
+    return None
 
 
 def _measure(registered: RegisteredPair, image: Image8, units: str) -> dict[str, Any]:

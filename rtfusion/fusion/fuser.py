@@ -11,7 +11,7 @@ from rtfusion.config import Settings
 from rtfusion.engines import NETWORKS
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import open_method
-from rtfusion.fusion.annotate import annotate
+from rtfusion.fusion.annotate import annotate, unmeasured
 from rtfusion.fusion.base import Change, ReadyT, Renderer
 from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
@@ -74,6 +74,8 @@ class PairFuser(Generic[ReadyT]):
         registered, image = self._renderer.render(pair, ready=ready, registration=registration, gain=self._gain)
         self._refine(registered)
         image, marks = annotate(registered, image, units=self._units)
+        if why := unmeasured(pair.thermal, units=self._units):
+            self._telemetry.note(why)
         return FusedFrame(
             image=image,
             visible=registered.visible,

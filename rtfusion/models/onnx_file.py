@@ -6,6 +6,7 @@ Only the top level of the protobuf is walked: the graph is skipped by its length
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,12 +34,14 @@ def load(path: Path) -> OnnxFile:
         ModelError: there is no such file, or it is not a whole ONNX model.
     """
     # A device or a pipe would never end.
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not path.is_file():  # noqa: PTH110 - False for a name that no file can have
         raise ModelError(f"{path} is not a regular file; expected an ONNX model")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"cannot read the model {str(path)!r}: {error}") from error
     try:
         return OnnxFile(data, *_parse_model(data))
     except _MalformedError as error:

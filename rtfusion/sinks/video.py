@@ -335,7 +335,7 @@ def _open_for_writing(path: Path, *, uri: str, overwrite: bool) -> int:
     try:
         return os.open(path, flags, 0o666)
     except FileExistsError:
-        raise ConfigError(f"{uri}: {path} exists; choose another name, or replace it with --overwrite") from None
+        raise ConfigError(f"{path} exists; choose another name, or replace it with --overwrite") from None
     except FileNotFoundError:
         raise ConfigError(f"{uri}: the folder {path.parent} does not exist; make it first") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
 from rtfusion.pipeline import build
 from rtfusion.registration import Calibration
+from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, Degraded, FramePair
 from tests.calibration.pictures import scene, similarity, view
 from tests.support import host_fuser, make_frame
@@ -55,6 +57,28 @@ def test_spot_coldest_and_warmest_are_published(units: str, spot: float, low: fl
     assert state["units"] == units
     assert (state["spot"], state["min"], state["max"]) == pytest.approx((spot, low, high), abs=0.01)
     assert state["gain"] == "percentile"
+
+
+@pytest.mark.parametrize(
+    ("units", "pair", "note"),
+    [
+        (
+            "celsius",
+            pair_of(kelvin_per_count=None),
+            "nothing is measured in celsius: .* no temperatures; use units counts",
+        ),
+        ("counts", pair_of(image=np.zeros((48, 64), np.uint8)), "nothing is measured in counts: .* gray levels"),
+        ("counts", pair_of(kelvin_per_count=None), None),
+        (None, pair_of(kelvin_per_count=None), None),
+    ],
+)
+def test_a_source_that_cannot_be_measured_is_noted_once(units: str | None, pair: FramePair, note: str | None) -> None:
+    telemetry = Telemetry()
+    fuser = host_fuser(units=units, telemetry=telemetry)
+    for _ in range(3):
+        assert "units" not in fuser(pair).thermal_state or note is None
+    assert len(telemetry.notes) == (note is not None)
+    assert all(re.match(str(note), text) for text in telemetry.notes)
 
 
 def test_they_are_drawn_where_they_are() -> None:
