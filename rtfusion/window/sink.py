@@ -34,7 +34,10 @@ ANSWER_S = 5
 """Longest wait for the window's process to take a picture that it asked for, or to end."""
 TICK_S = 0.1
 
-_ELSEWHERE = "Write a file instead (--sink out.mp4), or publish (--sink zmq:tcp://127.0.0.1:5555) and watch elsewhere"
+_ELSEWHERE = (
+    "A run can write a file (--sink out.mp4), be watched in a browser (--sink web://127.0.0.1:8080), or publish "
+    "(--sink zmq:tcp://127.0.0.1:5555) to where there is one"
+)
 
 
 class WindowSink:
