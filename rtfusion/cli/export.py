@@ -15,7 +15,7 @@ HELP = """Write a trained student as ONNX files with their contract inside.
 One file per precision, student-NAME.onnx, student-NAME-f16.onnx and so on;
 each is compared with PyTorch before it is kept. gpu-f16 and gpu-int8 are for
 TensorRT and CUDA, and are made of a model file as well:
-  rtfusion export --checkpoint small --out models --data train \
+  rtfusion export --checkpoint small --out models --data train \\
     --precision gpu-f16 --precision gpu-int8
 
   rtfusion export --checkpoint run/checkpoint.pt --out models \\
