@@ -44,6 +44,7 @@ HOMES = {
         "rtfusion/engines/onnx_module.py",
         "rtfusion/engines/tensorrt.py",
         "benchmarks/networks.py",
+        "benchmarks/gpu_check.py",
     },
     "ray": {"rtfusion/batch/on_ray.py"},
     "tensorrt": {"rtfusion/engines/tensorrt.py"},

@@ -52,7 +52,7 @@ class PyTorchEngine:
         self._fed: dict[str, tuple[Tensor, TorchTensor]] = {}
         forward = _converted(module, self._staged, dtype=PRECISIONS.get(precision, torch.float32))
         _try(forward, ports=self._ports, model=model, size_px=size_px)
-        self._run = forward if device == "cpu" else _captured(forward)
+        self._run = forward if device == "cpu" else captured(forward)
         version = torch.__version__.split("+")[0]
         precision = module.precision if precision == "auto" else precision
         self.description = (
@@ -107,7 +107,7 @@ class PyTorchNetwork:
             return {name: planes[name].copy_(made) for name, made in forward().items()}
 
         try:
-            self._replay = _captured(into_place)
+            self._replay = captured(into_place)
         except RuntimeError as error:
             raise EngineError(f"PyTorch failed to capture the model: {_first_line(error)}") from error
 
@@ -180,7 +180,7 @@ def _try(forward: Forward, *, ports: Ports, model: Path, size_px: tuple[int, int
     check_made({name: tuple(value.shape) for name, value in made.items()}, ports=ports, model=model)
 
 
-def _captured(forward: Forward) -> Forward:
+def captured(forward: Forward) -> Forward:
     """``forward`` as a CUDA graph: run a few times first, as capturing needs, then recorded."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())

@@ -25,7 +25,7 @@ from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelEr
 from rtfusion.models import ModelSpec, ScalarInput, read_spec
 
 ARITHMETIC = "tf32"
-"""The arithmetic of float32 layers where the device has it."""
+"""The arithmetic of float32 layers where the device has it; float16 and INT8 are allowed as much (`parity.TOLERANCES`)."""
 WORKSPACE_BYTES = 1 << 30
 VIAS = ("onnx", "torch")
 L4T = Path("/etc/nv_tegra_release")
@@ -305,7 +305,7 @@ def _build_through_torch(model: Path, size_px: tuple[int, int], progress: Progre
 
     spec = read_spec(model)
     shapes = contract_ports(spec, size_px=size_px).inputs
-    module = pytorch.Listed(pytorch.load(model, device="cuda", precision="f32"), names=list(spec.outputs))
+    module = pytorch.Listed(pytorch.load(model, device="cuda", precision="auto"), names=list(spec.outputs))
     inputs = {name: torch.zeros(shape, device="cuda") for name, shape in shapes.items()}
     try:
         with torch.inference_mode():

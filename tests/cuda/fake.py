@@ -88,6 +88,10 @@ class FakeCuda:
             raise MemoryError("cuMemAlloc failed: out of memory")
         return Allocation(self, size)
 
+    def mem_get_info(self) -> tuple[int, int]:
+        self.own()
+        return self.memory_bytes - sum(self.live.values()), self.memory_bytes
+
     def pagelocked_empty(self, shape: int, dtype: Any) -> np.ndarray:
         self.own()
         assert dtype is np.uint8

@@ -17,7 +17,7 @@ from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.errors import EngineUnavailable
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.tone import GainControl
-from rtfusion.models import read_spec
+from rtfusion.models import FOR_GPU, read_spec, shipped
 from rtfusion.telemetry import Telemetry
 from tests import onnx_models
 from tests.cuda.test_fuser import on_the_host, pair
@@ -52,6 +52,23 @@ def test_every_engine_of_the_device_computes_what_the_cpu_does(real_device: Devi
     expected = inputs["visible_y"] + inputs["enhance"] * (inputs["thermal"] - inputs["visible_y"])
     check(engine.run(inputs=inputs), {"fused_y": expected}, arithmetic="tf32")
     engine.close()
+
+
+@pytest.mark.parametrize("name", ON_THE_DEVICE)
+@pytest.mark.parametrize("precision", FOR_GPU)
+def test_every_engine_of_the_device_runs_the_files_made_for_it(
+    real_device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, precision: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, inputs = (
+        shipped("small", precision=FOR_GPU[precision]),
+        golden_inputs(read_spec(shipped("small")), size_px=(64, 48)),
+    )
+    reference = open_engine("openvino", model=shipped("small"), size_px=(64, 48), threads=1)
+    engine = or_skip(lambda: open_engine(name, model=path, size_px=(64, 48)))
+    check(engine.run(inputs=inputs), reference.run(inputs=inputs), arithmetic=precision)
+    engine.close()
+    reference.close()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from rtfusion.models import read_spec
+from rtfusion.models import read_spec, shipped
 from tests import onnx_models
 from tests.cuda import fake
 
@@ -137,7 +137,7 @@ def test_every_output_is_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         pytorch, "_at", lambda at, shape: torch.from_numpy(fake.floats(at, int(np.prod(shape))).reshape(shape))
     )
-    monkeypatch.setattr(pytorch, "_captured", lambda forward: forward)
+    monkeypatch.setattr(pytorch, "captured", lambda forward: forward)
     spec = read_spec(path)
     network = pytorch.PyTorchNetwork(model=path, spec=spec, size_px=(64, 48))
     arrays = golden_inputs(spec, size_px=(64, 48))
@@ -206,6 +206,20 @@ def test_the_exported_program_has_the_inputs_by_name(
     }
     (got,) = seen["program"].module()(**inputs)
     torch.testing.assert_close(got, inputs["visible_y"] + inputs["enhance"] * (inputs["thermal"] - inputs["visible_y"]))
+
+
+def test_the_exported_program_computes_in_the_types_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(tensorrt, "_torch_tensorrt", lambda: converting(seen, fails=False))
+    load, zeros = pytorch.load, torch.zeros
+    monkeypatch.setattr(pytorch, "load", lambda model, **options: load(model, **{**options, "device": "cpu"}))
+    monkeypatch.setattr(torch, "zeros", lambda shape, device: zeros(shape))
+    kinds = {}
+    for precision in ("f32", "gpu-f16"):
+        tensorrt._build_through_torch(shipped("small", precision=precision), (64, 48), None)
+        nodes = [node for node in seen["program"].graph.nodes if "conv2d" in str(node.target)]
+        kinds[precision] = {node.meta["val"].dtype for node in nodes}
+    assert kinds == {"f32": {torch.float32}, "gpu-f16": {torch.float16}}
 
 
 def test_the_exported_program_gives_its_outputs_in_the_order_of_the_contract(
