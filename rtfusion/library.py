@@ -21,6 +21,7 @@ thermal images are (h, w), uint8 gray levels or uint16 raw counts. Anything else
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import math
 import operator
@@ -63,6 +64,7 @@ def fuse(
     calibration: AnyCalibration = None,
     distance_m: float | None = None,
     kelvin_per_count: float | None = None,
+    inputs: Mapping[str, InputValue] | None = None,
     **options: Any,
 ) -> Image8:
     """Fuse one thermal image into one visible image.
@@ -76,6 +78,7 @@ def fuse(
         calibration: a `Calibration` or its file.
         distance_m: distance of the scene, where the calibration knows the pose of the cameras.
         kelvin_per_count: temperature of a count, for radiometric cameras, where ``units`` ask for temperatures.
+        inputs: values for named inputs of the model, such as its maps: a number, or for a map an array over the picture.
         options: ``model``, ``fuser``, ``enhance``, ``precision`` and the other settings of fusing by their names.
 
     Returns:
@@ -86,8 +89,9 @@ def fuse(
         CalibrationError, ModelError, EngineError: the calibration, the model or the engine cannot be used.
     """
     pair = _pair(visible=visible, thermal=thermal, kelvin_per_count=kelvin_per_count)
-    kept = {"calibration": calibration, "distance_m": distance_m, "kelvin_per_count": kelvin_per_count, **options}
-    return _KEPT.fuse(pair, **kept).image
+    _refuse_units_of_gray(pair, units=options.get("units"))
+    opened = {"calibration": calibration, "distance_m": distance_m, "kelvin_per_count": kelvin_per_count}
+    return _KEPT.fuse(pair, **opened, inputs=inputs or {}, **options).image
 
 
 class Fuser:
@@ -102,6 +106,7 @@ class Fuser:
         calibration: AnyCalibration = None,
         distance_m: float | None = None,
         kelvin_per_count: float | None = None,
+        inputs: Mapping[str, InputValue] | None = None,
         still: bool = False,
         **options: Any,
     ) -> None:
@@ -112,10 +117,14 @@ class Fuser:
         """
         self._kelvin_per_count = kelvin_per_count
         self._sequence = itertools.count()
-        settings = _settings_of_arrays(options, kelvin_per_count=kelvin_per_count)
-        loaded = _calibration(calibration, distance_m=distance_m)
-        self._fuser: PairFuser[Any] | None = open_fuser(
-            settings, telemetry=Telemetry(), calibration=loaded, still=still, thermal_still=still
+        self._units = options.get("units")
+        self._fuser: PairFuser[Any] | None = _open_fuser(
+            calibration=calibration,
+            distance_m=distance_m,
+            kelvin_per_count=kelvin_per_count,
+            inputs=inputs or {},
+            still=still,
+            **options,
         )
 
     def __call__(self, *, visible: Image8, thermal: Image, timestamp_ns: int | None = None) -> Image8:
@@ -139,6 +148,7 @@ class Fuser:
             timestamp_ns=time.monotonic_ns() if timestamp_ns is None else _stamp_ns(timestamp_ns),
             sequence=next(self._sequence),
         )
+        _refuse_units_of_gray(pair, units=self._units)
         return self._opened()(pair)
 
     @property
@@ -321,7 +331,7 @@ class _KeptFusers:
     def fuse(self, pair: FramePair, **options: Any) -> FusedFrame:
         key = tuple((name, _identity(options[name])) for name in sorted(options))
         with self._lock:
-            lock, fuser = self._kept.pop(key) if key in self._kept else self._open(**options)
+            lock, fuser = self._kept.pop(key) if key in self._kept else (threading.Lock(), _open_fuser(**options))
             self._kept[key] = lock, fuser  # the one used last stands last
             unused = [self._kept.pop(old) for old in [*self._kept][:-KEPT_FUSERS]]
             lock.acquire()  # before another thread can take it for unused
@@ -332,15 +342,6 @@ class _KeptFusers:
             for its_lock, old in unused:
                 with its_lock:
                     old.close()
-
-    @staticmethod
-    def _open(
-        *, calibration: AnyCalibration, distance_m: float | None, kelvin_per_count: float | None, **options: Any
-    ) -> tuple[threading.Lock, PairFuser[Any]]:
-        settings = _settings_of_arrays(options, kelvin_per_count=kelvin_per_count)
-        loaded = _calibration(calibration, distance_m=distance_m)
-        fuser = open_fuser(settings, telemetry=Telemetry(), calibration=loaded, still=True, thermal_still=True)
-        return threading.Lock(), fuser
 
 
 _KEPT = _KeptFusers()
@@ -359,10 +360,35 @@ def _identity(value: Any) -> object:
     """Identify an option's value among the kept fusers: a file by what it holds now, a calibration by its id."""
     if isinstance(value, Calibration):
         return value.id
+    if isinstance(value, Mapping):
+        return tuple((name, _identity(value[name])) for name in sorted(value))
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), hashlib.sha256(value.tobytes()).hexdigest()
     if isinstance(value, (str, Path)) and os.path.isfile(value):  # noqa: PTH113 - False for a name that no file can have
         status = Path(value).stat()
         return str(value), status.st_mtime_ns, status.st_size
     return repr(value)
+
+
+def _open_fuser(
+    *,
+    calibration: AnyCalibration,
+    distance_m: float | None,
+    kelvin_per_count: float | None,
+    inputs: Mapping[str, InputValue],
+    still: bool = True,
+    **options: Any,
+) -> PairFuser[Any]:
+    settings = _settings_of_arrays(options, kelvin_per_count=kelvin_per_count)
+    loaded = _calibration(calibration, distance_m=distance_m)
+    fuser = open_fuser(settings, telemetry=Telemetry(), calibration=loaded, still=still, thermal_still=still)
+    try:
+        if inputs:
+            fuser.change(Change(inputs=inputs))
+    except BaseException:
+        fuser.close()
+        raise
+    return fuser
 
 
 # -- what people give -----------------------------------------------------------------------------------------------
@@ -385,6 +411,13 @@ def _stamp_ns(given: Any) -> int:
         return operator.index(given)
     except TypeError:
         raise ConfigError(f"timestamp_ns is {given!r}; expected nanoseconds, a whole number") from None
+
+
+def _refuse_units_of_gray(pair: FramePair, *, units: object) -> None:
+    if units is not None and pair.thermal.pixel_format is not PixelFormat.GRAY16:
+        raise ConfigError(
+            f"units is {units}; thermal is uint8 gray levels, of which nothing can be measured: give raw counts"
+        )
 
 
 def _settings_of_arrays(options: Mapping[str, Any], *, kelvin_per_count: float | None) -> Settings:

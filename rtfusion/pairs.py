@@ -15,12 +15,12 @@ decoded ahead. Each camera is read by its own thread into a mailbox in which the
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,8 @@ RULES = ("once", "hold")
 
 def open_pairs(
     *,
-    ir: str | os.PathLike[str],
-    vis: str | os.PathLike[str],
+    ir: str | Path,
+    vis: str | Path,
     loop: int = 1,
     pace: bool = False,
     pair: str = "once",
@@ -80,10 +80,13 @@ def open_pairs(
         ConfigError: an argument or a URI is wrong, both name the same thing, or two folders have no image name in common.
         CaptureError: a source cannot be opened. Nothing stays open.
     """
+    for name, source in (("ir", ir), ("vis", vis)):
+        if not isinstance(source, (str, Path)):
+            raise ConfigError(f"{name} is {source!r}; expected a path or a URI as text")
     _check(
         pair=pair, on_loss=on_loss, tolerance_ms=tolerance_ms, thermal_delay_ms=thermal_delay_ms, max_pairs=max_pairs
     )
-    visible, thermal = open_pair(visible=os.fspath(vis), thermal=os.fspath(ir), loop=loop, pace=pace)
+    visible, thermal = open_pair(visible=str(vis), thermal=str(ir), loop=loop, pace=pace)
     return PairStream(
         visible=visible,
         thermal=thermal,

@@ -112,7 +112,7 @@ def test_what_is_wrong_is_said_in_a_sentence() -> None:
         "there is no option 'frobnicate'": {"frobnicate": 1},
         "enhance is 2.0": {"enhance": 2.0},
         "distance_m needs a calibration": {"distance_m": 3.0},
-        "units is celsius.*kelvin_per_count": {"units": "celsius"},
+        "units is celsius.*kelvin_per_count": {"units": "celsius", "thermal": images(bits=16)[1]},
     }.items():
         with pytest.raises(ConfigError, match=message):
             rtfusion.fuse(**{"visible": visible, "thermal": thermal, **given})
@@ -252,6 +252,33 @@ def test_readings_of_a_radiometric_camera() -> None:
         assert fuser.frame(visible=visible, thermal=thermal).thermal_state["spot"] == 300.0
     drawn = rtfusion.fuse(visible=visible, thermal=thermal, fuser="average", units="kelvin", kelvin_per_count=0.01)
     assert (drawn != rtfusion.fuse(visible=visible, thermal=thermal, fuser="average")).any()
+
+
+def test_inputs_of_a_model_may_be_given_at_the_start(tmp_path: Path) -> None:
+    visible, thermal = images()
+    model = onnx_models.write(tmp_path / "dial.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
+    with rtfusion.Fuser(model=model, inputs={"enhance": 0.0}) as fuser:
+        np.testing.assert_array_equal(fuser(visible=visible, thermal=thermal), visible)
+    np.testing.assert_array_equal(
+        rtfusion.fuse(visible=visible, thermal=thermal, model=model, inputs={"enhance": 0.0}), visible
+    )
+    assert (rtfusion.fuse(visible=visible, thermal=thermal, model=model, inputs={"enhance": 1.0}) != visible).any()
+    with pytest.raises(ConfigError, match="did you mean enhance"):
+        rtfusion.fuse(visible=visible, thermal=thermal, model=model, inputs={"enhanse": 1.0})
+
+
+def test_gray_levels_have_no_units() -> None:
+    visible, thermal = images()
+    with pytest.raises(ConfigError, match="units is counts; thermal is uint8 gray levels"):
+        rtfusion.fuse(visible=visible, thermal=thermal, fuser="average", units="counts")
+    with rtfusion.Fuser(fuser="average", units="counts") as fuser, pytest.raises(ConfigError, match="give raw counts"):
+        fuser(visible=visible, thermal=thermal)
+
+
+def test_sources_that_are_no_texts_are_refused() -> None:
+    for wrong in (3, b"clip.mp4", None):
+        with pytest.raises(ConfigError, match="expected a path or a URI"):
+            rtfusion.open_pairs(ir=wrong, vis=STREET)  # type: ignore[arg-type]
 
 
 # --- open ---
