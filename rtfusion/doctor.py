@@ -121,6 +121,7 @@ def parity(examination: Examination) -> Iterator[Finding]:
     from rtfusion.engines import AUTO, available, open_engine
     from rtfusion.engines.parity import check, golden_inputs
     from rtfusion.models import read_spec
+    from rtfusion.models.onnx_file import has_half
 
     if examination.model is None:
         yield Finding(name="parity", state="note", text="not checked without a model; add --model FILE.onnx")
@@ -128,7 +129,7 @@ def parity(examination: Examination) -> Iterator[Finding]:
     spec = read_spec(examination.model)
     inputs = golden_inputs(spec, size_px=PARITY_SIZE_PX)
     is_quantized = b"QuantizeLinear" in examination.model.read_bytes()
-    reference, is_half = None, False
+    reference, is_half = None, has_half(examination.model)
     for status in sorted(available(), key=lambda status: status.name not in AUTO):
         if not status.available:
             continue
@@ -142,7 +143,7 @@ def parity(examination: Examination) -> Iterator[Finding]:
         description = engine.description
         engine.close()
         if reference is None:
-            reference, is_half = result, " f16," in description
+            reference, is_half = result, is_half or " f16," in description
             yield Finding(name=name, state="good", text=f"{description} is the reference")
             continue
         rounded = "f16" if is_half else "f32" if "CPU" in description else "tf32"

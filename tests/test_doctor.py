@@ -12,6 +12,7 @@ from rtfusion.cuda import device as device_module
 from rtfusion.doctor import CHECKS, Examination, Finding, examine
 from rtfusion.engines import ENGINES, open_engine
 from rtfusion.errors import EngineError
+from rtfusion.models import shipped
 from tests import onnx_models
 from tests.cli.conftest import Main, environ, main_here  # noqa: F401 - fixtures
 from tests.cuda import fake
@@ -41,6 +42,13 @@ def test_engines_are_held_against_each_other(model: Path) -> None:
 
 def test_without_a_model_it_says_that_nothing_was_compared() -> None:
     assert by_name("parity")["parity"].state == "note"
+
+
+@pytest.mark.parametrize("precision", ["gpu-f16", "gpu-int8"])
+def test_files_for_a_gpu_may_be_rounded_as_they_are(precision: str) -> None:
+    found = by_name("parity", model=shipped("small", precision=precision))
+    assert found["parity onnxruntime"].state == "good"
+    assert found["parity onnxruntime"].figures["largest"] > 1e-6
 
 
 def test_the_fusers_are_measured(model: Path) -> None:

@@ -16,6 +16,8 @@ from rtfusion.errors import ModelError
 # ModelProto of onnx.proto; the rest of its fields is skipped.
 _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+# GraphProto and TensorProto
+_CONSTANT, _DATA_TYPE, _FLOAT16 = 5, 2, 10
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -58,6 +60,16 @@ def graph_checksum(onnx_model: bytes) -> str:
         return hashlib.sha256(_parse_model(onnx_model)[0]).hexdigest()
     except _MalformedError as error:
         raise ModelError(f"not a whole ONNX model: {error}") from error
+
+
+def has_half(path: Path) -> bool:
+    """Tell a file with constants in float16, in which an engine may compute.
+
+    Raises:
+        ModelError: as `load`.
+    """
+    constants = [value for number, value in _fields(load(path).graph) if number == _CONSTANT]
+    return any((_DATA_TYPE, _FLOAT16) in _fields(one) for one in constants if not isinstance(one, int))
 
 
 class _MalformedError(Exception):
