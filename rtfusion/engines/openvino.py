@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,7 +117,7 @@ class _Request:
         precision: str,
         outputs: Mapping[str, npt.NDArray[Any]],
     ) -> None:
-        core = openvino.Core()
+        core = _core()
         if precision == "auto":
             precision = "f16" if computes_in_half() and _is_half(network) else "f32"
         _check_precision(core, precision)
@@ -161,14 +162,25 @@ class _Request:
         self._fed.clear()
 
 
+@functools.cache
+def _core() -> openvino.Core:
+    """The one core of this process, which is never let go.
+
+    Every core makes a CPU plugin of its own, which gives the thread that made it an alternate signal stack and on its end puts
+    back the one from before (seen in OpenVINO 2026.4.1). Ended in another order than made, they leave a stack that is freed,
+    and the next Ctrl-C is a segmentation fault.
+    """
+    return openvino.Core()
+
+
 def computes_in_half() -> bool:
     """Ask whether this processor computes in f16 itself."""
-    return CAPABILITIES["f16"] in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return CAPABILITIES["f16"] in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def admissible() -> tuple[str, ...]:
     """The precisions that a shipped model can be run in here, by what OpenVINO says of the processor; not all need be fast."""
-    has = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return (*(name for name, capability in CAPABILITIES.items() if capability in has), "int8")
 
 
@@ -207,7 +219,7 @@ def _in_gray_levels(network: openvino.Model) -> openvino.Model:
 def _fixed(model: Path, *, spec: ModelSpec | None, size_px: tuple[int, int]) -> tuple[openvino.Model, Ports]:
     """The network of a file, made static for one size, and its shapes."""
     try:
-        network = openvino.Core().read_model(str(model))
+        network = _core().read_model(str(model))
     except RuntimeError as error:
         raise ModelError(f"OpenVINO cannot read {model}: {_reason(error)}") from error
     # images of one fixed size are no hindrance: they are reshaped below

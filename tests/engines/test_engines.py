@@ -334,3 +334,38 @@ def test_closing_twice_and_running_after(engine: Engine) -> None:
     engine.close()
     with pytest.raises(EngineError, match="closed; open it anew"):
         engine.run(inputs=images())
+
+
+ENGINES_COME_AND_GO = """
+import gc, os, signal, sys
+from pathlib import Path
+from rtfusion.engines import open_gray_engine
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+models, engines = [Path(name) for name in sys.argv[1:]], []
+for number in range(6):
+    engines.append(open_gray_engine("openvino", model=models[number % 2], size_px=(64, 48), threads=1))
+    if len(engines) > 2:
+        engines.pop(0).close()
+        gc.collect()
+while engines:
+    engines.pop(0).close()
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(10**7):
+        pass
+except KeyboardInterrupt:
+    print("interrupted in order")
+"""
+
+
+def test_a_signal_is_survived_after_engines_came_and_went(tmp_path: Path) -> None:
+    """As after a live change of the model, and after precisions were measured."""
+    models = [
+        onnx_models.write(tmp_path / "dial.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE}),
+        onnx_models.write(tmp_path / "average.onnx", onnx_models.average()),
+    ]
+    program = [sys.executable, "-c", ENGINES_COME_AND_GO, *map(str, models)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted in order"), done.stderr
