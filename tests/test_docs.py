@@ -1,0 +1,50 @@
+"""The pages name what there is, and promise what runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+SOURCES = [
+    path for room in ("rtfusion", "trainer", "calibration", "benchmarks") for path in (ROOT / room).rglob("*.py")
+]
+METHOD = re.compile(r"`([A-Z]\w+)\.(\w+)(?:\(\))?`")
+FILE = re.compile(r"`((?:rtfusion|trainer|calibration|benchmarks|tests|scripts|examples|deploy)/[\w./-]+\.\w+)`")
+
+
+def defined_and_used() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """What each class of the project defines, and by attribute the names in the files that read it."""
+    defined: dict[str, set[str]] = {}
+    used: dict[str, set[str]] = {}
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        words = set(re.findall(r"\w+", text))
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Attribute):
+                used.setdefault(node.attr, set()).update(words)
+            elif isinstance(node, ast.ClassDef):
+                names = defined.setdefault(node.name, set())
+                names |= {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+                names |= {ast.unparse(item.target) for item in node.body if isinstance(item, ast.AnnAssign)}
+    return defined, used
+
+
+def test_a_method_that_a_page_names_is_there_and_is_used_by_more_than_tests() -> None:
+    defined, used = defined_and_used()
+    for page in PAGES:
+        for name, member in METHOD.findall(page.read_text(encoding="utf-8")):
+            if name in defined:
+                assert member in defined[name], f"{page.name}: `{name}.{member}` does not exist"
+                assert name in used.get(member, ()), f"{page.name}: `{name}.{member}` is used by nothing but tests"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_file_that_a_page_names_is_there(page: Path) -> None:
+    named = FILE.findall(page.read_text(encoding="utf-8"))
+    to_be_measured = {"benchmarks/results/gpu_check.json"}  # by who has a GPU
+    assert [name for name in named if name not in to_be_measured and not (ROOT / name).exists()] == []
