@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -25,6 +25,8 @@ from rtfusion.errors import ConfigError, FusionError
 
 TIMEOUT = timedelta(minutes=10)
 """One process waits so long for the others before it gives up."""
+LEAVING = timedelta(seconds=2)
+"""One process waits so long for the others before it leaves."""
 T = TypeVar("T")
 
 
@@ -102,6 +104,10 @@ def join(device: str, *, threads: int | None = None) -> Iterator[Workers]:
     try:
         yield Workers(rank, count, where)
     finally:
+        with suppress(RuntimeError):  # one that failed alone does not come
+            if where.type == "cpu":
+                # a process that leaves while the other's last collective is not over was seen to abort on its end
+                distributed.monitored_barrier(timeout=LEAVING)
         distributed.destroy_process_group()
 
 
