@@ -88,7 +88,7 @@ def report(findings: Iterable[Finding]) -> dict[str, Any]:
 
 def machine(examination: Examination) -> Iterator[Finding]:
     """Processor, system, packages."""
-    from rtfusion.evaluate.conditions import processor
+    from rtfusion.engines.fastest import processor
     from rtfusion.evaluate.timing import versions
 
     cores = len(os.sched_getaffinity(0))

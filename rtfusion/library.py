@@ -452,20 +452,23 @@ def _pair(
     timestamp_ns: int = 0,
     sequence: int = 0,
 ) -> FramePair:
-    images = _image(visible, Band.VISIBLE), _image(thermal, Band.THERMAL)
-    frames = [
-        Frame(
+    def frame(given: Image, band: Band, *, kelvin_per_count: float | None = None) -> Frame:
+        image = _image(given, band)
+        return Frame(
             image=image,
             pixel_format=_pixel_format(image),
             band=band,
             timestamp_ns=timestamp_ns,
             sequence=sequence,
             received_ns=timestamp_ns,
-            kelvin_per_count=kelvin_per_count if band is Band.THERMAL else None,
+            kelvin_per_count=kelvin_per_count,
         )
-        for band, image in zip(Band, images, strict=True)
-    ]
-    return FramePair(visible=frames[0], thermal=frames[1], sequence=sequence)
+
+    return FramePair(
+        visible=frame(visible, Band.VISIBLE),
+        thermal=frame(thermal, Band.THERMAL, kelvin_per_count=kelvin_per_count),
+        sequence=sequence,
+    )
 
 
 def _image(image: Any, band: Band) -> Image:

@@ -94,7 +94,7 @@ def fastest(
     kept = _kept()
     if (times_ms := kept.get(key)) is not None:
         return Choice(precision=choose(times_ms), times_ms=times_ms, why="remembered")
-    if not _keep(kept):
+    if not _keep(kept):  # asked before anything is measured
         return Choice(precision=by_rule(capabilities), times_ms={}, why="rule")
     times_ms = measure(
         [precision for precision in ADMISSIBLE if precision in capabilities],
@@ -142,9 +142,12 @@ def measure(
     with contextlib.ExitStack() as opened:
         engines: dict[str, GrayEngine] = {}
         for precision in precisions:
-            with contextlib.suppress(EngineError, ConfigError):
+            try:
                 engines[precision] = open_in(precision, size_px)
-                opened.callback(engines[precision].close)
+            except (EngineError, ConfigError) as error:
+                _logger.info("precision %s is left out: %s", precision, error)
+                continue
+            opened.callback(engines[precision].close)
         started_s = clock()
         for number in range(ROUNDS):
             if number > 1 and clock() - started_s > BUDGET_S:
@@ -202,10 +205,10 @@ def _keep(measured: Mapping[str, Mapping[str, float]]) -> bool:
     return True
 
 
-def processor() -> str:
-    """The model of the processor, as the system names it."""
-    with contextlib.suppress(OSError):
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-        if match is not None:
+def processor(*, root: Path = Path("/")) -> str:
+    """The name of the processor, or of its architecture where the system tells no more."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = (root / "proc/cpuinfo").read_text(encoding="utf-8")
+        if (match := re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)) is not None:
             return match[1].strip()
     return platform.processor() or platform.machine()

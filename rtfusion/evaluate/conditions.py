@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rtfusion.engines.fastest import processor
+
 TOOL_TIMEOUT_S = 5.0
 CPU = "sys/devices/system/cpu"
 NVIDIA_FIELDS = {
@@ -76,12 +78,6 @@ def machine(*, root: Path = Path("/")) -> dict[str, Any]:
         "gpu": [f"{gpu.get('gpu', '?')}, driver {gpu.get('driver', '?')}" for gpu in nvidia()],
     }
     return {name: value for name, value in found.items() if value}
-
-
-def processor(*, root: Path = Path("/")) -> str:
-    """The name of the processor, or of its architecture where the system tells no more."""
-    found = _match(r"^model name\s*:\s*(.+)$", root / "proc/cpuinfo")
-    return found or platform.processor() or platform.machine()
 
 
 def _processor_details(root: Path) -> dict[str, Any]:
