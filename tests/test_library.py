@@ -80,8 +80,10 @@ def test_the_engine_is_kept_for_the_same_options(model: Path, monkeypatch: pytes
     assert len(opened) == 1
     rtfusion.fuse(visible=visible, thermal=thermal, model=model, enhance=0.0)
     assert len(opened) == 2
+    before = rtfusion.fuse(visible=visible, thermal=thermal, model=model)
     onnx_models.write(model, onnx_models.average())  # the same file, other contents
-    rtfusion.fuse(visible=visible, thermal=thermal, model=model)
+    after = rtfusion.fuse(visible=visible, thermal=thermal, model=model)
+    assert not np.array_equal(before, after)
     for number in range(library.KEPT_FUSERS + 1):
         rtfusion.fuse(visible=visible, thermal=thermal, fuser="average", calibration=shifted(float(number)))
     assert len(library._KEPT._kept) == library.KEPT_FUSERS
@@ -161,6 +163,23 @@ def test_a_forked_process_waits_for_no_thread_of_its_parent() -> None:
             target=rtfusion.fuse, kwargs={"visible": visible, "thermal": thermal, "fuser": "average"}
         )
         child.start()
+    child.join(30)
+    if child.exitcode is None:
+        child.kill()
+    assert child.exitcode == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_waits_for_no_engine_of_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "XDG_CACHE_HOME", str(tmp_path)
+    )  # every precision is opened, measured and closed before the fork
+    visible, thermal = images()
+    rtfusion.fuse(visible=visible, thermal=thermal, enhance=0.123)
+    child = multiprocessing.get_context("fork").Process(
+        target=rtfusion.fuse, kwargs={"visible": visible, "thermal": thermal, "enhance": 0.123}
+    )
+    child.start()
     child.join(30)
     if child.exitcode is None:
         child.kill()

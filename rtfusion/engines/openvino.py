@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -171,6 +172,20 @@ def _core() -> openvino.Core:
     and the next Ctrl-C is a segmentation fault.
     """
     return openvino.Core()
+
+
+def _let_idle_threads_go() -> None:
+    """Keep a process that is about to be forked off from waiting for threads that it will not have.
+
+    OpenVINO keeps the threads of a closed network for the next one like it (seen in 2026.4.1), which in the forked process
+    would wait for them for ever. The end of any CPU plugin lets the idle ones go; this one is made and ended in one thread, so
+    it leaves the signal stack as it was.
+    """
+    if _core.cache_info().currsize:
+        openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+os.register_at_fork(before=_let_idle_threads_go)
 
 
 def computes_in_half() -> bool:

@@ -16,7 +16,10 @@ from rtfusion.errors import EngineError, SinkError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.pipeline import build
+from rtfusion.registration import PairShape
 from rtfusion.session.format import load_session
+from rtfusion.telemetry import Telemetry
+from tests.support import host_fuser
 
 SIZE_PX = (640, 480)
 SMALL = Path("small")
@@ -171,10 +174,13 @@ def test_the_learned_fuser_runs_what_was_chosen_and_says_why(cache: Path) -> Non
     assert cache.is_file()
     suffix = {"f16": "-f16", "int8": "-int8"}.get(method.choice.precision, "")
     assert f"student-small{suffix}.onnx" in (method.engine_description or "")
-    assert str(method.choice).startswith(
-        f"precision {method.choice.precision}: measured on this machine now, ms a frame:"
-    )
-    method.close()
+    said = str(method.choice)
+    assert said.startswith(f"precision {method.choice.precision}: measured on this machine now, ms a frame:")
+    telemetry = Telemetry()
+    fuse = host_fuser("learned", method=method, telemetry=telemetry)
+    fuse.prepare(PairShape((48, 64, 3), (48, 64), 1))
+    assert telemetry.notes == [said]
+    fuse.close()
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16", "f16", "int8"])

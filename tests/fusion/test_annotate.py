@@ -16,6 +16,7 @@ from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
 from rtfusion.pipeline import build
 from rtfusion.registration import Calibration
+from rtfusion.registration.refine import Refiner
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, Degraded, FramePair
 from tests.calibration.pictures import scene, similarity, view
@@ -106,6 +107,17 @@ def test_a_held_thermal_image_is_marked() -> None:
     pair = pair_of()
     held = replace(pair, thermal=replace(pair.thermal, shutter=True))
     assert fuser(None)(held).thermal_state["shutter"] is True
+
+
+def test_the_refinement_sees_no_picture_of_another_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(Refiner, "observe", lambda _, *, timestamp_ns, **__: seen.append(timestamp_ns))
+    fuse, pair = host_fuser(refine=True), pair_of()
+    fuse(replace(pair, thermal=replace(pair.thermal, shutter=True)))
+    fuse(replace(pair, degraded=Degraded.NO_THERMAL))
+    assert seen == []
+    fuse(pair)
+    assert seen == [pair.timestamp_ns]
 
 
 def test_a_thermal_camera_that_is_lost_is_not_measured() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rtfusion.engines import open_gray_engine
 from rtfusion.errors import CalibrationError, ConfigError, ModelError
-from rtfusion.fusion import open_method
+from rtfusion.fusion import learned, open_method
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.fuser import PairFuser
@@ -124,11 +125,16 @@ def test_another_model_takes_over_with_the_dials_that_it_has(fuse: PairFuser[Hos
     assert level(fuse) == VISIBLE
 
 
-def test_a_dial_turned_before_the_new_model_ran_is_the_new_models(fuse: PairFuser[HostReady], tmp_path: Path) -> None:
+def test_a_dial_turned_before_the_new_model_ran_is_the_new_models(
+    fuse: PairFuser[HostReady], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     level(fuse)
+    opened = []
+    monkeypatch.setattr(learned, "open_gray_engine", lambda *a, **k: opened.append(a) or open_gray_engine(*a, **k))
     fuse.change(Change(model=dial(tmp_path / "other.onnx")))
     fuse.change(Change(inputs={"enhance": 0.5}))
     assert level(fuse) == 150
+    assert len(opened) == 1, "what was prepared is what runs: no frame waits for an engine"
 
 
 def test_what_cannot_be_done_changes_nothing(fuse: PairFuser[HostReady], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import cv2
@@ -120,8 +121,13 @@ def test_on_the_thermal_grid_what_only_the_thermal_camera_sees_is_shown_gray() -
 
 def test_a_new_size_in_mid_stream_gets_its_own_registration() -> None:
     fuse = fuser("average")
-    assert fuse(pair_of(np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8))).image.shape == (48, 64, 3)
+    first = fuse(pair_of(np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8))).image
+    assert first.shape == (48, 64, 3)
+    kept = weakref.ref(first)
+    del first
+    assert kept() is not None, "its pixels are for the next frame of that size"
     assert fuse(pair_of(np.zeros((96, 128, 3), np.uint8), np.zeros((48, 64), np.uint8))).image.shape == (96, 128, 3)
+    assert kept() is None
 
 
 def test_a_calibration_of_other_cameras_is_refused() -> None:
