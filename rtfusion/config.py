@@ -162,6 +162,8 @@ class Settings(BaseModel):
     remembered; for other engines it is f32, and on a GPU f16."""
     enhance: Annotated[Fraction | None, _fusion(metavar="0..1", taker="learned")] = None
     """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
+    trust: Annotated[bool, _fusion(taker="learned")] = True
+    """Where a band is blank, or the visible one burnt out, have the learned fuser show what the other one sees."""
     engine: Annotated[
         Literal[
             "auto",

@@ -93,6 +93,8 @@ class Telemetry:
         """Why a watched camera is lost now; None while it delivers."""
         self.degraded: Counter[str] = Counter()
         """Frames fused while a camera was lost, by what stood in for it."""
+        self.mistrusted: Counter[str] = Counter()
+        """Frames in which a band, or a part of it, was not trusted, by what is wrong with it (`rtfusion.fusion.trust`)."""
         self.fuser = ""
         self.engine: str | None = None
         self.refinement: Mapping[str, Any] | None = None
@@ -175,6 +177,7 @@ class Telemetry:
             "frames_read": {band.value: self.frames_read[band] for band in Band},
             "pairs": self.pairs,
             "degraded": dict(self.degraded),
+            "mistrusted": dict(self.mistrusted),
             "fused": self.fused,
             "fps": self.fps,
             "fps_recent": self._recent_fps(),

@@ -76,13 +76,13 @@ def test_the_engine_is_kept_for_the_same_options(model: Path, monkeypatch: pytes
     open_fuser = rtfusion.fusion.fuser.open_fuser  # type: ignore[attr-defined]
     visible, thermal = images()
     for _ in range(3):
-        rtfusion.fuse(visible=visible, thermal=thermal, model=model, enhance=1.0)
+        rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False, enhance=1.0)
     assert len(opened) == 1
-    rtfusion.fuse(visible=visible, thermal=thermal, model=model, enhance=0.0)
+    rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False, enhance=0.0)
     assert len(opened) == 2
-    before = rtfusion.fuse(visible=visible, thermal=thermal, model=model)
+    before = rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False)
     onnx_models.write(model, onnx_models.average())  # the same file, other contents
-    after = rtfusion.fuse(visible=visible, thermal=thermal, model=model)
+    after = rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False)
     assert not np.array_equal(before, after)
     for number in range(library.KEPT_FUSERS + 1):
         rtfusion.fuse(visible=visible, thermal=thermal, fuser="average", calibration=shifted(float(number)))
@@ -91,7 +91,7 @@ def test_the_engine_is_kept_for_the_same_options(model: Path, monkeypatch: pytes
 
 def test_options_are_settings_by_name(model: Path, tmp_path: Path) -> None:
     visible, thermal = images()
-    only_visible = rtfusion.fuse(visible=visible, thermal=thermal, model=str(model), enhance=0.0)
+    only_visible = rtfusion.fuse(visible=visible, thermal=thermal, model=str(model), trust=False, enhance=0.0)
     np.testing.assert_array_equal(only_visible, visible)
     shifted(30.0).save(tmp_path / "rig.json")
     by_file = rtfusion.fuse(visible=visible, thermal=thermal, fuser="average", calibration=str(tmp_path / "rig.json"))
@@ -250,7 +250,7 @@ def test_a_stream_of_arrays_is_fused_as_a_run_fuses_it() -> None:
 
 def test_a_fuser_is_changed_between_two_pairs(model: Path) -> None:
     visible, thermal = images()
-    with rtfusion.Fuser(model=model) as fuser:
+    with rtfusion.Fuser(model=model, trust=False) as fuser:
         assert dict(fuser.inputs) == {"enhance": 0.25}
         fuser.change(enhance=0.0)
         np.testing.assert_array_equal(fuser(visible=visible, thermal=thermal), visible)
@@ -276,14 +276,16 @@ def test_readings_of_a_radiometric_camera() -> None:
 def test_inputs_of_a_model_may_be_given_at_the_start(tmp_path: Path) -> None:
     visible, thermal = images()
     model = onnx_models.write(tmp_path / "dial.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
-    with rtfusion.Fuser(model=model, inputs={"enhance": 0.0}) as fuser:
+    with rtfusion.Fuser(model=model, trust=False, inputs={"enhance": 0.0}) as fuser:
         np.testing.assert_array_equal(fuser(visible=visible, thermal=thermal), visible)
     np.testing.assert_array_equal(
-        rtfusion.fuse(visible=visible, thermal=thermal, model=model, inputs={"enhance": 0.0}), visible
+        rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False, inputs={"enhance": 0.0}), visible
     )
-    assert (rtfusion.fuse(visible=visible, thermal=thermal, model=model, inputs={"enhance": 1.0}) != visible).any()
+    assert (
+        rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False, inputs={"enhance": 1.0}) != visible
+    ).any()
     with pytest.raises(ConfigError, match="did you mean enhance"):
-        rtfusion.fuse(visible=visible, thermal=thermal, model=model, inputs={"enhanse": 1.0})
+        rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False, inputs={"enhanse": 1.0})
 
 
 def test_gray_levels_have_no_units() -> None:

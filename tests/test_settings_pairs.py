@@ -155,6 +155,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "model": ("small", tiny),
         "precision": ("auto", "f32", "f16", "int8"),
         "enhance": (None, 0.5),
+        "trust": (True, False),
         "engine": ("auto", "openvino", "onnxruntime"),  # the others need a device or the trainer's packages
         "threads": (None, 1),
         "sink": (("null:",), ("null:", f"{folder}/fused.mp4")),

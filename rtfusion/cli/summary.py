@@ -22,6 +22,8 @@ def summary(snapshot: Snapshot) -> RenderableType:
         parts.append(_stages(snapshot))
     if snapshot["written"]:
         parts.append(_outputs(snapshot))
+    if snapshot.get("mistrusted"):
+        parts.append(Text(_mistrusted(snapshot)))
     if snapshot.get("refinement"):
         parts.append(Text(_refinement(snapshot["refinement"])))
     parts += [Text(f"note: {note}") for note in snapshot["notes"]]
@@ -85,6 +87,12 @@ def _outputs(snapshot: Snapshot) -> Table:
         drops = _causes(snapshot["drops"].get("sinks", {}).get(uri, {}))
         rows.add_row(escape(uri), str(written), drops, *(_ms(age.get(key)) for key in ("p50", "p95", "p99")))
     return rows
+
+
+def _mistrusted(snapshot: Snapshot) -> str:
+    """Say which band was not trusted, and in how many frames."""
+    found = (f"{name} in {count}" for name, count in snapshot["mistrusted"].items())
+    return f"the other band shown there: {', '.join(found)} of {snapshot['fused']} frames"
 
 
 def _refinement(state: Mapping[str, Any]) -> str:

@@ -19,7 +19,8 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.inputs import ModelInputs
 from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S
-from rtfusion.fusion.tone import GainControl, SmoothingWeight
+from rtfusion.fusion.scene import SceneMemory
+from rtfusion.fusion.tone import GainControl
 from rtfusion.models import read_spec
 from rtfusion.models.shipping import is_name
 from rtfusion.registration import PairShape, RegisteredPair, Registration
@@ -97,7 +98,7 @@ class CudaRenderer:
         self._first = Change(model=model, precision=precision, inputs=inputs or {})
         self._model(None, self._first)
         self._still = still
-        self._share = SmoothingWeight(time_constant_s=0.0 if still else MEAN_TIME_CONSTANT_S)
+        self._scene = SceneMemory(time_constant_s=0.0 if still else MEAN_TIME_CONSTANT_S)
         self._pool = Pool()
         self._means: Any = device.call(device.cuda.mem_alloc, 2 * 4)
         device.call(device.cuda.memset_d8, int(self._means), 0, 2 * 4)
@@ -111,7 +112,7 @@ class CudaRenderer:
         frame.levels[:] = _levels(pair.thermal, gain)
         frame.thermal[:] = registration.thermal.reduced(pair.thermal.image)
         frame.visible[:] = pair.visible.image
-        frame.wanted[0] = self._share.advance(pair.timestamp_ns)
+        frame.wanted[0] = self._scene.weight(cast(Image8, pair.visible.image), timestamp_ns=pair.timestamp_ns)
         fed = ready.values.fed(size_px=pair.visible.size_px)
         frame.wanted[1:] = [fed[name] for name in ready.values.spec.scalars]
         for name, plane in frame.maps.items():
@@ -248,6 +249,10 @@ def open_cuda_renderer(settings: Settings, *, telemetry: Telemetry, still: bool)
         ModelError: the model cannot be used.
     """
     engine = resolve(settings.engine)
+    if settings.trust:
+        telemetry.note(
+            f"bands that are blank or burnt out are fused as they are: engine {engine} does not judge them yet"
+        )
     device = Device()
     try:
         return CudaRenderer(

@@ -25,10 +25,12 @@ def open_method(
     enhance: float | None = None,
     engine: str = "auto",
     threads: int | None = None,
+    trust: bool = True,
 ) -> LuminanceFuser | Overlay:
     """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
 
     ``model`` is a file, or the name of a model that comes with the package, in ``precision``: see `rtfusion.engines.model_file`.
+    ``trust`` has the learned fuser show the other band where one is blank or burnt out.
 
     Raises:
         ConfigError: no fuser of that name, or `learned` without a model or with one that is not there.
@@ -44,7 +46,13 @@ def open_method(
 
         inputs = {} if enhance is None else {"enhance": enhance}
         return LearnedLuminance(
-            model=model, precision=precision, engine=engine, threads=threads, inputs=inputs, still=still
+            model=model,
+            precision=precision,
+            engine=engine,
+            threads=threads,
+            inputs=inputs,
+            still=still,
+            trust=trust,
         )
     if name == "pyramid":
         return classical.Pyramid(still=still)

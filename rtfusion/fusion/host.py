@@ -162,6 +162,8 @@ class HostRenderer:
             visible = self._blend(inside=visible, outside=as_bgr(thermal), weights=weights)
         visible_y = luminance(visible, take=self._pool.take)
         fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=registered.pair.timestamp_ns)
+        if isinstance(method, LearnedLuminance) and method.trust is not None:
+            self._telemetry.mistrusted.update(method.trust.faults)
         if self._look == "detector":
             fused_y = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:

@@ -12,8 +12,10 @@ import numpy.typing as npt
 
 from rtfusion.engines import Choice, Tensor, choose_precision, model_file, open_gray_engine, resolve, runs_on_gpu
 from rtfusion.engines.gray import GrayEngine
+from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.inputs import ModelInputs, StateClock
-from rtfusion.fusion.tone import ExponentialAverage
+from rtfusion.fusion.scene import SceneMean
+from rtfusion.fusion.trust import Trust, judged
 from rtfusion.models import read_spec
 from rtfusion.models.spec import OUTPUT
 from rtfusion.types import Image8, InputValue
@@ -34,6 +36,7 @@ class LearnedLuminance:
         precision: ``auto`` is the fastest for the size, measured when the engine is opened (`rtfusion.engines.choose_precision`).
         inputs: values for named inputs of the model, instead of their defaults; a mean given here is not followed.
         still: for unrelated images, which must not remember one another.
+        trust: where a band is blank or burnt out, show the other one (`rtfusion.fusion.trust`).
 
     Raises:
         ModelError: the file is no model, or has no contract that holds.
@@ -50,6 +53,7 @@ class LearnedLuminance:
         precision: str = "auto",
         inputs: Mapping[str, InputValue] | None = None,
         still: bool = False,
+        trust: bool = False,
     ) -> None:
         self._named, self._precision = model, precision
         self._engine_name = resolve(engine)
@@ -57,7 +61,7 @@ class LearnedLuminance:
         spec = read_spec(self._model)
         self._inputs = ModelInputs(spec, model=self._model, chosen=inputs)
         tau_s = 0.0 if still else MEAN_TIME_CONSTANT_S
-        self._means = {name: ExponentialAverage(time_constant_s=tau_s) for name in self._inputs.followed}
+        self._means = {name: SceneMean(time_constant_s=tau_s) for name in self._inputs.followed}
         self._states: dict[str, Tensor] = {}
         self._clock = StateClock(spec, still=still)
         self._still = still
@@ -65,6 +69,10 @@ class LearnedLuminance:
         self._engine: GrayEngine | None = None
         self._made: Mapping[str, npt.NDArray[Any]] = {}
         self._size_px = 0, 0
+        self._judges = trust
+        self._pool = Pool()
+        self.trust: Trust | None = None
+        """What both bands of the last pair were worth; None where they are not judged."""
         self.choice: Choice | None = None
         """The precision that is run, and why; None until the first frame."""
         self.model_id = spec.id
@@ -86,6 +94,10 @@ class LearnedLuminance:
         for name, state in self._inputs.spec.states.items():
             np.copyto(self._states[name], self._made[state.fed_from])
         fused_y: Image8 = self._made[OUTPUT]
+        if self._judges:
+            take = self._pool.take
+            self.trust = judged(visible_y=visible_y, thermal=thermal, take=take)
+            fused_y = self.trust.shown(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=take)
         return fused_y
 
     def prepare(self, *, size_px: tuple[int, int]) -> None:
@@ -145,6 +157,7 @@ class LearnedLuminance:
             threads=self._threads,
             precision=precision,
             still=self._still,
+            trust=self._judges,
         )
         new._inputs = self._inputs.moved(new._inputs.spec, model=new._model, chosen=inputs or {})
         followed = new._inputs.followed
@@ -168,8 +181,8 @@ class LearnedLuminance:
             self._states[name].fill(inputs.spec.states[name].initial)
         fed = inputs.fed(size_px=self._size_px)
         for name, mean in self._means.items():
-            present = cv2.mean(images[inputs.followed[name]])[0] / 255
-            fed[name] = mean.follow(present, timestamp_ns=timestamp_ns)
+            image = images[inputs.followed[name]]
+            fed[name] = mean.follow(cv2.mean(image)[0] / 255, image=image, timestamp_ns=timestamp_ns)
         return {**fed, **self._states}
 
     def _file(self, precision: str) -> Path:
@@ -191,5 +204,6 @@ class LearnedLuminance:
             self._states = {name: np.empty(state.shape(padded_px), np.float32) for name, state in spec.states.items()}
             self._clock = StateClock(spec, still=self._still)
             self._size_px = size_px
+            self._pool.clear()
             self.engine_description = f"{self._engine.description}, {self._model.name}"
         return self._engine

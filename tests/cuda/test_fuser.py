@@ -148,7 +148,7 @@ def on_the_host(path: Path, *, calibration: Calibration | None = None) -> PairFu
     onnx_models.write(path, onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
     return host_fuser(
         "learned",
-        method=open_method("learned", still=False, model=path, threads=1),
+        method=open_method("learned", still=False, model=path, threads=1, trust=False),
         calibration=calibration,
     )
 

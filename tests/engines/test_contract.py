@@ -63,6 +63,12 @@ def levels(seed: int, size_px: tuple[int, int] = ODD_PX) -> dict[str, np.ndarray
     return {"visible_y": visible_y, "thermal": np.full_like(visible_y, 20 * seed % 256)}
 
 
+@pytest.fixture(autouse=True)
+def one_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures here are noise, and yet the same scene, whose mean is followed slowly."""
+    monkeypatch.setattr("rtfusion.fusion.scene.CHANGED_LEVELS", 256.0)
+
+
 class Reference:
     """The model and its runtime in NumPy: what every way of running it has to give."""
 

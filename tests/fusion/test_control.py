@@ -56,7 +56,7 @@ def fuser_of(model: Path | None) -> PairFuser[HostReady]:
     name = "average" if model is None else "learned"
     return host_fuser(
         name,
-        method=open_method(name, still=False, model=model, threads=1),
+        method=open_method(name, still=False, model=model, threads=1, trust=False),
     )
 
 
@@ -93,7 +93,7 @@ def test_another_model_comes_in_the_precision_of_the_run(tmp_path: Path, monkeyp
         dial(tmp_path / file_name(name, precision="f32"))
         dial(tmp_path / file_name(name, precision="f16"))
         thermal_only(tmp_path / file_name(name, precision="int8"))
-    method = open_method("learned", still=False, model=Path("one"), precision="int8", threads=1)
+    method = open_method("learned", still=False, model=Path("one"), precision="int8", threads=1, trust=False)
     fuse = host_fuser("learned", method=method)
     assert level(fuse) == THERMAL
     fuse.change(Change(model=Path("other")))

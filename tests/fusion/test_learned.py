@@ -148,7 +148,7 @@ def test_names_the_model_at_once_and_the_engine_from_the_first_frame(path: Path)
 
 def test_is_the_fuser_named_learned(path: Path) -> None:
     onnx_models.write(path, onnx_models.average())
-    method = open_method("learned", still=False, model=path, engine="openvino", threads=1)
+    method = open_method("learned", still=False, model=path, engine="openvino", threads=1, trust=False)
     assert isinstance(method, LearnedLuminance)
     method.close()
     method.close()
@@ -186,7 +186,7 @@ def test_the_dial_reaches_the_model(path: Path) -> None:
     thermal = np.full((8, 8), 50, np.uint8)
     results = set()
     for enhance in (0.0, 1.0):
-        method = open_method("learned", still=False, model=path, enhance=enhance, threads=1)
+        method = open_method("learned", still=False, model=path, enhance=enhance, threads=1, trust=False)
         assert not isinstance(method, Overlay)
         results.add(int(method(visible_y=visible, thermal=thermal, timestamp_ns=0)[0, 0]))
         method.close()
