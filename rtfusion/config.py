@@ -40,14 +40,23 @@ NOT_SETTINGS = frozenset(
 ON_DEVICE = ("tensorrt", "pytorch:cuda")
 """The engines with which all of the fusing is done on the GPU, by a renderer that has not all settings of the host's."""
 
+PAINTERS = ("overlay", "edges")
+"""The fusers that paint the thermal image in a palette."""
+
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 Group = Literal["Input", "Pairing", "Registration", "Fusion", "Output", "Run"]
-Taker = Literal["pairs", "registration", "fuser", "renderer", "overlay", "gain", "learned", "sinks", "run"]
+Taker = Literal["pairs", "registration", "fuser", "renderer", "painting", "overlay", "gain", "learned", "sinks", "run"]
 Decider = Literal["batch", "replay"]
+ONLY_OF: Mapping[Taker, tuple[str, ...]] = {
+    "painting": ("overlay", "edges"),
+    "overlay": ("overlay",),
+    "learned": ("learned",),
+}
+"""Takers that not every fuser has, and the fusers that have them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,16 +131,16 @@ class Settings(BaseModel):
     """Follow slow drift of the registration while running, within bounds."""
 
     fuser: Annotated[
-        Literal["average", "maximum", "pyramid", "overlay", "learned"],
+        Literal["average", "maximum", "pyramid", "overlay", "edges", "learned"],
         _fusion(metavar="NAME", taker="renderer", argument="name"),
     ] = "learned"
     """Method that makes one image of the two."""
     look: Annotated[Literal["eye", "detector"], _fusion(metavar="NAME", taker="renderer")] = "eye"
     """Make the fused image for an eye, or for a detector, which finds more people in gray with the brightness of the mean."""
     palette: Annotated[
-        Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"], _fusion(metavar="NAME", taker="overlay")
+        Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"], _fusion(metavar="NAME", taker="painting")
     ] = "inferno"
-    """Colors of the overlay."""
+    """Colors of the fusers that paint, overlay and edges."""
     threshold: Annotated[Fraction, _fusion(metavar="0..1", taker="overlay")] = 0.6
     """The overlay begins at this level of the thermal image, 0 to 1."""
     opacity: Annotated[Fraction, _fusion(metavar="0..1", taker="overlay")] = 0.7
@@ -248,16 +257,16 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
         )
     if settings.enhance is not None and fuser != "learned":
         yield f"enhance is a dial of the learned fuser, and the fuser is {fuser}", ("enhance", "fuser")
-    if settings.look == "detector" and fuser == "overlay":
+    if settings.look == "detector" and fuser in PAINTERS:
         yield (
-            "the look for detectors is without colors, and the overlay is made of them; choose another fuser",
+            f"the look for detectors is without colors, and the fuser {fuser} is made of them; choose another one",
             ("look", "fuser"),
         )
     if settings.distance_m is not None and settings.calibration is None:
         yield "distance_m needs a calibration to apply to; name one with --calibration", ("distance_m",)
-    if settings.polarity == "black-hot" and fuser == "overlay":
+    if settings.polarity == "black-hot" and fuser in PAINTERS:
         yield (
-            "polarity is for fusers without colors, and the fuser is overlay; use palette black-hot",
+            f"polarity is for fusers without colors, and the fuser is {fuser}; use palette black-hot",
             ("polarity", "fuser"),
         )
     yield from _conflicts_of_gain(settings)

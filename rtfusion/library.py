@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rtfusion.config import Settings, Taker
+from rtfusion.config import ONLY_OF, Settings, Taker
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change, Control
 from rtfusion.fusion.fuser import PairFuser, open_fuser
@@ -54,7 +54,7 @@ LARGEST_PX = 32_766
 """Longest side of an image; OpenCV's warps count pixels in 16 bits."""
 KEPT_FUSERS = 4
 """Number of different sets of options that keep their engine from one call of `fuse` to the next."""
-_OF_FUSING: tuple[Taker, ...] = ("renderer", "fuser", "overlay", "gain", "learned")
+_OF_FUSING: tuple[Taker, ...] = ("renderer", "fuser", "gain", *ONLY_OF)
 
 
 def fuse(

@@ -9,7 +9,7 @@ import numpy as np
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.errors import CaptureTimeout, EndOfStream
-from rtfusion.fusion import LuminanceFuser, Overlay, open_method
+from rtfusion.fusion import LuminanceFuser, Painter, open_method
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady, HostRenderer
@@ -135,7 +135,7 @@ class RecordingControl:
 def host_fuser(
     name: str = "average",
     *,
-    method: LuminanceFuser | Overlay | None = None,
+    method: LuminanceFuser | Painter | None = None,
     telemetry: Telemetry | None = None,
     gain: GainControl | None = None,
     calibration: Calibration | None = None,

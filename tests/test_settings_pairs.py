@@ -17,7 +17,7 @@ import pytest
 
 import rtfusion.pipeline
 from rtfusion.cli.job import run_job
-from rtfusion.config import Settings, load
+from rtfusion.config import ONLY_OF, Settings, load
 from rtfusion.errors import ConfigError, FusionError
 from rtfusion.pipeline import Pipeline
 from rtfusion.registration import Calibration
@@ -145,7 +145,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "thermal_delay_ms": (None, 2.0),
         "grid": ("visible", "thermal"),
         "refine": (False, True),
-        "fuser": ("average", "maximum", "pyramid", "overlay", "learned"),
+        "fuser": ("average", "maximum", "pyramid", "overlay", "edges", "learned"),
         "look": ("eye", "detector"),
         "palette": ("inferno", "ironbow", "white-hot", "black-hot", "rainbow"),
         "threshold": (0.6, 0.0),
@@ -200,7 +200,7 @@ class Pairs:
         self._rng = random.Random(seed)
         chosen = [[(name, index) for index in range(len(values))] for name, values in parameters.items()]
         pairs = [pair for one, other in itertools.combinations(chosen, 2) for pair in itertools.product(one, other)]
-        self._left = dict.fromkeys(sorted(pairs, key=lambda pair: not self._takers(*pair)))
+        self._left = dict.fromkeys(sorted(pairs, key=lambda pair: not self._fusers(*pair)))
         """Those that need one fuser come first: their cases see most of the others too."""
         self.refused: dict[tuple[str, str], list[Values]] = {}
         """By two parameters, their values that cannot be in one case."""
@@ -239,12 +239,14 @@ class Pairs:
 
     def _counts(self, case: Mapping[str, int], first: Chosen, second: Chosen) -> bool:
         """False where the fuser of the case leaves aside one of two settings that another fuser would take."""
-        takers, fuser = self._takers(first, second), self._parameters["fuser"][case["fuser"]]["fuser"]
-        return "fuser" in (first[0], second[0]) or len(takers) != 1 or fuser in takers
+        fusers, fuser = self._fusers(first, second), self._parameters["fuser"][case["fuser"]]["fuser"]
+        return "fuser" in (first[0], second[0]) or not fusers or fuser in fusers
 
     @staticmethod
-    def _takers(first: Chosen, second: Chosen) -> set[str]:
-        return {FUSER_OF[name] for name, _ in (first, second) if name in FUSER_OF}
+    def _fusers(first: Chosen, second: Chosen) -> set[str]:
+        """The fusers that take what only some take; empty where all or none take both."""
+        only = [set(ONLY_OF[taker]) for name, _ in (first, second) if (taker := TAKERS.get(name)) in ONLY_OF]
+        return set.intersection(*only) if only else set()
 
     def _is_legal(self, case: Mapping[str, int]) -> bool:
         values = self._settings(case)
@@ -260,7 +262,7 @@ class Pairs:
         return {key: value for name in case for key, value in self._parameters[name][case[name]].items()}
 
 
-FUSER_OF = {name: of.taker for name, of in Settings.declared().items() if of.taker in ("overlay", "learned")}
+TAKERS = {name: of.taker for name, of in Settings.declared().items()}
 
 
 # -- the tests --------------------------------------------------------------------------------------------------------

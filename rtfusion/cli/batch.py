@@ -104,8 +104,10 @@ def _with_precision(settings: Settings, *, out: Path) -> Settings:
 
 def _plain(settings: Settings) -> dict[str, Any]:
     """Give the settings that a job carries: those that a batch leaves open and the fuser takes, files by their whole path."""
+    from rtfusion.config import ONLY_OF
+
     plain: dict[str, Any] = {}
-    other_fusers = {"overlay", "learned"} - {settings.fuser}
+    other_fusers = {taker for taker, fusers in ONLY_OF.items() if settings.fuser not in fusers}
     for name, value in settings.model_dump(mode="json", exclude_none=True).items():
         setting = settings.declared()[name]
         if "batch" not in setting.decided_by and setting.taker not in other_fusers:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from rtfusion.errors import ConfigError
-from rtfusion.fusion import LuminanceFuser, Overlay, open_method
+from rtfusion.fusion import LuminanceFuser, Painter, open_method
 from rtfusion.models import PRECISIONS, file_name, find_model, read_spec, shipped_names, shipping
 
 CLASSICAL = ("average", "maximum", "pyramid")
-WITHOUT_MODEL = (*CLASSICAL, "overlay")
+WITHOUT_MODEL = (*CLASSICAL, "overlay", "edges")
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Method:
     model: Path | None = None
     enhance: float | None = None
 
-    def open(self, *, still: bool, engine: str = "auto", threads: int | None = None) -> LuminanceFuser | Overlay:
+    def open(self, *, still: bool, engine: str = "auto", threads: int | None = None) -> LuminanceFuser | Painter:
         """The method itself; ``still`` for unrelated images."""
         return open_method(
             self.fuser, still=still, model=self.model, enhance=self.enhance, engine=engine, threads=threads
@@ -39,7 +39,7 @@ class Method:
             ConfigError: it paints.
         """
         method = self.open(still=still)
-        if isinstance(method, Overlay):
+        if isinstance(method, Painter):
             raise ConfigError(f"{self.name} paints in a palette; only fusers of luminance can be measured here")
         return method
 

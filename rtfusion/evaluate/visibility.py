@@ -25,7 +25,7 @@ from rtfusion.evaluate.detector import COCO, Detections
 from rtfusion.evaluate.matching import Floats, Outcome, at_score, average_precision, contrast, match, pool
 from rtfusion.evaluate.methods import CLASSICAL, select
 from rtfusion.evaluate.methods import Method as Fusing
-from rtfusion.fusion import Overlay
+from rtfusion.fusion import Painter
 from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
 from rtfusion.pairs import open_pairs
 from rtfusion.types import FramePair, Image8
@@ -124,8 +124,8 @@ def measure(
 def _opened(named: Fusing, *, look: str = "eye") -> Method:
     def opened(still: bool, stack: ExitStack) -> Render:
         method = named.open(still=still)
-        if isinstance(method, Overlay):
-            return lambda *, visible, thermal, timestamp_ns: method(visible=visible, thermal=thermal)
+        if isinstance(method, Painter):
+            return method
         stack.callback(method.close)
 
         def fuse(*, visible: Image8, thermal: Image8, timestamp_ns: int) -> Image8:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Control, LuminanceFuser
-from rtfusion.fusion.overlay import Overlay
+from rtfusion.fusion.painting import Edges, Overlay, Painter
 
-FUSERS = ("average", "maximum", "pyramid", "overlay", "learned")
+FUSERS = ("average", "maximum", "pyramid", "overlay", "edges", "learned")
 
-__all__ = ["FUSERS", "Control", "LuminanceFuser", "Overlay", "open_method"]
+__all__ = ["FUSERS", "Control", "LuminanceFuser", "Painter", "open_method"]
 
 
 def open_method(
@@ -26,7 +26,7 @@ def open_method(
     engine: str = "auto",
     threads: int | None = None,
     trust: bool = True,
-) -> LuminanceFuser | Overlay:
+) -> LuminanceFuser | Painter:
     """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
 
     ``model`` is a file, or the name of a model that comes with the package, in ``precision``: see `rtfusion.engines.model_file`.
@@ -39,6 +39,8 @@ def open_method(
 
     if name == "overlay":
         return Overlay(palette=palette, threshold=threshold, opacity=opacity)
+    if name == "edges":
+        return Edges(palette=palette, still=still)
     if name == "learned":
         if model is None:
             raise ConfigError("the learned fuser needs a model: add --model small, large or FILE.onnx")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Generic
 
-from rtfusion.config import Settings
+from rtfusion.config import ONLY_OF, Settings
 from rtfusion.engines import NETWORKS
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import open_method
@@ -239,5 +239,6 @@ def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool) -> 
         from rtfusion.cuda.renderer import open_cuda_renderer
 
         return open_cuda_renderer(settings, telemetry=telemetry, still=still)
-    method = open_method(settings.fuser, still=still, **settings.arguments("overlay"), **settings.arguments("learned"))
+    arguments = {key: value for taker in ONLY_OF for key, value in settings.arguments(taker).items()}
+    method = open_method(settings.fuser, still=still, **arguments)
     return HostRenderer(method=method, telemetry=telemetry, **settings.arguments("renderer"))

@@ -14,13 +14,13 @@ from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
 from rtfusion.fusion.learned import LearnedLuminance
-from rtfusion.fusion.overlay import Overlay
+from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import FramePair, Image8, InputValue
 
-Method = LuminanceFuser | Overlay
+Method = LuminanceFuser | Painter
 """A fuser of two luminance images, or one that paints."""
 
 
@@ -39,8 +39,8 @@ class HostReady:
 
     @property
     def palette(self) -> str | None:
-        """The palette of the overlay; None for the other fusers."""
-        return self.method.palette if isinstance(self.method, Overlay) else None
+        """The palette of a fuser that paints; None for the others."""
+        return self.method.palette if isinstance(self.method, Painter) else None
 
     @property
     def engine(self) -> str | None:
@@ -120,7 +120,7 @@ class HostRenderer:
 
     def release(self, ready: HostReady, *, keep: Collection[HostReady] = ()) -> None:
         """Close the method, unless another one goes on with it."""
-        if not isinstance(ready.method, Overlay) and all(ready.method is not other.method for other in keep):
+        if not isinstance(ready.method, Painter) and all(ready.method is not other.method for other in keep):
             ready.method.close()
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class HostRenderer:
     def _changed(self, method: Method, change: Change) -> Method:
         """The method after a change: itself, or for another model its successor."""
         if change.palette is not None:
-            if not isinstance(method, Overlay):
+            if not isinstance(method, Painter):
                 raise ConfigError(f"the palette cannot be changed: the fuser is {self.name}, which paints no colors")
             method.set_palette(change.palette)
         wish = [name for name in ("model", "precision") if getattr(change, name) is not None]
@@ -152,10 +152,11 @@ class HostRenderer:
     def _fuse(self, registered: RegisteredPair, method: Method) -> tuple[Image8, int]:
         """The fused BGR image, and the moment between fusing and composing."""
         visible, thermal = registered.visible, registered.thermal
-        if isinstance(method, Overlay):
+        if isinstance(method, Painter):
             if registered.valid is not None:
                 thermal = cast(Image8, cv2.bitwise_and(thermal, registered.valid))
-            return method(visible=visible, thermal=thermal), time.perf_counter_ns()
+            at_ns = registered.pair.timestamp_ns
+            return method(visible=visible, thermal=thermal, timestamp_ns=at_ns), time.perf_counter_ns()
         weights = registered.registration.weights
         if weights is not None and self.grid == "thermal" and visible.ndim == 3:
             # the repeated edge of the visible image must not color what only the thermal camera sees

@@ -21,7 +21,7 @@ PANELS = {setting.group for setting in Settings.declared().values()}
         ([], ["run", "demo", "view", "devices", "engines", "config", "version", "Exit codes"]),
         (["run"], ["--sink", "Exit codes", "rtfusion run --ir thermal.mp4 --vis visible.mp4 --sink fused.mp4"]),
         (["run"], [f"--{name.replace('_', '-')}" for name in Settings.model_fields]),
-        (["run"], ["average, maximum, pyramid, overlay, learned", "default: learned", *PANELS]),
+        (["run"], ["average, maximum, pyramid, overlay, edges, learned", "default: learned", *PANELS]),
         (["demo"], ["--scene", "--seconds", "--out"]),
         (["view"], ["URL", "zmq:tcp://127.0.0.1:5555"]),
         (["devices"], ["cameras"]),

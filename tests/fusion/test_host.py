@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from rtfusion.config import PAINTERS
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion import FUSERS, open_method
-from rtfusion.fusion.color import as_bgr, luminance, rebase_on_mean
+from rtfusion.fusion.color import as_bgr, colorize, luminance, palette_bgr, rebase_on_mean
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
 from rtfusion.registration import Calibration, PairShape
@@ -94,7 +95,7 @@ def test_every_fuser_gives_bgr_on_the_visible_grid(
     fused = fuser(name)(pair_of(visible, thermal))
     assert fused.image.shape == (48, 64, 3)
     assert fused.thermal.shape == (48, 64)
-    if gray_visible and name != "overlay":
+    if gray_visible and name not in PAINTERS:
         assert (fused.image[..., 0] == fused.image[..., 2]).all()
     if bits == 16:
         assert fused.thermal_state["low_counts"] >= 7000
@@ -154,6 +155,42 @@ def test_overlay_paints_only_what_is_warm() -> None:
     fused = fuser("overlay", palette="white-hot", threshold=0.6, opacity=0.5)(pair_of(visible, thermal))
     np.testing.assert_array_equal(fused.image[30:], visible[30:])
     np.testing.assert_allclose(fused.image[15, 15], (np.array([40, 80, 120]) + 250) / 2, atol=1)
+
+
+def edges_seen(visible: np.ndarray, thermal: np.ndarray, *, palette: str = "ironbow", frames: int = 1) -> np.ndarray:
+    """The last picture of ``edges``, less the palette alone: what was drawn into it, (H, W, 3)."""
+    fuse = fuser("edges", palette=palette)
+    for _ in range(frames):
+        image = fuse(pair_of(visible, thermal)).image
+    return image.astype(int) - colorize(thermal, palette_bgr(palette))
+
+
+def test_edges_are_drawn_into_the_palette_and_nothing_else_is() -> None:
+    rng = np.random.default_rng(0)
+    visible = np.full((96, 128), 100, np.float64)
+    visible[:, 64:] = 140
+    noisy = np.clip(visible + rng.normal(0, 1, visible.shape), 0, 255).astype(np.uint8)
+    drawn = edges_seen(noisy, np.full((96, 128), 90, np.uint8))
+    step = np.abs(drawn[:, 58:70]).max(axis=2)
+    assert step.max(axis=1).min() > 20, "the edge is drawn in every row"
+    away = np.delete(drawn, np.s_[58:70], axis=1)
+    assert (away != 0).mean() < 0.03, "and the noise is not"
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_visible_picture_that_shows_nothing_leaves_the_palette_alone(level: int) -> None:
+    thermal = np.random.default_rng(1).integers(0, 256, (96, 128), dtype=np.uint8)
+    assert not edges_seen(np.full((96, 128, 3), level, np.uint8), thermal).any()
+
+
+def test_the_threshold_of_edges_adapts_to_the_light() -> None:
+    """A street by day and the same at dusk, with a tenth of its contrast, are drawn about alike."""
+    rng = np.random.default_rng(2)
+    day = cv2.resize(rng.integers(0, 256, (12, 16), dtype=np.uint8), (128, 96), interpolation=cv2.INTER_NEAREST)
+    dusk = np.rint(20 + day * 0.1).astype(np.uint8)
+    thermal = np.full((96, 128), 120, np.uint8)
+    strengths = [np.abs(edges_seen(visible, thermal)).mean() for visible in (day, dusk)]
+    assert 0.3 < strengths[1] / strengths[0] < 1.5
 
 
 def test_stages_are_timed() -> None:

@@ -11,7 +11,7 @@ import pytest
 from rtfusion.engines import AUTO
 from rtfusion.errors import ConfigError, EngineUnavailable, ModelError
 from rtfusion.evaluate.metrics import leak
-from rtfusion.fusion import Overlay, open_method
+from rtfusion.fusion import Painter, open_method
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.types import Image8
 from tests import onnx_models
@@ -187,7 +187,7 @@ def test_the_dial_reaches_the_model(path: Path) -> None:
     results = set()
     for enhance in (0.0, 1.0):
         method = open_method("learned", still=False, model=path, enhance=enhance, threads=1, trust=False)
-        assert not isinstance(method, Overlay)
+        assert not isinstance(method, Painter)
         results.add(int(method(visible_y=visible, thermal=thermal, timestamp_ns=0)[0, 0]))
         method.close()
     assert len(results) == 2
