@@ -26,17 +26,21 @@ BLANK_LEVELS, SHOWING_LEVELS = 4.0, 7.0
 """Span of the means of blocks up to which a band shows nothing, and from which on it is worth all."""
 BLOCK_PX = 8
 
-WHOLE_LEVEL, BURNT_LEVEL = 229, 245
+WHOLE_LEVEL, BURNT_LEVEL = 238, 248
 """Luminance up to which a visible pixel is trusted, and from which on it is burnt out."""
+SPANS_LEVELS, SPANS_UNTEXTURED = (20, 40), (1.0, 0.0)
+"""Span within 5 px, up to which such a pixel lies on flat ground, and from which on it has texture."""
 SHOWING_LEVEL, HIDDEN_LEVEL = 180, 220
 """Fused luminance up to which burnt out ground shows thermal detail anyway, and from which on it hides it."""
 SURROUNDINGS_BLOCKS = 4.0
 """Thermal detail is what differs from its surroundings, a Gaussian of this sigma in blocks, within what is burnt out."""
-GROUND_LEVEL = 236.0
+GROUND_LEVEL = 242.0
 """Burnt out ground without thermal detail: bright, but not burnt."""
 DETAIL_GAIN, LARGE_DETAIL_GAIN, LARGE_LEVELS = 0.95, 0.7, 24
 """Gains of a detail up to and beyond so many gray levels: more than the plain mean's half, and room for what is hot."""
-LARGEST_ROOM_LEVELS = 120.0
+LARGEST_ROOM_LEVELS = 60.0
+ROOM_BLOCKS = 4.0
+"""How far the ground is lowered at most, and how gently: a ground that follows what is hot would be a dark seam around it."""
 
 Plane = npt.NDArray[np.float32]
 Part = Callable[[], Image8]
@@ -49,6 +53,9 @@ _GAINED: Image8 = np.rint(
     LARGE_DETAIL_GAIN * _LEVELS + (DETAIL_GAIN - LARGE_DETAIL_GAIN) * np.minimum(_LEVELS, LARGE_LEVELS)
 ).astype(np.uint8)
 """The levels that a detail is shown with, by its own, of either sign."""
+_UNTEXTURED: Image8 = np.rint(255 * np.interp(_LEVELS, SPANS_LEVELS, SPANS_UNTEXTURED)).astype(np.uint8)
+_BRIGHTEST: Image8 = np.where(_LEVELS < BURNT_LEVEL - 4, 255, GROUND_LEVEL).astype(np.uint8)
+"""The brightest that a pixel is shown, by its visible level: what is nearly burnt out with texture is not burnt out any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -79,6 +86,7 @@ class Trust:
         """
         if self.burnt is not None:
             fused_y = _relit(fused_y, thermal=thermal, burnt=self.burnt, take=take)
+            cv2.min(fused_y, cv2.LUT(visible_y, _BRIGHTEST, take(visible_y.shape)), fused_y)
         for worth, other in ((self.visible, thermal), (self.thermal, visible_y)):
             if worth < 1.0:
                 fused_y = cast(Image8, cv2.addWeighted(fused_y, worth, other, 1.0 - worth, 0.0, take(fused_y.shape)))
@@ -105,14 +113,19 @@ def _worth(image: Image8) -> float:
 
 
 def _burnt(visible_y: Image8, take: Take) -> Image8 | None:
-    """(H, W): 0 to 255 from `WHOLE_LEVEL` to `BURNT_LEVEL`, a pixel wider than what is burnt out; None where nothing is."""
-    burnt, wider = take(visible_y.shape), take(visible_y.shape)
+    """(H, W): 0 to 255 where pixels are from `WHOLE_LEVEL` to `BURNT_LEVEL` and flat; None where none are.
+
+    What is bright and yet has texture, as a white wall in the sun, is seen well.
+    """
+    burnt, lowest, textured = take(visible_y.shape), take(visible_y.shape), take(visible_y.shape)
     cv2.subtract(visible_y, cast(Any, (WHOLE_LEVEL,)), burnt)
     if not cv2.hasNonZero(burnt):
         return None
     cv2.convertScaleAbs(burnt, burnt, alpha=255 / (BURNT_LEVEL - WHOLE_LEVEL))
-    cv2.dilate(burnt, _RIM, wider)
-    return cast(Image8, cv2.blur(wider, _RIM.shape, burnt))
+    cv2.subtract(cv2.dilate(visible_y, _AROUND, textured), cv2.erode(visible_y, _AROUND, lowest), textured)
+    cv2.min(burnt, cv2.LUT(textured, _UNTEXTURED, textured), burnt)
+    cv2.dilate(burnt, _AROUND, textured)  # as much as the texture beside it has taken off, and a rim
+    return cast(Image8, cv2.blur(textured, _RIM.shape, burnt))
 
 
 def _relit(fused_y: Image8, *, thermal: Image8, burnt: Image8, take: Take) -> Image8:
@@ -167,11 +180,11 @@ def _planes(
     levels[blocks] = cv2.resize(seen, size_px, interpolation=cv2.INTER_AREA)
     peaks[blocks] = cv2.resize(cv2.dilate(seen, _NEAR, wider), size_px, interpolation=cv2.INTER_NEAREST)
     none = 1e-4  # keeps blocks far from anything burnt out from dividing by 0; they are not shown
-    surroundings = 255 * _smooth(levels + none, sigma=SURROUNDINGS_BLOCKS)
-    surroundings /= _smooth(shares + 255 * none, sigma=SURROUNDINGS_BLOCKS)
+    shares = shares / 255 + none
+    surroundings = _smooth(levels + none, sigma=SURROUNDINGS_BLOCKS) / _smooth(shares, sigma=SURROUNDINGS_BLOCKS)
     above = np.clip(np.rint(cv2.dilate(peaks - surroundings, _RIM)), 0, 255).astype(np.uint8)
     room = np.minimum(_GAINED[above], LARGEST_ROOM_LEVELS).astype(np.float32)
-    ground = GROUND_LEVEL - _smooth(room, sigma=SURROUNDINGS_BLOCKS / 2)
+    ground = GROUND_LEVEL - _smooth(room * shares, sigma=ROOM_BLOCKS) / _smooth(shares, sigma=ROOM_BLOCKS)
     return surroundings[blocks], ground[blocks]
 
 
@@ -186,7 +199,7 @@ def _on_ground(thermal: Image8, *, surroundings: Plane, ground: Plane, part: Par
     cv2.add(shown, cv2.LUT(step, _GAINED, step), shown)
     cv2.subtract(expected, thermal, step)
     cv2.subtract(shown, cv2.LUT(step, _GAINED, step), shown)
-    return cast(Image8, cv2.min(shown, cast(Any, (float(BURNT_LEVEL - 3),)), shown))
+    return cast(Image8, cv2.min(shown, cast(Any, (GROUND_LEVEL,)), shown))
 
 
 def _smooth(plane: Plane, *, sigma: float) -> Plane:
