@@ -180,7 +180,7 @@ def _planes(
     levels[blocks] = cv2.resize(seen, size_px, interpolation=cv2.INTER_AREA)
     peaks[blocks] = cv2.resize(cv2.dilate(seen, _NEAR, wider), size_px, interpolation=cv2.INTER_NEAREST)
     none = 1e-4  # keeps blocks far from anything burnt out from dividing by 0; they are not shown
-    shares = shares / 255 + none
+    shares = shares / np.float32(255) + np.float32(none)
     surroundings = _smooth(levels + none, sigma=SURROUNDINGS_BLOCKS) / _smooth(shares, sigma=SURROUNDINGS_BLOCKS)
     above = np.clip(np.rint(cv2.dilate(peaks - surroundings, _RIM)), 0, 255).astype(np.uint8)
     room = np.minimum(_GAINED[above], LARGEST_ROOM_LEVELS).astype(np.float32)

@@ -17,8 +17,8 @@ from rtfusion.evaluate import schema
 from rtfusion.evaluate.metrics import finite_mean
 
 NAMES = (
-    "endurance", "enhanced", "faults", "fusers", "latency", "networks", "registration", "scale", "speed", "stability",
-    "visibility",
+    "endurance", "enhanced", "faults", "fusers", "latency", "networks", "registration", "robust", "scale", "speed",
+    "stability", "visibility",
 )  # fmt: skip
 COLUMNS = (("case", "{case}"), ("FPS", "{fps[median]:.0f}"), ("age", "{age:.1f}"))
 
