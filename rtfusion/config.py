@@ -46,7 +46,7 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 Group = Literal["Input", "Pairing", "Registration", "Fusion", "Output", "Run"]
-Taker = Literal["pairs", "registration", "fuser", "renderer", "overlay", "gain", "learned", "sinks", "run"]
+Taker = Literal["pairs", "registration", "fuser", "renderer", "overlay", "gain", "denoiser", "learned", "sinks", "run"]
 Decider = Literal["batch", "replay"]
 
 
@@ -128,6 +128,8 @@ class Settings(BaseModel):
     """Method that makes one image of the two."""
     look: Annotated[Literal["eye", "detector"], _fusion(metavar="NAME", taker="renderer")] = "eye"
     """Make the fused image for an eye, or for a detector, which finds more people in gray with the brightness of the mean."""
+    denoise: Annotated[Literal["auto", "off"], _fusion(metavar="NAME", taker="denoiser")] = "auto"
+    """Take noise and stripes out of streams that have them, before fusing; average and maximum get them as they are."""
     palette: Annotated[
         Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"], _fusion(metavar="NAME", taker="overlay")
     ] = "inferno"
