@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.clock import NS_PER_S
-from rtfusion.fusion import recursion, stripes
+from rtfusion.fusion import stripes
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import compose, luminance
 from rtfusion.fusion.grain import GrainMeter
-from rtfusion.fusion.recursion import FINE_BITS, STATE_BITS, RecursiveMean
+from rtfusion.fusion.recursion import FINE_BITS, STATE_BITS, Plane, RecursiveMean
 from rtfusion.fusion.tone import LEAST_SPAN_COUNTS, ExponentialAverage, SmoothingWeight
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
 
@@ -24,17 +24,17 @@ DENOISED = ("learned", "pyramid", "overlay")
 LONGEST_GAP_S = 1.0
 """After a pause as long as this the scene may be another one."""
 CUT_SHARE = 0.7
-"""Where more of the picture than this moved at once, it is another picture: nothing of the last one counts."""
-LEAST_SIDE_PX = 40
-LOOK_EVERY = 4
-"""Frames from one measurement to the next, once there were `FIRST_LOOKS`."""
-FIRST_LOOKS = 8
+"""Where more of the picture than this changed at once, nothing of the last one counts."""
+LEAST_SIDE_PX = stripes.LEAST_SIDE_PX
+"""Smaller pictures are left as they are."""
+FIRST_LOOKS, LOOK_EVERY = 16, 7
+"""The first frames are all measured, then every n-th: no divisor of the periods of codecs, whose key frames are the noisy ones."""
 STRIPES_TIME_CONSTANT_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Switch:
-    """Thresholds of a noise, in gray levels: it is fought from `on` on, until it is below `off`."""
+    """Thresholds of a noise, in gray levels: it is fought from ``on`` on, until it is below ``off``."""
 
     on: float
     off: float
@@ -44,160 +44,154 @@ class Switch:
         return levels >= (self.off if is_on else self.on)
 
 
-GRAIN = Switch(on=0.06, off=0.03)
-"""Synthetic pictures have none, recordings with a codec at least 0.1."""
+GRAIN = Switch(on=0.05, off=0.02)
+"""What stands still in a clean stream is the same in every frame; a codec makes 0.1 at least."""
 STRIPES = Switch(on=0.9, off=0.6)
-"""Clean thermal pictures of every data set measure below 0.75."""
+"""Clean thermal pictures of all sets measure below 0.75, stripes of 1 gray level just that."""
 
 
 class BandDenoiser:
     """Denoises the frames of one band, in their order.
 
-    A frame comes out as it went in as long as the stream has no noise that could be measured. Memory starts anew after a cut, a
-    gap, a shutter and a change of size. The same frame again gives the same again.
+    As long as the stream has no noise that could be measured, a frame comes out as it went in. Memory starts anew after a cut, a
+    gap, a shutter and a change of size. The same frame again gives the same again, and so does a closed shutter.
     """
 
     def __init__(self, band: Band) -> None:
         self._band = band
         self._pool = Pool()
-        self._last: tuple[Frame, Frame] | None = None
-        """The last frame as it came and as it went."""
+        self._came: Frame | None = None
+        self._went: Frame | None = None
         self._begin()
 
-    def _begin(self) -> None:
-        self._grain = GrainMeter()
-        self._mean: RecursiveMean | None = None
-        self._columns, self._rows = (_Lines(columns=columns) for columns in (True, False))
-        self._span = ExponentialAverage(time_constant_s=STRIPES_TIME_CONSTANT_S)
-        self._levels_per_count = 1.0
-        self._frames = 0
-        self._is_grainy = False
+    @property
+    def works(self) -> tuple[str, ...]:
+        """What is done now: ``grain`` (averaging over time), ``columns``, ``rows``; empty while there is nothing to do."""
+        found = {"grain": self._is_grainy, "columns": self._columns.is_on, "rows": self._rows.is_on}
+        return tuple(name for name, is_on in found.items() if is_on)
+
+    @property
+    def noise_levels(self) -> float:
+        """Standard deviation of the temporal noise in gray levels; of counts, in 255ths of the span of the scene."""
+        return self._grain.pixel / self._level
 
     def __call__(self, frame: Frame) -> Frame:
         """The frame without what of its noise could be told from the scene: itself, or one with an image of its own."""
         if min(frame.image.shape[:2]) < LEAST_SIDE_PX:
             return frame
-        last = self._last
-        if last is not None and last[0].image.shape == frame.image.shape and last[0].image.dtype == frame.image.dtype:
-            if frame.shutter or frame.timestamp_ns == last[0].timestamp_ns:
-                return last[1] if frame is last[0] else replace(frame, image=last[1].image)
-            dt_ns = frame.timestamp_ns - last[0].timestamp_ns
-            if last[0].shutter or not 0 < dt_ns <= LONGEST_GAP_S * NS_PER_S:
-                self._begin()
-        else:
-            dt_ns = 0
+        came, went = self._came, self._went
+        dt_ns = 0
+        if (
+            came is None
+            or went is None
+            or came.image.shape != frame.image.shape
+            or came.image.dtype != frame.image.dtype
+        ):
             self._begin()
+        elif frame.shutter or frame.timestamp_ns == came.timestamp_ns:
+            if frame.shutter and not came.shutter:
+                self._came = replace(came, shutter=True)
+            return went if frame is came else replace(frame, image=went.image)
+        else:
+            dt_ns = frame.timestamp_ns - came.timestamp_ns
+            if came.shutter or not 0 < dt_ns <= LONGEST_GAP_S * NS_PER_S:
+                self._begin()
         image = self._denoised(frame, dt_ns=dt_ns)
-        denoised = frame if image is frame.image else replace(frame, image=image)
-        self._last = frame, denoised
-        return denoised
+        self._came, self._went = frame, frame if image is frame.image else replace(frame, image=image)
+        return self._went
 
-    @property
-    def state(self) -> Mapping[str, float | str]:
-        """The noise that was measured, in gray levels, and what is done against it; empty while there is none."""
-        found = [
-            word
-            for word, is_on in (
-                ("grain", self._is_grainy),
-                ("columns", self._columns.is_on),
-                ("rows", self._rows.is_on),
-            )
-            if is_on
-        ]
-        if not found:
-            return {}
-        return {"noise_levels": round(self.noise_levels, 2), "denoised": " ".join(found)}
-
-    @property
-    def noise_levels(self) -> float:
-        """Standard deviation of the temporal noise in gray levels; of counts, in levels of the present span."""
-        return self._grain.pixel_levels * self._levels_per_count
+    def _begin(self) -> None:
+        self._grain = GrainMeter()
+        self._is_grainy = False
+        self._columns, self._rows = (_Lines(columns=columns) for columns in (True, False))
+        self._mean: RecursiveMean | None = None
+        self._span = ExponentialAverage(time_constant_s=STRIPES_TIME_CONSTANT_S)
+        self._level = 1.0
+        """The size of a gray level in the unit of the pixels: 1, or for counts a 255th of the span of the scene."""
+        self._looks = 0
 
     def _denoised(self, frame: Frame, *, dt_ns: int) -> Image:
         plane = cast(Image, luminance(cast(Image8, frame.image), take=self._pool.take))
         self._look(plane, timestamp_ns=frame.timestamp_ns)
-        if not (self._is_grainy or self._columns.is_on or self._rows.is_on):
+        if not self.works:
             self._mean = None
             return frame.image
-        kind = np.int16 if plane.dtype == np.uint8 else np.int32
-        fine = plane.astype(kind)
+        fine: Plane = plane.astype(np.int16 if plane.dtype == np.uint8 else np.int32)
         np.left_shift(fine, FINE_BITS, out=fine)
         if self._columns.is_on or self._rows.is_on:
             self._columns.take_out(fine)
             self._rows.take_out(fine)
-            # averages keep the range of the pixels: there is no room in them for more
+            # averages have the room of the pixels' range, and no more
             np.clip(fine, 0, np.iinfo(plane.dtype).max << FINE_BITS, out=fine)
-        if self._is_grainy:
-            if self._mean is None:
-                self._mean = RecursiveMean(shape=plane.shape, dtype=plane.dtype)
-            state = self._mean.follow(fine, dt_ns=dt_ns, noise_levels=self._grain.cell_levels)
-            if self._mean.moving > CUT_SHARE:
-                self._mean.reset()
-                state = self._mean.follow(fine, dt_ns=dt_ns, noise_levels=0.0)
-            bits = STATE_BITS
-        else:
-            state, bits = fine, FINE_BITS
-        return self._composed(frame.image, plane, state, bits)
+        if not (self._is_grainy or self._rows.is_on):
+            return self._composed(frame.image, plane=plane, clean=fine, bits=FINE_BITS)
+        if self._mean is None:
+            self._mean = RecursiveMean(shape=(plane.shape[0], plane.shape[1]), dtype=plane.dtype)
+        mean = self._mean.follow(fine, dt_ns=dt_ns, cell_noise=self._grain.cell, level=self._level)
+        if self._mean.moving > CUT_SHARE:
+            self._begin()
+            return self._denoised(frame, dt_ns=0)
+        return self._composed(frame.image, plane=plane, clean=mean, bits=STATE_BITS)
 
-    def _composed(self, image: Image, plane: Image, state: npt.NDArray[Any], bits: int) -> Image:
+    def _composed(self, image: Image, *, plane: Image, clean: Plane, bits: int) -> Image:
+        """The image with a clean plane in steps of 1 / 2**bits: colors keep their chroma."""
         if plane.dtype == np.uint16:
-            rounded = np.clip((state + (1 << (bits - 1))) >> bits, 0, 65535)
-            return cast(Image, rounded.astype(np.uint16))
-        clean = cast(Image8, cv2.convertScaleAbs(state, self._pool.take(plane.shape), alpha=1.0 / (1 << bits)))
+            return ((clean + (1 << (bits - 1))) >> bits).astype(np.uint16)
+        rounded = cast(Image8, cv2.convertScaleAbs(clean, self._pool.take(plane.shape), alpha=1.0 / (1 << bits)))
         if image.ndim == 2:
-            return clean
-        return compose(visible=cast(Image8, image), visible_y=cast(Image8, plane), fused_y=clean, take=self._pool.take)
-
-    # -- measuring ----------------------------------------------------------------------------------------------------
+            return rounded
+        was = cast(Image8, plane)
+        return compose(visible=cast(Image8, image), visible_y=was, fused_y=rounded, take=self._pool.take)
 
     def _look(self, plane: Image, *, timestamp_ns: int) -> None:
-        self._frames += 1
-        is_due = self._frames <= FIRST_LOOKS or self._frames % LOOK_EVERY == 0
+        """Measure the noise, on the frames where that is due."""
+        self._looks += 1
+        is_due = self._looks <= FIRST_LOOKS or self._looks % LOOK_EVERY == 0
         if is_due and plane.dtype == np.uint16:
             low, high = np.percentile(plane[::8, ::8], (1.0, 99.5))
             span = self._span.follow(float(high - low), timestamp_ns=timestamp_ns)
-            self._levels_per_count = 255.0 / max(span, LEAST_SPAN_COUNTS)
+            self._level = max(span, LEAST_SPAN_COUNTS) / 255.0
         self._grain.look(plane, is_due=is_due, timestamp_ns=timestamp_ns)
-        self._is_grainy = GRAIN(self.noise_levels, is_on=self._is_grainy)
+        self._is_grainy = GRAIN(self._grain.change / self._level, is_on=self._is_grainy)
         if self._band is Band.THERMAL:
             for lines in (self._columns, self._rows):
-                if is_due or lines.changes and lines.is_on:
-                    lines.look(plane, timestamp_ns=timestamp_ns, levels_per_count=self._levels_per_count)
+                if is_due or (lines is self._rows and lines.is_on):
+                    lines.look(plane, timestamp_ns=timestamp_ns, level=self._level)
 
 
 class _Lines:
     """The stripes of one direction: columns, which stay, or rows, which change with each frame."""
 
     def __init__(self, *, columns: bool) -> None:
-        self.changes = not columns
         self.is_on = False
         self._columns = columns
         self._weight = SmoothingWeight(time_constant_s=STRIPES_TIME_CONSTANT_S if columns else 0.0)
         self._spread = ExponentialAverage(time_constant_s=STRIPES_TIME_CONSTANT_S)
         self._profile: stripes.Profile | None = None
-        self._offsets: npt.NDArray[Any] | None = None
+        self._offsets: npt.NDArray[np.int32] | None = None
 
-    def look(self, plane: Image, *, timestamp_ns: int, levels_per_count: float) -> None:
+    def look(self, plane: Image, *, timestamp_ns: int, level: float) -> None:
         profile = stripes.profile(plane, columns=self._columns)
-        weight = self._weight.advance(timestamp_ns)
-        if self._profile is not None and weight < 1.0:
-            profile = self._profile + np.float32(weight) * (profile - self._profile)
+        weight = np.float32(self._weight.advance(timestamp_ns))
+        if self._profile is not None:
+            profile = self._profile + weight * (profile - self._profile)
         self._profile = profile
         spread = self._spread.follow(stripes.spread(profile), timestamp_ns=timestamp_ns)
-        self.is_on = STRIPES(spread * levels_per_count, is_on=self.is_on)
+        self.is_on = STRIPES(spread / level, is_on=self.is_on)
         self._offsets = None
         if self.is_on:
-            fine = np.rint(stripes.offsets(profile, spread_levels=spread) * (1 << FINE_BITS))
-            self._offsets = fine.astype(np.int32)
+            offsets = stripes.offsets(profile, spread=spread)
+            self._offsets = np.rint(offsets * (1 << FINE_BITS)).astype(np.int32)
 
-    def take_out(self, fine: npt.NDArray[Any]) -> None:
+    def take_out(self, fine: Plane) -> None:
+        """Subtract the offsets from every line of a plane in steps of 1 / 2**FINE_BITS, in place."""
         if self._offsets is not None:
-            offsets = self._offsets.astype(fine.dtype)
-            fine -= offsets if self._columns else offsets[:, None]
+            offsets: npt.NDArray[Any] = self._offsets.astype(fine.dtype)
+            np.subtract(fine, offsets if self._columns else offsets[:, None], out=fine)
 
 
 class Denoiser:
-    """Denoises the pairs of a run, each band by itself.
+    """Denoises the pairs of a run, each band by itself, and keeps the fused picture still where only single gray levels change.
 
     Args:
         visible: False where the visible frames are unrelated images; they stay as they are.
@@ -206,9 +200,11 @@ class Denoiser:
     """
 
     def __init__(self, *, visible: bool, thermal: bool, note: Callable[[str], None]) -> None:
-        bands = {Band.VISIBLE: visible, Band.THERMAL: thermal}
-        self._bands = {band: BandDenoiser(band) for band, is_stream in bands.items() if is_stream}
+        streams = {Band.VISIBLE: visible, Band.THERMAL: thermal}
+        self._bands = {band: BandDenoiser(band) for band, is_stream in streams.items() if is_stream}
         self._note = note
+        self._noted: set[tuple[Band, tuple[str, ...]]] = set()
+        self._shown: Image8 | None = None
 
     def __call__(self, pair: FramePair) -> FramePair:
         """The pair to fuse in the place of one that came: itself where there is nothing to do."""
@@ -219,10 +215,42 @@ class Denoiser:
 
     @property
     def state(self) -> Mapping[str, float | str]:
-        """What is said of the thermal band in the header of a frame; see `BandDenoiser.state`."""
+        """What a header says of the thermal band: its noise in gray levels, and what is done; empty where nothing is."""
         thermal = self._bands.get(Band.THERMAL)
-        return {} if thermal is None else thermal.state
+        if thermal is None or not thermal.works:
+            return {}
+        return {"noise_levels": round(thermal.noise_levels, 2), "denoised": " ".join(thermal.works)}
+
+    def settled(self, image: Image8) -> Image8:
+        """The fused (H, W, 3) picture, in place: where it differs by 1 from the last one, that one stays, while there is noise."""
+        if not any("grain" in denoiser.works for denoiser in self._bands.values()):
+            self._shown = None
+            return image
+        flat = image.reshape(len(image), -1)
+        if self._shown is not None and self._shown.shape == flat.shape:
+            apart = cv2.absdiff(flat, self._shown)
+            cv2.copyTo(self._shown, cv2.inRange(apart, 0, 1, apart), flat)
+        self._shown = flat.copy()
+        return image
 
     def _frame(self, frame: Frame) -> Frame:
         denoiser = self._bands.get(frame.band)
-        return frame if denoiser is None else denoiser(frame)
+        if denoiser is None:
+            return frame
+        denoised = denoiser(frame)
+        key = frame.band, denoiser.works
+        if denoiser.works and key not in self._noted:
+            self._noted.add(key)
+            self._note(_sentence(denoiser, frame.band))
+        return denoised
+
+
+def _sentence(denoiser: BandDenoiser, band: Band) -> str:
+    done = {
+        "grain": "still places are averaged over time",
+        "columns": "columns are taken out",
+        "rows": "rows are taken out",
+    }
+    return f"{band.value}: noise of {denoiser.noise_levels:.1f} gray levels; " + ", ".join(
+        done[work] for work in denoiser.works
+    )

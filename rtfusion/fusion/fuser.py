@@ -82,6 +82,8 @@ class PairFuser(Generic[ReadyT]):
         # what is measured is what the camera gave: denoising is for the picture
         registered = replace(registered, pair=pair)
         self._refine(registered)
+        if self._denoiser is not None:
+            image = self._denoiser.settled(image)
         image, marks = annotate(registered, image, units=self._units)
         if why := unmeasured(pair.thermal, units=self._units):
             self._telemetry.note(why)
@@ -256,9 +258,7 @@ def open_fuser(
     )
 
 
-def _open_denoiser(
-    settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool
-) -> Denoiser | None:
+def _open_denoiser(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Denoiser | None:
     if settings.fuser not in DENOISED or settings.denoise == "off" or (still and thermal_still):
         return None
     return Denoiser(visible=not still, thermal=not thermal_still, note=telemetry.note)

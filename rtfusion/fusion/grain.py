@@ -12,12 +12,13 @@ import numpy.typing as npt
 from rtfusion.fusion.tone import ExponentialAverage
 from rtfusion.types import Image
 
-TIME_CONSTANT_S = 1.0
+TIME_CONSTANT_S = 2.0
 STRIP_PX = 16
 """Strips of this many rows are looked at, other ones in every frame, in blocks of as many columns."""
 STRIPS = 2
-QUIET_PERCENT = 35.0
+QUIET_PERCENT = 45.0
 """The noise is that of the quieter blocks: in the others things move."""
+CHANGE_PERCENT = 50.0
 LEAST_BLOCKS = 4
 _DARKEST, _BRIGHTEST = 2.0, 253.0
 """Gray levels beyond which, two standard deviations of noise aside, a block is clipped, and shows less noise than there is."""
@@ -39,12 +40,15 @@ class GrainMeter:
         self._forget()
 
     def _forget(self) -> None:
-        self._pixel = ExponentialAverage(time_constant_s=TIME_CONSTANT_S)
-        self._cell = ExponentialAverage(time_constant_s=TIME_CONSTANT_S)
-        self.pixel_levels = 0.0
-        """Standard deviation of the temporal noise, in gray levels or counts; 0 until three frames came."""
-        self.cell_levels = 0.0
+        self._pixels = ExponentialAverage(time_constant_s=TIME_CONSTANT_S)
+        self._cells = ExponentialAverage(time_constant_s=TIME_CONSTANT_S)
+        self._changes = ExponentialAverage(time_constant_s=TIME_CONSTANT_S)
+        self.pixel = 0.0
+        """Standard deviation of the temporal noise, in the unit of the plane; 0 until three frames came."""
+        self.cell = 0.0
         """The same of the means of 2x2 pixels: half as much for noise that is new in each pixel."""
+        self.change = 0.0
+        """The same of whatever changes, motion too, in the middle one of the blocks: 0 where most of the picture stands still."""
 
     def reset(self) -> None:
         """Forget everything."""
@@ -61,12 +65,13 @@ class GrainMeter:
         self._turn += 1
         if squares is None:  # the same frame again tells nothing
             return
-        pixel, cell = squares
-        self.pixel_levels = math.sqrt(self._pixel.follow(pixel, timestamp_ns=timestamp_ns))
-        self.cell_levels = math.sqrt(self._cell.follow(cell, timestamp_ns=timestamp_ns))
+        pixel, cell, change = squares
+        self.pixel = math.sqrt(self._pixels.follow(pixel, timestamp_ns=timestamp_ns))
+        self.cell = math.sqrt(self._cells.follow(cell, timestamp_ns=timestamp_ns))
+        self.change = math.sqrt(self._changes.follow(change, timestamp_ns=timestamp_ns))
 
 
-def _squares(before: Image, last: Image, now: Image, *, turn: int) -> tuple[float, float] | None:
+def _squares(before: Image, last: Image, now: Image, *, turn: int) -> tuple[float, float, float] | None:
     """The variance of the noise of pixels and of cells in some strips; None where nothing at all changed, or all is clipped."""
     strips = _strips(now.shape, turn)
     width = now.shape[1] // STRIP_PX * STRIP_PX
@@ -83,10 +88,9 @@ def _squares(before: Image, last: Image, now: Image, *, turn: int) -> tuple[floa
             return None
     size_px = width // 2, step.shape[0] // 2
     cells = [cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA) for plane in (step, longer)]
-    return (
-        _quiet(2 * short - _spread(longer, STRIP_PX), usable),
-        _quiet(2 * _spread(cells[0], STRIP_PX // 2) - _spread(cells[1], STRIP_PX // 2), usable),
-    )
+    pixel = (2 * short - _spread(longer, STRIP_PX))[usable]
+    cell = (2 * _spread(cells[0], STRIP_PX // 2) - _spread(cells[1], STRIP_PX // 2))[usable]
+    return _half(pixel, QUIET_PERCENT), _half(cell, QUIET_PERCENT), _half(short[usable], CHANGE_PERCENT)
 
 
 def _strips(shape: tuple[int, ...], turn: int) -> list[slice]:
@@ -109,5 +113,5 @@ def _spread(plane: Squares, side_px: int) -> Squares:
     return np.asarray(squares * (side_px / (side_px - 1)), np.float32)
 
 
-def _quiet(twice: Squares, usable: npt.NDArray[Any]) -> float:
-    return max(0.0, float(np.percentile(twice[usable], QUIET_PERCENT)) / 2)
+def _half(twice: Squares, percent: float) -> float:
+    return max(0.0, float(np.percentile(twice, percent)) / 2)

@@ -55,12 +55,12 @@ def spread(of: Profile) -> float:
     return math.sqrt(max(0.0, float(np.clip(products, -limit, limit).mean())))
 
 
-def offsets(of: Profile, *, spread_levels: float) -> npt.NDArray[np.float32]:
+def offsets(of: Profile, *, spread: float) -> npt.NDArray[np.float32]:
     """(lines,): the offset of each line, for stripes of this standard deviation."""
     middle = np.median(of, axis=0)
     apart = ((of - middle) ** 2).mean(axis=0) / SEGMENTS
-    variance = spread_levels**2
+    variance = spread**2
     wanted = middle * (variance / (variance + apart + 1e-6))
     # what is far beyond the stripes that there are is of the scene
-    limit = 4.0 * spread_levels
+    limit = 4.0 * spread
     return np.asarray(np.where(np.abs(wanted) <= limit, wanted, 0.0), np.float32)
