@@ -28,7 +28,7 @@ CUT_SHARE = 0.7
 LEAST_SIDE_PX = stripes.LEAST_SIDE_PX
 """Smaller pictures are left as they are."""
 FIRST_LOOKS, LOOK_EVERY = 16, 7
-"""The first frames are all measured, then every n-th: no divisor of the periods of codecs, whose key frames are the noisy ones."""
+"""The first frames are all measured, then every n-th, which is in step with no codec: its key frames are the noisy ones."""
 STRIPES_TIME_CONSTANT_S = 2.0
 
 
@@ -222,7 +222,7 @@ class Denoiser:
         return {"noise_levels": round(thermal.noise_levels, 2), "denoised": " ".join(thermal.works)}
 
     def settled(self, image: Image8) -> Image8:
-        """The fused (H, W, 3) picture, in place: where it differs by 1 from the last one, that one stays, while there is noise."""
+        """The fused (H, W, 3) picture, in place: while there is noise, the last one stays where it differs by 1 at most."""
         if not any("grain" in denoiser.works for denoiser in self._bands.values()):
             self._shown = None
             return image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -87,7 +86,9 @@ def _squares(before: Image, last: Image, now: Image, *, turn: int) -> tuple[floa
         if np.count_nonzero(usable) < LEAST_BLOCKS:
             return None
     size_px = width // 2, step.shape[0] // 2
-    cells = [cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA) for plane in (step, longer)]
+    cells = [
+        np.asarray(cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA), np.float32) for plane in (step, longer)
+    ]
     pixel = (2 * short - _spread(longer, STRIP_PX))[usable]
     cell = (2 * _spread(cells[0], STRIP_PX // 2) - _spread(cells[1], STRIP_PX // 2))[usable]
     return _half(pixel, QUIET_PERCENT), _half(cell, QUIET_PERCENT), _half(short[usable], CHANGE_PERCENT)

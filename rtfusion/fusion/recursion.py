@@ -23,16 +23,16 @@ from rtfusion.types import Image8
 TIME_CONSTANT_S = 0.5
 """Still pixels are averaged over about this time: at 30 frames a second a fifth of the noise is left."""
 FINE_BITS, STATE_BITS = 3, 7
-"""Pixels come in steps of 1/8 gray level or count, averages are kept in steps of 1/128. For 8 bits a difference times a weight, and
-an average, fit into int16."""
+"""Pixels come in steps of 1/8 gray level or count, averages are kept in steps of 1/128. For 8 bits an average, and a difference
+times a weight, fit into int16."""
 FULL = 1 << (STATE_BITS - FINE_BITS)
 """The weight k in whole numbers: this is 1."""
 
 _UNIT = 16
 """Steps of the gate's figures per standard deviation of the noise of a cell, the mean of 2x2 pixels."""
 _CELL, _SIZE, _MEAN = (4.2, 1.5), (1.15, 1.5), (0.65, 1.7)
-"""The figures, in standard deviations, at which the gate begins to open, and the ratio by which it is open. Of noise alone they are
-below 4 in all but a few cells, 0.8 with a deviation of 0.1, and within 0.17."""
+"""The figures, in standard deviations, at which the gate begins to open, and the ratio by which it is open. Of noise alone they
+are below 4 in all but a few cells, 0.8 with a deviation of 0.1, and within 0.17."""
 _LEAST_CELL_LEVELS, _LEAST_BOX_LEVELS = 4.0, 1.5
 """However little noise there is, changes of single cells and of surfaces below these are averaged: a codec makes as many."""
 _HELD = 58
@@ -40,7 +40,6 @@ _HELD = 58
 _SIDE_PX = 4
 """Of the blocks of the gate."""
 _AROUND = np.ones((3, 3), np.uint8)
-_ONE = (1.0,)
 _OLDEST = 255
 _BY_AGE = np.array([FULL, *(round(FULL / frames) for frames in range(1, _OLDEST + 1))])
 """The weight of a frame that is the n-th since the gate was open: 1 / n."""
@@ -88,8 +87,8 @@ class RecursiveMean:
         gate = self._gate(self._age, cell_noise=cell_noise, level=level)
         self.moving = float(np.count_nonzero(gate > FULL // 2)) / gate.size
         kept = self._age.astype(np.uint16) * (FULL - gate) // FULL
-        self._age = cast(Image8, cv2.add(kept.astype(np.uint8), _ONE))
-        self._spread(cv2.max(gate, cv2.LUT(self._age, _weights(dt_ns))))
+        self._age = np.minimum(kept + 1, _OLDEST).astype(np.uint8)
+        self._spread(cast(Image8, cv2.max(gate, cv2.LUT(self._age, _weights(dt_ns)))))
         np.multiply(self._step, self._weight, out=self._step)
         np.add(self._mean, self._step, out=self._mean)
         return self._settled()
@@ -110,15 +109,14 @@ class RecursiveMean:
         )
         cell_floor, box_floor = (least * level / noise for least in (_LEAST_CELL_LEVELS, _LEAST_BOX_LEVELS))
         firm = cv2.LUT(age, _FIRMNESS)
-        gate: Image8 | None = None
+        gate = np.zeros_like(age)
         for figure, (least, ratio), floor in (
             (np.ascontiguousarray(cv2.dilate(sizes, _AROUND)[::2, ::2]), _CELL, cell_floor),
             (mean_size, _SIZE, 0.8 * box_floor + 0.3),
             (cv2.convertScaleAbs(mean, alpha=scale), _MEAN, box_floor),
         ):
             weight = cv2.LUT(cv2.multiply(figure, firm, scale=1.0 / 255), _ramp(round(max(least, floor), 1), ratio))
-            gate = cast(Image8, weight if gate is None else cv2.max(gate, weight))
-        assert gate is not None
+            gate = cast(Image8, cv2.max(gate, weight))
         return gate
 
     def _spread(self, weight: Image8) -> None:

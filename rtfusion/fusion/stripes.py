@@ -9,13 +9,11 @@ segments, weighed by that variance against their disagreement.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.fusion.tone import SmoothingWeight
 from rtfusion.types import Image
 
 SEGMENTS = 5
