@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -16,20 +16,20 @@ from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import compose, luminance
 from rtfusion.fusion.grain import GrainMeter
 from rtfusion.fusion.recursion import FINE_BITS, STATE_BITS, Plane, RecursiveMean
-from rtfusion.fusion.tone import LEAST_SPAN_COUNTS, ExponentialAverage, SmoothingWeight
+from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT, ExponentialAverage, SmoothingWeight
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
 
 DENOISED = ("learned", "pyramid", "overlay")
 """The fusers whose inputs are denoised. `average` and `maximum` stay the arithmetic of what the cameras give."""
 LONGEST_GAP_S = 1.0
 """After a pause as long as this the scene may be another one."""
-CUT_SHARE = 0.7
-"""Where more of the picture than this changed at once, nothing of the last one counts."""
 LEAST_SIDE_PX = stripes.LEAST_SIDE_PX
 """Smaller pictures are left as they are."""
 FIRST_LOOKS, LOOK_EVERY = 16, 7
 """The first frames are all measured, then every n-th, which is in step with no codec: its key frames are the noisy ones."""
 STRIPES_TIME_CONSTANT_S = 2.0
+SPAN_STEP = 8
+"""The span of counts is taken from every eighth row and column."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +50,20 @@ STRIPES = Switch(on=0.9, off=0.6)
 """Clean thermal pictures of all sets measure below 0.75, stripes of 1 gray level just that."""
 
 
+class _Passed(NamedTuple):
+    """A frame as it came and as it went."""
+
+    came: Frame
+    went: Frame
+
+
+def _is_same(frame: Frame, other: Frame) -> bool:
+    """Tell whether a frame is one that came before: a thermal frame may serve several visible ones."""
+    if frame.timestamp_ns != other.timestamp_ns:
+        return False
+    return frame.image is other.image or np.array_equal(frame.image, other.image)
+
+
 class BandDenoiser:
     """Denoises the frames of one band, in their order.
 
@@ -60,8 +74,7 @@ class BandDenoiser:
     def __init__(self, band: Band) -> None:
         self._band = band
         self._pool = Pool()
-        self._came: Frame | None = None
-        self._went: Frame | None = None
+        self._last: _Passed | None = None
         self._begin()
 
     @property
@@ -79,26 +92,23 @@ class BandDenoiser:
         """The frame without what of its noise could be told from the scene: itself, or one with an image of its own."""
         if min(frame.image.shape[:2]) < LEAST_SIDE_PX:
             return frame
-        came, went = self._came, self._went
-        dt_ns = 0
-        if (
-            came is None
-            or went is None
-            or came.image.shape != frame.image.shape
-            or came.image.dtype != frame.image.dtype
-        ):
+        last = self._last
+        if last is None or last.came.image.shape != frame.image.shape or last.came.image.dtype != frame.image.dtype:
+            return self._next(frame, dt_ns=None)
+        if frame.shutter or _is_same(frame, last.came):
+            self._was_shut = frame.shutter
+            return last.went if frame is last.came else replace(frame, image=last.went.image)
+        dt_ns = frame.timestamp_ns - last.came.timestamp_ns
+        goes_on = not self._was_shut and 0 < dt_ns <= LONGEST_GAP_S * NS_PER_S
+        return self._next(frame, dt_ns=dt_ns if goes_on else None)
+
+    def _next(self, frame: Frame, *, dt_ns: int | None) -> Frame:
+        """Denoise a frame that came this long after the last one; None begins anew."""
+        if dt_ns is None:
             self._begin()
-        elif frame.shutter or frame.timestamp_ns == came.timestamp_ns:
-            if frame.shutter and not came.shutter:
-                self._came = replace(came, shutter=True)
-            return went if frame is came else replace(frame, image=went.image)
-        else:
-            dt_ns = frame.timestamp_ns - came.timestamp_ns
-            if came.shutter or not 0 < dt_ns <= LONGEST_GAP_S * NS_PER_S:
-                self._begin()
-        image = self._denoised(frame, dt_ns=dt_ns)
-        self._came, self._went = frame, frame if image is frame.image else replace(frame, image=image)
-        return self._went
+        image = self._denoised(frame, dt_ns=dt_ns or 0)
+        self._last = _Passed(frame, frame if image is frame.image else replace(frame, image=image))
+        return self._last.went
 
     def _begin(self) -> None:
         self._grain = GrainMeter()
@@ -109,13 +119,14 @@ class BandDenoiser:
         self._level = 1.0
         """The size of a gray level in the unit of the pixels: 1, or for counts a 255th of the span of the scene."""
         self._looks = 0
+        self._was_shut = False
 
     def _denoised(self, frame: Frame, *, dt_ns: int) -> Image:
-        plane = cast(Image, luminance(cast(Image8, frame.image), take=self._pool.take))
-        self._look(plane, timestamp_ns=frame.timestamp_ns)
+        self._look(frame)
         if not self.works:
             self._mean = None
             return frame.image
+        plane = cast(Image, luminance(cast(Image8, frame.image), take=self._pool.take))
         fine: Plane = plane.astype(np.int16 if plane.dtype == np.uint8 else np.int32)
         np.left_shift(fine, FINE_BITS, out=fine)
         if self._columns.is_on or self._rows.is_on:
@@ -127,8 +138,10 @@ class BandDenoiser:
             return self._composed(frame.image, plane=plane, clean=fine, bits=FINE_BITS)
         if self._mean is None:
             self._mean = RecursiveMean(shape=(plane.shape[0], plane.shape[1]), dtype=plane.dtype)
-        mean = self._mean.follow(fine, dt_ns=dt_ns, cell_noise=self._grain.cell, level=self._level)
-        if self._mean.moving > CUT_SHARE:
+        mean = self._mean.follow(
+            fine, dt_ns=dt_ns, pixel_noise=self._grain.pixel, cell_noise=self._grain.cell, level=self._level
+        )
+        if self._mean.is_cut:
             self._begin()
             return self._denoised(frame, dt_ns=0)
         return self._composed(frame.image, plane=plane, clean=mean, bits=STATE_BITS)
@@ -143,20 +156,21 @@ class BandDenoiser:
         was = cast(Image8, plane)
         return compose(visible=cast(Image8, image), visible_y=was, fused_y=rounded, take=self._pool.take)
 
-    def _look(self, plane: Image, *, timestamp_ns: int) -> None:
+    def _look(self, frame: Frame) -> None:
         """Measure the noise, on the frames where that is due."""
+        image, timestamp_ns = frame.image, frame.timestamp_ns
         self._looks += 1
         is_due = self._looks <= FIRST_LOOKS or self._looks % LOOK_EVERY == 0
-        if is_due and plane.dtype == np.uint16:
-            low, high = np.percentile(plane[::8, ::8], (1.0, 99.5))
+        if is_due and image.dtype == np.uint16:
+            low, high = np.percentile(image[::SPAN_STEP, ::SPAN_STEP], (LOW_PERCENT, HIGH_PERCENT))
             span = self._span.follow(float(high - low), timestamp_ns=timestamp_ns)
             self._level = max(span, LEAST_SPAN_COUNTS) / 255.0
-        self._grain.look(plane, is_due=is_due, timestamp_ns=timestamp_ns)
+        self._grain.look(image, is_due=is_due, timestamp_ns=timestamp_ns)
         self._is_grainy = GRAIN(self._grain.change / self._level, is_on=self._is_grainy)
         if self._band is Band.THERMAL:
             for lines in (self._columns, self._rows):
                 if is_due or (lines is self._rows and lines.is_on):
-                    lines.look(plane, timestamp_ns=timestamp_ns, level=self._level)
+                    lines.look(image, timestamp_ns=timestamp_ns, level=self._level)
 
 
 class _Lines:
@@ -222,7 +236,10 @@ class Denoiser:
         return {"noise_levels": round(thermal.noise_levels, 2), "denoised": " ".join(thermal.works)}
 
     def settled(self, image: Image8) -> Image8:
-        """The fused (H, W, 3) picture, in place: while there is noise, the last one stays where it differs by 1 at most."""
+        """The fused (H, W, 3) picture, in place: while there is noise, the last one stays where it differs by 1 at most.
+
+        It is kept until the next one, and must not change meanwhile.
+        """
         if not any("grain" in denoiser.works for denoiser in self._bands.values()):
             self._shown = None
             return image
@@ -230,7 +247,7 @@ class Denoiser:
         if self._shown is not None and self._shown.shape == flat.shape:
             apart = cv2.absdiff(flat, self._shown)
             cv2.copyTo(self._shown, cv2.inRange(apart, 0, 1, apart), flat)
-        self._shown = flat.copy()
+        self._shown = flat
         return image
 
     def _frame(self, frame: Frame) -> Frame:
@@ -246,11 +263,10 @@ class Denoiser:
 
 
 def _sentence(denoiser: BandDenoiser, band: Band) -> str:
+    noise = f"noise of {denoiser.noise_levels:.1f} gray levels" if denoiser.noise_levels >= 0.1 else "faint noise"
     done = {
         "grain": "still places are averaged over time",
-        "columns": "columns are taken out",
-        "rows": "rows are taken out",
+        "columns": "columns are evened out",
+        "rows": "rows are evened out",
     }
-    return f"{band.value}: noise of {denoiser.noise_levels:.1f} gray levels; " + ", ".join(
-        done[work] for work in denoiser.works
-    )
+    return f"{band.value}: {noise}; {', '.join(done[work] for work in denoiser.works)} (--denoise off leaves it)"

@@ -84,6 +84,7 @@ class PairFuser(Generic[ReadyT]):
         self._refine(registered)
         if self._denoiser is not None:
             image = self._denoiser.settled(image)
+            image = image if self._units is None else image.copy()
         image, marks = annotate(registered, image, units=self._units)
         if why := unmeasured(pair.thermal, units=self._units):
             self._telemetry.note(why)

@@ -2,9 +2,9 @@
 
     s <- s + k (x - s),    k = max(gate, 1 / (frames since the gate was open), 1 - exp(-dt / tau))
 
-The gate is found at a quarter of the resolution from three figures of the difference x - s, each against the noise that was
-measured: the largest mean of 2x2 pixels (small things), the mean size of these over about 12x12 (texture that moves), and the
-size of their mean there (surfaces). It opens softly, so that no block jumps between the two.
+The gate is found at a quarter of the resolution from figures of the difference x - s, each against the noise that was measured:
+the largest mean of 2x2 pixels (small things), the mean size of pixels and of these means over about 12x12 (texture that moves,
+fine and coarse), and the size of their mean there (surfaces). It opens softly, so that no block jumps between the two.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ _HELD = 58
 """0.45 of a step of the pixels. Less than half, so that what moves is shown to the bit."""
 _SIDE_PX = 4
 """Of the blocks of the gate."""
+_CUT_SHARE, _STILL_SHARE = 0.7, 0.4
 _AROUND = np.ones((3, 3), np.uint8)
 _OLDEST = 255
 _BY_AGE = np.array([FULL, *(round(FULL / frames) for frames in range(1, _OLDEST + 1))])
@@ -61,12 +62,13 @@ class RecursiveMean:
         self._mean, self._shown, self._step, self._weight = (np.empty(shape, self._kind) for _ in range(4))
         self._blocks = height // _SIDE_PX, width // _SIDE_PX
         """Whole blocks; the last rows and columns use the weight of their neighbors."""
-        self._age: Image8 | None = None
+        self._frames_since: Image8 | None = None
         """Frames since the gate of a block was open; None before the first frame."""
-        self.moving = 0.0
-        """Share of the blocks, 0 to 1, whose gate was more than half open in the last frame."""
+        self._moving = 1.0
+        self.is_cut = False
+        """The last frame was of another scene: at once almost all of the picture changed, much of which had stood still."""
 
-    def follow(self, fine: Plane, *, dt_ns: int, cell_noise: float, level: float = 1.0) -> Plane:
+    def follow(self, fine: Plane, *, dt_ns: int, pixel_noise: float, cell_noise: float, level: float = 1.0) -> Plane:
         """Average the next frame in: ``fine`` comes in steps of 1 / 2**FINE_BITS, the result in steps of 1 / 2**STATE_BITS.
 
         The result is valid until the next call.
@@ -74,46 +76,46 @@ class RecursiveMean:
         Args:
             fine: (H, W), within the range of the type of the plane.
             dt_ns: time since the last frame.
-            cell_noise: standard deviation of the noise of cells, the means of 2x2 pixels, in the unit of the pixels.
+            pixel_noise: standard deviation of the noise, in the unit of the pixels.
+            cell_noise: that of the noise of cells, the means of 2x2 pixels.
             level: the size of a gray level in that unit, for counts.
         """
-        if self._age is None:
-            self._age = np.ones(self._blocks, np.uint8)
+        if self._frames_since is None:
+            self._frames_since = np.ones(self._blocks, np.uint8)
             np.left_shift(fine, STATE_BITS - FINE_BITS, out=self._mean)
             np.copyto(self._shown, self._mean)
             return self._shown
         np.right_shift(self._mean, STATE_BITS - FINE_BITS, out=self._step)
         np.subtract(fine, self._step, out=self._step)
-        gate = self._gate(self._age, cell_noise=cell_noise, level=level)
-        self.moving = float(np.count_nonzero(gate > FULL // 2)) / gate.size
-        kept = self._age.astype(np.uint16) * (FULL - gate) // FULL
-        self._age = np.minimum(kept + 1, _OLDEST).astype(np.uint8)
-        self._spread(cast(Image8, cv2.max(gate, cv2.LUT(self._age, _weights(dt_ns)))))
+        gate = self._gate(self._frames_since, pixel_noise=pixel_noise, cell_noise=cell_noise, level=level)
+        moving = float(np.count_nonzero(gate > FULL // 2)) / gate.size
+        self.is_cut = moving > _CUT_SHARE and self._moving < _STILL_SHARE
+        self._moving = moving
+        kept = self._frames_since.astype(np.uint16) * (FULL - gate) // FULL
+        self._frames_since = np.minimum(kept + 1, _OLDEST).astype(np.uint8)
+        self._spread(cast(Image8, cv2.max(gate, cv2.LUT(self._frames_since, _weights(dt_ns)))))
         np.multiply(self._step, self._weight, out=self._step)
         np.add(self._mean, self._step, out=self._mean)
         return self._settled()
 
-    def _gate(self, age: Image8, *, cell_noise: float, level: float) -> Image8:
+    def _gate(self, frames_since: Image8, *, pixel_noise: float, cell_noise: float, level: float) -> Image8:
         """The weight by motion alone, for every block, 0 to FULL."""
         rows, columns = self._blocks
         step = self._step[: rows * _SIDE_PX, : columns * _SIDE_PX]
         if self._kind != np.int16:  # which OpenCV cannot resize
             step = step.astype(np.float32)
-        cells = cv2.resize(step, (columns * 2, rows * 2), interpolation=cv2.INTER_AREA)
-        noise = max(cell_noise, 0.5 * level)
-        scale = _UNIT / (noise * (1 << FINE_BITS))
-        sizes = cv2.convertScaleAbs(cells, alpha=scale)
-        mean_size, mean = (
-            cv2.blur(cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA), (3, 3))
-            for plane in (sizes, cells)
-        )
-        cell_floor, box_floor = (least * level / noise for least in (_LEAST_CELL_LEVELS, _LEAST_BOX_LEVELS))
-        firm = cv2.LUT(age, _FIRMNESS)
-        gate = np.zeros_like(age)
+        cells = _halved(step)
+        pixel, cell = (max(noise, 0.5 * level) for noise in (pixel_noise, cell_noise))
+        pixel_scale, cell_scale = (_UNIT / (noise * (1 << FINE_BITS)) for noise in (pixel, cell))
+        sizes = cv2.convertScaleAbs(cells, alpha=cell_scale)
+        box = _LEAST_BOX_LEVELS * level
+        firm = cv2.LUT(frames_since, _FIRMNESS)
+        gate = np.zeros_like(frames_since)
         for figure, (least, ratio), floor in (
-            (np.ascontiguousarray(cv2.dilate(sizes, _AROUND)[::2, ::2]), _CELL, cell_floor),
-            (mean_size, _SIZE, 0.8 * box_floor + 0.3),
-            (cv2.convertScaleAbs(mean, alpha=scale), _MEAN, box_floor),
+            (np.ascontiguousarray(cv2.dilate(sizes, _AROUND)[::2, ::2]), _CELL, _LEAST_CELL_LEVELS * level / cell),
+            (_around(_halved(_halved(cv2.convertScaleAbs(step, alpha=pixel_scale)))), _SIZE, 1.2 * box / pixel + 0.3),
+            (_around(_halved(sizes)), _SIZE, 0.8 * box / cell + 0.3),
+            (cv2.convertScaleAbs(_around(_halved(cells)), alpha=cell_scale), _MEAN, box / cell),
         ):
             weight = cv2.LUT(cv2.multiply(figure, firm, scale=1.0 / 255), _ramp(round(max(least, floor), 1), ratio))
             gate = cast(Image8, cv2.max(gate, weight))
@@ -135,6 +137,17 @@ class RecursiveMean:
         held = cv2.inRange(self._step, -_HELD, _HELD)
         cv2.copyTo(self._mean, cv2.bitwise_not(held, held), self._shown)
         return self._shown
+
+
+def _halved(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The means of 2x2 pixels."""
+    size_px = plane.shape[1] // 2, plane.shape[0] // 2
+    return cast(npt.NDArray[Any], cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA))
+
+
+def _around(blocks: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The means of 3x3 blocks."""
+    return cast(npt.NDArray[Any], cv2.blur(blocks, (3, 3)))
 
 
 @functools.lru_cache(maxsize=64)
