@@ -1,8 +1,8 @@
 """Noise in the fused picture: white noise, stripes and coarse sensors over still scenes, somebody who walks, and real recordings.
 
-Still scenes are real registered pairs (``data/train/m3svd``, one of each clip) with noise made here; somebody warm walks through
-the thermal picture. Real recordings are those of ``data/video`` (examples/README: registered, 30 frames a second, MPEG-4).
-All is measured on the fused picture, at the default settings, beside the plain mean of what came.
+Still scenes are registered pairs (``data/train/m3svd``, of four clips) with noise made here; somebody warm walks through the thermal
+picture. Recordings are those of ``data/video``. All is measured in the fused picture, at the default settings, beside the plain mean
+of what came.
 """
 
 from __future__ import annotations
@@ -61,10 +61,15 @@ def _coarse(thermal: Plane, rng: np.random.Generator, columns: Plane) -> Plane:
     return np.asarray(small + rng.normal(0, 6, small.shape), np.float32)
 
 
+CLEAN = Noise("none", lambda thermal, rng, columns: thermal)
+COLUMNS = Noise(
+    "columns 5",
+    lambda thermal, rng, columns: thermal + columns + rng.normal(0, 1, thermal.shape).astype(np.float32),
+)
 KINDS = (
-    Noise("white 8", lambda x, rng, columns: x + rng.normal(0, 8, x.shape).astype(np.float32)),
-    Noise("rows 5", lambda x, rng, columns: x + rng.normal(0, 5, (len(x), 1)).astype(np.float32)),
-    Noise("columns 5", lambda x, rng, columns: x + columns + rng.normal(0, 1, x.shape).astype(np.float32)),
+    Noise("white 8", lambda thermal, rng, columns: thermal + rng.normal(0, 8, thermal.shape).astype(np.float32)),
+    Noise("rows 5", lambda thermal, rng, columns: thermal + rng.normal(0, 5, (len(thermal), 1)).astype(np.float32)),
+    COLUMNS,
     Noise("160x120 with 6", _coarse),
 )
 
@@ -93,53 +98,48 @@ def _scenes(data: Path) -> Iterator[Scene]:
 
 def _still(kind: Noise, scenes: Iterator[Scene], *, model: str) -> Iterator[Row]:
     """What is left of the noise on still ground, and of a walker behind him, over the scenes and seeds."""
-    ground: dict[str, list[float]] = {"learned": [], "average": []}
+    left: dict[str, list[float]] = {"learned": [], "average": []}
     ghosts: list[float] = []
     for scene in scenes:
-        clean = _columns(_run(scene, KEEP, seed=0, model=model, walks=False)) if kind.name.startswith("columns") else None
+        clean = {fuser: _run(scene, CLEAN, seed=0, model=model, fuser=fuser) for fuser in left}
         for seed in SEEDS:
-            without = _run(scene, kind, seed=seed, model=model, walks=False)
+            shown = {fuser: _run(scene, kind, seed=seed, model=model, fuser=fuser) for fuser in left}
+            for fuser, values in left.items():
+                values.append(_left(shown[fuser], clean=clean[fuser], stays=kind is COLUMNS))
             walked = _run(scene, kind, seed=seed, model=model, walks=True)
-            ghosts.append(_ghost(walked, without, calm=_run(scene, kind, seed=seed, model=model, walks=True, denoise="off")))
-            mean = _run(scene, kind, seed=seed, model=model, walks=False, fuser="average")
-            for fuser, shown in (("learned", without), ("average", mean)):
-                if clean is None:
-                    ground[fuser].append(float(shown[SETTLED:].std(axis=0).mean()))
-                else:
-                    reference = clean if fuser == "learned" else _columns(
-                        _run(scene, KEEP, seed=0, model=model, walks=False, fuser="average")
-                    )
-                    ground[fuser].append(float(np.std(_columns(shown) - reference)))
-    mean_of = {fuser: float(np.mean(values)) for fuser, values in ground.items()}
-    is_columns = kind.name.startswith("columns")
-    yield _row(
-        f"still scene, {kind.name}",
-        "columns beyond the scene's own" if is_columns else "deviation over time",
-        mean_of["learned"],
-        mean=mean_of["average"],
-        bar=COLUMN_BAR_LEVELS if is_columns else mean_of["average"],
-    )
-    yield _row(f"still scene, {kind.name}", "ghost behind a walker", float(np.mean(ghosts)), bar=GHOST_BAR_LEVELS)
+            ghosts.append(_ghost(walked, without=shown["learned"]))
+    learned, average = (float(np.mean(left[fuser])) for fuser in ("learned", "average"))
+    case = f"still scene, {kind.name}"
+    if kind is COLUMNS:
+        yield _row(case, "columns beyond the scene's own", learned, mean=average, bar=COLUMN_BAR_LEVELS)
+    else:
+        yield _row(case, "deviation over time", learned, mean=average, bar=average)
+    yield _row(case, "ghost behind a walker", float(np.mean(ghosts)), bar=GHOST_BAR_LEVELS)
 
 
-KEEP = Noise("none", lambda x, rng, columns: x)
+def _left(shown: Plane, *, clean: Plane, stays: bool) -> float:
+    """Gray levels of noise that changes from frame to frame, or of columns that stay and that the clean scene has not."""
+    if stays:
+        return float(np.std(_columns(shown) - _columns(clean)))
+    return float(shown[SETTLED:].std(axis=0).mean())
 
 
-def _run(
-    scene: Scene, kind: Noise, *, seed: int, model: str, walks: bool, fuser: str = "learned", denoise: str = "auto"
-) -> Plane:
+def _run(scene: Scene, kind: Noise, *, seed: int, model: str, fuser: str = "learned", walks: bool = False) -> Plane:
     """The fused luminance of every frame, (FRAMES, H, W). One seed gives the same noise with the walker and without."""
     rng = np.random.default_rng(seed)
     columns = rng.normal(0, 5, (1, scene.thermal.shape[1])).astype(np.float32)
-    options = {"model": model} if fuser == "learned" else {}
     shown = []
-    with Fuser(fuser=fuser, denoise=denoise, **options) as fuse:
+    with _fuser(fuser, model=model) as fuse:
         for index in range(FRAMES):
             thermal = _walked(scene.thermal, index) if walks else scene.thermal
             noisy = np.clip(np.rint(kind.make(thermal, rng, columns)), 0, 255).astype(np.uint8)
             fused = fuse(visible=scene.visible, thermal=noisy, timestamp_ns=index * 1_000_000_000 // RATE_HZ)
             shown.append(luminance(fused).astype(np.float32))
     return np.stack(shown)
+
+
+def _fuser(name: str, *, model: str) -> Fuser:
+    return Fuser(fuser=name, model=model) if name == "learned" else Fuser(fuser=name)
 
 
 def _left_px(index: int) -> int:
@@ -161,12 +161,11 @@ def _columns(shown: Plane) -> Plane:
     return np.asarray(columns - cv2.GaussianBlur(columns, (0, 0), 6.0), np.float32)[0]
 
 
-def _ghost(walked: Plane, without: Plane, *, calm: Plane) -> float:
-    """How far the ground behind the walker is from how it looks without him, gray levels, beyond what is so without denoising.
+def _ghost(walked: Plane, *, without: Plane) -> float:
+    """How far the ground behind the walker is from how it looks without him, gray levels; noise is averaged out over 9x9 pixels.
 
-    Noise is averaged out over 9x9 pixels; the network itself sees some pixels around each, and follows means.
+    Part of it is the network's, which sees some pixels around each and follows means.
     """
-    del calm
     top, bottom = (walked.shape[1] // 2 + 40 + side * WALKER_PX[1] // 2 for side in (-1, 1))
     found = []
     for index in range(SETTLED, FRAMES - 1):
@@ -190,8 +189,8 @@ def _recorded(clip: Path, *, model: str) -> Iterator[Row]:
     still = _still_pixels(*bands.values())
     noisier = max(_noise_over_contrast(images, still) for images in bands.values())
     shares = {}
-    for fuser, options in (("learned", {"model": model}), ("average", {})):
-        with Fuser(fuser=fuser, **options) as fuse:
+    for fuser in ("learned", "average"):
+        with _fuser(fuser, model=model) as fuse:
             shown = [
                 luminance(
                     fuse(
@@ -204,7 +203,9 @@ def _recorded(clip: Path, *, model: str) -> Iterator[Row]:
             ]
         shares[fuser] = _noise_over_contrast(shown, still) / noisier
     case = f"recording {clip.name}"
-    yield _row(case, "noise over contrast, against the noisier input", shares["learned"], mean=shares["average"], bar=1.0)
+    yield _row(
+        case, "noise over contrast, against the noisier input", shares["learned"], mean=shares["average"], bar=1.0
+    )
     for band, images in zip((Band.VISIBLE, Band.THERMAL), bands.values(), strict=True):
         gained, changed = _gain_db(images, band)
         yield _row(case, f"{band.value}, made noise: dB gained", gained, bar=LEAST_GAIN_DB[band], better="higher")
@@ -213,7 +214,9 @@ def _recorded(clip: Path, *, model: str) -> Iterator[Row]:
 
 def _still_pixels(*bands: Sequence[Image8]) -> list[npt.NDArray[np.bool_]]:
     """For every three frames in a row where both bands stand still."""
-    blurred = [[cv2.GaussianBlur(image.astype(np.float32), (0, 0), STILL_BLUR_PX) for image in images] for images in bands]
+    blurred = [
+        [cv2.GaussianBlur(image.astype(np.float32), (0, 0), STILL_BLUR_PX) for image in images] for images in bands
+    ]
     found = []
     for index in range(2, len(bands[0])):
         is_still = np.ones(bands[0][0].shape, bool)

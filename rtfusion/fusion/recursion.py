@@ -33,7 +33,7 @@ _UNIT = 16
 _CELL, _SIZE, _MEAN = (4.2, 1.5), (1.15, 1.5), (0.65, 1.7)
 """The figures, in standard deviations, at which the gate begins to open, and the ratio by which it is open. Of noise alone they
 are below 4 in all but a few cells, 0.8 with a deviation of 0.1, and within 0.17."""
-_LEAST_CELL_LEVELS, _LEAST_BOX_LEVELS = 4.0, 1.5
+_LEAST_CELL_LEVELS, _LEAST_BOX_LEVELS = 5.0, 1.75
 """However little noise there is, changes of single cells and of surfaces below these are averaged: a codec makes as many."""
 _HELD = 58
 """0.45 of a step of the pixels. Less than half, so that what moves is shown to the bit."""
@@ -113,7 +113,7 @@ class RecursiveMean:
         gate = np.zeros_like(frames_since)
         for figure, (least, ratio), floor in (
             (np.ascontiguousarray(cv2.dilate(sizes, _AROUND)[::2, ::2]), _CELL, _LEAST_CELL_LEVELS * level / cell),
-            (_around(_halved(_halved(cv2.convertScaleAbs(step, alpha=pixel_scale)))), _SIZE, 1.2 * box / pixel + 0.3),
+            (_around(_halved(_halved(cv2.convertScaleAbs(step, alpha=pixel_scale)))), _SIZE, box / pixel + 0.3),
             (_around(_halved(sizes)), _SIZE, 0.8 * box / cell + 0.3),
             (cv2.convertScaleAbs(_around(_halved(cells)), alpha=cell_scale), _MEAN, box / cell),
         ):
