@@ -74,6 +74,7 @@ class BandDenoiser:
     def __init__(self, band: Band) -> None:
         self._band = band
         self._pool = Pool()
+        self._fine: Plane | None = None
         self._last: _Passed | None = None
         self._begin()
 
@@ -127,8 +128,7 @@ class BandDenoiser:
             self._mean = None
             return frame.image
         plane = cast(Image, luminance(cast(Image8, frame.image), take=self._pool.take))
-        fine: Plane = plane.astype(np.int16 if plane.dtype == np.uint8 else np.int32)
-        np.left_shift(fine, FINE_BITS, out=fine)
+        fine = self._fine_of(plane)
         if self._columns.is_on or self._rows.is_on:
             self._columns.take_out(fine)
             self._rows.take_out(fine)
@@ -145,6 +145,14 @@ class BandDenoiser:
             self._begin()
             return self._denoised(frame, dt_ns=0)
         return self._composed(frame.image, plane=plane, clean=mean, bits=STATE_BITS)
+
+    def _fine_of(self, plane: Image) -> Plane:
+        """The pixels in steps of 1 / 2**FINE_BITS, in an array that the next frame uses again."""
+        kind = np.dtype(np.int16 if plane.dtype == np.uint8 else np.int32)
+        if self._fine is None or self._fine.shape != plane.shape or self._fine.dtype != kind:
+            self._fine = np.empty(plane.shape, kind)
+        np.copyto(self._fine, plane)
+        return np.left_shift(self._fine, FINE_BITS, out=self._fine)
 
     def _composed(self, image: Image, *, plane: Image, clean: Plane, bits: int) -> Image:
         """The image with a clean plane in steps of 1 / 2**bits: colors keep their chroma."""
@@ -219,6 +227,7 @@ class Denoiser:
         self._note = note
         self._noted: set[tuple[Band, tuple[str, ...]]] = set()
         self._shown: Image8 | None = None
+        self._pool = Pool()
 
     def __call__(self, pair: FramePair) -> FramePair:
         """The pair to fuse in the place of one that came: itself where there is nothing to do."""
@@ -245,7 +254,7 @@ class Denoiser:
             return image
         flat = image.reshape(len(image), -1)
         if self._shown is not None and self._shown.shape == flat.shape:
-            apart = cv2.absdiff(flat, self._shown)
+            apart = cv2.absdiff(flat, self._shown, self._pool.take(flat.shape))
             cv2.copyTo(self._shown, cv2.inRange(apart, 0, 1, apart), flat)
         self._shown = flat
         return image

@@ -60,6 +60,7 @@ class RecursiveMean:
         height, width = shape
         self._kind = np.dtype(np.int16 if dtype == np.uint8 else np.int32)
         self._mean, self._shown, self._step, self._weight = (np.empty(shape, self._kind) for _ in range(4))
+        self._gray: Image8 = np.empty(shape, np.uint8)
         self._blocks = height // _SIDE_PX, width // _SIDE_PX
         """Whole blocks; the last rows and columns use the weight of their neighbors."""
         self._frames_since: Image8 | None = None
@@ -108,12 +109,14 @@ class RecursiveMean:
         pixel, cell = (max(noise, 0.5 * level) for noise in (pixel_noise, cell_noise))
         pixel_scale, cell_scale = (_UNIT / (noise * (1 << FINE_BITS)) for noise in (pixel, cell))
         sizes = cv2.convertScaleAbs(cells, alpha=cell_scale)
+        gray = self._gray[: rows * _SIDE_PX, : columns * _SIDE_PX]
+        pixel_sizes = cv2.convertScaleAbs(step, gray, alpha=pixel_scale)
         box = _LEAST_BOX_LEVELS * level
         firm = cv2.LUT(frames_since, _FIRMNESS)
         gate = np.zeros_like(frames_since)
         for figure, (least, ratio), floor in (
             (np.ascontiguousarray(cv2.dilate(sizes, _AROUND)[::2, ::2]), _CELL, _LEAST_CELL_LEVELS * level / cell),
-            (_around(_halved(_halved(cv2.convertScaleAbs(step, alpha=pixel_scale)))), _SIZE, box / pixel + 0.3),
+            (_around(_halved(_halved(np.asarray(pixel_sizes)))), _SIZE, box / pixel + 0.3),
             (_around(_halved(sizes)), _SIZE, 0.8 * box / cell + 0.3),
             (cv2.convertScaleAbs(_around(_halved(cells)), alpha=cell_scale), _MEAN, box / cell),
         ):
@@ -125,16 +128,18 @@ class RecursiveMean:
         """Bring the weight of the blocks to every pixel."""
         rows, columns = (blocks * _SIDE_PX for blocks in self._blocks)
         # 16 bits, since OpenCV takes twice the time for 8
-        self._weight[:rows, :columns] = cv2.resize(
-            weight.astype(np.int16), (columns, rows), interpolation=cv2.INTER_LINEAR
-        )
+        small, size_px = weight.astype(np.int16), (columns, rows)
+        if self._weight.dtype == small.dtype and self._weight.shape == (rows, columns):
+            cv2.resize(small, size_px, dst=self._weight, interpolation=cv2.INTER_LINEAR)
+            return
+        self._weight[:rows, :columns] = cv2.resize(small, size_px, interpolation=cv2.INTER_LINEAR)
         self._weight[rows:] = self._weight[rows - 1]
         self._weight[:, columns:] = self._weight[:, columns - 1 : columns]
 
     def _settled(self) -> Plane:
         """The average as it was when it last had changed by almost half a step: no pixel flickers between two values."""
         np.subtract(self._mean, self._shown, out=self._step)
-        held = cv2.inRange(self._step, -_HELD, _HELD)
+        held = cv2.inRange(self._step, -_HELD, _HELD, self._gray)
         cv2.copyTo(self._mean, cv2.bitwise_not(held, held), self._shown)
         return self._shown
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -384,6 +385,31 @@ def test_measured_readings_do_not_stay_in_the_picture() -> None:
     clean = [plain(pair).image for pair in pairs(stream_of_counts, VISIBLE)]
     for with_marks, without in zip(marked, clean, strict=True):
         assert (with_marks == without).all(axis=2).mean() > 0.85
+
+
+@pytest.mark.parametrize("size", [(480, 640), (481, 643)], ids=str)
+def test_no_frame_allocates_an_image(size: tuple[int, int]) -> None:
+    """Frames of a camera would each cost what the system takes for new memory."""
+    rng = np.random.default_rng(0)
+    colors = [rng.integers(100, 120, (*size, 3)).astype(np.uint8) for _ in range(24)]
+    fused = [rng.integers(100, 120, (*size, 3)).astype(np.uint8) for _ in range(24)]
+    grays = [np.ascontiguousarray(image[..., 0]) for image in colors]
+    denoise = Denoiser(visible=True, thermal=True, note=lambda text: None)
+
+    def run(begin: int, end: int) -> None:
+        for index in range(begin, end):
+            visible = make_frame(Band.VISIBLE, index * 40 * MS, image=colors[index])
+            thermal = make_frame(Band.THERMAL, index * 40 * MS, image=grays[index])
+            denoise(FramePair(visible=visible, thermal=thermal, sequence=index))
+            denoise.settled(fused[index])
+
+    run(0, 17)
+    tracemalloc.start()
+    run(17, 20)  # on the next one is measured
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # in frames of other sizes than multiples of 4 the weight of the blocks is copied
+    assert peak_bytes < (1.6 if size[0] % 4 == 0 else 2.6) * size[0] * size[1]
 
 
 def test_the_meter_tells_motion_from_noise() -> None:
