@@ -49,7 +49,9 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 Group = Literal["Input", "Pairing", "Registration", "Fusion", "Output", "Run"]
-Taker = Literal["pairs", "registration", "fuser", "renderer", "painting", "overlay", "gain", "learned", "sinks", "run"]
+Taker = Literal[
+    "pairs", "registration", "fuser", "denoiser", "renderer", "painting", "overlay", "gain", "learned", "sinks", "run"
+]
 Decider = Literal["batch", "replay"]
 ONLY_OF: Mapping[Taker, tuple[str, ...]] = {
     "painting": ("overlay", "edges"),
@@ -139,6 +141,9 @@ class Settings(BaseModel):
     """Method that makes one image of the two."""
     look: Annotated[Literal["eye", "detector"], _fusion(metavar="NAME", taker="renderer")] = "eye"
     """Make the fused image for an eye, or for a detector, which finds more people in gray with the brightness of the mean."""
+    denoise: Annotated[Literal["auto", "off"], _fusion(metavar="NAME", taker="denoiser")] = "auto"
+    """Take noise, stripes and the blocks of strong compression out before fusing, where they are; average and maximum get all as
+    it is."""
     palette: Annotated[
         Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"], _fusion(metavar="NAME", taker="painting")
     ] = "inferno"

@@ -54,7 +54,7 @@ LARGEST_PX = 32_766
 """Longest side of an image; OpenCV's warps count pixels in 16 bits."""
 KEPT_FUSERS = 4
 """Number of different sets of options that keep their engine from one call of `fuse` to the next."""
-_OF_FUSING: tuple[Taker, ...] = ("renderer", "fuser", "gain", *ONLY_OF)
+_OF_FUSING: tuple[Taker, ...] = ("denoiser", "renderer", "fuser", "gain", *ONLY_OF)
 
 
 def fuse(

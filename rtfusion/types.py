@@ -185,7 +185,8 @@ class FusedFrame:
     calibration_id: str | None = None
     thermal_state: Mapping[str, Any] = field(default_factory=dict)
     """Gain control: ``gain`` (its mode), ``low_counts`` and ``high_counts``; empty where the camera toned the picture itself.
-    ``shutter`` is true while the thermal image is held; with units also ``spot``, ``min`` and ``max``."""
+    ``shutter`` is true while the thermal image is held; ``noise_levels`` and ``denoised`` stand there while it is denoised; with
+    units also ``spot``, ``min`` and ``max``."""
     name: str | None = None
     """Stem of the visible file, where it came from a folder."""
     degraded: Degraded | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Generic
 
 from rtfusion.config import ONLY_OF, Settings
@@ -13,6 +14,7 @@ from rtfusion.errors import ConfigError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.annotate import annotate, unmeasured
 from rtfusion.fusion.base import Change, ReadyT, Renderer
+from rtfusion.fusion.denoise import DENOISED, Denoiser
 from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration, register
@@ -30,6 +32,7 @@ class PairFuser(Generic[ReadyT]):
     Args:
         renderer: the pixel work of one device; closed with this.
         calibration: None takes both cameras to have the same view.
+        denoiser: takes the noise out of the frames that are fused; None leaves them as they came.
         refine: follow slow drift of the registration.
         units: measure and draw the middle, the coldest and the warmest point; see `annotate`.
     """
@@ -41,11 +44,13 @@ class PairFuser(Generic[ReadyT]):
         gain: GainControl,
         telemetry: Telemetry,
         calibration: Calibration | None = None,
+        denoiser: Denoiser | None = None,
         refine: bool = False,
         units: str | None = None,
     ) -> None:
         self._renderer = renderer
         self._gain = gain
+        self._denoiser = denoiser
         self._telemetry = telemetry
         self._calibration = calibration
         self._refiner = Refiner(grid=renderer.grid) if refine else None
@@ -71,8 +76,15 @@ class PairFuser(Generic[ReadyT]):
         ready, registration = self._take(PairShape.of(pair))
         if self._refiner is not None:
             registration = self._refiner.registration(registration, timestamp_ns=pair.timestamp_ns)
-        registered, image = self._renderer.render(pair, ready=ready, registration=registration, gain=self._gain)
+        registered, image = self._renderer.render(
+            self._denoised(pair), ready=ready, registration=registration, gain=self._gain
+        )
+        # what is measured is what the camera gave: denoising is for the picture
+        registered = replace(registered, pair=pair)
         self._refine(registered)
+        if self._denoiser is not None:
+            image = self._denoiser.settled(image)
+            image = image if self._units is None else image.copy()
         image, marks = annotate(registered, image, units=self._units)
         if why := unmeasured(pair.thermal, units=self._units):
             self._telemetry.note(why)
@@ -87,7 +99,7 @@ class PairFuser(Generic[ReadyT]):
             fuser=self.name,
             model_id=ready.model_id,
             calibration_id=registration.calibration_id,
-            thermal_state={**self._gain.state, **marks},
+            thermal_state={**self._gain.state, **self._noise, **marks},
             name=pair.visible.name,
             degraded=pair.degraded,
             pair=pair,
@@ -163,6 +175,18 @@ class PairFuser(Generic[ReadyT]):
         with self._swapping:
             return self._ready if self._next is None else self._next
 
+    @property
+    def _noise(self) -> Mapping[str, float | str]:
+        return {} if self._denoiser is None else self._denoiser.state
+
+    def _denoised(self, pair: FramePair) -> FramePair:
+        if self._denoiser is None:
+            return pair
+        started_ns = time.perf_counter_ns()
+        denoised = self._denoiser(pair)
+        self._telemetry.stage("denoise").record(time.perf_counter_ns() - started_ns)
+        return denoised
+
     def _take(self, shape: PairShape) -> tuple[ReadyT, Registration]:
         """Take what was prepared meanwhile, and make ready for a new shape where one came."""
         with self._swapping:
@@ -230,8 +254,15 @@ def open_fuser(
         gain=GainControl(**settings.arguments("gain"), time_constant_s=tau_s),
         telemetry=telemetry,
         calibration=calibration,
+        denoiser=_open_denoiser(settings, telemetry=telemetry, still=still, thermal_still=thermal_still),
         **settings.arguments("fuser"),
     )
+
+
+def _open_denoiser(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Denoiser | None:
+    if settings.fuser not in DENOISED or settings.denoise == "off":
+        return None
+    return Denoiser(visible=not still, thermal=not thermal_still, note=telemetry.note)
 
 
 def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Renderer[Any]:

@@ -1,0 +1,148 @@
+"""Blocks of strongly compressed pictures (JPEG, MPEG): seen by their steps, and smoothed before a fuser raises them to contours.
+
+Codecs cut a picture into blocks of 8 pixels a side and code each one for itself, so that where few bits are left its neighbors
+differ by a step. A step is spread over both blocks, as the strong filter of H.264 does (ITU-T H.264, 8.7): only where both sides
+are flat, and where it is small enough to come from the codec.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple, cast
+
+import cv2
+import numpy as np
+
+from rtfusion.fusion.buffers import Pool
+from rtfusion.fusion.color import compose, luminance
+from rtfusion.types import Frame, Image8
+
+BLOCK_PX = 8
+SEEN_STEP_LEVELS = 12
+"""Steps count up to so many gray levels: an edge of the scene must not speak for a grid."""
+SAMPLE_STEP = 3
+"""Steps are measured on every third line, which meets every place of a block."""
+GRID_RATIO = 1.25
+"""How much larger the steps between blocks are than those within, from where on there is a grid."""
+STEPS_TO_SMOOTH = 6.0
+"""Largest step that is smoothed, over the mean excess of the steps between blocks."""
+LARGEST_STEP_LEVELS = 30.0
+
+
+LOOK_EVERY = 7
+"""Frames of a stream from one search for a grid to the next: a codec keeps its own."""
+
+
+class Grid(NamedTuple):
+    """Where the blocks of a picture begin along one axis, and how far their borders stand out."""
+
+    phase_px: int
+    """The first pixel of a block, 0 to 7."""
+    step_levels: float
+    """Mean of the steps between blocks less that of the steps within, gray levels."""
+
+
+class Grids(NamedTuple):
+    """The borders of blocks in a picture; None along an axis where none stand out."""
+
+    rows: Grid | None
+    columns: Grid | None
+
+
+def find_grids(image: Image8) -> Grids:
+    """Find the blocks of an (H, W) uint8 image by their steps."""
+    return Grids(rows=_grid(image[:, ::SAMPLE_STEP]), columns=_grid(image[::SAMPLE_STEP].T))
+
+
+def smooth_blocks(image: Image8, grids: Grids) -> Image8:
+    """An (H, W) uint8 image without the steps between its blocks: of its own, or the same one where there are no grids."""
+    if grids.rows is not None:
+        image = image.copy()
+        _smooth_rows(image, grids.rows)
+    if grids.columns is not None:
+        turned = cast(Image8, cv2.transpose(image))
+        _smooth_rows(turned, grids.columns)
+        image = cast(Image8, cv2.transpose(turned))
+    return image
+
+
+def _grid(lines: Image8) -> Grid | None:
+    """The grid between the rows of ``lines``."""
+    if len(lines) < 4 * BLOCK_PX or not lines.size:
+        return None
+    steps = np.abs(np.diff(lines.astype(np.int16), axis=0))
+    means = np.minimum(steps, SEEN_STEP_LEVELS).mean(axis=1)
+    by_phase = means[: len(means) // BLOCK_PX * BLOCK_PX].reshape(-1, BLOCK_PX).mean(axis=0)
+    between = int(by_phase.argmax())
+    within = float(np.median(np.delete(by_phase, between)))
+    excess = float(by_phase[between]) - within
+    if excess < (GRID_RATIO - 1) * within + 0.05:
+        return None
+    return Grid(phase_px=(between + 1) % BLOCK_PX, step_levels=excess)
+
+
+def _smooth_rows(image: Image8, grid: Grid) -> None:
+    """Smooth the steps between rows, in place.
+
+    A step d between the rows p0 and q0, less the slope on its sides, is spread over the four rows on each side, by sixteenths of
+    1, 3, 5, 7 and back, so that they meet.
+    """
+    half = BLOCK_PX // 2
+    first = grid.phase_px if grid.phase_px >= half else grid.phase_px + BLOCK_PX
+    count = (len(image) - half - first) // BLOCK_PX + 1
+    if count < 1:
+        return
+    about = image[first - half : first - half + count * BLOCK_PX].reshape(count, BLOCK_PX, -1)
+    p3, p2, p1, p0, q0, q1, q2, q3 = lines = about.transpose(1, 0, 2).astype(np.int16)
+    largest = min(STEPS_TO_SMOOTH * grid.step_levels + 2.0, LARGEST_STEP_LEVELS)
+    step = q0 - p0 - ((p0 - p2 + q2 - q0) >> 2)
+    rough = np.maximum(np.abs(p0 - p3), np.abs(q0 - q3))
+    np.maximum(rough, 2 * np.maximum(np.abs(p0 - p1), np.abs(q0 - q1)), out=rough)
+    step *= np.maximum(rough, np.abs(step)) <= largest
+    for line, sixteenths in zip(lines, (1, 3, 5, 7, -7, -5, -3, -1), strict=True):
+        # line by line: small arrays stay in the cache
+        np.add(line, (np.int16(sixteenths) * step + np.int16(8)) >> 4, out=line)
+    about[:] = np.clip(lines, 0, 255, out=lines).transpose(1, 0, 2)
+
+
+class Deblocker:
+    """Smooths the blocks of the frames of one band, in their order; frames without any, and raw counts, stay as they are.
+
+    Args:
+        still: for unrelated images, in each of which the blocks are searched anew.
+    """
+
+    def __init__(self, *, still: bool) -> None:
+        self._still = still
+        self._looks = 0
+        self._grids = Grids(None, None)
+        self._size: tuple[int, ...] = ()
+        self._pool = Pool()
+        self._last: tuple[Frame, Frame] | None = None
+        """The last frame as it came and as it went: a thermal frame may serve several visible ones."""
+
+    @property
+    def works(self) -> bool:
+        """True while there are blocks to smooth."""
+        return self._grids != (None, None)
+
+    def __call__(self, frame: Frame) -> Frame:
+        """The frame without steps between blocks: itself, or one with an image of its own, whose chroma is the same."""
+        if frame.image.dtype != np.uint8:
+            return frame
+        if self._last is None or self._last[0] is not frame:
+            image = self._smoothed(cast(Image8, frame.image))
+            self._last = frame, frame if image is frame.image else replace(frame, image=image)
+        return self._last[1]
+
+    def _smoothed(self, image: Image8) -> Image8:
+        plane = luminance(image, take=self._pool.take)
+        if self._still or self._looks % LOOK_EVERY == 0 or self._size != image.shape:
+            self._grids, self._size = find_grids(plane), image.shape
+        self._looks += 1
+        smooth = smooth_blocks(plane, self._grids)
+        if smooth is plane:
+            return image
+        return (
+            smooth if image.ndim == 2 else compose(visible=image, visible_y=plane, fused_y=smooth, take=self._pool.take)
+        )
