@@ -93,6 +93,8 @@ class Telemetry:
         """Why a watched camera is lost now; None while it delivers."""
         self.degraded: Counter[str] = Counter()
         """Frames fused while a camera was lost, by what stood in for it."""
+        self.shutter = 0
+        """Pairs in which the thermal picture was held: the camera was behind its shutter."""
         self.fuser = ""
         self.engine: str | None = None
         self.refinement: Mapping[str, Any] | None = None
@@ -111,6 +113,7 @@ class Telemetry:
     def paired(self, pair: FramePair, *, thermal_delay_ns: int) -> None:
         """A pair was made; the skew that counts is what is left after the known delay."""
         self.pairs += 1
+        self.shutter += pair.thermal.shutter
         if pair.degraded is not None:
             self.degraded[pair.degraded.value] += 1
             return
@@ -175,6 +178,7 @@ class Telemetry:
             "frames_read": {band.value: self.frames_read[band] for band in Band},
             "pairs": self.pairs,
             "degraded": dict(self.degraded),
+            "shutter": self.shutter,
             "fused": self.fused,
             "fps": self.fps,
             "fps_recent": self._recent_fps(),

@@ -19,10 +19,11 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.inputs import ModelInputs
 from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S
-from rtfusion.fusion.tone import GainControl, SmoothingWeight
+from rtfusion.fusion.tone import GainControl
 from rtfusion.models import read_spec
 from rtfusion.models.shipping import is_name
 from rtfusion.registration import PairShape, RegisteredPair, Registration
+from rtfusion.smoothing import SmoothingWeight
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Frame, FramePair, Image, Image8, InputValue, PixelFormat
 
@@ -267,7 +268,7 @@ def open_cuda_renderer(settings: Settings, *, telemetry: Telemetry, still: bool)
 def _levels(thermal: Frame, gain: GainControl) -> Image8:
     """The gray level of every count."""
     if thermal.pixel_format is PixelFormat.GRAY8:
-        return gain(_EVERY_LEVEL, timestamp_ns=thermal.timestamp_ns)[0]
-    # the end points follow the scene, unless the shutter hides it
-    gain(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
-    return gain(_EVERY_COUNT, timestamp_ns=thermal.timestamp_ns, hold=True)[0]
+        return gain.toned(_EVERY_LEVEL)[0]
+    # the curve follows the scene, unless the shutter hides it
+    gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
+    return gain.toned(_EVERY_COUNT)[0]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from rtfusion.engines import Choice, Tensor, choose_precision, model_file, open_gray_engine, resolve, runs_on_gpu
 from rtfusion.engines.gray import GrayEngine
 from rtfusion.fusion.inputs import ModelInputs, StateClock
-from rtfusion.fusion.tone import ExponentialAverage
 from rtfusion.models import read_spec
 from rtfusion.models.spec import OUTPUT
+from rtfusion.smoothing import ExponentialAverage
 from rtfusion.types import Image8, InputValue
 
 MEAN_TIME_CONSTANT_S = 1.0
