@@ -13,7 +13,7 @@ from rtfusion.fusion.noise import NoiseLevel
 from rtfusion.smoothing import SmoothingWeight
 from rtfusion.types import Image, Image8
 
-LEVELS_PER_NOISE = 1.0, 8.0
+LEVELS_PER_NOISE = 1.0, 4.0
 """The most gray levels that one deviation of the noise may become: in a scene that is hardly more than noise, and in any."""
 PLAIN = 0.9
 """A scene that deviates by this many deviations of its noise, or less, is hardly more than noise."""
