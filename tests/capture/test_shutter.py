@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 import rtfusion
 from rtfusion.capture import open_source
 from rtfusion.capture.shutter import LONGEST_NS, ShutterHold, ShutterSource
+from rtfusion.config import Settings
 from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.pipeline import build
 from rtfusion.types import Band, Frame
 from tests.capture.clips import write_clip
 from tests.support import MS, ScriptedSource, make_frame
@@ -194,3 +196,16 @@ def test_a_run_counts_what_was_held_and_marks_it(tmp_path: Path) -> None:
     assert max(abs(contrast / contrasts[11] - 1) for contrast in contrasts[12:]) < 0.05
     with pytest.raises(ConfigError, match="shutter"):
         rtfusion.open_pairs(ir=ir, vis=vis, shutter="on")
+
+
+def test_a_replay_shows_what_the_run_held(tmp_path: Path) -> None:
+    ir = f"{folder(tmp_path / 'ir', clip_of_shutter(wide=True))}?fps=10"
+    vis = f"{folder(tmp_path / 'vi', [np.full((120, 160), 90, np.uint8)] * 24)}?fps=10"
+    build(Settings(ir=ir, vis=vis, fuser="average", sink=(f"record:{tmp_path}/sessions?reserve_mb=1",))).run()
+    (session,) = (tmp_path / "sessions").iterdir()
+    with rtfusion.open(ir=ir, vis=vis, fuser="average") as stream:
+        first = list(stream)
+    with rtfusion.open(ir=f"session:{session}", vis=f"session:{session}", fuser="average") as stream:
+        again = list(stream)
+    assert [frame.thermal_state for frame in again] == [frame.thermal_state for frame in first]
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(first, again, strict=True))
