@@ -20,12 +20,15 @@ LEFT = 0.2
 """A shutter has at most this part of the structure that the scene had."""
 SUDDEN = 0.5
 """And at most this part of what the picture before it had: who turns to a wall comes there step by step."""
-OPEN_AGAIN = 0.4
+OPEN_AGAIN = 0.3
 """A scene is back when it has this part of the structure that it had."""
-LEAST = {np.dtype(np.uint8): 1.0, np.dtype(np.uint16): 6.0}
-"""Levels or counts between neighboring blocks: a scene that never had more structure cannot be told from a shutter."""
+NEXT_TO_NOTHING = 0.05
+"""So small a part is left of a shutter by a codec that lets shine through what was before; real scenes differ by less."""
+LEAST = {np.dtype(np.uint8): 1.5, np.dtype(np.uint16): 6.0}
+"""Levels or counts: a scene that never had more structure cannot be told from a shutter, nor one with so little from none."""
 NOISE_LEFT = 1.2
-"""A shutter has no more structure than its own noise makes, times this and the least of above; a scene, however dull, has."""
+"""A shutter has no more structure than its noise makes, times this, and the least of above; a scene, however dull, has (five
+times as much, the dullest of 527 thermal pictures)."""
 MEMORY_S = 1.0
 FROZEN_NS = NS_PER_S // 4
 """Pictures of a noisy camera that repeat to the last bit for so long are no pictures of the scene."""
@@ -43,8 +46,8 @@ class ShutterHold:
     """Replaces pictures of the shutter by the last one of the scene, for 3 s at most.
 
     The camera's own word is taken where it has one. ``by_picture`` also looks for pictures that suddenly show next to nothing:
-    the steps between neighboring blocks of pixels fall to a fifth of what they were a moment ago, and to no more than the noise
-    of the pixels makes of nothing. ``by_repeats`` takes a noisy camera that repeats its picture to the last bit for closed, too.
+    what neighboring blocks of pixels differ by, beyond a slope, falls to a fifth of what it was a moment ago, and to no more than
+    the noise of the pixels makes of nothing. ``by_repeats`` takes a noisy camera that repeats its picture to the last bit for closed, too.
     """
 
     def __init__(self, *, by_picture: bool, by_repeats: bool = False) -> None:
@@ -92,19 +95,21 @@ class ShutterHold:
         return False
 
     def _is_of_shutter(self, detail: _Detail, least: float) -> bool:
-        """True where less than a part of the usual structure is left, from one picture to the next, and no more than noise."""
+        """True where the structure falls from one picture to the next, and to next to nothing; then until much of it is back."""
         usual = cast(float, self._structure)
+        left = detail.structure - detail.of_noise
         if self._since_ns is not None:
-            return detail.structure < OPEN_AGAIN * usual and detail.shows_nothing(2.0 * least)
+            return left < OPEN_AGAIN * usual and detail.structure < SUDDEN * usual
         sudden = detail.structure < SUDDEN * self._last_structure
-        return usual >= least and sudden and detail.structure < LEFT * usual and detail.shows_nothing(least)
+        nothing = detail.shows_nothing(least) or detail.structure < NEXT_TO_NOTHING * usual
+        return usual >= least and sudden and left < LEFT * usual and nothing
 
 
 class _Detail(NamedTuple):
     """What there is to see in a picture, levels or counts."""
 
     structure: float
-    """The step between neighboring blocks of pixels that one in twenty is larger than."""
+    """The bend (a - 2 b + c) of three neighboring blocks of pixels that one in twenty is larger than: shading has none."""
     of_noise: float
     """What the noise of the pixels would make of it in a picture of nothing."""
 
@@ -115,15 +120,17 @@ class _Detail(NamedTuple):
 
 def _detail(image: Image) -> _Detail:
     height, width = image.shape
-    block_px = max(1, min(height, width) // _BLOCKS)
-    size_px = (max(2, width // block_px), max(2, height // block_px))
-    blocks = cv2.resize(image, size_px, interpolation=cv2.INTER_AREA).astype(np.float32)
-    steps = np.concatenate([np.abs(np.diff(blocks, axis=axis)).ravel() for axis in (0, 1)])
-    large = int(0.95 * len(steps))
-    rows = image[:: max(1, height // _NOISE_ROWS)].astype(np.float32)
-    noise = float(np.median(np.abs(np.diff(rows, axis=1)[:, ::2]))) / _STEP_MEDIAN
-    # means of so many pixels deviate by so much, and one step in twenty is twice the deviation of the steps
-    return _Detail(float(np.partition(steps, large)[large]), 2.0 * float(np.sqrt(2.0)) * noise / block_px)
+    step = 2 if min(height, width) >= 8 * _BLOCKS else 1
+    plane = image[::step, ::step].astype(np.float32)
+    block_px = max(1, min(plane.shape) // _BLOCKS)
+    size_px = (max(3, plane.shape[1] // block_px), max(3, plane.shape[0] // block_px))
+    blocks = cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA)
+    bends = np.concatenate([np.abs(np.diff(blocks, n=2, axis=axis)).ravel() for axis in (0, 1)])
+    large = int(0.95 * len(bends))
+    rows = plane[:: max(1, len(plane) // _NOISE_ROWS)]
+    noise = float(np.median(np.abs(np.diff(rows, axis=1)))) / _STEP_MEDIAN
+    # means of so many pixels deviate by so much, and one bend in twenty is twice the deviation of the bends
+    return _Detail(float(np.partition(bends, large)[large]), 2.0 * float(np.sqrt(6.0)) * noise / block_px)
 
 
 class _Repeats:
