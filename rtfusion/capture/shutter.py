@@ -47,7 +47,8 @@ class ShutterHold:
 
     The camera's own word is taken where it has one. ``by_picture`` also looks for pictures that suddenly show next to nothing:
     what neighboring blocks of pixels differ by, beyond a slope, falls to a fifth of what it was a moment ago, and to no more than
-    the noise of the pixels makes of nothing. ``by_repeats`` takes a noisy camera that repeats its picture to the last bit for closed, too.
+    the noise of the pixels makes of nothing. ``by_repeats`` takes a noisy camera that repeats its picture to the last bit for
+    closed, too.
     """
 
     def __init__(self, *, by_picture: bool, by_repeats: bool = False) -> None:
