@@ -153,9 +153,10 @@ class Settings(BaseModel):
     opacity: Annotated[Fraction, _fusion(metavar="0..1", taker="overlay")] = 0.7
     """Opacity of the overlay where it is hottest, 0 to 1."""
     gain: Annotated[
-        Literal["percentile", "plateau", "fixed"], _fusion(metavar="NAME", taker="gain", argument="mode")
-    ] = "percentile"
-    """Turn 16-bit thermal counts into gray levels: following the scene, with equalized contrast, or between fixed ends."""
+        Literal["scene", "percentile", "plateau", "fixed"], _fusion(metavar="NAME", taker="gain", argument="mode")
+    ] = "scene"
+    """Turn 16-bit thermal counts into gray levels: by what the scene consists of, as far as its noise allows; linear between its
+    coldest and its warmest part; the same, equalized; or linear between fixed ends."""
     gain_low: Annotated[float | None, _fusion(metavar="COUNTS", taker="gain", argument="low_counts")] = None
     """Counts shown black with gain fixed."""
     gain_high: Annotated[float | None, _fusion(metavar="COUNTS", taker="gain", argument="high_counts")] = None
@@ -208,6 +209,8 @@ class Settings(BaseModel):
         Literal["passthrough", "hold", "stop"], _run(metavar="NAME", taker="pairs", decided_by=("replay",))
     ] = "passthrough"
     """While one camera is lost, show the other one alone, fuse with the last frame of the lost one, or end the run."""
+    shutter: Annotated[Literal["auto", "off"], _run(metavar="NAME", taker="pairs", decided_by=("replay",))] = "auto"
+    """While the thermal camera is behind its shutter, hold its last picture, 3 s at most, or show what comes."""
     max_frames: Annotated[
         Count | None, _run(metavar="N", taker="pairs", argument="max_pairs", decided_by=("batch",))
     ] = None

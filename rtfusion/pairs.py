@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from rtfusion.capture import open_pair
 from rtfusion.capture.base import Source, StreamInfo
 from rtfusion.capture.loss import POLICIES, LossPolicy
+from rtfusion.capture.shutter import MODES as SHUTTER_MODES
 from rtfusion.capture.thread import CaptureThread, read_counted
 from rtfusion.capture.watchdog import watched_sources
 from rtfusion.clock import NS_PER_MS
@@ -57,6 +58,7 @@ def open_pairs(
     tolerance_ms: float | None = None,
     thermal_delay_ms: float = 0.0,
     on_loss: str = "passthrough",
+    shutter: str = "auto",
     max_pairs: int | None = None,
     stop: threading.Event | None = None,
     read_ahead: bool = False,
@@ -72,6 +74,7 @@ def open_pairs(
         tolerance_ms: largest difference in time within a pair; None takes it from the frame rates (`rtfusion.pairing`).
         thermal_delay_ms: known delay of the thermal stamps.
         on_loss: what happens while one of two cameras is lost: ``passthrough``, ``hold`` or ``stop``.
+        shutter: ``auto`` holds the last thermal picture while the camera is behind its shutter, ``off`` shows what comes.
         max_pairs: the stream ends after this many pairs.
         stop: the iteration ends when this event is set.
         read_ahead: decode recordings ahead, in one thread per source; cameras always have one.
@@ -86,7 +89,9 @@ def open_pairs(
     _check(
         pair=pair, on_loss=on_loss, tolerance_ms=tolerance_ms, thermal_delay_ms=thermal_delay_ms, max_pairs=max_pairs
     )
-    visible, thermal = open_pair(visible=str(vis), thermal=str(ir), loop=loop, pace=pace)
+    if shutter not in SHUTTER_MODES:
+        raise ConfigError(f"shutter is {shutter!r}; expected one of {', '.join(SHUTTER_MODES)}")
+    visible, thermal = open_pair(visible=str(vis), thermal=str(ir), loop=loop, pace=pace, shutter=shutter)
     return PairStream(
         visible=visible,
         thermal=thermal,

@@ -95,6 +95,8 @@ class Telemetry:
         """Frames fused while a camera was lost, by what stood in for it."""
         self.mistrusted: Counter[str] = Counter()
         """Frames in which a band, or a part of it, was not trusted, by what is wrong with it (`rtfusion.fusion.trust`)."""
+        self.shutter = 0
+        """Pairs in which the thermal picture was held: the camera was behind its shutter."""
         self.fuser = ""
         self.engine: str | None = None
         self.refinement: Mapping[str, Any] | None = None
@@ -113,6 +115,7 @@ class Telemetry:
     def paired(self, pair: FramePair, *, thermal_delay_ns: int) -> None:
         """A pair was made; the skew that counts is what is left after the known delay."""
         self.pairs += 1
+        self.shutter += pair.thermal.shutter
         if pair.degraded is not None:
             self.degraded[pair.degraded.value] += 1
             return
@@ -178,6 +181,7 @@ class Telemetry:
             "pairs": self.pairs,
             "degraded": dict(self.degraded),
             "mistrusted": dict(self.mistrusted),
+            "shutter": self.shutter,
             "fused": self.fused,
             "fps": self.fps,
             "fps_recent": self._recent_fps(),

@@ -66,7 +66,8 @@ class Frame:
     kelvin_per_count: float | None = None
     """Temperature of a count, for radiometric thermal cameras: kelvin = counts x this. None: counts mean no temperature."""
     shutter: bool = False
-    """The thermal camera calibrates itself behind its closed shutter, and this is the last image from before."""
+    """The thermal camera is behind its closed shutter. The sources of `rtfusion.capture` then hold the last image from before,
+    unless that was turned off."""
 
     def __post_init__(self) -> None:
         expected_ndim = 3 if self.pixel_format is PixelFormat.BGR8 else 2

@@ -164,6 +164,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "overwrite": (True,),  # without it, the second case with the same output is refused
         "stats_json": (None, folder / "stats.json"),
         "on_loss": ("passthrough", "hold", "stop"),
+        "shutter": ("auto", "off"),
     }
     return {
         "sources": (
@@ -180,6 +181,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
             {"calibration": posed, "distance_m": 3.0},
         ),
         "gain": (
+            {"gain": "scene", "gain_low": None, "gain_high": None},
             {"gain": "percentile", "gain_low": None, "gain_high": None},
             {"gain": "plateau", "gain_low": None, "gain_high": None},
             {"gain": "fixed", "gain_low": 7300.0, "gain_high": 7800.0},

@@ -27,24 +27,29 @@ A module is imported only when it is used: most pull in a heavy library.
 """
 
 
-def open_source(uri: str, *, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC) -> Source:
+def open_source(
+    uri: str, *, band: Band, loop: int = 1, pace: bool = False, shutter: str = "auto", clock: Clock = MONOTONIC
+) -> Source:
     """Open a video file, a folder of images, a camera (of this machine or of the network) or the synthetic scene.
 
     ``loop`` plays a recording that many times, ``pace`` at its own speed; neither means anything to a camera. A camera
-    is watched: when it is lost, it is opened again for as long as it takes.
+    is watched: when it is lost, it is opened again for as long as it takes. While a thermal camera is behind its shutter,
+    the last picture of the scene is held, in recordings too; not with ``shutter`` "off".
 
     Raises:
         ConfigError: the URI is wrong.
         CaptureError: the source cannot be opened.
     """
     _check_loop(loop)
-    return _open(parse_source(uri), band=band, loop=loop, pace=pace, clock=clock)
+    return _open(parse_source(uri), band=band, loop=loop, pace=pace, shutter=shutter, clock=clock)
 
 
 def open_pair(
-    *, visible: str, thermal: str, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC
+    *, visible: str, thermal: str, loop: int = 1, pace: bool = False, shutter: str = "auto", clock: Clock = MONOTONIC
 ) -> tuple[Source, Source]:
-    """Open two sources, both or none: (visible, thermal). Two folders of images are matched by the names of the files.
+    """Open two sources, both or none: (visible, thermal), as `open_source`.
+
+    Two folders of images are matched by the names of the files.
 
     Raises:
         ConfigError: a URI is wrong, both name the same thing, or two folders have no image name in common.
@@ -65,10 +70,10 @@ def open_pair(
         from rtfusion.capture.images import open_image_pair
 
         stills = open_image_pair(visible=visible_uri, thermal=thermal_uri, loop=loop, pace=pace, clock=clock)
-        return _turned(stills[0], visible_uri), _turned(stills[1], thermal_uri)
-    first = _open(visible_uri, band=Band.VISIBLE, loop=loop, pace=pace, clock=clock)
+        return _turned(stills[0], visible_uri), _held(_turned(stills[1], thermal_uri), thermal_uri, shutter=shutter)
+    first = _open(visible_uri, band=Band.VISIBLE, loop=loop, pace=pace, shutter=shutter, clock=clock)
     try:
-        return first, _open(thermal_uri, band=Band.THERMAL, loop=loop, pace=pace, clock=clock)
+        return first, _open(thermal_uri, band=Band.THERMAL, loop=loop, pace=pace, shutter=shutter, clock=clock)
     except BaseException:
         first.close()
         raise
@@ -80,15 +85,26 @@ def source_path(uri: str) -> Path | None:
     return parsed.path if parsed.has_path else None
 
 
-def _open(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Clock) -> Source:
-    """Open a source; a camera is watched from outside of the turning, so that it is turned when it comes back."""
+def _open(uri: SourceUri, *, band: Band, loop: int, pace: bool, shutter: str, clock: Clock) -> Source:
+    """Open a source; a camera is watched from outside of all else, so that it is turned when it comes back."""
     opener = resolve_name(_OPENERS[uri.scheme])
     if not uri.is_camera:
-        return _turned(opener(uri, band=band, loop=loop, pace=pace, clock=clock), uri)
+        return _held(_turned(opener(uri, band=band, loop=loop, pace=pace, clock=clock), uri), uri, shutter=shutter)
     from rtfusion.capture.watchdog import WatchedSource
 
     open_again = opener(uri, band=band, clock=clock)
-    return WatchedSource(lambda: _turned(open_again(), uri), clock=clock)
+    return WatchedSource(lambda: _held(_turned(open_again(), uri), uri, shutter=shutter), clock=clock)
+
+
+def _held(source: Source, uri: SourceUri, *, shutter: str) -> Source:
+    """The source with its shutter held; a session holds its pictures as they were held then."""
+    if source.info.band is not Band.THERMAL or not source.info.continuous or uri.scheme == "session":
+        return source
+    if shutter == "off":
+        return source
+    from rtfusion.capture.shutter import ShutterSource
+
+    return ShutterSource(source)
 
 
 def _turned(source: Source, uri: SourceUri) -> Source:

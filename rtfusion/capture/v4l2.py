@@ -21,7 +21,6 @@ from rtfusion.capture.buffers import BufferDecoder
 from rtfusion.capture.devices import CameraFinder
 from rtfusion.capture.modes import Asked, choose_mode
 from rtfusion.capture.profiles import PROFILES, Profile, recognize
-from rtfusion.capture.shutter import ShutterHold
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.capture.v4l2_device import KERNEL, Buffer, Kernel, Mode, VideoDevice
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
@@ -144,9 +143,6 @@ class V4l2Source:
         self._decode = BufferDecoder(mode, profile=profile, band=band)
         self._stamps = TimestampSelector()
         self._numbers = SequenceCounter()
-        self._shutter = None
-        if profile is not None:
-            self._shutter = ShutterHold(by_picture=not profile.sees_shutter and profile.counts_of is not None)
         self._reading = threading.Lock()
         self._closed = threading.Event()
         self._started = False
@@ -221,18 +217,15 @@ class V4l2Source:
         timestamp_ns = self._stamps.select(
             buffer.timestamp_ns, arrived_ns=arrived_ns, start_of_exposure=buffer.start_of_exposure
         )
-        image, held = picture.image, False
-        if self._shutter is not None:
-            image, held = self._shutter(image, closed=picture.shutter, timestamp_ns=timestamp_ns)
         return Frame(
-            image=image,
+            image=picture.image,
             pixel_format=picture.pixel_format,
             band=self._band,
             timestamp_ns=timestamp_ns,
             sequence=sequence,
             received_ns=arrived_ns,
             kelvin_per_count=picture.kelvin_per_count,
-            shutter=held,
+            shutter=picture.shutter,
         )
 
     def _check_stamps(self) -> Frame:

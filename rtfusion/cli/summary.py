@@ -51,6 +51,8 @@ def _sources(snapshot: Snapshot) -> Table:
     rows.add_row("stream", *(_stream(info) if info else "-" for _, info in streams))
     rows.add_row("frames read", *(str(snapshot["frames_read"].get(band, 0)) for band, _ in streams))
     rows.add_row("dropped", *(_causes(snapshot["drops"].get(band, {})) for band, _ in streams))
+    if snapshot.get("shutter"):
+        rows.add_row("shutter", "-", f"held in {snapshot['shutter']} pairs")
     if any(info and info.get("faults") for _, info in streams):
         rows.add_row("faults", *(_causes(info["faults"]) if info else "-" for _, info in streams))
     return rows

@@ -275,7 +275,7 @@ def open_cuda_renderer(settings: Settings, *, telemetry: Telemetry, still: bool)
 def _levels(thermal: Frame, gain: GainControl) -> Image8:
     """The gray level of every count."""
     if thermal.pixel_format is PixelFormat.GRAY8:
-        return gain(_EVERY_LEVEL, timestamp_ns=thermal.timestamp_ns)[0]
-    # the end points follow the scene, unless the shutter hides it
-    gain(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
-    return gain(_EVERY_COUNT, timestamp_ns=thermal.timestamp_ns, hold=True)[0]
+        return gain.toned(_EVERY_LEVEL)[0]
+    # the curve follows the scene, unless the shutter hides it
+    gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
+    return gain.toned(_EVERY_COUNT)[0]

@@ -144,7 +144,7 @@ def _choose(
     """``count`` moments at equal distances, or all. The gain sees every pair until then, since it has a memory."""
     every = max(1, total // (count + 1))
     for pair, fused in shown:
-        toned = gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns)
+        toned = gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns, hold=pair.thermal.shutter)
         if total <= count or (pair.sequence and pair.sequence % every == 0):
             yield Moment(
                 name=pair.visible.name or f"{pair.timestamp_ns / NS_PER_S:.2f} s",

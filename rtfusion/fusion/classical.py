@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.fusion.tone import ExponentialAverage
+from rtfusion.smoothing import ExponentialAverage
 from rtfusion.types import Image8
 
 LEVELS = 4

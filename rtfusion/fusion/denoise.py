@@ -17,7 +17,8 @@ from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import compose, luminance
 from rtfusion.fusion.grain import GrainMeter
 from rtfusion.fusion.recursion import FINE_BITS, STATE_BITS, Plane, RecursiveMean
-from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT, ExponentialAverage, SmoothingWeight
+from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT
+from rtfusion.smoothing import ExponentialAverage, SmoothingWeight
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
 
 DENOISED = ("learned", "pyramid", "overlay", "edges")

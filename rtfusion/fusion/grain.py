@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.fusion.color import luminance
-from rtfusion.fusion.tone import ExponentialAverage
+from rtfusion.smoothing import ExponentialAverage
 from rtfusion.types import Image
 
 TIME_CONSTANT_S = 1.0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.fusion.color import luminance
-from rtfusion.fusion.tone import SmoothingWeight
+from rtfusion.smoothing import SmoothingWeight
 from rtfusion.types import Image8
 
 CELLS = 16, 12

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
+from rtfusion.fusion.curve import SceneCurve
+from rtfusion.smoothing import SmoothingWeight
 from rtfusion.types import Image, Image8
 
-MODES = ("percentile", "plateau", "fixed")
+MODES = ("scene", "percentile", "plateau", "fixed")
 UNITS = ("celsius", "fahrenheit", "kelvin", "counts")
 LOW_PERCENT, HIGH_PERCENT = 1.0, 99.5
 TIME_CONSTANT_S = 2.0
@@ -32,48 +33,11 @@ LINEAR_SHARE = 0.25
 Curve = npt.NDArray[np.float64]
 
 
-class SmoothingWeight:
-    """The weight of a new value in an exponential average with a time constant: 1 - exp(-dt / tau).
-
-    It is 1 at first, when time goes back, and always where ``time_constant_s`` is 0 (unrelated stills).
-    """
-
-    def __init__(self, *, time_constant_s: float) -> None:
-        self._tau_ns = time_constant_s * NS_PER_S
-        self._timestamp_ns: int | None = None
-
-    def advance(self, timestamp_ns: int) -> float:
-        """Give the weight of the value at ``timestamp_ns``."""
-        last_ns, self._timestamp_ns = self._timestamp_ns, timestamp_ns
-        if last_ns is None or self._tau_ns <= 0 or timestamp_ns < last_ns:
-            return 1.0
-        return 1.0 - math.exp((last_ns - timestamp_ns) / self._tau_ns)
-
-    def reset(self) -> None:
-        """Take the next input as it is."""
-        self._timestamp_ns = None
-
-
-class ExponentialAverage:
-    """The exponential moving average of a number: v += (1 - exp(-dt / tau)) (x - v).
-
-    The first value is taken as it is, and so is every value when ``time_constant_s`` is 0 (unrelated stills).
-    """
-
-    def __init__(self, *, time_constant_s: float) -> None:
-        self._weight = SmoothingWeight(time_constant_s=time_constant_s)
-        self._value = 0.0
-
-    def follow(self, value: float, *, timestamp_ns: int) -> float:
-        """Move towards ``value`` and return where it is now."""
-        weight = self._weight.advance(timestamp_ns)
-        self._value = value if weight == 1.0 else self._value + weight * (value - self._value)
-        return self._value
-
-
 class GainControl:
     """Maps GRAY16 counts onto 0..255 between two end points; GRAY8 passes with its levels as they are.
 
+    ``scene``: a curve that gives contrast to what the scene consists of, and no more of it than the noise allows, so that neither
+    something hot takes it from the rest nor a scene of one temperature turns to snow (`rtfusion.fusion.curve`).
     ``percentile``: linear; the end points follow the 1st and 99.5th percentile of the counts with a time constant.
     ``plateau``: the same end points, and between them a curve that gives contrast where the scene has many counts: the
     cumulative histogram, clipped at a plateau, blended with the linear map, and with the same memory.
@@ -86,7 +50,7 @@ class GainControl:
     def __init__(
         self,
         *,
-        mode: str = "percentile",
+        mode: str = "scene",
         low_counts: float | None = None,
         high_counts: float | None = None,
         black_hot: bool = False,
@@ -103,6 +67,7 @@ class GainControl:
         self._weight = SmoothingWeight(time_constant_s=time_constant_s)
         self._curve: Curve = np.linspace(0.0, 1.0, CURVE_BINS + 1)
         self._table: Image8 | None = None
+        self._scene = SceneCurve(time_constant_s=time_constant_s) if mode == "scene" else None
         self._ends_counts: tuple[float, float] | None = None
         if low_counts is not None and high_counts is not None and mode == "fixed":
             self._ends_counts = (low_counts, high_counts)
@@ -120,18 +85,46 @@ class GainControl:
 
         ``hold`` keeps the end points and the curve: the image is not of the scene as it is now.
         """
+        self.follow(counts, timestamp_ns=timestamp_ns, hold=hold)
+        return self.toned(counts)
+
+    def follow(self, counts: Image, *, timestamp_ns: int, hold: bool = False) -> None:
+        """Move the end points and the curve towards what an image asks for, as `__call__` does, and tone nothing."""
+        if counts.dtype == np.uint8 or (self._mode == "fixed" and self._ends_counts is not None):
+            return
+        if hold and self._ends_counts is not None:
+            self._pause(timestamp_ns)
+        elif self._scene is not None:
+            self._scene.follow(counts, timestamp_ns=timestamp_ns)
+            self._ends_counts = self._scene.ends_counts
+        else:
+            self._ends_counts = self._follow(counts[::SAMPLE_STEP, ::SAMPLE_STEP], timestamp_ns)
+
+    def toned(self, counts: Image) -> Image8:
+        """(H, W) uint16 counts to (H, W) uint8 as the curve is now; uint8 as `__call__`.
+
+        Raises:
+            ValueError: no image of counts came yet.
+        """
         if counts.dtype == np.uint8:
             return self._polarized(cast(Image8, counts))
-        if self._ends_counts is None or (self._mode != "fixed" and not hold):
-            self._ends_counts = self._follow(counts[::SAMPLE_STEP, ::SAMPLE_STEP], timestamp_ns)
-        elif hold:
-            self._weight.advance(timestamp_ns)  # the time of a pause must not be made up for at its end
+        if self._ends_counts is None:
+            raise ValueError("there is no curve before the first image of counts")
+        if self._scene is not None:
+            return self._polarized(self._scene(counts))
         low, high = self._ends_counts
         # subtract saturates at 0, so counts below the low end are black; convertScaleAbs saturates at 255
         above = cv2.subtract(counts, cast(Any, (math.floor(low),)))
         if self._table is not None:
             return self._polarized(self._table.take(np.minimum(above, len(self._table) - 1)))
         return self._polarized(cast(Image8, cv2.convertScaleAbs(above, alpha=255.0 / (high - low))))
+
+    def _pause(self, timestamp_ns: int) -> None:
+        """Let time go by: that of a pause must not be made up for at its end."""
+        if self._scene is not None:
+            self._scene.pause(timestamp_ns)
+        else:
+            self._weight.advance(timestamp_ns)
 
     def _polarized(self, toned: Image8) -> Image8:
         return cast(Image8, cv2.bitwise_not(toned)) if self._black_hot else toned

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.fusion.color import Take
-from rtfusion.fusion.tone import ExponentialAverage
 from rtfusion.registration import PairShape, Warp
+from rtfusion.smoothing import ExponentialAverage
 from rtfusion.types import Band, Image8
 
 LEAST_MAGNIFICATION = 1.5

@@ -29,6 +29,7 @@ def _families(snapshot: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list
     yield "fps", "gauge", "Fused frames per second, lately.", [_plain(snapshot["fps_recent"])]
     yield "frames_read_total", "counter", "Frames read.", _by("band", snapshot["frames_read"])
     yield "degraded_total", "counter", "Frames fused while a camera was lost.", _by("as", snapshot["degraded"])
+    yield "shutter_total", "counter", "Pairs with the thermal picture held.", [_plain(snapshot["shutter"])]
     up = {band: float(source["lost"] is None) for band, source in sources.items()}
     yield "source_up", "gauge", "0 while a camera is lost.", _by("band", up)
     faults = {band: source["faults"] for band, source in sources.items()}

@@ -33,7 +33,7 @@ def save_images(folder: Path, stems: list[str], *, suffix: str = "png") -> Path:
 
 
 def open_images(visible: str | Path, thermal: str | Path) -> tuple[ImagesSource, ImagesSource]:
-    first, second = open_pair(visible=str(visible), thermal=str(thermal))
+    first, second = open_pair(visible=str(visible), thermal=str(thermal), shutter="off")
     assert isinstance(first, ImagesSource)
     assert isinstance(second, ImagesSource)
     return first, second
@@ -48,7 +48,7 @@ def test_each_kind_of_source_is_opened(tmp_path: Path) -> None:
         (f"images:{folder}?fps=3", ImagesSource, Band.THERMAL, PixelFormat.GRAY8),
         (f"video:{folder}", ImagesSource, Band.VISIBLE, PixelFormat.BGR8),
     ):
-        source = open_source(uri, band=band)
+        source = open_source(uri, band=band, shutter="off")
         assert isinstance(source, kind)
         assert (source.info.uri, source.info.band, source.info.pixel_format) == (uri, band, pixel_format)
         source.close()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from rtfusion.capture.shutter import ShutterSource
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import open_v4l2
 from rtfusion.capture.v4l2_device import Mode
@@ -42,7 +43,8 @@ class Rig:
 
     def _open(self):  # type: ignore[no-untyped-def]
         self.opened_ns.append(self.clock.now_ns())
-        return open_v4l2(parse_source("/dev/video0"), band=self.band, clock=self.clock, kernel=self.kernel)
+        camera = open_v4l2(parse_source("/dev/video0"), band=self.band, clock=self.clock, kernel=self.kernel)
+        return ShutterSource(camera) if self.band is Band.THERMAL else camera
 
     def frames(self, count: int) -> list[Frame]:
         return [self.source.read(timeout_s=10) for _ in range(count)]

@@ -57,7 +57,7 @@ def test_spot_coldest_and_warmest_are_published(units: str, spot: float, low: fl
     state = fuser(units)(pair_of()).thermal_state
     assert state["units"] == units
     assert (state["spot"], state["min"], state["max"]) == pytest.approx((spot, low, high), abs=0.01)
-    assert state["gain"] == "percentile"
+    assert state["gain"] == "scene"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_thermal_camera_alone_is_shown_and_measured() -> None:
     assert frame.thermal_state["spot"] == 310.0
     plain = fuser(None)(pair)
     assert np.array_equal(plain.image[..., 0], plain.thermal)
-    assert plain.thermal_state["gain"] == "percentile"
+    assert plain.thermal_state["gain"] == "scene"
 
 
 def test_readings_on_the_thermal_grid() -> None:
