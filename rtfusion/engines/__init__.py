@@ -11,6 +11,7 @@ from rtfusion.engines.base import DeviceNetwork, Engine, EngineStatus, Tensor
 from rtfusion.engines.fastest import Choice, fastest
 from rtfusion.engines.host import AUTO, ENGINES, available, importing, open_host_engine, resolve
 from rtfusion.errors import ConfigError
+from rtfusion.kernels import are_here
 from rtfusion.models import FOR_GPU, find_model, find_spec, read_spec
 from rtfusion.models.shipping import is_name
 
@@ -76,12 +77,19 @@ def open_engine(
 
 
 def open_gray_engine(
-    name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None, precision: str = "auto"
+    name: str,
+    *,
+    model: Path,
+    size_px: tuple[int, int],
+    threads: int | None = None,
+    precision: str = "auto",
+    kernels: bool = True,
 ) -> GrayEngine:
     """Load ``model`` for images of any ``size_px``, as gray levels in host memory.
 
     They are padded to the model's stride, so it needs its contract. It computes in the precision of its weights, or for
-    ``bf16`` in that; the rest is as `open_engine` says.
+    ``bf16`` in that. With ``kernels``, OpenVINO runs the learned part alone where the file and what is installed allow it
+    (`rtfusion.engines.layered`); the description tells. The rest is as `open_engine` says.
 
     Raises:
         As `open_engine`, and ModelError: the file carries no contract.
@@ -92,9 +100,11 @@ def open_gray_engine(
     threads = threads if threads is not None else len(os.sched_getaffinity(0))
     if name == "openvino":
         with importing(name):
+            from rtfusion.engines.layered import open_layered
             from rtfusion.engines.openvino import OpenVinoGray
 
-            return OpenVinoGray(model=model, spec=spec, size_px=size_px, threads=threads, precision=computed)
+            opened = open_layered if kernels else OpenVinoGray
+            return opened(model=model, spec=spec, size_px=size_px, threads=threads, precision=computed)
     from rtfusion.engines.gray import ConvertedEngine
 
     engine = open_engine(name, model=model, size_px=spec.padded_px(size_px), threads=threads, precision=computed)
@@ -144,7 +154,13 @@ def model_file(model: Path, *, precision: str = "auto", on_gpu: bool = False) ->
 
 
 def choose_precision(
-    model: Path, *, precision: str, engine: str, size_px: tuple[int, int], threads: int | None = None
+    model: Path,
+    *,
+    precision: str,
+    engine: str,
+    size_px: tuple[int, int],
+    threads: int | None = None,
+    kernels: bool = True,
 ) -> Choice:
     """The precision to open a model in: the one asked for, or for ``auto`` the fastest (`rtfusion.engines.fastest`).
 
@@ -167,6 +183,10 @@ def choose_precision(
 
     def open_in(tried: str, tried_px: tuple[int, int]) -> GrayEngine:
         file = model_file(model, precision=tried)
-        return open_gray_engine("openvino", model=file, size_px=tried_px, threads=threads, precision=tried)
+        return open_gray_engine(
+            "openvino", model=file, size_px=tried_px, threads=threads, precision=tried, kernels=kernels
+        )
 
-    return fastest(model, size_px=size_px, threads=threads, open_in=open_in, capabilities=admissible(), version=VERSION)
+    # with kernels and without, other precisions are the fastest
+    version = f"{VERSION} {'with' if kernels and are_here() else 'without'} kernels"
+    return fastest(model, size_px=size_px, threads=threads, open_in=open_in, capabilities=admissible(), version=version)

@@ -25,6 +25,7 @@ def open_method(
     enhance: float | None = None,
     engine: str = "auto",
     threads: int | None = None,
+    kernels: bool = True,
 ) -> LuminanceFuser | Overlay:
     """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
 
@@ -44,7 +45,13 @@ def open_method(
 
         inputs = {} if enhance is None else {"enhance": enhance}
         return LearnedLuminance(
-            model=model, precision=precision, engine=engine, threads=threads, inputs=inputs, still=still
+            model=model,
+            precision=precision,
+            engine=engine,
+            threads=threads,
+            kernels=kernels,
+            inputs=inputs,
+            still=still,
         )
     if name == "pyramid":
         return classical.Pyramid(still=still)
