@@ -177,7 +177,7 @@ class Settings(BaseModel):
     ] = "auto"
     """Engine that runs the model. With tensorrt and pytorch:cuda, all of the fusing is done on the GPU."""
     threads: Annotated[Count | None, _fusion(metavar="N", taker="learned")] = None
-    """Threads of the engine. Without it, the engine decides."""
+    """Threads of the engine. Without it, one for every core but one, which decodes and writes."""
     kernels: Annotated[bool, _fusion(taker="learned")] = True
     """Compute what a model does by fixed formulas in compiled kernels, where they are installed, and the rest in its engine."""
 

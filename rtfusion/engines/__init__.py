@@ -36,6 +36,7 @@ __all__ = [
     "Tensor",
     "available",
     "choose_precision",
+    "default_threads",
     "model_file",
     "open_engine",
     "open_gray_engine",
@@ -54,7 +55,7 @@ def open_engine(
         name: one of `ENGINES`, or ``auto``.
         model: ONNX file with a contract (`rtfusion.models.spec`), or with both images, scalars, ``fused_y`` and none.
         size_px: a multiple of the model's stride; another size needs an engine of its own.
-        threads: on the CPU; None for every core this process may use.
+        threads: on the CPU; None for `default_threads`.
         precision: floating point that the engine computes in: ``f32``, or ``bf16`` and ``f16`` where engine and processor have
             them; ``auto`` is that of the model's weights where OpenVINO and the processor compute in it, and f32 elsewhere.
             Integer precision is a property of the model file; so is all of it for TensorRT.
@@ -67,7 +68,7 @@ def open_engine(
     """
     name = resolve(name)
     spec = find_spec(model)
-    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    threads = threads if threads is not None else default_threads()
     if name != "tensorrt":
         return open_host_engine(name, model=model, spec=spec, size_px=size_px, threads=threads, precision=precision)
     with importing(name):
@@ -97,7 +98,7 @@ def open_gray_engine(
     name = resolve(name)
     spec = read_spec(model)
     computed = precision if precision == "bf16" else "auto"
-    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    threads = threads if threads is not None else default_threads()
     if name == "openvino":
         with importing(name):
             from rtfusion.engines.layered import open_layered
@@ -129,6 +130,14 @@ def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: De
 
             return PyTorchNetwork(model=model, spec=spec, size_px=size_px)
     raise ConfigError(f"{name} runs no network on a CUDA stream; choose {' or '.join(NETWORKS)}")
+
+
+def default_threads() -> int:
+    """All cores that this process may use but one, which is left for those that decode, compose and write.
+
+    On two cores a second thread waits for that core in every layer: it costs more than it gives (docs/experiments.md).
+    """
+    return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
 def runs_on_gpu(engine: str) -> bool:
@@ -177,7 +186,7 @@ def choose_precision(
         return Choice(precision="auto", times_ms={}, why="file")
     if resolve(engine) != "openvino":
         return Choice(precision=ON_GPU if runs_on_gpu(engine) else "f32", times_ms={}, why="rule")
-    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    threads = threads if threads is not None else default_threads()
     with importing("openvino"):
         from rtfusion.engines.openvino import VERSION, admissible
 

@@ -30,7 +30,7 @@ class LearnedLuminance:
     Args:
         model: ONNX file with its contract inside (`rtfusion.models.spec`), or the name of a model that comes with the package.
         engine: one of `rtfusion.engines.ENGINES`, or ``auto``.
-        threads: for the engine; None for every core.
+        threads: for the engine; None for every core but one.
         kernels: where they are compiled, they do what the model says that they can (`rtfusion.models.layers`).
         precision: ``auto`` is the fastest for the size, measured when the engine is opened (`rtfusion.engines.choose_precision`).
         inputs: values for named inputs of the model, instead of their defaults; a mean given here is not followed.

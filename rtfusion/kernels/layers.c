@@ -38,8 +38,6 @@ enum { MARGIN = 4, LINES = 0, SHOWN = 3, WORDS = 5, SPARE = 13 };
 /* SHA-256 of this file, by which an older library is told */
 EXPORTED const char *const rtfusion_source = SOURCE_FINGERPRINT;
 
-#define LOG2_E 1.44269504f
-
 static const float NEAR_WEIGHT[BLOCK] = {0.625f, 0.875f, 0.875f, 0.625f};
 static const float FAR_WEIGHT[BLOCK] = {0.375f, 0.125f, 0.125f, 0.375f};
 
@@ -80,19 +78,18 @@ static inline float *scratch(const Form *form, int row) {
 static inline int clamped(int index, int count) { return index < 0 ? 0 : index >= count ? count - 1 : index; }
 static inline float pixel(uint32_t word, int phase) { return (float)(int32_t)((word >> (8 * phase)) & 255u); }
 
-/* 2^x to a ten-thousandth, of what is in -126 to 126 */
-static inline float power_of_two(float x) {
+/* exp(x) to a ten-thousandth, of what is in -80 to 80 */
+static inline float exponential(float x) {
     const float round = 12582912.0f; /* 1.5 * 2^23: adding it leaves whole numbers */
-    float whole = (x + round) - round;
-    float f = x - whole;
+    float power = least(most(x, -80.0f), 80.0f) * 1.44269504f;
+    float whole = (power + round) - round;
+    float f = power - whole;
     float value = ((5.517166e-2f * f + 2.4261112e-1f) * f + 6.9326099e-1f) * f + 9.9992807e-1f;
     int32_t bits = ((int32_t)whole + 127) * (1 << 23);
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     return value * scale;
 }
-
-static inline float exponential(float x) { return power_of_two(least(most(x, -80.0f), 80.0f) * LOG2_E); }
 
 /* What amplifies counts less for details of few gray levels. */
 static inline float cored(float gain, float strength, float coring) {
@@ -272,8 +269,7 @@ static inline __attribute__((always_inline)) uint32_t mixed(const Form *form, co
     float s_v = magnitude(d_v), s_t = magnitude(d_t);
     float g_v = pixel(row->gains[VISIBLE][column], x) * form->gain_step[VISIBLE] + form->gain_low[VISIBLE];
     float g_t = pixel(row->gains[THERMAL][column], x) * form->gain_step[THERMAL] + form->gain_low[THERMAL];
-    /* at most 255 levels at a slope of at most 0.3: no need to bound it */
-    float preferred = form->pick_gain / (1.0f + power_of_two((s_t - s_v) * (form->slopes[0] * LOG2_E)));
+    float preferred = form->pick_gain / (1.0f + exponential((s_t - s_v) * form->slopes[0]));
     d_v *= row->shown[VISIBLE][column];
     d_t *= row->shown[THERMAL][column];
     float value = cored(g_v, s_v, form->coring) * d_v + cored(g_t, s_t, form->coring) * d_t;

@@ -10,7 +10,6 @@ from rtfusion.types import Image8
 
 Plane = npt.NDArray[np.float32]
 F = np.float32
-LOG2_E = F(1.44269504)
 OFFSETS = (np.arange(BLOCK_PX) - (BLOCK_PX - 1) / 2) / BLOCK_PX
 """Of the pixels of a block from its middle, in blocks."""
 
@@ -62,7 +61,7 @@ class TwinLayers:
             fine * self._shown(activity)[..., None] for fine, activity in zip(self._fine, self._activity, strict=True)
         )
         lead = np.abs(self._fine[1]) - np.abs(self._fine[0])
-        preferred = F(layers.pick_gain) / (F(1) + _power_of_two(lead * (F(layers.slopes_per_gray[0]) * LOG2_E)))
+        preferred = F(layers.pick_gain) / (F(1) + _exponential(lead * F(layers.slopes_per_gray[0])))
         value = judged[0] * visible + judged[1] * thermal
         value += preferred * (visible - thermal) + F(layers.pick_gain) * thermal
         value += _lifted(smooth)
@@ -160,15 +159,12 @@ def _level(value: Plane) -> Image8:
     return (np.minimum(value, F(255)) + F(0.5)).astype(np.uint8)
 
 
-def _power_of_two(x: Plane) -> Plane:
-    """2^x to a ten-thousandth."""
-    whole = (x + F(12582912)) - F(12582912)
-    f = x - whole
+def _exponential(x: Plane) -> Plane:
+    """exp(x) to a ten-thousandth, of what is in -80 to 80."""
+    exponent = np.clip(x, F(-80), F(80)) * F(1.44269504)
+    whole = (exponent + F(12582912)) - F(12582912)
+    f = exponent - whole
     value = ((F(5.517166e-2) * f + F(2.4261112e-1)) * f + F(6.9326099e-1)) * f + F(9.9992807e-1)
     scale = ((whole.astype(np.int32) + 127) << 23).view(F)
     power: Plane = value * scale
     return power
-
-
-def _exponential(x: Plane) -> Plane:
-    return _power_of_two(np.clip(x, F(-80), F(80)) * LOG2_E)

@@ -22,8 +22,6 @@ KEY = "rtfusion-layers"
 BLOCK_PX = 4
 
 Positive = Annotated[float, Field(gt=0)]
-Slope = Annotated[float, Field(gt=0, le=0.3)]
-"""At 0.3, 255 levels of lead are as much as float32 holds of an exponential."""
 Range = tuple[float, float]
 
 
@@ -32,7 +30,7 @@ class Layers(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    slopes_per_gray: tuple[Slope, Slope, Slope]
+    slopes_per_gray: tuple[Positive, Positive, Positive]
     """How fast the preference for the stronger band grows with its lead in d0, d1 and d2."""
     coring_gray: Annotated[float, Field(ge=0)]
     """From so much detail on, a gain that amplifies counts in full; 0: always."""

@@ -1,4 +1,4 @@
-"""The compiled layers against their twin in NumPy, to the bit, and the twin against the definition of the student."""
+"""The compiled layers against their twin in NumPy, to the bit; a student in parts against its whole graph."""
 
 from __future__ import annotations
 
