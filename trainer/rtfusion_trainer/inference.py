@@ -109,9 +109,12 @@ def _gain_ranges(student: Student, calibration: Sequence[Mapping[str, npt.NDArra
             student(**{name: torch.from_numpy(values) for name, values in inputs.items()})
     for hook in hooks:
         hook.remove()
-    low, high = _TAIL_PERCENT, 100 - _TAIL_PERCENT
-    visible, thermal = (tuple(map(float, np.percentile(np.concatenate(all_), (low, high)))) for all_ in seen.values())
-    return (visible[0], visible[1]), (thermal[0], thermal[1])
+    return _between(seen[student.fine_visible]), _between(seen[student.fine_thermal])
+
+
+def _between(gains: Sequence[npt.NDArray[np.float32]]) -> Range:
+    low, high = np.percentile(np.concatenate(gains), (_TAIL_PERCENT, 100 - _TAIL_PERCENT))
+    return float(low), max(float(high), float(low) + 0.01)  # 256 levels need some room, even where all are the same
 
 
 class Inference(nn.Module):
