@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,20 @@ class KernelHook(BuildHookInterface):  # type: ignore[misc,unused-ignore]
 def compiled(library: Path) -> str | None:
     """Compile the kernels into this file; None where that worked, else what hindered it."""
     named = os.environ.get("CC", "").split()
-    found = [named] if named else [[path] for path in map(shutil.which, COMPILERS) if path is not None]
+    found = named or [path for path in map(shutil.which, COMPILERS) if path is not None][:1]
     if not found:
         return f"there is no C compiler ({', '.join(COMPILERS)})"
+    problem = compiled_by(found, library)
+    # a compiler may not know how to choose among instructions when a library is loaded
+    return None if problem is None or compiled_by(found, library, "-DVECTORIZED=") is None else problem
+
+
+def compiled_by(compiler: Sequence[str], library: Path, *flags: str) -> str | None:
+    """Compile with this command and more flags; as `compiled`."""
     fingerprint = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         part = Path(folder) / library.name
-        command = [*found[0], *FLAGS, f'-DSOURCE_FINGERPRINT="{fingerprint}"', str(SOURCE), "-o", str(part)]
+        command = [*compiler, *FLAGS, *flags, f'-DSOURCE_FINGERPRINT="{fingerprint}"', str(SOURCE), "-o", str(part)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         except OSError as error:

@@ -20,7 +20,7 @@ from openvino import opset13 as ops
 
 from rtfusion.engines.base import Tensor
 from rtfusion.engines.gray import GrayEngine, InputTensors, check_images
-from rtfusion.engines.openvino import WHITE, OpenVinoGray, Request, fixed_network
+from rtfusion.engines.openvino import WHITE, OpenVinoGray, Request, fixed_network, the_core
 from rtfusion.errors import EngineError, EngineUnavailable
 from rtfusion.kernels.layers import GAIN_CHANNELS, HEAD_CHANNELS, PIXELS, SEEN_CHANNELS, CompiledLayers
 from rtfusion.models.layers import Layers, find_layers
@@ -40,6 +40,9 @@ suffers from a feature that is cut off more than from one that is rounded."""
 RESTS = {4: 5, 6: 7}
 """Logits of the base and of the offset move whole areas, so what rounding takes from their weights is said in another channel:
 that of the other base, which is the same with the other sign, and an unused one."""
+
+SEEN, GAINS, SAID = "layers:seen", "layers:gains", "layers:heads"
+"""What the learned part takes and gives, by names that no contract has."""
 
 Nodes = Mapping[str, Any]
 Plane = npt.NDArray[np.float32]
@@ -84,13 +87,13 @@ class LayeredGray:
         self._gains = np.zeros((*grid, GAIN_CHANNELS), np.uint8)
         self._heads = np.zeros((*grid, HEAD_CHANNELS), np.float32)
         others = {name: np.zeros(shape, np.float32) for name, shape in ports.outputs.items() if name != OUTPUT}
-        made: dict[str, npt.NDArray[Any]] = {"gains": self._gains, "heads": self._heads, **others}
+        made: dict[str, npt.NDArray[Any]] = {GAINS: self._gains, SAID: self._heads, **others}
         try:
             learned = learned_part(network, layers=layers)
         except (KeyError, ValueError, IndexError) as error:
             raise EngineError(f"{model} is not the graph that its layers are of: {error}") from error
         self._request = Request(learned, model=model, threads=threads, precision="f32", outputs=made)
-        self._request.feed("seen", self._seen)
+        self._request.feed(SEEN, self._seen)
         self._takes = {port.any_name for port in learned.inputs}
         self._outputs = {OUTPUT: np.zeros(self._shape, np.uint8), **others}
         self.description = f"{self._request.description}, with kernels"
@@ -125,18 +128,20 @@ class LayeredGray:
 def learned_part(network: openvino.Model, *, layers: Layers) -> openvino.Model:
     """Cut the learned part out of a quantized student, which it changes.
 
-    Takes ``seen`` (1, h, w, 40) uint8 and what else the learned part takes; gives ``gains`` of the pixels of both bands,
-    (1, h, w, 32) uint8, over the ranges of the layers, ``heads`` (1, h, w, 8), and every output beside the picture.
+    Takes `SEEN`, (1, h, w, 40) uint8, and what else the learned part takes; gives `GAINS` of the pixels of both bands,
+    (1, h, w, 32) uint8, over the ranges of the layers, `SAID`, the 8 numbers of a block, and every output beside the picture.
 
     Raises:
         KeyError, ValueError: a part is missing.
     """
+    if missing := {*FED} - {port.any_name for port in network.inputs}:
+        raise ValueError(f"it does not take {', '.join(sorted(missing))}")
     nodes = {node.get_friendly_name(): node for node in network.get_ordered_ops()}
     if _source(nodes[ENTER], 1, "Constant").get_element_type() != openvino.Type.i8:
         raise ValueError("its weights are not INT8")
     rows, columns = nodes[ENTER].output(0).shape[2:]
     seen = ops.parameter([1, rows, columns, SEEN_CHANNELS], np.uint8)
-    seen.output(0).set_names({"seen"})
+    seen.output(0).set_names({SEEN})
     unit = _moved(ops.multiply(ops.convert(seen, "f32"), _number(1 / WHITE)), 0, 3, 1, 2)
     # a quantization that changes nothing: with it, OpenVINO takes the bytes as they lie
     nodes[ENTER].input(0).replace_source_output(_quantized(unit, 0.0, 1.0).output(0))
@@ -149,8 +154,8 @@ def learned_part(network: openvino.Model, *, layers: Layers) -> openvino.Model:
     )
     wide = _quantized(nodes[f"{HEADS}/WithoutBiases"].input_value(0), 0.0, WIDER * high_feature)
     results = [
-        _result("gains", ops.convert(_moved(levels, 0, 2, 3, 1), "u8")),
-        _result("heads", _moved(_head(wide, nodes, (HEADS,), rests=RESTS), 0, 2, 3, 1)),
+        _result(GAINS, ops.convert(_moved(levels, 0, 2, 3, 1), "u8")),
+        _result(SAID, _moved(_head(wide, nodes, (HEADS,), rests=RESTS), 0, 2, 3, 1)),
         *(result for result in network.get_results() if OUTPUT not in result.input_value(0).get_names()),
     ]
     images = {*IMAGE_INPUTS}
@@ -212,7 +217,7 @@ def _constant(node: Any, port: int) -> npt.NDArray[Any]:
 
 def _value(output: Any) -> npt.NDArray[np.float32]:
     """Compute what does not depend on any input."""
-    compiled = openvino.Core().compile_model(openvino.Model([ops.result(output)], []), "CPU")
+    compiled = the_core().compile_model(openvino.Model([ops.result(output)], []), "CPU")
     return np.array(compiled([])[0], np.float32)
 
 

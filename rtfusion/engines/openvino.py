@@ -115,7 +115,7 @@ class Request:
         precision: str,
         outputs: Mapping[str, npt.NDArray[Any]],
     ) -> None:
-        core = _core()
+        core = the_core()
         if precision == "auto":
             precision = "f16" if computes_in_half() and _is_half(network) else "f32"
         _check_precision(core, precision)
@@ -168,7 +168,7 @@ class Request:
 
 
 @functools.cache
-def _core() -> openvino.Core:
+def the_core() -> openvino.Core:
     """The one core of this process, which is never let go.
 
     Every core makes a CPU plugin of its own, which gives the thread that made it an alternate signal stack and on its end puts
@@ -185,7 +185,7 @@ def _let_idle_threads_go() -> None:
     would wait for them for ever. The end of any CPU plugin lets the idle ones go; this one is made and ended in one thread, so
     it leaves the signal stack as it was.
     """
-    if _core.cache_info().currsize:
+    if the_core.cache_info().currsize:
         openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -194,12 +194,12 @@ os.register_at_fork(before=_let_idle_threads_go)
 
 def computes_in_half() -> bool:
     """Ask whether this processor computes in f16 itself."""
-    return CAPABILITIES["f16"] in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return CAPABILITIES["f16"] in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def admissible() -> tuple[str, ...]:
     """The precisions that a shipped model can be run in here, by what OpenVINO says of the processor; not all need be fast."""
-    has = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return (*(name for name, capability in CAPABILITIES.items() if capability in has), "int8")
 
 
@@ -238,7 +238,7 @@ def _in_gray_levels(network: openvino.Model) -> openvino.Model:
 def fixed_network(model: Path, *, spec: ModelSpec | None, size_px: tuple[int, int]) -> tuple[openvino.Model, Ports]:
     """The network of a file, made static for one size, and its shapes."""
     try:
-        network = _core().read_model(str(model))
+        network = the_core().read_model(str(model))
     except RuntimeError as error:
         raise ModelError(f"OpenVINO cannot read {model}: {_reason(error)}") from error
     # images of one fixed size are no hindrance: they are reshaped below

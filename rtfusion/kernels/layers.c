@@ -14,10 +14,13 @@
 #error "four pixels are read as one little-endian word"
 #endif
 
-/* The right instructions are chosen when the library is loaded, where compiler and system can do that. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GLIBC__) && defined(__has_attribute)
+/* The right instructions are chosen when the library is loaded, where compiler and system can do that. -DVECTORIZED= does
+ * without, for compilers that say they can and cannot. */
+#ifndef VECTORIZED
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
 #if __has_attribute(target_clones)
 #define VECTORIZED __attribute__((target_clones("default", "avx2", "avx512f")))
+#endif
 #endif
 #endif
 #ifndef VECTORIZED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,15 @@ from rtfusion.engines.parity import check
 from rtfusion.errors import EngineError, EngineUnavailable, ModelError
 from rtfusion.kernels import library
 from rtfusion.kernels.layers import GAIN_CHANNELS, HEAD_CHANNELS, SEEN_CHANNELS, CompiledLayers
+from rtfusion.kernels.selftest import check_layers
 from rtfusion.kernels.twin import TwinLayers
-from rtfusion.models import find_model
+from rtfusion.models import MapInput, Output, find_model, read_spec
 from rtfusion.models.layers import KEY, Layers, find_layers
+from rtfusion.models.onnx_file import graph_checksum
 from rtfusion.types import Image8
 from tests.support import needs_kernels
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +112,29 @@ def test_compiled_layers_are_their_twin_to_the_bit(
         np.testing.assert_array_equal(made[0][name], made[1][name], err_msg=name)
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
+@pytest.mark.parametrize("instructions", ["", "avx2", "avx512f"])
+def test_all_instructions_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: str
+) -> None:
+    if instructions and instructions not in Path("/proc/cpuinfo").read_text():
+        pytest.skip(f"this processor has no {instructions}")
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    target = f'__attribute__((target("{instructions}")))' if instructions else ""
+    alone = tmp_path / "liblayers.so"
+    assert build.compiled_by(["cc"], alone, f"-DVECTORIZED={target}", "-Wall", "-Wextra", "-Werror") is None
+    monkeypatch.setattr("rtfusion.kernels.LIBRARY", alone)
+    library.cache_clear()
+    try:
+        assert check_layers() > 10_000
+    finally:
+        library.cache_clear()
+
+
 # --- the whole of a student in two parts ---
 
 
@@ -137,6 +166,43 @@ def test_a_student_in_parts_is_its_whole_graph(model: Path, size_px: tuple[int, 
         made[kernels] = {"fused_y": engine.run(images=images, inputs=inputs)["fused_y"].astype(np.float32) / 255}
         engine.close()
     check(made[True], made[False], arithmetic="int8 in parts")
+
+
+@needs_kernels
+def test_more_inputs_and_outputs_of_the_learned_part_are_fed_and_given_as_in_the_whole_graph(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    shipped = find_model(Path("small"), precision="int8")
+    graph = onnx.load(shipped)
+    (heads,) = (node.output[0] for node in graph.graph.node if node.name == "/heads/Conv")
+    graph.graph.node.append(onnx.helper.make_node("Mul", [heads, "trust"], ["trusted"]))
+    shape = [1, None, None, None]
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("trust", onnx.TensorProto.FLOAT, [1, 1, None, None]))
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("trusted", onnx.TensorProto.FLOAT, shape))
+    spec = read_spec(shipped)
+    spec = spec.model_copy(
+        update={
+            "inputs": {**spec.inputs, "trust": MapInput(scale=4, default=1.0, minimum=0.0, maximum=1.0)},
+            "outputs": {**spec.outputs, "trusted": Output(kind="other", channels=8, scale=4)},
+            "checksum": graph_checksum(graph.SerializeToString()),
+        }
+    )
+    layers = {entry.key: entry.value for entry in graph.metadata_props if entry.key == KEY}
+    del graph.metadata_props[:]
+    onnx.helper.set_model_props(graph, {**spec.metadata(), **layers})
+    path = tmp_path / "more.onnx"
+    path.write_bytes(graph.SerializeToString())
+    random = np.random.default_rng(2)
+    images = {"visible_y": scene(random, (160, 120)), "thermal": scene(random, (160, 120))}
+    trust = random.random((1, 1, 30, 40), np.float32)
+    inputs = {"enhance": 0.62, "visible_mean": 0.45, "thermal_mean": 0.5, "trust": trust}
+    made = []
+    for kernels in (True, False):
+        engine = open_gray_engine("openvino", model=path, size_px=(160, 120), threads=1, kernels=kernels)
+        made.append({name: output.copy() for name, output in engine.run(images=images, inputs=inputs).items()})
+        engine.close()
+    assert made[0].keys() == made[1].keys() == {"fused_y", "trusted"}
+    np.testing.assert_allclose(made[0]["trusted"], made[1]["trusted"], atol=0.1)
+    assert np.abs(made[0]["trusted"]).max() > 0.5
 
 
 @needs_kernels
