@@ -7,8 +7,9 @@
 Weights do not matter for the time, so those of LD-Lite and of the plain network are as they are initialized. The plain one
 is five 3 x 3 convolutions of 32 channels at full resolution, what a first try at a fusion network looks like. All see a
 frame of noise in [0, 1]; a round runs every network once in every engine, and ratios are taken within a round, to the INT8
-file of the student in OpenVINO; its f16 file computes in f16 where the processor does. The networks alone: no decoding, no
-registration, no color (`rtfusion bench` measures those).
+file of the student in OpenVINO; its f16 file computes in f16 where the processor does, and *in parts* is the INT8 file as a run
+takes it, with the compiled kernels where they are. The networks alone: no decoding, no registration, no color
+(`rtfusion bench` measures those).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table
-from rtfusion.engines import open_engine
+from rtfusion.engines import open_engine, open_gray_engine
 from rtfusion.evaluate import timing
 from rtfusion.models import shipped
 from rtfusion.models.spec import IMAGE_INPUTS
@@ -38,6 +39,7 @@ STUDENT = "small"
 BASELINE = f"{STUDENT} INT8, OpenVINO"
 PRECISIONS = {BASELINE: "int8", f"{STUDENT} f16, OpenVINO": "f16"}
 """Cases of the student's files in other precisions."""
+IN_PARTS = f"{STUDENT} INT8 in parts, OpenVINO"
 SCALARS = ("enhance", "visible_mean", "thermal_mean")
 """Inputs of the student beside the images."""
 PLAIN_WIDTH, PLAIN_LAYERS = 32, 5
@@ -91,6 +93,14 @@ def _measure_size(networks: Mapping[str, Network], size: str, options: argparse.
             runs[f"{name}, OpenVINO"] = openvino(network.path, network.scalars)
         for name, precision in PRECISIONS.items():
             runs[name] = openvino(shipped(STUDENT, precision=precision), SCALARS)
+        in_parts = open_gray_engine(
+            "openvino", model=shipped(STUDENT, precision="int8"), size_px=(width, height), threads=options.threads
+        )
+        stack.enter_context(closing(in_parts))
+        levels = {
+            name: (255 * image[0, 0]).astype(np.uint8) for name, image in _inputs((), size_px=(width, height)).items()
+        }
+        runs[IN_PARTS] = partial(in_parts.run, images=levels, inputs=dict.fromkeys(SCALARS, 0.5))
         cases = {name: partial(timing.duration_ms, run) for name, run in runs.items()}
         measured = timing.run_interleaved(cases, rounds=options.rounds, warm_up=WARM_UP)
     return [

@@ -196,7 +196,9 @@ class Settings(BaseModel):
     ] = "auto"
     """Engine that runs the model. With tensorrt and pytorch:cuda, all of the fusing is done on the GPU."""
     threads: Annotated[Count | None, _fusion(metavar="N", taker="learned")] = None
-    """Threads of the engine. Without it, the engine decides."""
+    """Threads of the engine. Without it, one for every core but one, which decodes and writes."""
+    kernels: Annotated[bool, _fusion(taker="learned")] = True
+    """Compute what a model does by fixed formulas in compiled kernels, where they are installed, and the rest in its engine."""
 
     sink: Annotated[tuple[str, ...], _output(metavar="URI", taker="sinks", path="uri")] = ()
     """Output: a video file, images:DIR, zmq:tcp://127.0.0.1:5555, web://127.0.0.1:8080, window: or null: (repeatable)."""

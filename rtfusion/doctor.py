@@ -116,6 +116,14 @@ def engines(examination: Examination) -> Iterator[Finding]:
         yield Finding(name=f"engine {status.name}", state="good" if status.available else "note", text=text)
 
 
+def compiled(examination: Examination) -> Iterator[Finding]:
+    """The compiled kernels of the processor, against their twin."""
+    from rtfusion.kernels.selftest import check_layers
+
+    text = f"{check_layers()} values of the fixed part of a model are those of the twin"
+    yield Finding(name="compiled", state="good", text=text)
+
+
 def parity(examination: Examination) -> Iterator[Finding]:
     """Every engine against the first one, on the golden input."""
     from rtfusion.engines import AUTO, available, open_engine
@@ -184,7 +192,7 @@ def hardware(examination: Examination) -> Iterator[Finding]:
 
 
 CHECKS: Sequence[Callable[[Examination], Iterator[Finding]]] = (
-    machine, cameras, engines, parity, kernels, speed, hardware,
+    machine, cameras, engines, compiled, parity, kernels, speed, hardware,
 )  # fmt: skip
 
 

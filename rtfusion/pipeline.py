@@ -22,6 +22,7 @@ from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.fusion import Control
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser, open_fuser
+from rtfusion.kernels import are_here
 from rtfusion.memory import return_freed_memory
 from rtfusion.pairs import PairStream, open_pairs
 from rtfusion.registration import Calibration, PairShape, load_calibration
@@ -194,8 +195,9 @@ def build(settings: Settings) -> Pipeline:
     with ExitStack() as opened:
         opened.callback(pairs.close)
         opened.callback(fuser.close)
-        # a recording says which precision was run, so that a replay runs the same one on any machine
-        used = settings.model_copy(update={"precision": fuser.precision or settings.precision})
+        # a recording says which precision was run, and how, so that a replay runs the same on any machine
+        precision = fuser.precision or settings.precision
+        used = settings.model_copy(update={"precision": precision, "kernels": settings.kernels and are_here()})
         pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=_open_sinks(used, pairs=pairs, control=fuser))
         opened.pop_all()
     return pipeline

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+import pytest
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.errors import CaptureTimeout, EndOfStream
@@ -14,11 +15,15 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady, HostRenderer
 from rtfusion.fusion.tone import GainControl
+from rtfusion.kernels import are_here
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, Frame, FusedFrame, InputValue, PixelFormat
 
 MS = 1_000_000
+
+
+needs_kernels = pytest.mark.skipif(not are_here(), reason="the kernels are not compiled: python hatch_build.py")
 _PLAIN = {Band.VISIBLE: np.full((48, 64, 3), 100, dtype=np.uint8), Band.THERMAL: np.full((48, 64), 100, dtype=np.uint8)}
 
 

@@ -12,11 +12,13 @@ from rtfusion.cuda import device as device_module
 from rtfusion.doctor import CHECKS, Examination, Finding, examine
 from rtfusion.engines import ENGINES, open_engine
 from rtfusion.errors import EngineError
+from rtfusion.kernels import library
 from rtfusion.models import shipped
 from tests import onnx_models
 from tests.cli.conftest import Main, environ, main_here  # noqa: F401 - fixtures
 from tests.cuda import fake
 from tests.cuda.conftest import kernels_on_host  # noqa: F401 - a fixture
+from tests.support import needs_kernels
 
 
 @pytest.fixture
@@ -38,6 +40,20 @@ def test_engines_are_held_against_each_other(model: Path) -> None:
     assert "is the reference" in found["parity openvino"].text
     assert found["parity onnxruntime"].state == "good"
     assert found["parity onnxruntime"].figures["largest"] < 1e-6
+
+
+@pytest.mark.parametrize("is_here", [pytest.param(True, marks=needs_kernels), False])
+def test_compiled_kernels_are_held_against_their_twin_or_it_says_why_they_are_not_there(
+    monkeypatch: pytest.MonkeyPatch, is_here: bool
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.compiled,))
+    library.cache_clear()
+    if not is_here:
+        monkeypatch.setattr("rtfusion.kernels.LIBRARY", Path("gone.so"))
+    (found,) = examine(Examination())
+    library.cache_clear()
+    assert (found.name, found.state) == ("compiled", "good" if is_here else "note")
+    assert ("are those of the twin" if is_here else "were not compiled when rtfusion was installed") in found.text
 
 
 def test_without_a_model_it_says_that_nothing_was_compared() -> None:

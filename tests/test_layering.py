@@ -37,7 +37,7 @@ HOMES = {
         "rtfusion/publish/publisher.py",
         "rtfusion/publish/subscriber.py",
     },
-    "openvino": {"rtfusion/engines/openvino.py"},
+    "openvino": {"rtfusion/engines/openvino.py", "rtfusion/engines/layered.py"},
     "onnxruntime": {"rtfusion/engines/onnxruntime.py", "rtfusion/evaluate/detector.py"},
     "torch": {
         "rtfusion/engines/pytorch.py",

@@ -160,6 +160,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "trust": (True, False),
         "engine": ("auto", "openvino", "onnxruntime"),  # the others need a device or the trainer's packages
         "threads": (None, 1),
+        "kernels": (True, False),
         "sink": (("null:",), ("null:", f"{folder}/fused.mp4")),
         "overwrite": (True,),  # without it, the second case with the same output is refused
         "stats_json": (None, folder / "stats.json"),

@@ -22,6 +22,7 @@ PACKAGES = {
     "rtfusion_trainer": ROOT / "trainer" / "rtfusion_trainer",
     "rtfusion_calibration": ROOT / "calibration" / "rtfusion_calibration",
 }
+COMPILERS = ("cc", "gcc", "clang")
 TRAPS = ("benchmarks", "trainer", "calibration")
 TRAP = "raise SystemExit('code of the user was run')\n"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -57,12 +58,7 @@ show(root, [])
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*build, "-w", str(folder), str(ROOT)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (built,) = folder.glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +97,16 @@ def python(site: Path, trapped: Path) -> Command:
     return run
 
 
+def build_wheel(into: Path, **environ: str) -> Path:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run(
+        [*build, "-w", str(into), str(ROOT)], capture_output=True, text=True, check=False, env={**os.environ, **environ}
+    )
+    assert done.returncode == 0, done.stderr
+    (built,) = into.glob("*.whl")
+    return built
+
+
 def test_only_names_that_nobody_else_has_are_installed(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
@@ -109,9 +115,10 @@ def test_only_names_that_nobody_else_has_are_installed(wheel: Path) -> None:
 
 def test_every_file_of_the_packages_is_installed(site: Path) -> None:
     for package, folder in PACKAGES.items():
-        here = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+        here = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
         there = {path.relative_to(site / package) for path in (site / package).rglob("*") if path.is_file()}
-        assert there == here
+        made = {path for path in here | there if path.suffix in (".pyc", ".so")}
+        assert there - made == here - made
         assert Path("py.typed") in there
     assert {path.suffix for path in site.rglob("*")} >= {
         ".cu",
@@ -123,6 +130,34 @@ def test_every_file_of_the_packages_is_installed(site: Path) -> None:
         ".json",
         ".toml",
     }
+
+
+KERNELS = """
+from rtfusion.kernels.selftest import check_layers
+print(check_layers())
+"""
+
+
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="there is no C compiler here")
+def test_a_wheel_carries_kernels_of_its_platform_that_compute_what_they_should(wheel: Path, python: Command) -> None:
+    assert not wheel.name.endswith("-any.whl")
+    done = python("-c", KERNELS)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10_000
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_compiler_the_wheel_is_of_python_alone_and_says_what_it_lacks(tmp_path: Path, compiler: str) -> None:
+    built = build_wheel(tmp_path, CC=compiler)
+    assert built.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(built) as archive:
+        archive.extractall(tmp_path / "site")
+    assert not [*(tmp_path / "site").rglob("*.so")]
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", KERNELS], capture_output=True, text=True, check=False, env=environ, cwd=tmp_path
+    )
+    assert "EngineUnavailable: the kernels were not compiled when rtfusion was installed" in done.stderr
 
 
 def test_every_module_loads_beside_the_code_of_a_user(python: Command) -> None:

@@ -11,6 +11,7 @@ from rtfusion.engines.base import DeviceNetwork, Engine, EngineStatus, Tensor
 from rtfusion.engines.fastest import Choice, fastest
 from rtfusion.engines.host import AUTO, ENGINES, available, importing, open_host_engine, resolve
 from rtfusion.errors import ConfigError
+from rtfusion.kernels import are_here
 from rtfusion.models import FOR_GPU, find_model, find_spec, read_spec
 from rtfusion.models.shipping import is_name
 
@@ -35,6 +36,7 @@ __all__ = [
     "Tensor",
     "available",
     "choose_precision",
+    "default_threads",
     "model_file",
     "open_engine",
     "open_gray_engine",
@@ -53,7 +55,7 @@ def open_engine(
         name: one of `ENGINES`, or ``auto``.
         model: ONNX file with a contract (`rtfusion.models.spec`), or with both images, scalars, ``fused_y`` and none.
         size_px: a multiple of the model's stride; another size needs an engine of its own.
-        threads: on the CPU; None for every core this process may use.
+        threads: on the CPU; None for `default_threads`.
         precision: floating point that the engine computes in: ``f32``, or ``bf16`` and ``f16`` where engine and processor have
             them; ``auto`` is that of the model's weights where OpenVINO and the processor compute in it, and f32 elsewhere.
             Integer precision is a property of the model file; so is all of it for TensorRT.
@@ -66,7 +68,7 @@ def open_engine(
     """
     name = resolve(name)
     spec = find_spec(model)
-    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    threads = threads if threads is not None else default_threads()
     if name != "tensorrt":
         return open_host_engine(name, model=model, spec=spec, size_px=size_px, threads=threads, precision=precision)
     with importing(name):
@@ -76,12 +78,19 @@ def open_engine(
 
 
 def open_gray_engine(
-    name: str, *, model: Path, size_px: tuple[int, int], threads: int | None = None, precision: str = "auto"
+    name: str,
+    *,
+    model: Path,
+    size_px: tuple[int, int],
+    threads: int | None = None,
+    precision: str = "auto",
+    kernels: bool = True,
 ) -> GrayEngine:
     """Load ``model`` for images of any ``size_px``, as gray levels in host memory.
 
     They are padded to the model's stride, so it needs its contract. It computes in the precision of its weights, or for
-    ``bf16`` in that; the rest is as `open_engine` says.
+    ``bf16`` in that. With ``kernels``, OpenVINO runs the learned part alone where the file and what is installed allow it
+    (`rtfusion.engines.layered`); the description tells. The rest is as `open_engine` says.
 
     Raises:
         As `open_engine`, and ModelError: the file carries no contract.
@@ -89,12 +98,14 @@ def open_gray_engine(
     name = resolve(name)
     spec = read_spec(model)
     computed = precision if precision == "bf16" else "auto"
-    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    threads = threads if threads is not None else default_threads()
     if name == "openvino":
         with importing(name):
+            from rtfusion.engines.layered import open_layered
             from rtfusion.engines.openvino import OpenVinoGray
 
-            return OpenVinoGray(model=model, spec=spec, size_px=size_px, threads=threads, precision=computed)
+            opened = open_layered if kernels else OpenVinoGray
+            return opened(model=model, spec=spec, size_px=size_px, threads=threads, precision=computed)
     from rtfusion.engines.gray import ConvertedEngine
 
     engine = open_engine(name, model=model, size_px=spec.padded_px(size_px), threads=threads, precision=computed)
@@ -121,6 +132,14 @@ def open_network(name: str, *, model: Path, size_px: tuple[int, int], device: De
     raise ConfigError(f"{name} runs no network on a CUDA stream; choose {' or '.join(NETWORKS)}")
 
 
+def default_threads() -> int:
+    """All cores that this process may use but one, which is left for those that decode, compose and write.
+
+    On two cores a second thread waits for that core in every layer: it costs more than it gives (docs/experiments.md).
+    """
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
 def runs_on_gpu(engine: str) -> bool:
     """Tell the engines that compute on a GPU; ``auto`` never does."""
     return engine == "tensorrt" or ":" in engine
@@ -144,7 +163,13 @@ def model_file(model: Path, *, precision: str = "auto", on_gpu: bool = False) ->
 
 
 def choose_precision(
-    model: Path, *, precision: str, engine: str, size_px: tuple[int, int], threads: int | None = None
+    model: Path,
+    *,
+    precision: str,
+    engine: str,
+    size_px: tuple[int, int],
+    threads: int | None = None,
+    kernels: bool = True,
 ) -> Choice:
     """The precision to open a model in: the one asked for, or for ``auto`` the fastest (`rtfusion.engines.fastest`).
 
@@ -161,12 +186,16 @@ def choose_precision(
         return Choice(precision="auto", times_ms={}, why="file")
     if resolve(engine) != "openvino":
         return Choice(precision=ON_GPU if runs_on_gpu(engine) else "f32", times_ms={}, why="rule")
-    threads = threads if threads is not None else len(os.sched_getaffinity(0))
+    threads = threads if threads is not None else default_threads()
     with importing("openvino"):
         from rtfusion.engines.openvino import VERSION, admissible
 
     def open_in(tried: str, tried_px: tuple[int, int]) -> GrayEngine:
         file = model_file(model, precision=tried)
-        return open_gray_engine("openvino", model=file, size_px=tried_px, threads=threads, precision=tried)
+        return open_gray_engine(
+            "openvino", model=file, size_px=tried_px, threads=threads, precision=tried, kernels=kernels
+        )
 
-    return fastest(model, size_px=size_px, threads=threads, open_in=open_in, capabilities=admissible(), version=VERSION)
+    # with kernels and without, other precisions are the fastest
+    version = f"{VERSION} {'with' if kernels and are_here() else 'without'} kernels"
+    return fastest(model, size_px=size_px, threads=threads, open_in=open_in, capabilities=admissible(), version=version)

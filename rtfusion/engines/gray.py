@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.engines.base import Engine, Tensor, check_inputs, contract_ports
+from rtfusion.errors import EngineError
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ModelSpec, Shape
 from rtfusion.types import Image8
 
@@ -101,6 +102,19 @@ class ConvertedEngine:
     def close(self) -> None:
         """Release the network. Idempotent."""
         self._engine.close()
+
+
+def check_images(images: Mapping[str, Image8], *, shape: tuple[int, ...]) -> None:
+    """Hold the images that are fed against what an engine takes.
+
+    Raises:
+        EngineError: other names, another shape or type.
+    """
+    if {*images} != {*IMAGE_INPUTS}:
+        raise EngineError(f"images are {', '.join(images)}; the model takes {', '.join(IMAGE_INPUTS)}")
+    for name, image in images.items():
+        if image.shape != shape or image.dtype != np.uint8:
+            raise EngineError(f"input {name} is {image.shape} {image.dtype}; expected {shape} uint8")
 
 
 def padded(image: Image8, *, into: Image8) -> Image8:

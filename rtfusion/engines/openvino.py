@@ -30,7 +30,7 @@ from rtfusion.engines.base import (  # noqa: E402
     check_ports,
     describe,
 )
-from rtfusion.engines.gray import InputTensors, padded  # noqa: E402
+from rtfusion.engines.gray import InputTensors, check_images, padded  # noqa: E402
 from rtfusion.errors import ConfigError, EngineError, ModelError  # noqa: E402
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ModelSpec  # noqa: E402
 from rtfusion.types import Image8  # noqa: E402
@@ -49,9 +49,9 @@ class OpenVinoEngine:
     def __init__(
         self, *, model: Path, spec: ModelSpec | None, size_px: tuple[int, int], threads: int, precision: str
     ) -> None:
-        network, self._ports = _fixed(model, spec=spec, size_px=size_px)
+        network, self._ports = fixed_network(model, spec=spec, size_px=size_px)
         self._outputs = {name: np.zeros(shape, np.float32) for name, shape in self._ports.outputs.items()}
-        self._request = _Request(network, model=model, threads=threads, precision=precision, outputs=self._outputs)
+        self._request = Request(network, model=model, threads=threads, precision=precision, outputs=self._outputs)
         self.description = self._request.description
 
     def run(self, *, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -73,7 +73,7 @@ class OpenVinoGray:
 
     def __init__(self, *, model: Path, spec: ModelSpec, size_px: tuple[int, int], threads: int, precision: str) -> None:
         padded_px = spec.padded_px(size_px)
-        network, ports = _fixed(model, spec=spec, size_px=padded_px)
+        network, ports = fixed_network(model, spec=spec, size_px=padded_px)
         self._tensors = InputTensors({name: shape for name, shape in ports.inputs.items() if name not in IMAGE_INPUTS})
         self._padded = {name: np.zeros(padded_px[::-1], np.uint8) for name in IMAGE_INPUTS}
         outputs: dict[str, npt.NDArray[Any]] = {
@@ -82,7 +82,7 @@ class OpenVinoGray:
         self._shape = size_px[::-1]
         self._outputs = {**outputs, OUTPUT: outputs[OUTPUT][0, 0, : size_px[1], : size_px[0]]}
         network = _in_gray_levels(network)
-        self._request = _Request(network, model=model, threads=threads, precision=precision, outputs=outputs)
+        self._request = Request(network, model=model, threads=threads, precision=precision, outputs=outputs)
         self.description = self._request.description
 
     def run(
@@ -90,11 +90,8 @@ class OpenVinoGray:
     ) -> Mapping[str, npt.NDArray[Any]]:
         """Run the network once; see `rtfusion.engines.gray.GrayEngine`."""
         self._request.check_open()
-        if {*images} != {*IMAGE_INPUTS}:
-            raise EngineError(f"images are {', '.join(images)}; the model takes {', '.join(IMAGE_INPUTS)}")
+        check_images(images, shape=self._shape)
         for name, image in images.items():
-            if image.shape != self._shape or image.dtype != np.uint8:
-                raise EngineError(f"input {name} is {image.shape} {image.dtype}; expected {self._shape} uint8")
             self._request.feed(name, padded(image, into=self._padded[name])[None, None])
         for name, array in self._tensors.by_name(inputs).items():
             self._request.feed(name, array)
@@ -106,7 +103,7 @@ class OpenVinoGray:
         self._request.close()
 
 
-class _Request:
+class Request:
     """A compiled network whose inputs and outputs are arrays of ours."""
 
     def __init__(
@@ -118,7 +115,7 @@ class _Request:
         precision: str,
         outputs: Mapping[str, npt.NDArray[Any]],
     ) -> None:
-        core = _core()
+        core = the_core()
         if precision == "auto":
             precision = "f16" if computes_in_half() and _is_half(network) else "f32"
         _check_precision(core, precision)
@@ -143,6 +140,7 @@ class _Request:
         self.description = describe("OpenVINO", VERSION, precision=precision, threads=threads)
 
     def check_open(self) -> None:
+        """Raise EngineError if it is closed."""
         if self._request is None:
             raise EngineError("the OpenVINO engine is closed; open it anew")
 
@@ -153,18 +151,24 @@ class _Request:
             self._fed[name] = array
 
     def infer(self) -> None:
+        """Run the network on what it was fed.
+
+        Raises:
+            EngineError: the runtime failed.
+        """
         try:
             self._request.infer(share_outputs=True)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed to run the model: {_reason(error)}") from error
 
     def close(self) -> None:
+        """Release the network. Idempotent."""
         self._request = None
         self._fed.clear()
 
 
 @functools.cache
-def _core() -> openvino.Core:
+def the_core() -> openvino.Core:
     """The one core of this process, which is never let go.
 
     Every core makes a CPU plugin of its own, which gives the thread that made it an alternate signal stack and on its end puts
@@ -181,7 +185,7 @@ def _let_idle_threads_go() -> None:
     would wait for them for ever. The end of any CPU plugin lets the idle ones go; this one is made and ended in one thread, so
     it leaves the signal stack as it was.
     """
-    if _core.cache_info().currsize:
+    if the_core.cache_info().currsize:
         openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
@@ -190,12 +194,12 @@ os.register_at_fork(before=_let_idle_threads_go)
 
 def computes_in_half() -> bool:
     """Ask whether this processor computes in f16 itself."""
-    return CAPABILITIES["f16"] in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return CAPABILITIES["f16"] in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def admissible() -> tuple[str, ...]:
     """The precisions that a shipped model can be run in here, by what OpenVINO says of the processor; not all need be fast."""
-    has = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return (*(name for name, capability in CAPABILITIES.items() if capability in has), "int8")
 
 
@@ -231,10 +235,10 @@ def _in_gray_levels(network: openvino.Model) -> openvino.Model:
     return network
 
 
-def _fixed(model: Path, *, spec: ModelSpec | None, size_px: tuple[int, int]) -> tuple[openvino.Model, Ports]:
+def fixed_network(model: Path, *, spec: ModelSpec | None, size_px: tuple[int, int]) -> tuple[openvino.Model, Ports]:
     """The network of a file, made static for one size, and its shapes."""
     try:
-        network = _core().read_model(str(model))
+        network = the_core().read_model(str(model))
     except RuntimeError as error:
         raise ModelError(f"OpenVINO cannot read {model}: {_reason(error)}") from error
     # images of one fixed size are no hindrance: they are reshaped below

@@ -25,6 +25,7 @@ def open_method(
     enhance: float | None = None,
     engine: str = "auto",
     threads: int | None = None,
+    kernels: bool = True,
     trust: bool = True,
 ) -> LuminanceFuser | Painter:
     """The way of fusing that bears ``name``; ``still`` for unrelated images, which must not remember one another.
@@ -52,6 +53,7 @@ def open_method(
             precision=precision,
             engine=engine,
             threads=threads,
+            kernels=kernels,
             inputs=inputs,
             still=still,
             trust=trust,

@@ -32,7 +32,8 @@ class LearnedLuminance:
     Args:
         model: ONNX file with its contract inside (`rtfusion.models.spec`), or the name of a model that comes with the package.
         engine: one of `rtfusion.engines.ENGINES`, or ``auto``.
-        threads: for the engine; None for every core.
+        threads: for the engine; None for every core but one.
+        kernels: where they are compiled, they do what the model says that they can (`rtfusion.models.layers`).
         precision: ``auto`` is the fastest for the size, measured when the engine is opened (`rtfusion.engines.choose_precision`).
         inputs: values for named inputs of the model, instead of their defaults; a mean given here is not followed.
         still: for unrelated images, which must not remember one another.
@@ -51,6 +52,7 @@ class LearnedLuminance:
         engine: str,
         threads: int | None,
         precision: str = "auto",
+        kernels: bool = True,
         inputs: Mapping[str, InputValue] | None = None,
         still: bool = False,
         trust: bool = False,
@@ -65,7 +67,7 @@ class LearnedLuminance:
         self._states: dict[str, Tensor] = {}
         self._clock = StateClock(spec, still=still)
         self._still = still
-        self._threads = threads
+        self._threads, self._kernels = threads, kernels
         self._engine: GrayEngine | None = None
         self._made: Mapping[str, npt.NDArray[Any]] = {}
         self._size_px = 0, 0
@@ -144,8 +146,8 @@ class LearnedLuminance:
     ) -> LearnedLuminance:
         """Another model in place of this one, its engine open. What is not given stays, as far as the model has it.
 
-        That holds for engine, threads, precision, the means and the chosen inputs. States start anew, since each belongs to one
-        model, unless it is the same file. A model that ships may be named.
+        That holds for engine, threads, kernels, precision, the means and the chosen inputs. States start anew, since each belongs
+        to one model, unless it is the same file. A model that ships may be named.
 
         Raises:
             ModelError, EngineError, ConfigError: as on construction. This one is as it was.
@@ -155,6 +157,7 @@ class LearnedLuminance:
             model=model,
             engine=self._engine_name,
             threads=self._threads,
+            kernels=self._kernels,
             precision=precision,
             still=self._still,
             trust=self._judges,
@@ -191,14 +194,11 @@ class LearnedLuminance:
     def _opened(self, size_px: tuple[int, int]) -> GrayEngine:
         if self._engine is None or size_px != self._size_px:
             self.close()
-            self.choice = choose_precision(
-                self._named, precision=self._precision, engine=self._engine_name, size_px=size_px, threads=self._threads
-            )
+            run_by: dict[str, Any] = {"size_px": size_px, "threads": self._threads, "kernels": self._kernels}
+            self.choice = choose_precision(self._named, precision=self._precision, engine=self._engine_name, **run_by)
             precision, spec = self.choice.precision, self._inputs.spec
             self._model = self._file(precision)
-            self._engine = open_gray_engine(
-                self._engine_name, model=self._model, size_px=size_px, threads=self._threads, precision=precision
-            )
+            self._engine = open_gray_engine(self._engine_name, model=self._model, precision=precision, **run_by)
             self.model_id = read_spec(self._model).id
             padded_px = spec.padded_px(size_px)
             self._states = {name: np.empty(state.shape(padded_px), np.float32) for name, state in spec.states.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rtfusion.errors import SinkError
 from rtfusion.files import expanded
 from rtfusion.session.format import load_session
@@ -23,8 +26,8 @@ class CompareSink:
         self._note = context.note
         session = load_session(expanded(target))
         self._expected = {pair.sequence: pair.fused_crc32 for pair in session.pairs()}
-        recorded, now = (str(settings.get("precision")) for settings in (session.settings, context.settings))
-        self._precisions = f"recorded in precision {recorded}, fused now in {now}; " if recorded != now else ""
+        recorded, now = (_arithmetic(settings) for settings in (session.settings, context.settings))
+        self._differs = f"recorded {recorded}, fused now {now}; " if recorded != now else ""
         self._same = self._different = 0
 
     def write(self, frame: FusedFrame) -> None:
@@ -45,6 +48,11 @@ class CompareSink:
             self._note(f"{self.uri}: {result}")
         if self._different and not aborted:
             raise SinkError(
-                f"{self.uri}: {result}; {self._precisions}other settings, another version, a model or a registration "
+                f"{self.uri}: {result}; {self._differs}other settings, another version, a model or a registration "
                 "changed while recording, or pairs that were not recorded make others"
             )
+
+
+def _arithmetic(settings: Mapping[str, Any]) -> str:
+    """Say what decides the last bits of a network: ``in precision int8 with kernels``."""
+    return f"in precision {settings.get('precision')} {'with' if settings.get('kernels') else 'without'} kernels"

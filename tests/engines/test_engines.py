@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from rtfusion.engines import ENGINES, Engine, EngineStatus, Tensor, available, open_engine, resolve
+from rtfusion.engines import ENGINES, Engine, EngineStatus, Tensor, available, default_threads, open_engine, resolve
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from tests import onnx_models
 
@@ -369,3 +369,9 @@ def test_a_signal_is_survived_after_engines_came_and_went(tmp_path: Path) -> Non
     program = [sys.executable, "-c", ENGINES_COME_AND_GO, *map(str, models)]
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "interrupted in order"), done.stderr
+
+
+def test_a_core_is_left_for_those_who_decode_and_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, threads in ((1, 1), (2, 1), (8, 7)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _process, cores=cores: {*range(cores)})
+        assert default_threads() == threads

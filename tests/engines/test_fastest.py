@@ -19,7 +19,7 @@ from rtfusion.pipeline import build
 from rtfusion.registration import PairShape
 from rtfusion.session.format import load_session
 from rtfusion.telemetry import Telemetry
-from tests.support import host_fuser
+from tests.support import host_fuser, needs_kernels
 
 SIZE_PX = (640, 480)
 SMALL = Path("small")
@@ -210,5 +210,26 @@ def test_a_recording_says_what_was_run_and_a_replay_that_differs_names_both(tmp_
     other = "f32" if recorded != "f32" else "int8"
     source = f"session:{session.folder}"
     again = build(Settings(ir=source, vis=source, sink=f"compare:{session.folder}", precision=other, threads=1))
-    with pytest.raises(SinkError, match=f"recorded in precision {recorded}, fused now in {other}"):
+    with pytest.raises(SinkError, match=f"recorded in precision {recorded} .*, fused now in precision {other} "):
         again.run()
+
+
+@needs_kernels
+def test_a_replay_without_kernels_names_them(tmp_path: Path) -> None:
+    street = "synthetic:?size=64x48&thermal_size=64x48&frames=2"
+    build(Settings(ir=street, vis=street, sink=f"record:{tmp_path}", precision="int8", threads=1)).run()
+    session = load_session(tmp_path)
+    assert session.settings["kernels"] is True
+    source = f"session:{session.folder}"
+    replay = {"ir": source, "vis": source, "sink": f"compare:{session.folder}", "precision": "int8", "threads": 1}
+    build(Settings(**replay)).run()
+    with pytest.raises(SinkError, match="with kernels, fused now in precision int8 without kernels"):
+        build(Settings(**replay, kernels=False)).run()
+
+
+@needs_kernels
+def test_with_kernels_and_without_are_measured_apart(cache: Path) -> None:
+    for kernels in (True, False, True):
+        choose_precision(SMALL, precision="auto", engine="auto", size_px=(64, 48), threads=1, kernels=kernels)
+    keys = [*json.loads(cache.read_text())["times_ms"]]
+    assert [("with kernels" in key, "without kernels" in key) for key in keys] == [(True, False), (False, True)]

@@ -15,7 +15,8 @@ from rtfusion_trainer.distill import Run  # noqa: E402
 
 from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 from rtfusion.fusion.learned import LearnedLuminance  # noqa: E402
-from rtfusion.models import MapInput, Output, StateInput, read_spec  # noqa: E402
+from rtfusion.models import MapInput, Output, StateInput, find_model, read_spec  # noqa: E402
+from rtfusion.models.layers import find_layers  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
 
 
@@ -102,6 +103,11 @@ def test_int8_has_q_and_dq_nodes_and_stays_near_pytorch(trained, tmp_path):
     kinds = [{node.op_type for node in onnx.load(path).graph.node} for path in differences]
     assert {"QuantizeLinear", "DequantizeLinear"} & kinds[0] == set()
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds[1]
+    whole, in_parts = differences
+    assert find_layers(whole) is None
+    layers = find_layers(in_parts)
+    assert layers is not None
+    assert layers.visible_gains[0] < layers.visible_gains[1]
     for path in differences:
         assert read_spec(path).data == ("street (CC0)", "yard (MIT)")
         assert read_spec(path).license == "Apache-2.0"
@@ -114,6 +120,14 @@ def test_a_checkpoint_of_older_settings_is_exported_all_the_same(trained, tmp_pa
     torch.save(state, tmp_path / "older.pt")
     (path,) = export.export(tmp_path / "older.pt", tmp_path)
     assert read_spec(path).teachers == ()
+
+
+def test_scores_leave_the_layers_as_they_are(tmp_path):
+    path = Path(shutil.copy(find_model(Path("small"), precision="int8"), tmp_path))
+    before = find_layers(path)
+    export.stamp_scores(path, {"tno": {"Qabf": 0.5}})
+    assert before is not None
+    assert find_layers(path) == before
 
 
 def test_scores_come_later_and_the_graph_stays(exported, tmp_path):

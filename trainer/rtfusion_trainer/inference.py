@@ -19,16 +19,23 @@ Measured in docs/experiments.md; equal to `Student` in float64 up to rounding (t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rtfusion.models.layers import Layers, Range
 from rtfusion_trainer.student import (
     BASE_SCALE,
     BLOCK_PX,
+    CLEAR,
     DETAIL_SCALE,
+    FAINT,
+    FAR_FROM,
     FAR_GAIN,
     OFFSET_RANGE,
     PICK_GAIN,
@@ -62,6 +69,52 @@ _SEEN = _of_planes(*[DETAIL_SCALE] * 4, BASE_SCALE, BASE_SCALE, 0, 0)
 _SEEN_VISIBLE = _of_planes(0, 0, 0, 0, 0, 0, 1, 0)
 _SEEN_THERMAL = _of_planes(0, 0, 0, 0, 0, 0, 0, 1)
 """Scales of the planes as the network sees them, and the places of the activity of d0 of either band."""
+
+
+_WHITE = 255
+_TAIL_PERCENT = 0.01
+"""So much of the gains of pixels, at either end, may be cut off when they are told apart in 8 bits."""
+
+
+def layers_of(student: Student, calibration: Sequence[Mapping[str, npt.NDArray[np.float32]]]) -> Layers:
+    """The constants by which a host computes the fixed part itself; gains are measured on these inputs of the student."""
+    visible_gains, thermal_gains = _gain_ranges(student, calibration)
+    one, two, three = (float(slope) / _WHITE for slope in student.slope.detach().exp())
+    return Layers(
+        slopes_per_gray=(one, two, three),
+        coring_gray=student.network.coring,
+        pick_gain=PICK_GAIN,
+        detail_scale=DETAIL_SCALE,
+        base_scale=BASE_SCALE,
+        floor_gray=SALIENCY_FLOOR * _WHITE,
+        offset_gray=OFFSET_RANGE * _WHITE,
+        faint_gray=FAINT * _WHITE,
+        clear_gray=CLEAR * _WHITE,
+        far_from=FAR_FROM,
+        far_gain=FAR_GAIN,
+        visible_gains=visible_gains,
+        thermal_gains=thermal_gains,
+    )
+
+
+def _gain_ranges(student: Student, calibration: Sequence[Mapping[str, npt.NDArray[np.float32]]]) -> tuple[Range, Range]:
+    """Between which values all but a few of the gains of visible and of thermal pixels are."""
+    seen: dict[nn.Module, list[npt.NDArray[np.float32]]] = {student.fine_visible: [], student.fine_thermal: []}
+    hooks = [
+        layer.register_forward_hook(lambda layer, _inputs, gains: seen[layer].append(gains.numpy().ravel()))
+        for layer in seen
+    ]
+    with torch.no_grad():
+        for inputs in calibration:
+            student(**{name: torch.from_numpy(values) for name, values in inputs.items()})
+    for hook in hooks:
+        hook.remove()
+    return _between(seen[student.fine_visible]), _between(seen[student.fine_thermal])
+
+
+def _between(gains: Sequence[npt.NDArray[np.float32]]) -> Range:
+    low, high = np.percentile(np.concatenate(gains), (_TAIL_PERCENT, 100 - _TAIL_PERCENT))
+    return float(low), max(float(high), float(low) + 0.01)  # 256 levels need some room, even where all are the same
 
 
 class Inference(nn.Module):

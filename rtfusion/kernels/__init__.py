@@ -1,0 +1,51 @@
+"""Compiled loops for what OpenCV has no call for: one file of C, built when rtfusion is installed, and its twin in NumPy.
+
+``hatch_build.py`` compiles `SOURCE` where there is a C compiler. Without it nothing is missing but speed: whoever asks gets
+a `EngineUnavailable` that says why, and runs something else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+from pathlib import Path
+
+from rtfusion.errors import EngineUnavailable
+
+SOURCE = Path(__file__).with_name("layers.c")
+LIBRARY = SOURCE.with_name("liblayers.so")
+REBUILD = "run pip install again, with a C compiler (Debian, Ubuntu: apt install gcc libc6-dev)"
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The compiled kernels; calling them lets other threads run.
+
+    Raises:
+        EngineUnavailable: they were not compiled, of another source than is here, or do not load.
+    """
+    if not LIBRARY.is_file():
+        raise EngineUnavailable(f"the kernels were not compiled when rtfusion was installed; {REBUILD}")
+    try:
+        loaded = ctypes.CDLL(str(LIBRARY))
+        built_of = ctypes.c_char_p.in_dll(loaded, "rtfusion_source").value
+    except (OSError, ValueError) as error:
+        raise EngineUnavailable(f"the compiled kernels do not load ({error}); {REBUILD}") from error
+    if built_of is None or built_of.decode() != fingerprint():
+        raise EngineUnavailable(f"the kernels were compiled of another {SOURCE.name} than is here; {REBUILD}")
+    return loaded
+
+
+def are_here() -> bool:
+    """Ask whether `library` gives the kernels."""
+    try:
+        library()
+    except EngineUnavailable:
+        return False
+    return True
+
+
+def fingerprint() -> str:
+    """SHA-256 of the source, in hex, which a library bears that was compiled of it."""
+    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
