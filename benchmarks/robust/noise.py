@@ -1,8 +1,8 @@
 """Noise in the fused picture: white noise, stripes and coarse sensors over still scenes, somebody who walks, and real recordings.
 
-Still scenes are registered pairs (``data/train/m3svd``, of four clips) with noise made here; somebody warm walks through the thermal
-picture. Recordings are those of ``data/video``. All is measured in the fused picture, at the default settings, beside the plain mean
-of what came.
+Still scenes are registered pairs (``data/train/m3svd``, of four clips) with noise made here; somebody warm walks through the
+thermal picture. Recordings are those of ``data/video``. All is measured in the fused picture, at the default settings, beside the
+plain mean of what came.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ class Denoiser:
 
 
 def _sentence(denoiser: BandDenoiser, band: Band) -> str:
-    noise = f"noise of {denoiser.noise_levels:.1f} gray levels" if denoiser.noise_levels >= 0.1 else "faint noise"
+    noise = f"noise of {denoiser.noise_levels:.1f} gray levels" if denoiser.noise_levels >= 0.3 else "faint noise"
     done = {
         "grain": "still places are averaged over time",
         "columns": "columns are evened out",
