@@ -17,6 +17,8 @@ TIME_CONSTANT_S = 1.0
 SIDE_PX, LEAST_STRIPS, BLOCKS = 16, 2, 80
 """Of each frame that is measured some strips of square blocks are looked at, others every time: about so many blocks."""
 LEAST_BLOCKS = 8
+CHANGE_PERCENT = 75.0
+"""A codec brings its noise to some blocks now and to others later; what moves in a clean picture is a smaller part of it."""
 LEAST_VARIANCE = 0.05
 """Fainter noise is not told from none: squared gray levels or counts."""
 _DARKEST, _BRIGHTEST = 2.0, 253.0
@@ -58,7 +60,7 @@ class GrainMeter:
         self.cell = 0.0
         """The same of the means of 2x2 pixels: half as much for noise that is new in each pixel."""
         self.change = 0.0
-        """The same of whatever changes, motion too, in the middle one of the blocks: 0 where most of the picture stands still."""
+        """The same of whatever changes, motion too, in the calmer blocks (CHANGE_PERCENT): 0 where all of these stand still."""
 
     def look(self, image: Image, *, is_due: bool, timestamp_ns: int) -> None:
         """Take the next frame into account; measure where it is due. It is kept for two calls, and must not change meanwhile."""
@@ -104,7 +106,7 @@ def _measured(before: Image, last: Image, now: Image, *, turn: int) -> _Look | N
     drifted = max(0.0, float(np.median(longer[smooth])) - seen) / 2
     share = max(0.0, 1.0 - (moved + drifted) / max(seen, 1e-6))
     # a step has twice the variance of a frame
-    return _Look(share * seen / 2, share * float(np.median(cell[smooth])) / 2, float(np.median(pixel)) / 2)
+    return _Look(share * seen / 2, share * float(np.median(cell[smooth])) / 2, float(np.percentile(pixel, CHANGE_PERCENT)) / 2)
 
 
 def _moved(variance: Figures, structure: Figures, *, smooth: Blocks, rough: Blocks) -> float:
