@@ -106,7 +106,9 @@ def _measured(before: Image, last: Image, now: Image, *, turn: int) -> _Look | N
     drifted = max(0.0, float(np.median(longer[smooth])) - seen) / 2
     share = max(0.0, 1.0 - (moved + drifted) / max(seen, 1e-6))
     # a step has twice the variance of a frame
-    return _Look(share * seen / 2, share * float(np.median(cell[smooth])) / 2, float(np.percentile(pixel, CHANGE_PERCENT)) / 2)
+    return _Look(
+        share * seen / 2, share * float(np.median(cell[smooth])) / 2, float(np.percentile(pixel, CHANGE_PERCENT)) / 2
+    )
 
 
 def _moved(variance: Figures, structure: Figures, *, smooth: Blocks, rough: Blocks) -> float:

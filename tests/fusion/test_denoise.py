@@ -405,7 +405,7 @@ def test_no_frame_allocates_an_image(size: tuple[int, int]) -> None:
 
     run(0, 17)
     tracemalloc.start()
-    run(17, 20)  # on the next one is measured
+    run(17, 20)  # in none of these is the noise measured
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # in frames of other sizes than multiples of 4 the weight of the blocks is copied
