@@ -95,7 +95,7 @@ def fuse(
 
 
 class Fuser:
-    """Fuses the pairs of a stream one after the other, with memory: gain control and network follow the scene.
+    """Fuses the pairs of a stream one after the other, with memory: denoising, gain control and network follow the scene.
 
     A context manager. One thread calls it; any thread may call `change`.
     """

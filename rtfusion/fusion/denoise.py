@@ -27,7 +27,7 @@ LONGEST_GAP_S = 1.0
 """After a pause as long as this the scene may be another one."""
 LEAST_SIDE_PX = stripes.LEAST_SIDE_PX
 """Smaller pictures are left as they are."""
-FIRST_LOOKS, LOOK_EVERY = 16, 7
+FIRST_LOOKS, LOOK_EVERY = 16, 11
 """The first frames are all measured, then every n-th, which is in step with no codec: its key frames are the noisy ones."""
 STRIPES_TIME_CONSTANT_S = 2.0
 SPAN_STEP = 8
@@ -280,7 +280,7 @@ class Denoiser:
 
 
 def _sentence(denoiser: BandDenoiser, band: Band) -> str:
-    noise = f"noise of {denoiser.noise_levels:.1f} gray levels" if denoiser.noise_levels >= 0.1 else "faint noise"
+    noise = f"noise of {denoiser.noise_levels:.1f} gray levels" if denoiser.noise_levels >= 0.3 else "faint noise"
     done = {
         "grain": "still places are averaged over time",
         "columns": "columns are evened out",

@@ -241,7 +241,7 @@ def open_fuser(
     """Open the fuser that the settings name, on the device that its engine needs.
 
     ``still`` says that the visible frames are unrelated images, of which the fuser must not remember one for the next;
-    ``thermal_still`` says the same of the thermal frames, for the gain control and the measure of their noise.
+    ``thermal_still`` says the same of the thermal frames, for denoising, gain control and small sensors.
 
     Raises:
         ConfigError: a setting that this device or fuser does not know, or a model that is not there.

@@ -1,4 +1,4 @@
-"""How noisy a stream is, measured from itself: temporal noise in still places, told from motion and from texture."""
+"""How noisy a stream is, measured from itself: temporal noise, told from motion by what motion needs: structure."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from rtfusion.smoothing import ExponentialAverage
 from rtfusion.types import Image
 
 TIME_CONSTANT_S = 1.0
-STRIPS, SIDE_PX = 2, 16
-"""Of each frame that is measured, so many strips are looked at, others every time, of so many rows, in square blocks."""
-QUIET_PERCENT = 45.0
-"""The noise is that of the quieter blocks: in the others things move."""
-CHANGE_PERCENT = 50.0
-SMOOTH_PERCENT = 20.0
-MOVING_SHARE, MOVED = 0.09, 0.7
-"""The camera moves where in more than this share of the blocks the mean changes by more than so many standard deviations of the
-change within. Of noise, even of noise that was scaled up fourfold, fewer do."""
-LEAST_MOVE = 0.5
-LEAST_BLOCKS = 4
+SIDE_PX, LEAST_STRIPS, BLOCKS = 16, 2, 80
+"""Of each frame that is measured some strips of square blocks are looked at, others every time: about so many blocks."""
+LEAST_BLOCKS = 8
+CHANGE_PERCENT = 75.0
+"""A codec brings its noise to some blocks now and to others later; what moves in a clean picture is a smaller part of it."""
+LEAST_VARIANCE = 0.05
+"""Fainter noise is not told from none: squared gray levels or counts."""
 _DARKEST, _BRIGHTEST = 2.0, 253.0
 """Gray levels beyond which, two standard deviations of noise aside, a block is clipped, and shows less noise than there is."""
-_FINEST = np.outer((1, -2, 1), (1, -2, 1)).astype(np.float32) / 6
-"""Of white noise this keeps the variance, of the structure of pictures little (Immerkaer, Fast noise variance estimation)."""
 
 Plane = npt.NDArray[np.float32]
+Figures = npt.NDArray[np.floating[Any]]
+"""One for each block, or for each pixel."""
+Blocks = npt.NDArray[np.intp]
+"""Indices of some blocks."""
 
 
 class _Look(NamedTuple):
-    """Variances of the noise that three frames show."""
+    """Variances that three frames show."""
 
     pixel: float
     cell: float
@@ -44,23 +42,25 @@ class _Look(NamedTuple):
 class GrainMeter:
     """Measures the noise of a stream from frame to frame: of gray levels, of counts, or of the luminance of colors.
 
-    With d1 and d2 the differences to the last frame and to the one before, noise that is new in each frame has the same mean
-    square in both, and what moves slowly two to four times as much in d2; so the variance of the noise is taken as
-    (3 d1^2 - d2^2) / 4, in blocks whose rows were each brought to a mean of 0: neither steps of brightness nor offsets of rows
-    count. Of what moves fast all differences are alike; so while the camera moves, the noise is no more than what is finest in a
-    single frame.
+    What moves changes pixels as much as there is structure, noise changes them everywhere alike. So with v the variance of the
+    step from one frame to the next in a block, and g the mean square of its gradient, the noise is what is left of v where g is
+    0: v = noise + slope x g through the medians of the smoothest quarter of the blocks and of the rougher half. And what moves
+    slowly is further off after two steps, noise is not: half of what v has grown by then is taken off too. The rows of a block
+    are each brought to a mean of 0 first: neither steps of brightness nor offsets of rows count.
     """
 
     def __init__(self) -> None:
         self._last: list[Image] = []
         self._turn = 0
-        self._variances = [ExponentialAverage(time_constant_s=TIME_CONSTANT_S) for _ in _Look._fields]
+        self._pixels, self._cells, self._changes = (
+            ExponentialAverage(time_constant_s=TIME_CONSTANT_S) for _ in _Look._fields
+        )
         self.pixel = 0.0
         """Standard deviation of the temporal noise, in the unit of the pixels; 0 until three frames came."""
         self.cell = 0.0
         """The same of the means of 2x2 pixels: half as much for noise that is new in each pixel."""
         self.change = 0.0
-        """The same of whatever changes, motion too, in the middle one of the blocks: 0 where most of the picture stands still."""
+        """The same of whatever changes, motion too, in the calmer blocks (CHANGE_PERCENT): 0 where all of these stand still."""
 
     def look(self, image: Image, *, is_due: bool, timestamp_ns: int) -> None:
         """Take the next frame into account; measure where it is due. It is kept for two calls, and must not change meanwhile."""
@@ -71,52 +71,70 @@ class GrainMeter:
         look = _measured(*self._last, turn=self._turn)
         if look is None:
             return
-        self.pixel, self.cell, self.change = (
-            math.sqrt(kept.follow(variance, timestamp_ns=timestamp_ns))
-            for kept, variance in zip(self._variances, look, strict=True)
+        # noise is there in every frame, what moves in some: on average by logarithm, these count little
+        pixel, cell = (math.log(max(variance, LEAST_VARIANCE)) for variance in (look.pixel, look.cell))
+        self.pixel, self.cell = (
+            math.exp(kept.follow(logarithm, timestamp_ns=timestamp_ns) / 2)
+            for kept, logarithm in ((self._pixels, pixel), (self._cells, cell))
         )
+        self.change = math.sqrt(self._changes.follow(look.change, timestamp_ns=timestamp_ns))
 
 
 def _measured(before: Image, last: Image, now: Image, *, turn: int) -> _Look | None:
     """What some strips show; None where nothing at all changed, which is the same frame again, or where all is clipped."""
     first, second, third = (_strips(image, turn) for image in (before, last, now))
-    step, longer = third - second, third - first
+    step = third - second
     if not step.any():
         return None
-    short = _variance(step, SIDE_PX)
-    usable = np.ones(short.shape, bool)
+    pixel, cell, longer = (
+        _variances(step, SIDE_PX),
+        _variances(_cells(step), SIDE_PX // 2),
+        _variances(np.subtract(third, first), SIDE_PX),
+    )
+    structure = _structure((first + second + third) / 3)
     if now.dtype == np.uint8:
-        mean, reach = _blocks(third, SIDE_PX).mean(axis=(1, 3)), np.sqrt(2 * short)
+        mean, reach = _blocks(third, SIDE_PX).mean(axis=(1, 3)), np.sqrt(2 * pixel)
         usable = (mean > _DARKEST + reach) & (mean < _BRIGHTEST - reach)
-        if np.count_nonzero(usable) < LEAST_BLOCKS:
-            return None
-    pixel = _lower((3 * short - _variance(longer, SIDE_PX)) / 2, usable, QUIET_PERCENT)
-    short_cells, longer_cells = (_variance(_cells(plane), SIDE_PX // 2) for plane in (step, longer))
-    cell = _lower((3 * short_cells - longer_cells) / 2, usable, QUIET_PERCENT)
-    if _moves(longer, usable):
-        fine = np.asarray(cv2.filter2D(third, -1, _FINEST), np.float32)
-        most = 2 * _lower((_blocks(fine, SIDE_PX) ** 2).mean(axis=(1, 3)), usable, SMOOTH_PERCENT)
-        pixel, cell = min(pixel, most), min(cell, most / 4)
-    # each is of a difference of two frames
-    return _Look(pixel / 2, cell / 2, _lower(short, usable, CHANGE_PERCENT) / 2)
+    else:
+        usable = np.ones(pixel.shape, bool)
+    pixel, cell, longer, structure = (figures[usable] for figures in (pixel, cell, longer, structure))
+    if pixel.size < LEAST_BLOCKS:
+        return None
+    by_structure = np.argsort(structure)
+    smooth, rough = by_structure[: pixel.size // 4], by_structure[pixel.size // 2 :]
+    seen, moved = float(np.median(pixel[smooth])), _moved(pixel, structure, smooth=smooth, rough=rough)
+    drifted = max(0.0, float(np.median(longer[smooth])) - seen) / 2
+    share = max(0.0, 1.0 - (moved + drifted) / max(seen, 1e-6))
+    # a step has twice the variance of a frame
+    return _Look(
+        share * seen / 2, share * float(np.median(cell[smooth])) / 2, float(np.percentile(pixel, CHANGE_PERCENT)) / 2
+    )
+
+
+def _moved(variance: Figures, structure: Figures, *, smooth: Blocks, rough: Blocks) -> float:
+    """How much of the variance of smooth blocks their structure explains, as it does from there to the rough ones."""
+    less, more = (float(np.median(variance[some])) for some in (smooth, rough))
+    least, most = (float(np.median(structure[some])) for some in (smooth, rough))
+    return max(0.0, more - less) * least / max(most - least, 1e-6)
 
 
 def _strips(image: Image, turn: int) -> Plane:
     """The strips to look at, one below the other, of whole blocks."""
     height, width = image.shape[:2]
-    count = max(1, min(STRIPS, height // SIDE_PX))
+    columns = width // SIDE_PX
+    count = max(1, min(height // SIDE_PX, max(LEAST_STRIPS, -(-BLOCKS // columns))))
     pitch = height // count
     offset = turn * SIDE_PX % max(1, pitch - SIDE_PX + 1)
     tops = [index * pitch + offset for index in range(count)]
-    strips = np.concatenate([image[top : top + SIDE_PX, : width // SIDE_PX * SIDE_PX] for top in tops])
+    strips = np.concatenate([image[top : top + SIDE_PX, : columns * SIDE_PX] for top in tops])
     return luminance(strips).astype(np.float32) if image.ndim == 3 else strips.astype(np.float32)
 
 
-def _moves(longer: Plane, usable: npt.NDArray[np.bool_]) -> bool:
-    blocks = _blocks(longer, SIDE_PX)
-    mean = blocks.mean(axis=(1, 3))
-    within = np.sqrt(np.maximum(0.0, (blocks**2).mean(axis=(1, 3)) - mean**2))
-    return bool((np.abs(mean) > np.maximum(MOVED * within, LEAST_MOVE))[usable].mean() > MOVING_SHARE)
+def _structure(mean: Figures) -> Figures:
+    """The mean square of the gradient of every block, differences between blocks left out."""
+    blocks = _blocks(mean, SIDE_PX)
+    across, down = np.diff(blocks, axis=3), np.diff(blocks, axis=1)
+    return np.asarray((across**2).mean(axis=(1, 3)) + (down**2).mean(axis=(1, 3)))
 
 
 def _cells(plane: Plane) -> Plane:
@@ -125,17 +143,13 @@ def _cells(plane: Plane) -> Plane:
     return np.asarray(cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _blocks(plane: Plane, side_px: int) -> Plane:
+def _blocks(plane: Figures, side_px: int) -> Figures:
     height, width = plane.shape
     return plane.reshape(height // side_px, side_px, width // side_px, side_px)
 
 
-def _variance(plane: Plane, side_px: int) -> Plane:
+def _variances(plane: Plane, side_px: int) -> Figures:
     """The variance within each block, of rows that were each brought to a mean of 0."""
     blocks = _blocks(plane, side_px)
     variance = (blocks**2).mean(axis=(1, 3)) - (blocks.mean(axis=3) ** 2).mean(axis=1)
-    return np.asarray(variance * (side_px / (side_px - 1)), np.float32)
-
-
-def _lower(variance: npt.NDArray[np.floating[Any]], usable: npt.NDArray[np.bool_], percent: float) -> float:
-    return max(0.0, float(np.percentile(variance[usable], percent)))
+    return np.asarray(variance * (side_px / (side_px - 1)))
