@@ -276,6 +276,4 @@ def _levels(thermal: Frame, gain: GainControl) -> Image8:
     """The gray level of every count."""
     if thermal.pixel_format is PixelFormat.GRAY8:
         return gain.toned(_EVERY_LEVEL)[0]
-    # the curve follows the scene, unless the shutter hides it
-    gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
     return gain.toned(_EVERY_COUNT)[0]

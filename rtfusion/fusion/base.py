@@ -130,6 +130,8 @@ class Renderer(Protocol[ReadyT]):
     ) -> tuple[RegisteredPair, Image8]:
         """Register one pair and fuse it: the registered pair, and the fused (H, W, 3) BGR image on its grid.
 
+        Counts are toned by ``gain`` as it stands.
+
         Raises:
             EngineError: the device or the network failed.
         """

@@ -31,7 +31,7 @@ STEEPEST = 2.0
 REACH = ((1.0, 0.65), (4.0, 0.28), (16.0, 0.07))
 """How far around a count the levels for its surroundings go, as multiples of the nearest reach, and the part of them that goes so
 far: what is small and far away keeps its distance to the rest, however little of it there is."""
-NEAREST_REACH = 3.5
+NEAREST_REACH = 3.3
 """The nearest reach in spreads of the scene."""
 GAMMA = 1.6
 """Half of the picture is darker than half: what is warm stands out."""
@@ -39,8 +39,10 @@ LEAST_NOISE_COUNTS = 0.7
 """Rounding to whole counts is noise too."""
 NEW_SCENE = 0.25
 """A picture that has less than this in common with what is remembered is of another scene, or the camera switched its gain."""
-SPREADS_OF_EVEN = 5.4
-"""An even distribution is so many times as wide as its geometric spread: 2 e."""
+MIDDLES = 0.3, 0.4, 0.5, 0.6, 0.7
+"""The parts of the picture that are colder than the middles of a scene, from which its spread is taken."""
+SPREADS_OF_EVEN = 5.2
+"""An even distribution is so many times as wide as its spread."""
 INTERVAL_NS = NS_PER_S // 20
 """A table is made anew no sooner than this, unless the scene is another one: it moves by less than a gray level meanwhile."""
 _BIN_COUNTS = 4
@@ -50,6 +52,7 @@ _COARSE = 16
 _FORGOTTEN = 1e-6
 _SAMPLED_PX = 16_000
 _FILLINGS = 6
+_GROUPS = 512
 _OPENCV_LOOKS_UP_COUNTS = int(cv2.__version__.split(".")[0]) >= 5
 
 Shares = npt.NDArray[np.float64]
@@ -195,11 +198,18 @@ def _bin_at(cumulative: Shares, share: float) -> float:
 
 
 def _spread_counts(scene: _Scene, noise_counts: float) -> float:
-    """The geometric mean of the distances from the middle of the scene.
+    """The geometric mean of the distances from some middles of the scene.
 
-    A small part of the picture moves it by its share times the logarithm of how far away it is: by little.
+    A small part of the picture moves it by its share times the logarithm of how far away it is: by little. Several middles, so
+    that a scene in two halves, ground and a cold sky, does not tip over from one to the other.
     """
-    return float(np.exp((scene.shares * np.log(scene.apart_counts + noise_counts + _BIN_COUNTS / 2)).sum()))
+    group = max(1, len(scene.shares) // _GROUPS)
+    shares = np.add.reduceat(scene.shares, np.arange(0, len(scene.shares), group))
+    places = group * (np.arange(len(shares)) + 0.5)
+    cumulative = np.cumsum(shares)
+    middles = np.array([group * _bin_at(cumulative, share) for share in MIDDLES])
+    apart_counts = _BIN_COUNTS * np.abs(places - middles[:, None])
+    return float(np.exp(np.mean(np.log(apart_counts + noise_counts + _BIN_COUNTS / 2) @ shares)))
 
 
 def _levels_per_noise(scene: _Scene, noise_counts: float) -> float:

@@ -76,6 +76,9 @@ class PairFuser(Generic[ReadyT]):
         ready, registration = self._take(PairShape.of(pair))
         if self._refiner is not None:
             registration = self._refiner.registration(registration, timestamp_ns=pair.timestamp_ns)
+        # the gain knows the noise of the camera, which a denoised picture does not tell
+        thermal = pair.thermal
+        self._gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
         registered, image = self._renderer.render(
             self._denoised(pair), ready=ready, registration=registration, gain=self._gain
         )

@@ -112,7 +112,7 @@ class HostRenderer:
     ) -> tuple[RegisteredPair, Image8]:
         """Tone, register, fuse and compose one pair; see `rtfusion.fusion.base.Renderer`."""
         started_ns = time.perf_counter_ns()
-        thermal = gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns, hold=pair.thermal.shutter)
+        thermal = gain.toned(pair.thermal.image)
         toned_ns = time.perf_counter_ns()
         registered = RegisteredPair(
             pair=pair,

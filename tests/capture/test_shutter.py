@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rtfusion
+from rtfusion import capture
 from rtfusion.capture import open_source
 from rtfusion.capture.shutter import LONGEST_NS, ShutterHold, ShutterSource
 from rtfusion.config import Settings
@@ -173,6 +174,22 @@ def test_a_visible_source_has_no_shutter(tmp_path: Path) -> None:
     source = open_source(uri, band=Band.VISIBLE)
     assert not any(source.read(timeout_s=1.0).shutter for _ in range(24))
     source.close()
+
+
+def test_cameras_are_held_behind_their_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the network as of a cable: what is opened again and again is held, too."""
+    images = clip_of_shutter(wide=False)
+    script = [make_frame(Band.THERMAL, i * 100 * MS, sequence=i, image=one) for i, one in enumerate(images)]
+    monkeypatch.setattr(capture, "resolve_name", lambda name: lambda *_, **__: lambda: scripted(script))
+    source = open_source("rtsp://camera.example/thermal", band=Band.THERMAL)
+    assert [source.read(timeout_s=1.0).shutter for _ in images] == [False] * 12 + [True] * 6 + [False] * 6
+    source.close()
+
+
+def scripted(script: list[Frame]) -> ScriptedSource:
+    source = ScriptedSource(Band.THERMAL, script, live=True)
+    source.info = replace(source.info, width_px=160, height_px=120)
+    return source
 
 
 def test_the_word_of_the_camera_ends_after_three_seconds_too() -> None:

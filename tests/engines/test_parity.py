@@ -69,7 +69,7 @@ def test_the_fuser_of_the_host_composes_what_float64_says(
     model = onnx_models.write(tmp_path / "model.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
     fuse = host_fuser(
         "learned",
-        method=open_method("learned", still=True, model=model, engine=name, threads=1, enhance=0.6),
+        method=open_method("learned", still=True, model=model, engine=name, threads=1, enhance=0.6, trust=False),
     )
     for visible, thermal in pairs:
         frames = FramePair(

@@ -100,6 +100,17 @@ def test_a_dead_flat_band_comes_out_flat(level: int) -> None:
         assert np.ptp(gain(np.full((120, 160), level, np.uint16), timestamp_ns=index * 100 * MS)) == 0
 
 
+def test_a_horizon_that_moves_does_not_tip_the_contrast_over() -> None:
+    sky, ground = 20_000 + 20.0 * soft((120, 160)), 23_000 + 100.0 * soft((120, 160), 3)
+    rows = np.arange(120)[:, None]
+    shown = []
+    for horizon in range(40, 81, 2):
+        levels = toned([np.where(rows < horizon, sky, ground)])[0]
+        shown.append(levels[80:].std() / 100.0)
+    assert min(shown) > 0.11
+    assert np.abs(np.diff(np.log(shown))).max() < 0.35
+
+
 def test_what_drifts_slowly_keeps_its_contrast() -> None:
     scene = 29_000 + 60.0 * soft((120, 160))
     around = toned([scene + 20.0 * index / 8 for index in range(80)]).std(axis=(1, 2))
