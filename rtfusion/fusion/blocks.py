@@ -24,6 +24,8 @@ SAMPLE_STEP = 3
 """Steps are measured on every third line, which meets every place of a block."""
 GRID_RATIO = 1.25
 """How much larger the steps between blocks are than those within, from where on there is a grid."""
+LEAST_STEP_LEVELS = 0.7
+"""And how much larger at least, gray levels: less, as in good video, does not show."""
 STEPS_TO_SMOOTH = 6.0
 """Largest step that is smoothed, over the mean excess of the steps between blocks."""
 LARGEST_STEP_LEVELS = 30.0
@@ -76,7 +78,7 @@ def _grid(lines: Image8) -> Grid | None:
     between = int(by_phase.argmax())
     within = float(np.median(np.delete(by_phase, between)))
     excess = float(by_phase[between]) - within
-    if excess < (GRID_RATIO - 1) * within + 0.05:
+    if excess < max((GRID_RATIO - 1) * within, LEAST_STEP_LEVELS):
         return None
     return Grid(phase_px=(between + 1) % BLOCK_PX, step_levels=excess)
 
