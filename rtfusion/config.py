@@ -118,6 +118,8 @@ class Settings(BaseModel):
         "visible"
     )
     """Camera whose pixels the fused image has."""
+    upsample: Annotated[Literal["auto", "off"], _registration(metavar="NAME", taker="renderer", replayed=True)] = "auto"
+    """Where the grid magnifies the thermal picture, denoise and sharpen it first, or interpolate it as it is."""
     refine: Annotated[bool, _registration(taker="fuser", replayed=True)] = False
     """Follow slow drift of the registration while running, within bounds."""
 

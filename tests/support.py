@@ -141,6 +141,7 @@ def host_fuser(
     calibration: Calibration | None = None,
     grid: str = "visible",
     look: str = "eye",
+    upsample: str = "auto",
     refine: bool = False,
     units: str | None = None,
 ) -> PairFuser[HostReady]:
@@ -148,7 +149,7 @@ def host_fuser(
     telemetry = telemetry or Telemetry()
     method = method or open_method(name, still=True)
     return PairFuser(
-        HostRenderer(name=name, method=method, telemetry=telemetry, grid=grid, look=look),
+        HostRenderer(name=name, method=method, telemetry=telemetry, grid=grid, look=look, upsample=upsample),
         gain=gain or GainControl(),
         telemetry=telemetry,
         calibration=calibration,

@@ -144,6 +144,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "tolerance_ms": (None, 8.0),
         "thermal_delay_ms": (None, 2.0),
         "grid": ("visible", "thermal"),
+        "upsample": ("auto", "off"),
         "refine": (False, True),
         "fuser": ("average", "maximum", "pyramid", "overlay", "learned"),
         "look": ("eye", "detector"),

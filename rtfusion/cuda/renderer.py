@@ -20,6 +20,7 @@ from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.inputs import ModelInputs
 from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S
 from rtfusion.fusion.tone import GainControl, SmoothingWeight
+from rtfusion.fusion.upsampling import BILINEAR, is_magnified, told
 from rtfusion.models import read_spec
 from rtfusion.models.shipping import is_name
 from rtfusion.registration import PairShape, RegisteredPair, Registration
@@ -137,6 +138,8 @@ class CudaRenderer:
         ready = self._model(before, change) if before is not None else self._model(None, self._first)
         if shape is None or registration is None:
             return ready
+        if is_magnified(registration.thermal):
+            self._telemetry.note(told(registration.thermal, shape=shape, size_px=registration.size_px, how=BILINEAR))
         plan = ready.plan
         if plan is None or plan.registration is not registration or plan.shapes != shape:
             plan = self._plan(ready, shape, registration, loaded=None if before is None else before.plan)

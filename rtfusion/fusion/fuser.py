@@ -217,7 +217,7 @@ def open_fuser(
     """Open the fuser that the settings name, on the device that its engine needs.
 
     ``still`` says that the visible frames are unrelated images, of which the fuser must not remember one for the next;
-    ``thermal_still`` says the same of the thermal frames, for the gain control.
+    ``thermal_still`` says the same of the thermal frames, for the gain control and the measure of their noise.
 
     Raises:
         ConfigError: a setting that this device or fuser does not know, or a model that is not there.
@@ -226,7 +226,7 @@ def open_fuser(
     """
     tau_s = 0.0 if thermal_still else TIME_CONSTANT_S
     return PairFuser(
-        _open_renderer(settings, telemetry=telemetry, still=still),
+        _open_renderer(settings, telemetry=telemetry, still=still, thermal_still=thermal_still),
         gain=GainControl(**settings.arguments("gain"), time_constant_s=tau_s),
         telemetry=telemetry,
         calibration=calibration,
@@ -234,10 +234,10 @@ def open_fuser(
     )
 
 
-def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool) -> Renderer[Any]:
+def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Renderer[Any]:
     if settings.fuser == "learned" and settings.engine in NETWORKS:
         from rtfusion.cuda.renderer import open_cuda_renderer
 
         return open_cuda_renderer(settings, telemetry=telemetry, still=still)
     method = open_method(settings.fuser, still=still, **settings.arguments("overlay"), **settings.arguments("learned"))
-    return HostRenderer(method=method, telemetry=telemetry, **settings.arguments("renderer"))
+    return HostRenderer(method=method, telemetry=telemetry, still=thermal_still, **settings.arguments("renderer"))

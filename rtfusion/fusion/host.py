@@ -16,6 +16,7 @@ from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.overlay import Overlay
 from rtfusion.fusion.tone import GainControl
+from rtfusion.fusion.upsampling import BILINEAR, SHARP, Upsampler, is_magnified, told
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import FramePair, Image8, InputValue
@@ -62,18 +63,28 @@ class HostReady:
 class HostRenderer:
     """tone → register → fuse → compose, each timed as a stage.
 
-    ``look`` says whom the fused luminance is for, `eye` or `detector` (`rebase_on_mean`, without colors). A buffer is used
-    again only when nobody holds it.
+    ``look`` says whom the fused luminance is for, `eye` or `detector` (`rebase_on_mean`, without colors). ``upsample`` says
+    whether a small thermal sensor is denoised and sharpened before it is magnified, `auto` or `off`; ``still``, that the
+    thermal pictures are unrelated. A buffer is used again only when nobody holds it.
     """
 
     def __init__(
-        self, *, name: str, method: Method, telemetry: Telemetry, grid: str = "visible", look: str = "eye"
+        self,
+        *,
+        name: str,
+        method: Method,
+        telemetry: Telemetry,
+        grid: str = "visible",
+        look: str = "eye",
+        upsample: str = "auto",
+        still: bool = False,
     ) -> None:
         self.name = name
         self.grid = grid
         self._method = method
         self._telemetry = telemetry
         self._look = look
+        self._upsampler = Upsampler(still=still) if upsample == "auto" else None
         self._pool = Pool()
 
     def ready(
@@ -89,6 +100,9 @@ class HostRenderer:
         if registration is not None and isinstance(method, LearnedLuminance):
             method.prepare(size_px=registration.size_px)
             self._telemetry.note(str(method.choice))
+        if shape is not None and registration is not None and is_magnified(registration.thermal):
+            how = BILINEAR if self._upsampler is None else SHARP
+            self._telemetry.note(told(registration.thermal, shape=shape, size_px=registration.size_px, how=how))
         if before is not None and before.shape != shape:
             self._pool.clear()
         return HostReady(shape=shape, registration=registration, method=method)
@@ -103,7 +117,7 @@ class HostRenderer:
         registered = RegisteredPair(
             pair=pair,
             visible=self._warped(registration.visible, cast(Image8, pair.visible.image), registration),
-            thermal=self._warped(registration.thermal, thermal, registration),
+            thermal=self._enlarged(thermal, registration, timestamp_ns=pair.thermal.timestamp_ns),
             registration=registration,
         )
         registered_ns = time.perf_counter_ns()
@@ -142,6 +156,13 @@ class HostRenderer:
             return method.successor(model=change.model, precision=change.precision, inputs=change.inputs)
         method.set_inputs(change.inputs)
         return method
+
+    def _enlarged(self, thermal: Image8, registration: Registration, *, timestamp_ns: int) -> Image8:
+        """The thermal picture on the grid, restored on the way where it is magnified."""
+        warp, size_px = registration.thermal, registration.size_px
+        if self._upsampler is None or not is_magnified(warp):
+            return self._warped(warp, thermal, registration)
+        return self._upsampler(thermal, warp=warp, size_px=size_px, timestamp_ns=timestamp_ns, take=self._pool.take)
 
     def _warped(self, warp: Warp, image: Image8, registration: Registration) -> Image8:
         if warp.is_identity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -31,17 +32,20 @@ class Warp:
     """
 
     def __init__(self, source_from_grid: Maps | None, *, source_size_px: tuple[int, int]) -> None:
-        self._small_px: tuple[int, int] | None = None
         self.maps: tuple[Maps, Maps] | None = None
         """Columns x and rows y, each (H, W) float32, into what `reduced` gives; None for the identity."""
-        self._source_px = source_size_px
+        self.magnification = 1.0
+        """Grid pixels for each pixel of the source along a side, in the middle of the picture."""
+        self.source_px = source_size_px
+        """(width, height) of the picture that the maps lead into."""
         if source_from_grid is None:
             return
         shrink = _source_pixels_per_grid_pixel(source_from_grid)
+        self.magnification = 1.0 / max(shrink, 1e-6)
         if shrink > LARGEST_SHRINK:
             width_px, height_px = (max(1, round(side / shrink)) for side in source_size_px)
-            self._small_px = self._source_px = width_px, height_px
-            small_from_source = scale_px(from_px=source_size_px, to_px=self._source_px)
+            self.source_px = width_px, height_px
+            small_from_source = scale_px(from_px=source_size_px, to_px=self.source_px)
             source_from_grid = cv2.transform(source_from_grid, small_from_source[:2]).astype(np.float32)
         x, y = (np.ascontiguousarray(source_from_grid[..., axis]) for axis in range(2))
         self.maps = x, y
@@ -53,9 +57,9 @@ class Warp:
 
     def reduced(self, image: Image) -> Image:
         """The image as the maps see it: averaged to a smaller one where bilinear sampling alone would alias."""
-        if self._small_px is None:
+        if image.shape[1::-1] == self.source_px:
             return image
-        return cast(Image, cv2.resize(image, self._small_px, interpolation=cv2.INTER_AREA))
+        return cast(Image, cv2.resize(image, self.source_px, interpolation=cv2.INTER_AREA))
 
     def __call__(self, image: Image, *, out: Image | None = None) -> Image:
         """(h, w) or (h, w, 3) in, the same on the grid out, written into ``out`` if one is given; the type is kept."""
@@ -63,14 +67,30 @@ class Warp:
             return image
         return cast(Image, cv2.remap(self.reduced(image), *self.maps, cv2.INTER_LINEAR, out, cv2.BORDER_REPLICATE))
 
+    def from_resized(self, size_px: tuple[int, int]) -> Warp:
+        """Give the same warp of the source after it was resized to this (width, height).
+
+        It is the identity where resizing alone brings the source onto the grid.
+        """
+        if self.maps is None:
+            return self
+        scale = scale_px(from_px=self.source_px, to_px=size_px)
+        maps = [
+            cast(Maps, cv2.addWeighted(axis, scale[i, i], axis, 0.0, scale[i, 2])) for i, axis in enumerate(self.maps)
+        ]
+        result = copy.copy(self)
+        result.source_px = size_px
+        result.maps = None if _is_identity(maps, size_px) else (maps[0], maps[1])
+        return result
+
     def moved(self, grid_from_grid: Matrix) -> Warp:
         """Give the warp after a small motion of the grid: pixel x of the result is what was at ``grid_from_grid`` x.
 
         At the cost of one pass over the maps: the motion is carried to the source by the affine part of the warp, so where a
         lens bends or the view is steep the result is off by a small share of the motion.
         """
-        x, y = self.maps or np.meshgrid(*(np.arange(side, dtype=np.float32) for side in self._source_px))
-        source_from_grid = _affine_part(x, y, self._source_px)
+        x, y = self.maps or np.meshgrid(*(np.arange(side, dtype=np.float32) for side in self.source_px))
+        source_from_grid = _affine_part(x, y, self.source_px)
         motion = source_from_grid @ grid_from_grid @ np.linalg.inv(source_from_grid)
         result = copy.copy(self)
         result.maps = (
@@ -83,7 +103,7 @@ class Warp:
         """(H, W) uint8, 255 where the source has a pixel for the grid; None where it has one everywhere."""
         if self.maps is None:
             return None
-        sides = zip(self.maps, self._source_px, strict=True)
+        sides = zip(self.maps, self.source_px, strict=True)
         both = cast(
             Image8, cv2.bitwise_and(*(cv2.inRange(axis, -0.5 - 1e-3, side - 0.5 + 1e-3) for axis, side in sides))
         )
@@ -216,6 +236,14 @@ def _affine_part(x: Maps, y: Maps, source_px: tuple[int, int]) -> Matrix:
     if inside.sum() < 9:
         return np.eye(3)
     return cast(Matrix, np.linalg.lstsq(grid[inside], source[inside], rcond=None)[0].T)
+
+
+def _is_identity(maps: Sequence[Maps], size_px: tuple[int, int]) -> bool:
+    """True where a picture of this size is on the grid as it is, to a hundredth of a pixel."""
+    if maps[0].shape != size_px[::-1]:
+        return False
+    columns, rows = (np.arange(side, dtype=np.float32) for side in size_px)
+    return bool(np.allclose(maps[0], columns, atol=0.01) and np.allclose(maps[1], rows[:, None], atol=0.01))
 
 
 def _source_pixels_per_grid_pixel(source_from_grid: Maps) -> float:
