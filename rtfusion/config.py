@@ -130,6 +130,8 @@ class Settings(BaseModel):
     """Method that makes one image of the two."""
     look: Annotated[Literal["eye", "detector"], _fusion(metavar="NAME", taker="renderer")] = "eye"
     """Make the fused image for an eye, or for a detector, which finds more people in gray with the brightness of the mean."""
+    color: Annotated[Literal["seen", "everywhere"], _fusion(metavar="NAME", taker="renderer")] = "seen"
+    """Color the fused image where the visible camera sees something, gray in smoke and darkness, or everywhere as it is."""
     palette: Annotated[
         Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"], _fusion(metavar="NAME", taker="overlay")
     ] = "inferno"

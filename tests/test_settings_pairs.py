@@ -148,6 +148,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "refine": (False, True),
         "fuser": ("average", "maximum", "pyramid", "overlay", "learned"),
         "look": ("eye", "detector"),
+        "color": ("seen", "everywhere"),
         "palette": ("inferno", "ironbow", "white-hot", "black-hot", "rainbow"),
         "threshold": (0.6, 0.0),
         "opacity": (0.7, 1.0),
