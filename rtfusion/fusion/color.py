@@ -26,8 +26,9 @@ SEEN_CELL_PX, SEEN_WINDOW = 8, 9
 """Whether the visible camera sees is judged by cells, in windows of so many cells a side."""
 SEEN_FLOOR_LEVELS = 3.0
 """Structure that no camera is free of: where neither band shows more, as in a sky, colors stay."""
-SEEN_CHROMA = 4.0
-"""Colors that differ from their surround count so many times: they are what is to be kept."""
+SEEN_CHROMA, SEEN_VIVID_LEVELS = 4.0, 5.5
+"""Colors that differ from their surround count so many times, and vivid ones, from about this deviation on, with the fourth
+power: the red of a car is to be kept, the drifting tint of smoke is not."""
 SEEN_GAIN = 1.15
 """Colors are whole where the visible structure is about seven times what the thermal one has, as a variance."""
 
@@ -81,7 +82,9 @@ def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None)
     mean = cv2.blur(values, window)
     variance = cv2.blur(cv2.multiply(values, values, values), window, values)
     variance = np.maximum(cv2.subtract(variance, cv2.multiply(mean, mean, mean), variance), 0, out=mean)
-    seen = variance[..., 0] + SEEN_CHROMA * (variance[..., 1] + variance[..., 2]) + SEEN_FLOOR_LEVELS**2
+    chroma = variance[..., 1] + variance[..., 2]
+    vivid = SEEN_CHROMA + chroma / SEEN_VIVID_LEVELS**2
+    seen = variance[..., 0] + vivid * chroma + SEEN_FLOOR_LEVELS**2
     share = np.minimum(SEEN_GAIN * seen / (seen + variance[..., 3]), 1)
     if valid is not None:
         whole = cv2.resize(valid, size_px, interpolation=cv2.INTER_AREA) == 255
