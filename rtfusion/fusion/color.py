@@ -22,8 +22,8 @@ PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
 MEAN_SIGMA_PX = 3.0
 """Structure smaller than this is detail."""
 
-SEEN_CELL_PX, SEEN_WINDOW = 8, 9
-"""Whether the visible camera sees is judged by cells, in windows of so many cells a side."""
+SEEN_CELL_PX, SEEN_WINDOW, SEEN_SOFT = 8, 9, 7
+"""Whether the visible camera sees is judged by cells, in windows of so many cells a side; the share fades over so many."""
 SEEN_FLOOR_LEVELS = 3.0
 """Structure that no camera is free of: where neither band shows more, as in a sky, colors stay."""
 SEEN_CHROMA, SEEN_VIVID_LEVELS = 4.0, 5.5
@@ -86,6 +86,7 @@ def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None)
     vivid = SEEN_CHROMA + chroma / SEEN_VIVID_LEVELS**2
     seen = variance[..., 0] + vivid * chroma + SEEN_FLOOR_LEVELS**2
     share = np.minimum(SEEN_GAIN * seen / (seen + variance[..., 3]), 1)
+    share = cv2.blur(share, (SEEN_SOFT, SEEN_SOFT))  # no edge of a window shows in the picture
     if valid is not None:
         whole = cv2.resize(valid, size_px, interpolation=cv2.INTER_AREA) == 255
         share[cv2.erode(whole.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0] = 1  # shares are interpolated
