@@ -40,6 +40,8 @@ NOT_SETTINGS = frozenset(
 ON_DEVICE = ("tensorrt", "pytorch:cuda")
 """The engines with which all of the fusing is done on the GPU, by a renderer that has not all settings of the host's."""
 
+PLAIN = ("average", "maximum")
+"""The fusers that stay the arithmetic of what the cameras give: nothing is denoised for them, and no color is judged."""
 PAINTERS = ("overlay", "edges")
 """The fusers that paint the thermal image in a palette."""
 
@@ -144,6 +146,9 @@ class Settings(BaseModel):
     denoise: Annotated[Literal["auto", "off"], _fusion(metavar="NAME", taker="denoiser")] = "auto"
     """Take noise, stripes and the blocks of strong compression out before fusing, where they are; average and maximum get all as
     it is."""
+    color: Annotated[Literal["seen", "everywhere"], _fusion(metavar="NAME", taker="renderer")] = "seen"
+    """Color the fused image where the visible camera sees something, gray in smoke and darkness, or everywhere as it is.
+    Average and maximum keep all color."""
     palette: Annotated[
         Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"], _fusion(metavar="NAME", taker="painting")
     ] = "inferno"

@@ -147,6 +147,7 @@ def host_fuser(
     grid: str = "visible",
     look: str = "eye",
     upsample: str = "auto",
+    color: str = "seen",
     refine: bool = False,
     units: str | None = None,
 ) -> PairFuser[HostReady]:
@@ -154,7 +155,9 @@ def host_fuser(
     telemetry = telemetry or Telemetry()
     method = method or open_method(name, still=True)
     return PairFuser(
-        HostRenderer(name=name, method=method, telemetry=telemetry, grid=grid, look=look, upsample=upsample),
+        HostRenderer(
+            name=name, method=method, telemetry=telemetry, grid=grid, look=look, upsample=upsample, color=color
+        ),
         gain=gain or GainControl(),
         telemetry=telemetry,
         calibration=calibration,

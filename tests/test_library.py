@@ -91,7 +91,9 @@ def test_the_engine_is_kept_for_the_same_options(model: Path, monkeypatch: pytes
 
 def test_options_are_settings_by_name(model: Path, tmp_path: Path) -> None:
     visible, thermal = images()
-    only_visible = rtfusion.fuse(visible=visible, thermal=thermal, model=str(model), trust=False, enhance=0.0)
+    only_visible = rtfusion.fuse(
+        visible=visible, thermal=thermal, model=str(model), trust=False, enhance=0.0, color="everywhere"
+    )
     np.testing.assert_array_equal(only_visible, visible)
     shifted(30.0).save(tmp_path / "rig.json")
     by_file = rtfusion.fuse(visible=visible, thermal=thermal, fuser="average", calibration=str(tmp_path / "rig.json"))
@@ -250,7 +252,7 @@ def test_a_stream_of_arrays_is_fused_as_a_run_fuses_it() -> None:
 
 def test_a_fuser_is_changed_between_two_pairs(model: Path) -> None:
     visible, thermal = images()
-    with rtfusion.Fuser(model=model, trust=False) as fuser:
+    with rtfusion.Fuser(model=model, trust=False, color="everywhere") as fuser:
         assert dict(fuser.inputs) == {"enhance": 0.25}
         fuser.change(enhance=0.0)
         np.testing.assert_array_equal(fuser(visible=visible, thermal=thermal), visible)
@@ -276,14 +278,12 @@ def test_readings_of_a_radiometric_camera() -> None:
 def test_inputs_of_a_model_may_be_given_at_the_start(tmp_path: Path) -> None:
     visible, thermal = images()
     model = onnx_models.write(tmp_path / "dial.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
-    with rtfusion.Fuser(model=model, trust=False, inputs={"enhance": 0.0}) as fuser:
+    options: dict[str, Any] = {"model": model, "trust": False, "color": "everywhere"}
+    with rtfusion.Fuser(**options, inputs={"enhance": 0.0}) as fuser:
         np.testing.assert_array_equal(fuser(visible=visible, thermal=thermal), visible)
-    np.testing.assert_array_equal(
-        rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False, inputs={"enhance": 0.0}), visible
-    )
-    assert (
-        rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False, inputs={"enhance": 1.0}) != visible
-    ).any()
+    shown = rtfusion.fuse(visible=visible, thermal=thermal, **options, inputs={"enhance": 0.0})
+    np.testing.assert_array_equal(shown, visible)
+    assert (rtfusion.fuse(visible=visible, thermal=thermal, **options, inputs={"enhance": 1.0}) != visible).any()
     with pytest.raises(ConfigError, match="did you mean enhance"):
         rtfusion.fuse(visible=visible, thermal=thermal, model=model, trust=False, inputs={"enhanse": 1.0})
 

@@ -149,6 +149,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "fuser": ("average", "maximum", "pyramid", "overlay", "edges", "learned"),
         "look": ("eye", "detector"),
         "denoise": ("auto", "off"),
+        "color": ("seen", "everywhere"),
         "palette": ("inferno", "ironbow", "white-hot", "black-hot", "rainbow"),
         "threshold": (0.6, 0.0),
         "opacity": (0.7, 1.0),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table
 
-CASES = ("glare", "counts", "noise", "cuts", "shutter", "bands")
+CASES = ("glare", "counts", "sensors", "noise", "cuts", "shutter", "bands", "smoke")
 """Modules of this package, each with its `measure`."""
 COLUMNS = (
     ("model", "{model}"),

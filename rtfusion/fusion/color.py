@@ -22,6 +22,16 @@ PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
 MEAN_SIGMA_PX = 3.0
 """Structure smaller than this is detail."""
 
+SEEN_CELL_PX, SEEN_WINDOW, SEEN_SOFT = 8, 9, 7
+"""Whether the visible camera sees is judged by cells, in windows of so many cells a side; the share fades over so many."""
+SEEN_FLOOR_LEVELS = 3.0
+"""Structure that no camera is free of: where neither band shows more, as in a sky, colors stay."""
+SEEN_CHROMA, SEEN_VIVID_LEVELS = 4.0, 5.5
+"""Colors that differ from their surround count so many times, and vivid ones, from about this deviation on, with the fourth
+power: the red of a car is to be kept, the drifting tint of smoke is not."""
+SEEN_GAIN = 1.15
+"""Colors are whole where the visible structure is about seven times what the thermal one has, as a variance."""
+
 _IRONBOW_BGR = np.array(
     [
         (0, 0, 0),
@@ -50,19 +60,71 @@ def as_bgr(image: Image8) -> Image8:
     return image if image.ndim == 3 else cast(Image8, cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
 
 
-def compose(*, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take = fresh) -> Image8:
+def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None) -> Image8:
+    """The share of the color that is worth showing, 0 to 255, (h, w) in cells of `SEEN_CELL_PX`.
+
+    In smoke, at night and in glare the visible camera still gives a color, but of nothing: a cast on what the thermal camera
+    sees. Share = `SEEN_GAIN` v / (v + t), at most 1, of the variances in windows: v of the visible luminance, of its colors and
+    of the floor, t of the thermal picture. No window is judged by the rest of the picture.
+
+    Args:
+        visible: (H, W, 3) BGR.
+        thermal: (H, W).
+        valid: (H, W), 255 where both cameras see; elsewhere color is kept.
+    """
+    height, width = thermal.shape
+    size_px = max(1, round(width / SEEN_CELL_PX)), max(1, round(height / SEEN_CELL_PX))
+    cells = cv2.resize(visible, size_px, interpolation=cv2.INTER_AREA)
+    bands = cv2.merge(
+        [cv2.cvtColor(cells, cv2.COLOR_BGR2YCrCb), cv2.resize(thermal, size_px, interpolation=cv2.INTER_AREA)]
+    )
+    values, window = bands.astype(np.float32), (SEEN_WINDOW, SEEN_WINDOW)
+    mean = cv2.blur(values, window)
+    variance = cv2.blur(cv2.multiply(values, values, values), window, values)
+    variance = np.maximum(cv2.subtract(variance, cv2.multiply(mean, mean, mean), variance), 0, out=mean)
+    chroma = variance[..., 1] + variance[..., 2]
+    vivid = SEEN_CHROMA + chroma / SEEN_VIVID_LEVELS**2
+    seen = variance[..., 0] + vivid * chroma + SEEN_FLOOR_LEVELS**2
+    share = np.minimum(SEEN_GAIN * seen / (seen + variance[..., 3]), 1)
+    share = cv2.blur(share, (SEEN_SOFT, SEEN_SOFT))  # no edge of a window shows in the picture
+    if valid is not None:
+        whole = cv2.resize(valid, size_px, interpolation=cv2.INTER_AREA) == 255
+        share[cv2.erode(whole.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0] = 1  # shares are interpolated
+    return np.rint(255 * share).astype(np.uint8)
+
+
+def compose(
+    *, visible: Image8, visible_y: Image8, fused_y: Image8, kept: Image8 | None = None, take: Take = fresh
+) -> Image8:
     """Fused luminance with the chroma of the visible image: (H, W, 3) BGR, in arrays that ``take`` gives.
 
     In Y'CbCr, changing Y with Cb and Cr kept adds the same step to R, G and B; so that step is added to the visible image
     directly, which skips two conversions and their rounding of the chroma. A gray visible image gives a gray result.
+    ``kept`` is the share of the color to keep, as `color_kept` gives it; None keeps it everywhere, at a third of the cost.
     """
     plane, color = fused_y.shape, (*fused_y.shape, 3)
     if visible.ndim == 2:
         return cast(Image8, cv2.cvtColor(fused_y, cv2.COLOR_GRAY2BGR, take(color)))
+    if kept is not None:
+        return _with_color_kept(visible=visible, visible_y=visible_y, fused_y=fused_y, kept=kept, take=take)
     # Up and down are 8-bit steps that saturate, one of them 0 at every pixel: exact, and half the time of one 16-bit step.
     up = cv2.cvtColor(cv2.subtract(fused_y, visible_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))
     down = cv2.cvtColor(cv2.subtract(visible_y, fused_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))
     return cast(Image8, cv2.subtract(cv2.add(visible, up, up), down, up))
+
+
+def _with_color_kept(*, visible: Image8, visible_y: Image8, fused_y: Image8, kept: Image8, take: Take) -> Image8:
+    """Give fused + share (visible - its luminance), as steps up and down: with all kept what `compose` gives without a share."""
+    color, (height, width) = visible.shape, fused_y.shape
+    plane = cv2.resize(kept, (width, height), dst=take((height, width)), interpolation=cv2.INTER_LINEAR)
+    share = cv2.cvtColor(plane, cv2.COLOR_GRAY2BGR, take(color))
+    gray = cv2.cvtColor(visible_y, cv2.COLOR_GRAY2BGR, take(color))
+    up = cv2.subtract(visible, gray, take(color))
+    down = cv2.subtract(gray, visible, gray)
+    cv2.multiply(up, share, up, 1 / 255)
+    cv2.multiply(down, share, down, 1 / 255)
+    fused = cv2.cvtColor(fused_y, cv2.COLOR_GRAY2BGR, share)
+    return cast(Image8, cv2.subtract(cv2.add(fused, up, up), down, up))
 
 
 def rebase_on_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, take: Take = fresh) -> Image8:

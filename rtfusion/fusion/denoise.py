@@ -21,8 +21,6 @@ from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT
 from rtfusion.smoothing import ExponentialAverage, SmoothingWeight
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
 
-DENOISED = ("learned", "pyramid", "overlay", "edges")
-"""The fusers whose inputs are denoised. `average` and `maximum` stay the arithmetic of what the cameras give."""
 LONGEST_GAP_S = 1.0
 """After a pause as long as this the scene may be another one."""
 LEAST_SIDE_PX = stripes.LEAST_SIDE_PX

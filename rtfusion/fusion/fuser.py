@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Generic
 
-from rtfusion.config import ONLY_OF, Settings
+from rtfusion.config import ONLY_OF, PLAIN, Settings
 from rtfusion.engines import NETWORKS
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import open_method
 from rtfusion.fusion.annotate import annotate, unmeasured
 from rtfusion.fusion.base import Change, ReadyT, Renderer
-from rtfusion.fusion.denoise import DENOISED, Denoiser
+from rtfusion.fusion.denoise import Denoiser
 from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration, register
@@ -263,7 +263,7 @@ def open_fuser(
 
 
 def _open_denoiser(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Denoiser | None:
-    if settings.fuser not in DENOISED or settings.denoise == "off":
+    if settings.fuser in PLAIN or settings.denoise == "off":
         return None
     return Denoiser(visible=not still, thermal=not thermal_still, note=telemetry.note)
 

@@ -9,10 +9,11 @@ from typing import cast
 
 import cv2
 
+from rtfusion.config import PLAIN
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean
+from rtfusion.fusion.color import as_bgr, color_kept, compose, luminance, rebase_on_mean
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
@@ -65,7 +66,8 @@ class HostRenderer:
 
     ``look`` says whom the fused luminance is for, `eye` or `detector` (`rebase_on_mean`, without colors). ``upsample`` says
     whether a small thermal sensor is denoised and sharpened before it is magnified, `auto` or `off`; ``still``, that the
-    thermal pictures are unrelated. A buffer is used again only when nobody holds it.
+    thermal pictures are unrelated. ``color`` says where the fused image has color: where the visible camera sees something,
+    `seen`, or `everywhere`. A buffer is used again only when nobody holds it.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class HostRenderer:
         grid: str = "visible",
         look: str = "eye",
         upsample: str = "auto",
+        color: str = "seen",
         still: bool = False,
     ) -> None:
         self.name = name
@@ -84,6 +87,7 @@ class HostRenderer:
         self._method = method
         self._telemetry = telemetry
         self._look = look
+        self._judges_color = color == "seen" and name not in PLAIN
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
         self._pool = Pool()
 
@@ -193,8 +197,10 @@ class HostRenderer:
             alone = visible_y if self.grid == "visible" else thermal
             fused_y = self._blend(inside=fused_y, outside=alone, weights=weights)
         fused_ns = time.perf_counter_ns()
-        colors = visible_y if self._look == "detector" else visible
-        return compose(visible=colors, visible_y=visible_y, fused_y=fused_y, take=self._pool.take), fused_ns
+        colors, kept = visible_y if self._look == "detector" else visible, None
+        if self._judges_color and colors.ndim == 3:
+            kept = color_kept(visible=visible, thermal=thermal, valid=registered.valid)
+        return compose(visible=colors, visible_y=visible_y, fused_y=fused_y, kept=kept, take=self._pool.take), fused_ns
 
     def _blend(self, *, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
         """Show ``inside`` where both cameras see and ``outside`` elsewhere, with the soft border of the registration."""

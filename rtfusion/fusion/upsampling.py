@@ -28,7 +28,7 @@ LEAST_NOISE_LEVELS = 0.5
 _NOISE_BLOCK_PX = 8
 _QUIET_PERCENT, _QUIET_BIAS = 10.0, 1.25
 """The noise is that of the quietest tenth of the blocks, which show four fifths of it by chance."""
-_SMOOTHED = (1.5, 1.0)
+_SMOOTHED = (2.0, 1.0)
 """Two passes of the guided filter; texture weaker than this many times the noise goes."""
 _SMOOTHING_BOX = (5, 5)
 _BLUR_SIGMA_PX, _SHARPENING = 0.8, 0.6

@@ -150,7 +150,8 @@ def on_the_host(path: Path, *, calibration: Calibration | None = None) -> PairFu
         "learned",
         method=open_method("learned", still=False, model=path, threads=1, trust=False),
         calibration=calibration,
-        upsample="off",  # the device magnifies by bilinear interpolation
+        upsample="off",  # the device magnifies by bilinear interpolation, and keeps all colors
+        color="everywhere",
     )
 
 

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtfusion.fusion.color import PALETTES, as_bgr, colorize, compose, luminance, palette_bgr, rebase_on_mean
+from rtfusion.fusion.color import (
+    PALETTES,
+    as_bgr,
+    color_kept,
+    colorize,
+    compose,
+    luminance,
+    palette_bgr,
+    rebase_on_mean,
+)
 
 
 def reference_compose(visible: np.ndarray, fused_y: np.ndarray) -> np.ndarray:
@@ -48,6 +57,82 @@ def test_gray_stored_as_color_gets_no_cast() -> None:
     gray = np.random.default_rng(0).integers(0, 256, (16, 16)).astype(np.uint8)
     composed = compose(visible=as_bgr(gray), visible_y=luminance(as_bgr(gray)), fused_y=255 - gray)
     np.testing.assert_array_equal(composed, as_bgr(255 - gray))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_with_all_color_kept_nothing_changes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    visible = rng.integers(0, 256, (24, 40, 3)).astype(np.uint8)
+    bands = {"visible": visible, "visible_y": luminance(visible)}
+    fused_y = rng.integers(0, 256, (24, 40)).astype(np.uint8)
+    kept = np.full((3, 5), 255, np.uint8)
+    np.testing.assert_array_equal(compose(**bands, fused_y=fused_y, kept=kept), compose(**bands, fused_y=fused_y))
+    none = compose(**bands, fused_y=fused_y, kept=np.zeros((3, 5), np.uint8))
+    np.testing.assert_array_equal(none, as_bgr(fused_y))
+
+
+def street() -> np.ndarray:
+    """Colored blocks, each 20 pixels a side."""
+    cells = np.random.default_rng(5).integers(30, 226, (12, 16, 3)).astype(np.uint8)
+    return cv2.resize(cells, (320, 240), interpolation=cv2.INTER_NEAREST)
+
+
+PEOPLE_CELLS = slice(11, 22)
+"""The rows of the cells where there are people all around."""
+
+
+def people() -> np.ndarray:
+    thermal = np.full((240, 320), 60, np.uint8)
+    for left in range(20, 320, 60):
+        thermal[60:200, left : left + 25] = 230
+    return thermal
+
+
+def test_color_is_kept_where_the_visible_camera_sees() -> None:
+    assert color_kept(visible=street(), thermal=people()).mean() > 200
+    assert color_kept(visible=street(), thermal=np.full((240, 320), 60, np.uint8)).min() == 255
+
+
+@pytest.mark.parametrize("cast", [(150, 140, 110), (8, 4, 3), (255, 255, 255)], ids=["smoke", "night", "glare"])
+def test_a_color_of_nothing_is_no_color(cast: tuple[int, int, int]) -> None:
+    blind = np.full((240, 320, 3), cast, np.uint8)
+    kept = color_kept(visible=blind, thermal=people())
+    assert kept[PEOPLE_CELLS].max() < 40
+    composed = compose(visible=blind, visible_y=luminance(blind), fused_y=people(), kept=kept).astype(int)
+    assert np.ptp(composed[92:172], axis=2).max() <= 8
+
+
+def test_a_sky_without_structure_in_either_band_keeps_its_blue() -> None:
+    sky = np.full((240, 320, 3), (230, 190, 150), np.uint8)
+    cold = np.random.default_rng(6).normal(20, 4, (240, 320)).astype(np.uint8)
+    assert color_kept(visible=sky, thermal=cold).min() == 255
+
+
+def test_smoke_on_one_side_takes_nothing_from_the_other() -> None:
+    """No place is judged by the rest of the picture, so nothing pulses when a cloud drifts in."""
+    clear, half = street(), street()
+    half[:, :100] = (150, 140, 110)
+    there, here = (color_kept(visible=picture, thermal=people()) for picture in (clear, half))
+    np.testing.assert_array_equal(there[:, 20:], here[:, 20:])
+    assert here[PEOPLE_CELLS, :7].max() < 40
+
+
+def test_where_the_visible_image_stands_alone_it_keeps_its_colors() -> None:
+    blind, valid = np.full((240, 320, 3), (150, 140, 110), np.uint8), np.zeros((240, 320), np.uint8)
+    valid[:, 100:] = 255
+    kept = color_kept(visible=blind, thermal=people(), valid=valid)
+    composed = compose(visible=blind, visible_y=luminance(blind), fused_y=luminance(blind), kept=kept)
+    np.testing.assert_array_equal(composed[:, :100], blind[:, :100])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (48, 64)])
+def test_pictures_of_any_size_have_a_share(size: tuple[int, int]) -> None:
+    visible = np.random.default_rng(7).integers(0, 256, (*size, 3)).astype(np.uint8)
+    kept = color_kept(visible=visible, thermal=luminance(visible))
+    assert compose(visible=visible, visible_y=luminance(visible), fused_y=luminance(visible), kept=kept).shape == (
+        *size,
+        3,
+    )
 
 
 def noise(seed: int) -> np.ndarray:
