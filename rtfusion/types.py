@@ -68,6 +68,8 @@ class Frame:
     shutter: bool = False
     """The thermal camera is behind its closed shutter. The sources of `rtfusion.capture` then hold the last image from before,
     unless that was turned off."""
+    noise_levels: float = 0.0
+    """Standard deviation of the camera's noise in gray levels, where it was averaged over time: what moves still has it."""
 
     def __post_init__(self) -> None:
         expected_ndim = 3 if self.pixel_format is PixelFormat.BGR8 else 2

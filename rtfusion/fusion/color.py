@@ -6,10 +6,11 @@ Convention: full-range BT.601, as OpenCV: Y = 0.299 R + 0.587 G + 0.114 B.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from rtfusion.fusion.buffers import fresh
 from rtfusion.types import Image8
@@ -21,6 +22,8 @@ PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
 
 MEAN_SIGMA_PX = 3.0
 """Structure smaller than this is detail."""
+BASE_PX = 4
+"""What is larger than that is taken at a quarter of the resolution."""
 
 SEEN_CELL_PX, SEEN_WINDOW, SEEN_SOFT = 8, 9, 7
 """Whether the visible camera sees is judged by cells, in windows of so many cells a side; the share fades over so many."""
@@ -29,6 +32,8 @@ SEEN_FLOOR_LEVELS = 3.0
 SEEN_CHROMA, SEEN_VIVID_LEVELS = 4.0, 5.5
 """Colors that differ from their surround count so many times, and vivid ones, from about this deviation on, with the fourth
 power: the red of a car is to be kept, the drifting tint of smoke is not."""
+BLIND_SHARE, BLIND_REACH = 0.5, 25
+"""The visible camera is blind where it sees less than this share, and color fades about there within so many cells."""
 SEEN_GAIN = 1.15
 """Colors are whole where the visible structure is about seven times what the thermal one has, as a variance."""
 
@@ -60,12 +65,21 @@ def as_bgr(image: Image8) -> Image8:
     return image if image.ndim == 3 else cast(Image8, cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
 
 
-def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None) -> Image8:
-    """The share of the color that is worth showing, 0 to 255, (h, w) in cells of `SEEN_CELL_PX`.
+class Sight(NamedTuple):
+    """What the visible camera sees beside the thermal one: shares from 0 to 255, (h, w) in cells of `SEEN_CELL_PX`."""
+
+    color: Image8
+    """Share of the color that is worth showing."""
+    blind: Image8
+    """How blind the visible camera is, beside what the thermal one shows."""
+
+
+def sight(*, visible: Image8, thermal: Image8, valid: Image8 | None = None) -> Sight:
+    """Judge what the visible camera sees, by windows that are not judged by the rest of the picture.
 
     In smoke, at night and in glare the visible camera still gives a color, but of nothing: a cast on what the thermal camera
-    sees. Share = `SEEN_GAIN` v / (v + t), at most 1, of the variances in windows: v of the visible luminance, of its colors and
-    of the floor, t of the thermal picture. No window is judged by the rest of the picture.
+    sees, and about it. Seen is `SEEN_GAIN` v / (v + t), at most 1, of the variances in windows: v of the visible luminance, of
+    its colors and of the floor, t of the thermal picture. Below `BLIND_SHARE` of that it is blind, and color fades about there.
 
     Args:
         visible: (H, W, 3) BGR.
@@ -74,6 +88,18 @@ def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None)
     """
     height, width = thermal.shape
     size_px = max(1, round(width / SEEN_CELL_PX)), max(1, round(height / SEEN_CELL_PX))
+    seen = _seen(visible=visible, thermal=thermal, size_px=size_px)
+    blind = np.clip(1 - seen / BLIND_SHARE, 0, 1)
+    about = cv2.dilate(blind, np.ones((BLIND_REACH, BLIND_REACH), np.uint8))
+    color = np.minimum(seen, 1 - cv2.blur(about, (BLIND_REACH, BLIND_REACH)))
+    if valid is not None:
+        whole = cv2.resize(valid, size_px, interpolation=cv2.INTER_AREA) == 255
+        outside = cv2.erode(whole.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0  # shares are interpolated
+        color[outside], blind[outside] = 1, 0
+    return Sight(*(np.rint(255 * share).astype(np.uint8) for share in (color, blind)))
+
+
+def _seen(*, visible: Image8, thermal: Image8, size_px: tuple[int, int]) -> npt.NDArray[np.float32]:
     cells = cv2.resize(visible, size_px, interpolation=cv2.INTER_AREA)
     bands = cv2.merge(
         [cv2.cvtColor(cells, cv2.COLOR_BGR2YCrCb), cv2.resize(thermal, size_px, interpolation=cv2.INTER_AREA)]
@@ -86,11 +112,26 @@ def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None)
     vivid = SEEN_CHROMA + chroma / SEEN_VIVID_LEVELS**2
     seen = variance[..., 0] + vivid * chroma + SEEN_FLOOR_LEVELS**2
     share = np.minimum(SEEN_GAIN * seen / (seen + variance[..., 3]), 1)
-    share = cv2.blur(share, (SEEN_SOFT, SEEN_SOFT))  # no edge of a window shows in the picture
-    if valid is not None:
-        whole = cv2.resize(valid, size_px, interpolation=cv2.INTER_AREA) == 255
-        share[cv2.erode(whole.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0] = 1  # shares are interpolated
-    return np.rint(255 * share).astype(np.uint8)
+    # no edge of a window shows in the picture
+    return cast(npt.NDArray[np.float32], cv2.blur(share, (SEEN_SOFT, SEEN_SOFT)))
+
+
+def based_on_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, share: Image8, take: Take = fresh) -> Image8:
+    """Detail of the fused luminance over the base of the plain mean of both bands, by a share (h, w) of 0 to 255, `Sight.blind`.
+
+    fused + share G (mean - fused), as `rebase_on_mean`; the base is taken at a quarter of the resolution. All others are (H, W).
+    Where the share is 0 everywhere the result is ``fused_y``, else in an array that ``take`` gives.
+    """
+    if not share.any():
+        return fused_y
+    height, width = fused_y.shape
+    size_px = -(-width // BASE_PX), -(-height // BASE_PX)
+    mean = cv2.addWeighted(visible_y, 0.5, thermal, 0.5, 0.0, take(fused_y.shape))
+    means, bases = (cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA) for plane in (mean, fused_y))
+    step = cv2.GaussianBlur(cv2.subtract(means, bases, dtype=cv2.CV_32F), (0, 0), MEAN_SIGMA_PX / BASE_PX)
+    step = cv2.multiply(step, cv2.resize(share, size_px).astype(np.float32), scale=1 / 255)
+    step = cv2.resize(step, (width, height), interpolation=cv2.INTER_LINEAR)
+    return cast(Image8, cv2.add(fused_y, step, mean, dtype=cv2.CV_8U))
 
 
 def compose(
@@ -100,12 +141,12 @@ def compose(
 
     In Y'CbCr, changing Y with Cb and Cr kept adds the same step to R, G and B; so that step is added to the visible image
     directly, which skips two conversions and their rounding of the chroma. A gray visible image gives a gray result.
-    ``kept`` is the share of the color to keep, as `color_kept` gives it; None keeps it everywhere, at a third of the cost.
+    ``kept`` is the share of the color to keep, `Sight.color`; None keeps it everywhere, at a third of the cost.
     """
     plane, color = fused_y.shape, (*fused_y.shape, 3)
     if visible.ndim == 2:
         return cast(Image8, cv2.cvtColor(fused_y, cv2.COLOR_GRAY2BGR, take(color)))
-    if kept is not None:
+    if kept is not None and kept.min() < 255:
         return _with_color_kept(visible=visible, visible_y=visible_y, fused_y=fused_y, kept=kept, take=take)
     # Up and down are 8-bit steps that saturate, one of them 0 at every pixel: exact, and half the time of one 16-bit step.
     up = cv2.cvtColor(cv2.subtract(fused_y, visible_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))

@@ -98,7 +98,11 @@ class BandDenoiser:
             return self._next(frame, dt_ns=None)
         if frame.shutter or _is_same(frame, last.came):
             self._was_shut = frame.shutter
-            return last.went if frame is last.came else replace(frame, image=last.went.image)
+            return (
+                last.went
+                if frame is last.came
+                else replace(frame, image=last.went.image, noise_levels=last.went.noise_levels)
+            )
         dt_ns = frame.timestamp_ns - last.came.timestamp_ns
         goes_on = not self._was_shut and 0 < dt_ns <= LONGEST_GAP_S * NS_PER_S
         return self._next(frame, dt_ns=dt_ns if goes_on else None)
@@ -108,7 +112,9 @@ class BandDenoiser:
         if dt_ns is None:
             self._begin()
         image = self._denoised(frame, dt_ns=dt_ns or 0)
-        self._last = _Passed(frame, frame if image is frame.image else replace(frame, image=image))
+        self._last = _Passed(
+            frame, frame if image is frame.image else replace(frame, image=image, noise_levels=self.noise_levels)
+        )
         return self._last.went
 
     def _begin(self) -> None:

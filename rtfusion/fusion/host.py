@@ -13,14 +13,14 @@ from rtfusion.config import PLAIN
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import as_bgr, color_kept, compose, luminance, rebase_on_mean
+from rtfusion.fusion.color import as_bgr, based_on_mean, compose, luminance, rebase_on_mean, sight
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
 from rtfusion.fusion.upsampling import BILINEAR, SHARP, Upsampler, is_magnified, told
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import FramePair, Image8, InputValue
+from rtfusion.types import Frame, FramePair, Image8, InputValue
 
 Method = LuminanceFuser | Painter
 """A fuser of two luminance images, or one that paints."""
@@ -121,7 +121,7 @@ class HostRenderer:
         registered = RegisteredPair(
             pair=pair,
             visible=self._warped(registration.visible, cast(Image8, pair.visible.image), registration),
-            thermal=self._enlarged(thermal, registration, timestamp_ns=pair.thermal.timestamp_ns),
+            thermal=self._enlarged(thermal, registration, frame=pair.thermal),
             registration=registration,
         )
         registered_ns = time.perf_counter_ns()
@@ -161,12 +161,19 @@ class HostRenderer:
         method.set_inputs(change.inputs)
         return method
 
-    def _enlarged(self, thermal: Image8, registration: Registration, *, timestamp_ns: int) -> Image8:
+    def _enlarged(self, thermal: Image8, registration: Registration, *, frame: Frame) -> Image8:
         """The thermal picture on the grid, restored on the way where it is magnified."""
         warp, size_px = registration.thermal, registration.size_px
         if self._upsampler is None or not is_magnified(warp):
             return self._warped(warp, thermal, registration)
-        return self._upsampler(thermal, warp=warp, size_px=size_px, timestamp_ns=timestamp_ns, take=self._pool.take)
+        return self._upsampler(
+            thermal,
+            warp=warp,
+            size_px=size_px,
+            timestamp_ns=frame.timestamp_ns,
+            camera_noise_levels=frame.noise_levels,
+            take=self._pool.take,
+        )
 
     def _warped(self, warp: Warp, image: Image8, registration: Registration) -> Image8:
         if warp.is_identity:
@@ -190,6 +197,11 @@ class HostRenderer:
         fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=registered.pair.timestamp_ns)
         if isinstance(method, LearnedLuminance) and method.trust is not None:
             self._telemetry.mistrusted.update(method.trust.faults)
+        seen = None
+        if self._judges_color and visible.ndim == 3 and self._look == "eye":
+            seen = sight(visible=visible, thermal=thermal, valid=registered.valid)
+            planes = {"fused_y": fused_y, "visible_y": visible_y, "thermal": thermal}
+            fused_y = based_on_mean(**planes, share=seen.blind, take=self._pool.take)
         if self._look == "detector":
             fused_y = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:
@@ -197,9 +209,8 @@ class HostRenderer:
             alone = visible_y if self.grid == "visible" else thermal
             fused_y = self._blend(inside=fused_y, outside=alone, weights=weights)
         fused_ns = time.perf_counter_ns()
-        colors, kept = visible_y if self._look == "detector" else visible, None
-        if self._judges_color and colors.ndim == 3:
-            kept = color_kept(visible=visible, thermal=thermal, valid=registered.valid)
+        colors = visible_y if self._look == "detector" else visible
+        kept = None if seen is None else seen.color
         return compose(visible=colors, visible_y=visible_y, fused_y=fused_y, kept=kept, take=self._pool.take), fused_ns
 
     def _blend(self, *, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:

@@ -55,10 +55,18 @@ class Upsampler:
         """Standard deviation of the noise, in gray levels of the sensor, as measured up to now."""
 
     def __call__(
-        self, thermal: Image8, *, warp: Warp, size_px: tuple[int, int], timestamp_ns: int, take: Take
+        self,
+        thermal: Image8,
+        *,
+        warp: Warp,
+        size_px: tuple[int, int],
+        timestamp_ns: int,
+        take: Take,
+        camera_noise_levels: float = 0.0,
     ) -> Image8:
         """Enlarge the (h, w) picture of the sensor and warp it onto the grid of (width, height) ``size_px``: (H, W)."""
-        self.noise_levels = self._noise.follow(measured_noise(thermal), timestamp_ns=timestamp_ns)
+        measured = self._noise.follow(measured_noise(thermal), timestamp_ns=timestamp_ns)
+        self.noise_levels = max(measured, camera_noise_levels)
         (width, height), from_large = self._fit(warp, thermal=thermal, size_px=size_px)
         fine = sharpened(smoothed(thermal.astype(np.float32), noise_levels=self.noise_levels))
         large = cv2.resize(fine, (width, height), dst=take((height, width)), interpolation=cv2.INTER_CUBIC)
