@@ -37,6 +37,8 @@ BLIND_SHARE, BLIND_REACH = 0.5, 25
 SEEN_GAIN = 1.15
 """Colors are whole where the visible structure is about seven times what the thermal one has, as a variance."""
 
+_NO_STEP = 128
+
 _IRONBOW_BGR = np.array(
     [
         (0, 0, 0),
@@ -100,10 +102,8 @@ def sight(*, visible: Image8, thermal: Image8, valid: Image8 | None = None) -> S
 
 
 def _seen(*, visible: Image8, thermal: Image8, size_px: tuple[int, int]) -> npt.NDArray[np.float32]:
-    cells = cv2.resize(visible, size_px, interpolation=cv2.INTER_AREA)
-    bands = cv2.merge(
-        [cv2.cvtColor(cells, cv2.COLOR_BGR2YCrCb), cv2.resize(thermal, size_px, interpolation=cv2.INTER_AREA)]
-    )
+    cells, heat = (_averaged(image, size_px) for image in (visible, thermal))
+    bands = cv2.merge([cv2.cvtColor(cells, cv2.COLOR_BGR2YCrCb), heat])
     values, window = bands.astype(np.float32), (SEEN_WINDOW, SEEN_WINDOW)
     mean = cv2.blur(values, window)
     variance = cv2.blur(cv2.multiply(values, values, values), window, values)
@@ -116,6 +116,15 @@ def _seen(*, visible: Image8, thermal: Image8, size_px: tuple[int, int]) -> npt.
     return cast(npt.NDArray[np.float32], cv2.blur(share, (SEEN_SOFT, SEEN_SOFT)))
 
 
+def _averaged(image: Image8, size_px: tuple[int, int]) -> Image8:
+    """An image averaged down to (width, height): by halves as far as that goes, in half of the time."""
+    height, width = image.shape[:2]
+    while width % 2 == 0 and height % 2 == 0 and width >= 4 * size_px[0]:
+        width, height = width // 2, height // 2
+        image = cast(Image8, cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
+    return cast(Image8, cv2.resize(image, size_px, interpolation=cv2.INTER_AREA))
+
+
 def based_on_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, share: Image8, take: Take = fresh) -> Image8:
     """Detail of the fused luminance over the base of the plain mean of both bands, by a share (h, w) of 0 to 255, `Sight.blind`.
 
@@ -126,12 +135,13 @@ def based_on_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, share:
         return fused_y
     height, width = fused_y.shape
     size_px = -(-width // BASE_PX), -(-height // BASE_PX)
-    mean = cv2.addWeighted(visible_y, 0.5, thermal, 0.5, 0.0, take(fused_y.shape))
-    means, bases = (cv2.resize(plane, size_px, interpolation=cv2.INTER_AREA) for plane in (mean, fused_y))
-    step = cv2.GaussianBlur(cv2.subtract(means, bases, dtype=cv2.CV_32F), (0, 0), MEAN_SIGMA_PX / BASE_PX)
+    visible_base, thermal_base, base = (_averaged(plane, size_px) for plane in (visible_y, thermal, fused_y))
+    step = cv2.subtract(cv2.addWeighted(visible_base, 0.5, thermal_base, 0.5, 0.0), base, dtype=cv2.CV_32F)
+    step = cv2.GaussianBlur(step, (0, 0), MEAN_SIGMA_PX / BASE_PX)
     step = cv2.multiply(step, cv2.resize(share, size_px).astype(np.float32), scale=1 / 255)
-    step = cv2.resize(step, (width, height), interpolation=cv2.INTER_LINEAR)
-    return cast(Image8, cv2.add(fused_y, step, mean, dtype=cv2.CV_8U))
+    levels = np.rint(np.clip(step + _NO_STEP, 0, 255)).astype(np.uint8)  # a quarter of the bytes of what is enlarged
+    steps = cv2.resize(levels, (width, height), take(fused_y.shape), interpolation=cv2.INTER_LINEAR)
+    return cast(Image8, cv2.addWeighted(fused_y, 1.0, steps, 1.0, -_NO_STEP, steps))
 
 
 def compose(
