@@ -21,8 +21,9 @@ try:
 except ImportError:  # in place, without hatchling
     BuildHookInterface = object
 
-SOURCE = Path(__file__).resolve().parent / "rtfusion" / "kernels" / "layers.c"
-LIBRARY = "liblayers.so"
+FOLDER = Path(__file__).resolve().parent / "rtfusion" / "kernels"
+SOURCES = tuple(sorted(path for path in FOLDER.iterdir() if path.suffix in (".c", ".h")))
+LIBRARY = "libkernels.so"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = (
     *("-std=c11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden"),
@@ -42,7 +43,7 @@ class KernelHook(BuildHookInterface):  # type: ignore[misc,unused-ignore]
         if self.target_name != "wheel":
             return
         if version == "editable":
-            library = SOURCE.with_name(LIBRARY)
+            library = FOLDER / LIBRARY
         else:
             self._folder = tempfile.TemporaryDirectory()
             library = Path(self._folder.name) / LIBRARY
@@ -68,10 +69,11 @@ def compiled(library: Path) -> str | None:
 
 def compiled_by(compiler: Sequence[str], library: Path, *flags: str) -> str | None:
     """Compile with this command and more flags; as `compiled`."""
-    fingerprint = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         part = Path(folder) / library.name
-        command = [*compiler, *FLAGS, *flags, f'-DSOURCE_FINGERPRINT="{fingerprint}"', str(SOURCE), "-o", str(part)]
+        files = [str(path) for path in SOURCES if path.suffix == ".c"]
+        command = [*compiler, *FLAGS, *flags, f'-DSOURCE_FINGERPRINT="{fingerprint}"', *files, "-o", str(part)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         except OSError as error:
@@ -83,4 +85,4 @@ def compiled_by(compiler: Sequence[str], library: Path, *flags: str) -> str | No
 
 
 if __name__ == "__main__":
-    sys.exit(compiled(SOURCE.with_name(LIBRARY)))
+    sys.exit(compiled(FOLDER / LIBRARY))

@@ -117,10 +117,12 @@ def engines(examination: Examination) -> Iterator[Finding]:
 
 
 def compiled(examination: Examination) -> Iterator[Finding]:
-    """The compiled kernels of the processor, against their twin."""
-    from rtfusion.kernels.selftest import check_layers
+    """The compiled kernels of the processor, against their twins."""
+    from rtfusion.kernels.selftest import check_layers, check_memory
 
-    text = f"{check_layers()} values of the fixed part of a model are those of the twin"
+    text = (
+        f"{check_layers()} values of the fixed part of a model and {check_memory()} of denoising are those of the twins"
+    )
     yield Finding(name="compiled", state="good", text=text)
 
 

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import compose, luminance
+from rtfusion.fusion.color import luminance
+from rtfusion.fusion.passes import OPENCV, Passes
 from rtfusion.types import Frame, Image8
 
 BLOCK_PX = 8
@@ -56,14 +57,14 @@ def find_grids(image: Image8) -> Grids:
     return Grids(rows=_grid(image[:, ::SAMPLE_STEP]), columns=_grid(image[::SAMPLE_STEP].T))
 
 
-def smooth_blocks(image: Image8, grids: Grids) -> Image8:
+def smooth_blocks(image: Image8, grids: Grids, *, passes: Passes = OPENCV) -> Image8:
     """An (H, W) uint8 image without the steps between its blocks: of its own, or the same one where there are no grids."""
     if grids.rows is not None:
         image = image.copy()
-        _smooth_rows(image, grids.rows)
+        _smooth_rows(image, grids.rows, passes)
     if grids.columns is not None:
         turned = cast(Image8, cv2.transpose(image))
-        _smooth_rows(turned, grids.columns)
+        _smooth_rows(turned, grids.columns, passes)
         image = cast(Image8, cv2.transpose(turned))
     return image
 
@@ -83,28 +84,15 @@ def _grid(lines: Image8) -> Grid | None:
     return Grid(phase_px=(between + 1) % BLOCK_PX, step_levels=excess)
 
 
-def _smooth_rows(image: Image8, grid: Grid) -> None:
-    """Smooth the steps between rows, in place.
-
-    A step d between the rows p0 and q0, less the slope on its sides, is spread over the four rows on each side, by sixteenths of
-    1, 3, 5, 7 and back, so that they meet.
-    """
+def _smooth_rows(image: Image8, grid: Grid, passes: Passes) -> None:
+    """Smooth the steps between rows of blocks, in place, where they are small enough to be those of the grid."""
     half = BLOCK_PX // 2
     first = grid.phase_px if grid.phase_px >= half else grid.phase_px + BLOCK_PX
-    count = (len(image) - half - first) // BLOCK_PX + 1
-    if count < 1:
+    borders = (len(image) - half - first) // BLOCK_PX + 1
+    if borders < 1:
         return
-    about = image[first - half : first - half + count * BLOCK_PX].reshape(count, BLOCK_PX, -1)
-    p3, p2, p1, p0, q0, q1, q2, q3 = lines = about.transpose(1, 0, 2).astype(np.int16)
     largest = min(STEPS_TO_SMOOTH * grid.step_levels + 2.0, LARGEST_STEP_LEVELS)
-    step = q0 - p0 - ((p0 - p2 + q2 - q0) >> 2)
-    rough = np.maximum(np.abs(p0 - p3), np.abs(q0 - q3))
-    np.maximum(rough, 2 * np.maximum(np.abs(p0 - p1), np.abs(q0 - q1)), out=rough)
-    step *= np.maximum(rough, np.abs(step)) <= largest
-    for line, sixteenths in zip(lines, (1, 3, 5, 7, -7, -5, -3, -1), strict=True):
-        # line by line: small arrays stay in the cache
-        np.add(line, (np.int16(sixteenths) * step + np.int16(8)) >> 4, out=line)
-    about[:] = np.clip(lines, 0, 255, out=lines).transpose(1, 0, 2)
+    passes.smooth(image, first_px=first - half, borders=borders, largest_levels=largest)
 
 
 class Deblocker:
@@ -112,10 +100,12 @@ class Deblocker:
 
     Args:
         still: for unrelated images, in each of which the blocks are searched anew.
+        passes: what is done to pixels.
     """
 
-    def __init__(self, *, still: bool) -> None:
+    def __init__(self, *, still: bool, passes: Passes = OPENCV) -> None:
         self._still = still
+        self._passes = passes
         self._looks = 0
         self._grids = Grids(None, None)
         self._size: tuple[int, ...] = ()
@@ -142,9 +132,7 @@ class Deblocker:
         if self._still or self._looks % LOOK_EVERY == 0 or self._size != image.shape:
             self._grids, self._size = find_grids(plane), image.shape
         self._looks += 1
-        smooth = smooth_blocks(plane, self._grids)
-        if smooth is plane:
-            return image
-        return (
-            smooth if image.ndim == 2 else compose(visible=image, visible_y=plane, fused_y=smooth, take=self._pool.take)
-        )
+        smooth = smooth_blocks(plane, self._grids, passes=self._passes)
+        if smooth is plane or image.ndim == 2:
+            return image if smooth is plane else smooth
+        return self._passes.compose(visible=image, visible_y=plane, fused_y=smooth, take=self._pool.take)

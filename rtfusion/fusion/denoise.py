@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -14,9 +13,20 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.fusion import stripes
 from rtfusion.fusion.blocks import Deblocker
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import compose, luminance
+from rtfusion.fusion.color import luminance
 from rtfusion.fusion.grain import GrainMeter
-from rtfusion.fusion.recursion import FINE_BITS, STATE_BITS, Plane, RecursiveMean
+from rtfusion.fusion.passes import (
+    FINE_BITS,
+    OPENCV,
+    Passes,
+    Plane,
+    SteppedImage,
+    fine,
+    fine_kind,
+    in_pixels,
+    open_passes,
+)
+from rtfusion.fusion.recursion import RecursiveMean
 from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT
 from rtfusion.smoothing import ExponentialAverage, SmoothingWeight
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
@@ -69,10 +79,14 @@ class BandDenoiser:
 
     As long as the stream has no noise that could be measured, a frame comes out as it went in. Memory starts anew after a cut, a
     gap, a shutter and a change of size. The same frame again gives the same again, and so does a closed shutter.
+
+    Args:
+        passes: what is done to pixels.
     """
 
-    def __init__(self, band: Band) -> None:
+    def __init__(self, band: Band, *, passes: Passes = OPENCV) -> None:
         self._band = band
+        self._passes = passes
         self._pool = Pool()
         self._fine: Plane | None = None
         self._last: _Passed | None = None
@@ -134,41 +148,42 @@ class BandDenoiser:
             self._mean = None
             return frame.image
         plane = cast(Image, luminance(cast(Image8, frame.image), take=self._pool.take))
-        fine = self._fine_of(plane)
-        if self._columns.is_on or self._rows.is_on:
-            self._columns.take_out(fine)
-            self._rows.take_out(fine)
-            # averages have the room of the pixels' range, and no more
-            np.clip(fine, 0, np.iinfo(plane.dtype).max << FINE_BITS, out=fine)
+        came = self._without_stripes(plane)
+        clean = self._pool.take(plane.shape) if plane.dtype == np.uint8 else np.empty_like(plane)
         if not (self._is_grainy or self._rows.is_on):
-            return self._composed(frame.image, plane=plane, clean=fine, bits=FINE_BITS)
+            return self._composed(
+                frame.image, plane=plane, clean=in_pixels(cast(Plane, came), bits=FINE_BITS, out=clean)
+            )
         if self._mean is None:
-            self._mean = RecursiveMean(shape=(plane.shape[0], plane.shape[1]), dtype=plane.dtype)
-        mean = self._mean.follow(
-            fine, dt_ns=dt_ns, pixel_noise=self._grain.pixel, cell_noise=self._grain.cell, level=self._level
+            shape = plane.shape[0], plane.shape[1]
+            self._mean = RecursiveMean(self._passes.mean(shape=shape, dtype=plane.dtype))
+        self._mean.follow(
+            came, dt_ns=dt_ns, pixel_noise=self._grain.pixel, cell_noise=self._grain.cell, level=self._level, out=clean
         )
         if self._mean.is_cut:
             self._begin()
             return self._denoised(frame, dt_ns=0)
-        return self._composed(frame.image, plane=plane, clean=mean, bits=STATE_BITS)
+        return self._composed(frame.image, plane=plane, clean=clean)
 
-    def _fine_of(self, plane: Image) -> Plane:
-        """The pixels in steps of 1 / 2**FINE_BITS, in an array that the next frame uses again."""
-        kind = np.dtype(np.int16 if plane.dtype == np.uint8 else np.int32)
+    def _without_stripes(self, plane: Image) -> SteppedImage:
+        """The plane without its stripes, fine, in an array that the next frame uses again; or itself where it has none."""
+        if not (self._columns.is_on or self._rows.is_on):
+            return plane
+        kind = fine_kind(plane.dtype)
         if self._fine is None or self._fine.shape != plane.shape or self._fine.dtype != kind:
             self._fine = np.empty(plane.shape, kind)
-        np.copyto(self._fine, plane)
-        return np.left_shift(self._fine, FINE_BITS, out=self._fine)
+        fine(plane, out=self._fine)
+        self._columns.take_out(self._fine)
+        self._rows.take_out(self._fine)
+        # averages have the room of the pixels' range, and no more
+        return np.clip(self._fine, 0, np.iinfo(plane.dtype).max << FINE_BITS, out=self._fine)
 
-    def _composed(self, image: Image, *, plane: Image, clean: Plane, bits: int) -> Image:
-        """The image with a clean plane in steps of 1 / 2**bits: colors keep their chroma."""
-        if plane.dtype == np.uint16:
-            return ((clean + (1 << (bits - 1))) >> bits).astype(np.uint16)
-        rounded = cast(Image8, cv2.convertScaleAbs(clean, self._pool.take(plane.shape), alpha=1.0 / (1 << bits)))
+    def _composed(self, image: Image, *, plane: Image, clean: Image) -> Image:
+        """The image with a clean plane: colors keep their chroma."""
         if image.ndim == 2:
-            return rounded
-        was = cast(Image8, plane)
-        return compose(visible=cast(Image8, image), visible_y=was, fused_y=rounded, take=self._pool.take)
+            return clean
+        came, was, now = (cast(Image8, part) for part in (image, plane, clean))
+        return self._passes.compose(visible=came, visible_y=was, fused_y=now, take=self._pool.take)
 
     def _look(self, frame: Frame) -> None:
         """Measure the noise, on the frames where that is due."""
@@ -227,12 +242,18 @@ class Denoiser:
         visible: False where the visible frames are unrelated images, of which only the blocks can be seen.
         thermal: the same of the thermal frames.
         note: takes a sentence for the person who reads the table.
+        kernels: work on pixels by compiled loops, where they are here: the pictures are the same.
     """
 
-    def __init__(self, *, visible: bool, thermal: bool, note: Callable[[str], None]) -> None:
+    def __init__(self, *, visible: bool, thermal: bool, note: Callable[[str], None], kernels: bool = True) -> None:
+        self._passes = open_passes(kernels=kernels)
         streams = {Band.VISIBLE: visible, Band.THERMAL: thermal}
-        self._blocks = {band: Deblocker(still=not is_stream) for band, is_stream in streams.items()}
-        self._bands = {band: BandDenoiser(band) for band, is_stream in streams.items() if is_stream}
+        self._blocks = {
+            band: Deblocker(still=not is_stream, passes=self._passes) for band, is_stream in streams.items()
+        }
+        self._bands = {
+            band: BandDenoiser(band, passes=self._passes) for band, is_stream in streams.items() if is_stream
+        }
         self._note = note
         self._noted: set[tuple[Band, tuple[str, ...]]] = set()
         self._shown: Image8 | None = None
@@ -263,8 +284,7 @@ class Denoiser:
             return image
         flat = image.reshape(len(image), -1)
         if self._shown is not None and self._shown.shape == flat.shape:
-            apart = cv2.absdiff(flat, self._shown, self._pool.take(flat.shape))
-            cv2.copyTo(self._shown, cv2.inRange(apart, 0, 1, apart), flat)
+            self._passes.hold(flat, shown=self._shown, take=self._pool.take)
         self._shown = flat
         return image
 

@@ -265,7 +265,7 @@ def open_fuser(
 def _open_denoiser(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Denoiser | None:
     if settings.fuser in PLAIN or settings.denoise == "off":
         return None
-    return Denoiser(visible=not still, thermal=not thermal_still, note=telemetry.note)
+    return Denoiser(visible=not still, thermal=not thermal_still, note=telemetry.note, kernels=settings.kernels)
 
 
 def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Renderer[Any]:

@@ -25,6 +25,8 @@ from rtfusion.types import Image8
 BLANK_LEVELS, SHOWING_LEVELS = 4.0, 7.0
 """Span of the means of blocks up to which a band shows nothing, and from which on it is worth all."""
 BLOCK_PX = 8
+WORTH_ROWS = 8
+"""Of so many rows of blocks one is looked at first, and if that does not show enough, the next one."""
 
 WHOLE_LEVEL, BURNT_LEVEL = 238, 248
 """Luminance up to which a visible pixel is trusted, and from which on it is burnt out."""
@@ -43,6 +45,8 @@ ROOM_BLOCKS = 4.0
 """How far the ground is lowered at most, and how gently: a ground that follows what is hot would be a dark seam around it."""
 
 Plane = npt.NDArray[np.float32]
+Window = tuple[slice, slice]
+"""Rows and columns."""
 Part = Callable[[], Image8]
 """Gives an array of the size of the rectangle about what is burnt out, with any pixels in it."""
 
@@ -68,6 +72,8 @@ class Trust:
     """The same of the thermal band."""
     burnt: Image8 | None
     """(H, W) uint8, 0 where the visible band is trusted to 255 where it is burnt out; None where nothing is."""
+    bright: Window | None
+    """Where visible pixels are so bright that they may be burnt out, textured ones too; None where none are."""
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -86,7 +92,13 @@ class Trust:
         """
         if self.burnt is not None:
             fused_y = _relit(fused_y, thermal=thermal, burnt=self.burnt, take=take)
-            cv2.min(fused_y, cv2.LUT(visible_y, _BRIGHTEST, take(visible_y.shape)), fused_y)
+        if self.bright is not None:
+            if self.burnt is None:
+                as_fused, fused_y = fused_y, take(fused_y.shape)
+                np.copyto(fused_y, as_fused)
+            there = fused_y[self.bright]
+            limit = cv2.LUT(visible_y[self.bright], _BRIGHTEST, take(visible_y.shape)[self.bright])
+            cv2.min(there, limit, there)
         for worth, other in ((self.visible, thermal), (self.thermal, visible_y)):
             if worth < 1.0:
                 fused_y = cast(Image8, cv2.addWeighted(fused_y, worth, other, 1.0 - worth, 0.0, take(fused_y.shape)))
@@ -101,31 +113,52 @@ def judged(*, visible_y: Image8, thermal: Image8, take: Take = fresh) -> Trust:
     worth_thermal = _worth(thermal)
     worth_visible = _worth(visible_y) if worth_thermal > 0.0 else 1.0
     both = worth_visible > 0.0 and worth_thermal > 0.0
-    return Trust(visible=worth_visible, thermal=worth_thermal, burnt=_burnt(visible_y, take) if both else None)
+    bright = _bright(visible_y, take) if both else None
+    burnt = None if bright is None else _burnt(visible_y, bright, take)
+    return Trust(visible=worth_visible, thermal=worth_thermal, burnt=burnt, bright=bright)
 
 
 def _worth(image: Image8) -> float:
     """0 for a picture of one level, whatever its noise, to 1 for one that shows something."""
-    height, width = (-(-side // BLOCK_PX) for side in image.shape)
-    blocks = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    span = float(np.ptp(blocks))
-    return min(max((span - BLANK_LEVELS) / (SHOWING_LEVELS - BLANK_LEVELS), 0.0), 1.0)
+    height, columns = image.shape[0], -(-image.shape[1] // BLOCK_PX)
+    low, high = 255.0, 0.0
+    # a picture that shows something does so in a few rows of blocks: most of it is not looked at
+    for first in range(WORTH_ROWS):
+        for top_px in range(first * BLOCK_PX, max(height - BLOCK_PX, 0) + 1, WORTH_ROWS * BLOCK_PX):
+            blocks = cv2.resize(image[top_px : top_px + BLOCK_PX], (columns, 1), interpolation=cv2.INTER_AREA)
+            low, high = min(low, float(blocks.min())), max(high, float(blocks.max()))
+            if high - low >= SHOWING_LEVELS:
+                return 1.0
+    return max((high - low - BLANK_LEVELS) / (SHOWING_LEVELS - BLANK_LEVELS), 0.0)
 
 
-def _burnt(visible_y: Image8, take: Take) -> Image8 | None:
+def _bright(visible_y: Image8, take: Take) -> Window | None:
+    """The rectangle about all pixels above `WHOLE_LEVEL`; None where none are."""
+    above = cv2.threshold(visible_y, WHOLE_LEVEL, 255, cv2.THRESH_BINARY, take(visible_y.shape))[1]
+    left, top, width, height = cv2.boundingRect(above)
+    return (slice(top, top + height), slice(left, left + width)) if width else None
+
+
+def _burnt(visible_y: Image8, bright: Window, take: Take) -> Image8 | None:
     """(H, W): 0 to 255 where pixels are from `WHOLE_LEVEL` to `BURNT_LEVEL` and flat; None where none are.
 
     What is bright and yet has texture, as a white wall in the sun, is seen well.
     """
-    burnt, lowest, textured = take(visible_y.shape), take(visible_y.shape), take(visible_y.shape)
+    reach_px = len(_AROUND) // 2 + len(_RIM) // 2 + 1  # of what is done to a pixel, and one that is not touched
+    there = tuple(slice(max(side.start - reach_px, 0), side.stop + reach_px) for side in bright)
+    visible_y = (whole := visible_y)[there]
+    burnt, lowest, textured = (take(whole.shape)[there] for _ in range(3))
     cv2.subtract(visible_y, cast(Any, (WHOLE_LEVEL,)), burnt)
-    if not cv2.hasNonZero(burnt):
-        return None
     cv2.convertScaleAbs(burnt, burnt, alpha=255 / (BURNT_LEVEL - WHOLE_LEVEL))
     cv2.subtract(cv2.dilate(visible_y, _AROUND, textured), cv2.erode(visible_y, _AROUND, lowest), textured)
     cv2.min(burnt, cv2.LUT(textured, _UNTEXTURED, textured), burnt)
+    if not cv2.hasNonZero(burnt):
+        return None
     cv2.dilate(burnt, _AROUND, textured)  # as much as the texture beside it has taken off, and a rim
-    return cast(Image8, cv2.blur(textured, _RIM.shape, burnt))
+    everywhere = take(whole.shape)
+    everywhere.fill(0)
+    cv2.blur(textured, _RIM.shape, everywhere[there])
+    return everywhere
 
 
 def _relit(fused_y: Image8, *, thermal: Image8, burnt: Image8, take: Take) -> Image8:

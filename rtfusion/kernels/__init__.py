@@ -1,6 +1,6 @@
-"""Compiled loops for what OpenCV has no call for: one file of C, built when rtfusion is installed, and its twin in NumPy.
+"""Compiled loops for what OpenCV has no call for, or only several: C, built when rtfusion is installed, each with a twin.
 
-``hatch_build.py`` compiles `SOURCE` where there is a C compiler. Without it nothing is missing but speed: whoever asks gets
+``hatch_build.py`` compiles `SOURCES` where there is a C compiler. Without it nothing is missing but speed: whoever asks gets
 a `EngineUnavailable` that says why, and runs something else.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rtfusion.errors import EngineUnavailable
 
-SOURCE = Path(__file__).with_name("layers.c")
-LIBRARY = SOURCE.with_name("liblayers.so")
+SOURCES = tuple(sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".c", ".h")))
+LIBRARY = Path(__file__).with_name("libkernels.so")
 REBUILD = "run pip install again, with a C compiler (Debian, Ubuntu: apt install gcc libc6-dev)"
 
 
@@ -23,7 +23,7 @@ def library() -> ctypes.CDLL:
     """The compiled kernels; calling them lets other threads run.
 
     Raises:
-        EngineUnavailable: they were not compiled, of another source than is here, or do not load.
+        EngineUnavailable: they were not compiled, of other sources than are here, or do not load.
     """
     if not LIBRARY.is_file():
         raise EngineUnavailable(f"the kernels were not compiled when rtfusion was installed; {REBUILD}")
@@ -33,7 +33,7 @@ def library() -> ctypes.CDLL:
     except (OSError, ValueError) as error:
         raise EngineUnavailable(f"the compiled kernels do not load ({error}); {REBUILD}") from error
     if built_of is None or built_of.decode() != fingerprint():
-        raise EngineUnavailable(f"the kernels were compiled of another {SOURCE.name} than is here; {REBUILD}")
+        raise EngineUnavailable(f"the kernels were compiled of other sources than are here; {REBUILD}")
     return loaded
 
 
@@ -47,5 +47,5 @@ def are_here() -> bool:
 
 
 def fingerprint() -> str:
-    """SHA-256 of the source, in hex, which a library bears that was compiled of it."""
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    """SHA-256 of the sources, in hex, which a library bears that was compiled of them."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()

@@ -10,23 +10,11 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "vectorized.h"
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "four pixels are read as one little-endian word"
 #endif
-
-/* The right instructions are chosen when the library is loaded, where compiler and system can do that. -DVECTORIZED= does
- * without, for compilers that say they can and cannot. */
-#ifndef VECTORIZED
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
-#if __has_attribute(target_clones)
-#define VECTORIZED __attribute__((target_clones("default", "avx2", "avx512f")))
-#endif
-#endif
-#endif
-#ifndef VECTORIZED
-#define VECTORIZED
-#endif
-#define EXPORTED __attribute__((visibility("default")))
 
 enum { BLOCK = 4, BANDS = 2, VISIBLE = 0, THERMAL = 1 };
 enum { SEEN_WORDS = 10, GAIN_WORDS = 8, HEADS = 8 };
@@ -38,7 +26,7 @@ enum { MARGIN = 4, LINES = 0, SHOWN = 3, WORDS = 5, SPARE = 13 };
 #ifndef SOURCE_FINGERPRINT
 #define SOURCE_FINGERPRINT ""
 #endif
-/* SHA-256 of this file, by which an older library is told */
+/* SHA-256 of all sources, by which an older library is told */
 EXPORTED const char *const rtfusion_source = SOURCE_FINGERPRINT;
 
 static const float NEAR_WEIGHT[BLOCK] = {0.625f, 0.875f, 0.875f, 0.625f};

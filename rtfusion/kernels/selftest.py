@@ -1,11 +1,17 @@
-"""Do the compiled kernels compute on this processor what they should? One pair of pictures, held against the twin."""
+"""Do the compiled kernels compute on this processor what they should? A few pictures, held against the twins."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from rtfusion.errors import EngineError
+from rtfusion.fusion.buffers import fresh
+from rtfusion.fusion.passes import FULL, OPENCV, Passes
 from rtfusion.kernels.layers import GAIN_CHANNELS, HEAD_CHANNELS, SEEN_CHANNELS, CompiledLayers
+from rtfusion.kernels.memory import CompiledPasses
 from rtfusion.kernels.twin import TwinLayers
 from rtfusion.models.layers import find_layers
 from rtfusion.models.shipping import shipped
@@ -37,6 +43,40 @@ def check_layers() -> int:
         gains = noise.integers(0, 256, (*grid, GAIN_CHANNELS)).astype(np.uint8)
         one.join(gains=gains, heads=noise.standard_normal((*grid, HEAD_CHANNELS)).astype(np.float32), fused=fused)
         made.append(np.concatenate([seen.ravel(), fused.ravel()]))
-    if wrong := int((made[0] != made[1]).sum()):
-        raise EngineError(f"{wrong} of {made[0].size} values of the compiled layers are not those of their twin")
-    return made[0].size
+    return _compared(*made, name="the compiled layers")
+
+
+def check_memory() -> int:
+    """Do to a few frames of noise what denoising does, by both; gives the number of values that were compared.
+
+    Raises:
+        EngineUnavailable: the kernels are not compiled.
+        EngineError: a value differs.
+    """
+    return _compared(*(_denoised(passes) for passes in (CompiledPasses(), OPENCV)), name="the compiled denoising")
+
+
+def _denoised(passes: Passes) -> npt.NDArray[Any]:
+    """All that the passes make of the same few frames."""
+    random, shape = np.random.default_rng(0), SIZE_PX[::-1]
+    color, *frames = (random.integers(0, 256, (*shape, *more)).astype(np.uint8) for more in ((3,), (), (), ()))
+    mean = passes.mean(shape=shape, dtype=frames[0].dtype)
+    mean.begin(frames[0])
+    made: list[npt.NDArray[Any]] = []
+    for frame in frames[1:]:
+        motion = mean.compare(frame, largest_pixel=900, largest_cell=400)
+        made += [figure.copy() for figure in motion]
+        shown = np.empty(shape, np.uint8)
+        weights = random.integers(0, FULL + 1, motion.cell_mean.shape).astype(np.uint8)
+        mean.average(frame, weights=weights, out=shown)
+        made.append(shown)
+    passes.smooth(frames[0], first_px=3, borders=(SIZE_PX[1] - 3) // 8, largest_levels=200.0)
+    passes.hold(frames[1], shown=frames[1] + np.uint8(1), take=fresh)
+    composed = passes.compose(visible=color, visible_y=frames[2], fused_y=shown, take=fresh)
+    return np.concatenate([part.ravel().astype(np.int32) for part in (*made, frames[0], frames[1], composed)])
+
+
+def _compared(compiled: npt.NDArray[Any], twin: npt.NDArray[Any], *, name: str) -> int:
+    if wrong := int((compiled != twin).sum()):
+        raise EngineError(f"{wrong} of {compiled.size} values of {name} are not those of their twin")
+    return compiled.size

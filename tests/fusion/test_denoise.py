@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from rtfusion.capture import open_source
 from rtfusion.fusion.denoise import BandDenoiser, Denoiser
 from rtfusion.fusion.grain import GrainMeter
-from rtfusion.fusion.recursion import FINE_BITS, STATE_BITS, RecursiveMean
+from rtfusion.fusion.passes import OPENCV
+from rtfusion.fusion.recursion import RecursiveMean
 from rtfusion.types import Band, Frame, FramePair, Image
-from tests.support import MS, make_frame
+from tests.support import MS, make_frame, needs_kernels
 
 HEIGHT, WIDTH = 120, 160
 LONG = 60
@@ -230,7 +231,7 @@ def test_averages_stay_in_the_range_of_what_came(data: st.DataObject, wide: bool
     shape = data.draw(st.integers(8, 21)), data.draw(st.integers(8, 21))
     top = np.iinfo(dtype).max
     low, high = sorted((data.draw(st.integers(0, top)), data.draw(st.integers(0, top))))
-    mean = RecursiveMean(shape=shape, dtype=dtype)
+    mean = RecursiveMean(OPENCV.mean(shape=shape, dtype=dtype))
     came, went = [], []
     for _ in range(data.draw(st.integers(1, 12))):
         kind = data.draw(st.sampled_from(["any", "low", "high"]))
@@ -238,10 +239,15 @@ def test_averages_stay_in_the_range_of_what_came(data: st.DataObject, wide: bool
             kind
         ]
         came.append(image)
-        fine = image.astype(np.int16 if dtype == np.uint8 else np.int32) << FINE_BITS
-        noise = data.draw(st.floats(0, 50))
-        made = mean.follow(fine, dt_ns=data.draw(st.integers(1, 10**9)), pixel_noise=noise, cell_noise=noise / 2)
-        went.append((made.astype(np.int64) + (1 << STATE_BITS - 1)) >> STATE_BITS)
+        noise, made = data.draw(st.floats(0, 50)), np.empty(shape, dtype)
+        mean.follow(
+            image.astype(dtype),
+            dt_ns=data.draw(st.integers(1, 10**9)),
+            pixel_noise=noise,
+            cell_noise=noise / 2,
+            out=made,
+        )
+        went.append(made)
         assert (went[-1] >= np.min(came, axis=0)).all()
         assert (went[-1] <= np.max(came, axis=0)).all()
 
@@ -388,13 +394,14 @@ def test_measured_readings_do_not_stay_in_the_picture() -> None:
 
 
 @pytest.mark.parametrize("size", [(480, 640), (481, 643)], ids=str)
-def test_no_frame_allocates_an_image(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("kernels", [pytest.param(True, marks=needs_kernels), False])
+def test_no_frame_allocates_an_image(size: tuple[int, int], kernels: bool) -> None:
     """Frames of a camera would each cost what the system takes for new memory."""
     rng = np.random.default_rng(0)
     colors = [rng.integers(100, 120, (*size, 3)).astype(np.uint8) for _ in range(24)]
     fused = [rng.integers(100, 120, (*size, 3)).astype(np.uint8) for _ in range(24)]
     grays = [np.ascontiguousarray(image[..., 0]) for image in colors]
-    denoise = Denoiser(visible=True, thermal=True, note=lambda text: None)
+    denoise = Denoiser(visible=True, thermal=True, note=lambda text: None, kernels=kernels)
 
     def run(begin: int, end: int) -> None:
         for index in range(begin, end):

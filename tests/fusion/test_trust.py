@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import rtfusion
 from rtfusion.cli.app import app
 from rtfusion.fusion import trust
+from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.trust import judged
 from rtfusion.types import Image8
 
@@ -188,3 +189,39 @@ def test_a_run_shows_the_other_band_and_says_so(tmp_path: Path) -> None:
         assert ("the other band shown there: thermal blank in 3 of 3 frames" in ran.output) is untouched
         shown = cv2.imread(str(next(out.iterdir())), cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(shown, textured(1)) is untouched
+
+
+# -- at little cost -----------------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 2**32 - 1), size=st.tuples(st.integers(9, 70), st.integers(9, 70)), lamps=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_what_is_burnt_out_does_not_depend_on_how_much_is_looked_at(
+    seed: int, size: tuple[int, int], lamps: int
+) -> None:
+    random = np.random.default_rng(seed)
+    visible_y = random.integers(0, 239, size).astype(np.uint8)
+    for _ in range(lamps):
+        top, left = (int(random.integers(0, side)) for side in size)
+        visible_y[top : top + int(random.integers(1, 12)), left : left + int(random.integers(1, 12))] = 255
+    bright = trust._bright(visible_y, fresh)
+    assert (bright is None) == (lamps == 0)
+    everywhere = trust._burnt(visible_y, (slice(0, size[0]), slice(0, size[1])), fresh)
+    there = None if bright is None else trust._burnt(visible_y, bright, fresh)
+    assert (everywhere is None) == (there is None)
+    np.testing.assert_array_equal(there, everywhere)
+
+
+@pytest.mark.parametrize("top", [0, 8, 32, 56, 111])
+def test_a_picture_shows_something_wherever_it_does(top: int) -> None:
+    picture = np.full((120, 160), 90, np.uint8)
+    picture[top : top + 9, 40:56] = 200
+    assert judged(visible_y=picture, thermal=picture).faults == ()
+
+
+def test_what_is_bright_with_texture_is_not_called_burnt_out() -> None:
+    random = np.random.default_rng(1)
+    wall = random.choice(np.array([150, 250], np.uint8), (120, 160))
+    verdict = judged(visible_y=wall, thermal=wall)
+    assert (verdict.burnt, verdict.faults) == (None, ())
+    assert verdict.shown(fused_y=np.full_like(wall, 255), visible_y=wall, thermal=wall)[wall == 250].max() < 255

@@ -18,12 +18,13 @@ from rtfusion.engines.parity import check
 from rtfusion.errors import EngineError, EngineUnavailable, ModelError
 from rtfusion.kernels import library
 from rtfusion.kernels.layers import GAIN_CHANNELS, HEAD_CHANNELS, SEEN_CHANNELS, CompiledLayers
-from rtfusion.kernels.selftest import check_layers
+from rtfusion.kernels.selftest import check_layers, check_memory
 from rtfusion.kernels.twin import TwinLayers
 from rtfusion.models import MapInput, Output, find_model, read_spec
 from rtfusion.models.layers import KEY, Layers, find_layers
 from rtfusion.models.onnx_file import graph_checksum
 from rtfusion.types import Image8
+from tests.kernels.pictures import hows, image, kinds, strided
 from tests.support import needs_kernels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,33 +37,7 @@ def layers() -> Layers:
     return found
 
 
-def image(random: np.random.Generator, size_px: tuple[int, int], kind: str) -> Image8:
-    width, height = size_px
-    made = {
-        "noise": lambda: random.integers(0, 256, (height, width)),
-        "extremes": lambda: 255 * random.integers(0, 2, (height, width)),
-        "flat": lambda: np.full((height, width), random.integers(0, 256)),
-        "ramp": lambda: np.add.outer(np.arange(height), np.arange(width)) % 256,
-    }[kind]()
-    return made.astype(np.uint8)
-
-
-def strided(array: Image8, how: str) -> Image8:
-    """The same pixels, differently in memory."""
-    if how == "rows apart":
-        wide = np.zeros((array.shape[0], array.shape[1] + 5), np.uint8)
-        wide[:, 3:-2] = array
-        return wide[:, 3:-2]
-    if how == "columns apart":
-        return np.repeat(array, 2, axis=1)[:, ::2]
-    if how == "upside down":
-        return np.ascontiguousarray(array[::-1])[::-1]
-    return array
-
-
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 70))
-kinds = st.sampled_from(["noise", "extremes", "flat", "ramp"])
-hows = st.sampled_from(["dense", "rows apart", "columns apart", "upside down"])
 
 
 @needs_kernels
@@ -125,12 +100,13 @@ def test_all_instructions_give_the_same_bits(
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
     target = f'__attribute__((target("{instructions}")))' if instructions else ""
-    alone = tmp_path / "liblayers.so"
+    alone = tmp_path / "libkernels.so"
     assert build.compiled_by(["cc"], alone, f"-DVECTORIZED={target}", "-Wall", "-Wextra", "-Werror") is None
     monkeypatch.setattr("rtfusion.kernels.LIBRARY", alone)
     library.cache_clear()
     try:
         assert check_layers() > 10_000
+        assert check_memory() > 10_000
     finally:
         library.cache_clear()
 
@@ -241,10 +217,10 @@ def test_without_kernels_the_whole_graph_runs_and_the_description_says_so(
 def test_kernels_of_another_source_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "layers.c"
     other.write_text("int other;")
-    monkeypatch.setattr("rtfusion.kernels.SOURCE", other)
+    monkeypatch.setattr("rtfusion.kernels.SOURCES", (other,))
     library.cache_clear()
     try:
-        with pytest.raises(EngineUnavailable, match="compiled of another"):
+        with pytest.raises(EngineUnavailable, match="compiled of other sources"):
             library()
     finally:
         library.cache_clear()

@@ -1,0 +1,289 @@
+/* What denoising does to every pixel, in one pass each: comparing a frame with what is remembered, averaging it in, putting a
+ * luminance under colors, smoothing the borders of blocks, holding what hardly changed. The forms in OpenCV that give the same
+ * bits are in rtfusion/fusion/passes.py. All numbers are whole. C11, little-endian.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "vectorized.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "two averages are read as one little-endian word"
+#endif
+
+/* as in rtfusion/fusion/recursion.py */
+enum { FINE_BITS = 3, STATE_BITS = 7, HELD = 58 };
+enum { BLOCK = 4 };
+/* rows of scratch, (w + 2 * MARGIN) 32-bit words each */
+enum { MARGIN = 16, STEPS = 0, SIZES = 1, CELLS = 2, CELL_SIZES = 4, PIXEL_SIZES = 6, LARGEST = 7, LINES = 8 };
+
+/* The average of one plane, (height, width); the memory belongs to the caller. Kept equal to rtfusion/kernels/memory.py. */
+typedef struct {
+    int32_t width_px, height_px;
+    int16_t *mean, *shown; /* in steps of 1 / 2^STATE_BITS; the one that is shown follows when it is almost half a step off */
+    int32_t *scratch;      /* (LINES + 4, width + 2 * MARGIN) */
+} Memory;
+
+/* A frame in steps of 1 / 2^FINE_BITS, or as it came. */
+typedef struct {
+    const void *pixels;
+    ptrdiff_t stride_bytes;
+    int32_t is_fine;
+} Frame;
+
+static inline int32_t *scratch(const Memory *memory, int row) {
+    return memory->scratch + (size_t)row * (size_t)(memory->width_px + 2 * MARGIN) + MARGIN;
+}
+
+static inline uint32_t word_at(const void *values, int index) {
+    uint32_t word;
+    memcpy(&word, (const uint8_t *)values + 4 * (size_t)index, sizeof word);
+    return word;
+}
+
+static inline int32_t low(uint32_t word) { return (int32_t)(word << 16) >> 16; }
+static inline int32_t high(uint32_t word) { return (int32_t)word >> 16; }
+static inline int16_t magnitude(int16_t value) { return (int16_t)(value < 0 ? -value : value); }
+static inline int16_t smaller(int16_t a, int16_t b) { return a < b ? a : b; }
+static inline int16_t larger(int16_t a, int16_t b) { return a > b ? a : b; }
+static inline const void *row_of(const Frame *frame, int y) { return (const uint8_t *)frame->pixels + y * frame->stride_bytes; }
+
+/* The sums of two rows: of their differences to what is remembered, and of the sizes of these. */
+static inline void subtract(const int16_t *restrict above, const int16_t *restrict below, const int16_t *restrict mean_above,
+                            const int16_t *restrict mean_below, int width, int16_t largest, int16_t *restrict steps,
+                            int16_t *restrict sizes) {
+    for (int x = 0; x < width; x++) {
+        int16_t a = (int16_t)(above[x] - (mean_above[x] >> (STATE_BITS - FINE_BITS)));
+        int16_t b = (int16_t)(below[x] - (mean_below[x] >> (STATE_BITS - FINE_BITS)));
+        steps[x] = (int16_t)(a + b);
+        sizes[x] = (int16_t)(smaller(magnitude(a), largest) + smaller(magnitude(b), largest));
+    }
+}
+
+/* One row in fine steps. */
+static inline const int16_t *fine_row(const Frame *frame, int y, int width, int16_t *restrict spare) {
+    if (frame->is_fine) return (const int16_t *)row_of(frame, y);
+    const uint8_t *restrict row = (const uint8_t *)row_of(frame, y);
+    for (int x = 0; x < width; x++) spare[x] = (int16_t)(row[x] << FINE_BITS);
+    return spare;
+}
+
+/* The cells of two rows of pixels, their sizes, the mean sizes of their pixels, and the largest sizes up to now. */
+static inline void pair(const int16_t *restrict steps, const int16_t *restrict sizes, int count, int16_t largest_cell,
+                        int16_t *restrict cells, int16_t *restrict cell_sizes, int16_t *restrict pixel_sizes,
+                        int16_t *restrict largest) {
+    for (int x = 0; x < count; x++) {
+        int16_t cell = (int16_t)((steps[2 * x] + steps[2 * x + 1] + 2) >> 2);
+        int16_t size = smaller(magnitude(cell), largest_cell);
+        cells[x] = cell;
+        cell_sizes[x] = size;
+        largest[x] = larger(largest[x], size);
+        pixel_sizes[x] = (int16_t)((sizes[2 * x] + sizes[2 * x + 1] + 2) >> 2);
+    }
+}
+
+/* What one row of blocks says of motion; `lowest` is what the lowest cells of the row above have left in scratch. */
+VECTORIZED static void compare(const Memory *memory, const Frame *frame, int row, int16_t largest_pixel, int16_t largest_cell,
+                               int16_t *restrict cell_peak, int16_t *restrict pixel_size, int16_t *restrict cell_size,
+                               int16_t *restrict cell_mean) {
+    int width = memory->width_px, columns = width / BLOCK;
+    int16_t *restrict steps = (int16_t *)scratch(memory, STEPS), *restrict sizes = (int16_t *)scratch(memory, SIZES);
+    int16_t *restrict largest = (int16_t *)scratch(memory, LARGEST);
+    for (int half = 0; half < 2; half++) {
+        int y = BLOCK * row + 2 * half;
+        const int16_t *above = fine_row(frame, y, width, (int16_t *)scratch(memory, LINES));
+        const int16_t *below = fine_row(frame, y + 1, width, (int16_t *)scratch(memory, LINES) + width);
+        const int16_t *mean = memory->mean + (size_t)y * (size_t)width;
+        subtract(above, below, mean, mean + width, width, largest_pixel, steps, sizes);
+        int16_t *restrict cells = (int16_t *)scratch(memory, CELLS + half);
+        int16_t *restrict cell_sizes = (int16_t *)scratch(memory, CELL_SIZES + half);
+        int16_t *restrict pixel_sizes = (int16_t *)scratch(memory, PIXEL_SIZES) + half * width;
+        pair(steps, sizes, 2 * columns, largest_cell, cells, cell_sizes, pixel_sizes, largest);
+    }
+    const int16_t *upper = (int16_t *)scratch(memory, CELLS), *lower = (int16_t *)scratch(memory, CELLS + 1);
+    const int16_t *upper_size = (int16_t *)scratch(memory, CELL_SIZES), *lower_size = (int16_t *)scratch(memory, CELL_SIZES + 1);
+    const int16_t *upper_pixel = (int16_t *)scratch(memory, PIXEL_SIZES), *lower_pixel = upper_pixel + width;
+    largest[-2] = largest[-1] = 0;
+    for (int x = 0; x < columns; x++) {
+        uint32_t here = word_at(largest, x), left = word_at(largest - 2, x);
+        cell_peak[x] = (int16_t)(larger(larger((int16_t)low(here), (int16_t)high(here)), (int16_t)high(left)));
+    }
+    for (int x = 0; x < columns; x++) {
+        uint32_t u = word_at(upper, x), l = word_at(lower, x);
+        cell_mean[x] = (int16_t)((low(u) + high(u) + low(l) + high(l) + 2) >> 2);
+        u = word_at(upper_size, x), l = word_at(lower_size, x);
+        cell_size[x] = (int16_t)((low(u) + high(u) + low(l) + high(l) + 2) >> 2);
+        u = word_at(upper_pixel, x), l = word_at(lower_pixel, x);
+        pixel_size[x] = (int16_t)((low(u) + high(u) + low(l) + high(l) + 2) >> 2);
+    }
+    memcpy(largest, lower_size, (size_t)(2 * columns) * sizeof *largest);
+}
+
+static const int16_t FAR_EIGHTHS[BLOCK] = {3, 1, 1, 3};
+
+/* The weights of one row of blocks, interpolated to the columns of pixels, in eighths. */
+VECTORIZED static void spread(const Memory *memory, const uint8_t *restrict weights, int16_t *restrict line) {
+    int columns = memory->width_px / BLOCK;
+    int16_t *restrict values = (int16_t *)scratch(memory, LINES + 3);
+    for (int x = 0; x < columns; x++) values[x] = weights[x];
+    values[-1] = values[0];
+    values[columns] = values[columns - 1];
+    for (int x = 0; x < columns; x++) {
+        line[BLOCK * x] = (int16_t)(3 * values[x - 1] + 5 * values[x]);
+        line[BLOCK * x + 1] = (int16_t)(values[x - 1] + 7 * values[x]);
+        line[BLOCK * x + 2] = (int16_t)(values[x + 1] + 7 * values[x]);
+        line[BLOCK * x + 3] = (int16_t)(3 * values[x + 1] + 5 * values[x]);
+    }
+    for (int x = BLOCK * columns; x < memory->width_px; x++) line[x] = line[BLOCK * columns - 1];
+}
+
+/* Average one row in, and show it; the weights are so many eighths of one line and the rest of another. */
+VECTORIZED static void average(const Memory *memory, const Frame *frame, int y, const int16_t *restrict near,
+                               const int16_t *restrict far, int16_t eighths, uint8_t *restrict out) {
+    int width = memory->width_px;
+    const int16_t *restrict fine = fine_row(frame, y, width, (int16_t *)scratch(memory, STEPS));
+    int16_t *restrict mean = memory->mean + (size_t)y * (size_t)width, *restrict shown = memory->shown + (size_t)y * (size_t)width;
+    for (int x = 0; x < width; x++) {
+        int16_t weight = (int16_t)((int16_t)((8 - eighths) * near[x] + eighths * far[x] + 32) >> 6);
+        int16_t step = (int16_t)(fine[x] - (mean[x] >> (STATE_BITS - FINE_BITS)));
+        int16_t is = (int16_t)(mean[x] + step * weight), was = shown[x];
+        int16_t now = magnitude((int16_t)(is - was)) > HELD ? is : was;
+        mean[x] = is;
+        shown[x] = now;
+        out[x] = (uint8_t)((now + 63 + ((now >> STATE_BITS) & 1)) >> STATE_BITS);
+    }
+}
+
+enum { LANES = 16, CHANNELS = 3 };
+typedef uint8_t Pixels __attribute__((vector_size(LANES)));
+#ifdef __clang__
+#define THRICE(a, ...) __builtin_shufflevector(a, a, __VA_ARGS__)
+#else
+#define THRICE(a, ...) __builtin_shuffle(a, (Pixels){__VA_ARGS__})
+#endif
+
+static inline Pixels pixels_at(const uint8_t *from) {
+    Pixels pixels;
+    memcpy(&pixels, from, sizeof pixels);
+    return pixels;
+}
+
+/* Up and down are steps that saturate, one of them 0 at every pixel. */
+static inline void shift_lanes(const uint8_t *from, Pixels up, Pixels down, uint8_t *to) {
+    Pixels raised = pixels_at(from) + up;
+    raised |= (Pixels)(raised < up);
+    Pixels made = (raised - down) & (Pixels)(raised > down);
+    memcpy(to, &made, sizeof made);
+}
+
+/* One row of a color picture, changed by a step of its luminance. */
+VECTORIZED static void shift(const uint8_t *restrict from, const uint8_t *restrict was, const uint8_t *restrict now,
+                             uint8_t *restrict to, int width) {
+    int x = 0;
+    for (; x + LANES <= width; x += LANES) {
+        Pixels before = pixels_at(was + x), after = pixels_at(now + x);
+        Pixels up = (after - before) & (Pixels)(after > before), down = (before - after) & (Pixels)(before > after);
+        const uint8_t *source = from + CHANNELS * x;
+        uint8_t *made = to + CHANNELS * x;
+        shift_lanes(source, THRICE(up, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5),
+                    THRICE(down, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5), made);
+        shift_lanes(source + LANES, THRICE(up, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10),
+                    THRICE(down, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10), made + LANES);
+        shift_lanes(source + 2 * LANES, THRICE(up, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15),
+                    THRICE(down, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15), made + 2 * LANES);
+    }
+    for (; x < width; x++)
+        for (int channel = 0; channel < CHANNELS; channel++) {
+            int value = from[CHANNELS * x + channel] + now[x] - was[x];
+            to[CHANNELS * x + channel] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+        }
+}
+
+VECTORIZED static void hold(uint8_t *restrict image, const uint8_t *restrict shown, size_t count) {
+    for (size_t index = 0; index < count; index++) {
+        uint8_t is = image[index], was = shown[index];
+        uint8_t apart = (uint8_t)(is > was ? is - was : was - is);
+        image[index] = apart <= 1 ? was : is;
+    }
+}
+
+static inline uint8_t moved(int16_t line, int16_t step, int16_t sixteenths) {
+    int16_t value = (int16_t)(line + (int16_t)((int16_t)(sixteenths * step + 8) >> 4));
+    return (uint8_t)smaller(larger(value, 0), 255);
+}
+
+/* The four rows on each side of one border of blocks. */
+static inline void smooth_rows(uint8_t *restrict p3, uint8_t *restrict p2, uint8_t *restrict p1, uint8_t *restrict p0,
+                               uint8_t *restrict q0, uint8_t *restrict q1, uint8_t *restrict q2, uint8_t *restrict q3,
+                               int width, int16_t largest) {
+    for (int x = 0; x < width; x++) {
+        int16_t step = (int16_t)(q0[x] - p0[x] - (int16_t)((int16_t)(p0[x] - p2[x] + q2[x] - q0[x]) >> 2));
+        int16_t rough = larger(magnitude((int16_t)(p0[x] - p3[x])), magnitude((int16_t)(q0[x] - q3[x])));
+        int16_t near = larger(magnitude((int16_t)(p0[x] - p1[x])), magnitude((int16_t)(q0[x] - q1[x])));
+        rough = larger(larger(rough, (int16_t)(2 * near)), magnitude(step));
+        step = rough <= largest ? step : 0;
+        p3[x] = moved(p3[x], step, 1);
+        p2[x] = moved(p2[x], step, 3);
+        p1[x] = moved(p1[x], step, 5);
+        p0[x] = moved(p0[x], step, 7);
+        q0[x] = moved(q0[x], step, -7);
+        q1[x] = moved(q1[x], step, -5);
+        q2[x] = moved(q2[x], step, -3);
+        q3[x] = moved(q3[x], step, -1);
+    }
+}
+
+VECTORIZED static void smooth(uint8_t *first, ptrdiff_t stride, int width, int16_t largest) {
+    smooth_rows(first, first + stride, first + 2 * stride, first + 3 * stride, first + 4 * stride, first + 5 * stride,
+                first + 6 * stride, first + 7 * stride, width, largest);
+}
+
+/* Of the difference of a frame to what is remembered, for blocks of BLOCK pixels a side, (rows, columns), in fine steps: the
+ * largest size of cells, the means of 2 x 2 pixels, among the nine about the upper left one; the means of the sizes of pixels, of
+ * the sizes of cells, and of the cells themselves. Sizes are limited. */
+EXPORTED void rtfusion_compare(const Memory *memory, const Frame *frame, int32_t largest_pixel, int32_t largest_cell,
+                               int16_t *cell_peak, int16_t *pixel_size, int16_t *cell_size, int16_t *cell_mean) {
+    size_t columns = (size_t)(memory->width_px / BLOCK);
+    memset(scratch(memory, LARGEST), 0, columns * 2 * sizeof(int16_t));
+    for (int row = 0; row < memory->height_px / BLOCK; row++) {
+        size_t first = (size_t)row * columns;
+        compare(memory, frame, row, (int16_t)largest_pixel, (int16_t)largest_cell, cell_peak + first, pixel_size + first,
+                cell_size + first, cell_mean + first);
+    }
+}
+
+/* Average a frame in, by the weights of blocks, (rows, columns), in 16ths, and give what is shown. */
+EXPORTED void rtfusion_average(const Memory *memory, const Frame *frame, const uint8_t *weights, uint8_t *out) {
+    int width = memory->width_px, columns = width / BLOCK, rows = memory->height_px / BLOCK;
+    int16_t *lines[3];
+    for (int line = 0; line < 3; line++) lines[line] = (int16_t *)scratch(memory, LINES + line);
+    spread(memory, weights, lines[0]);
+    for (int y = 0; y < memory->height_px; y++) {
+        int row = y / BLOCK, phase = y % BLOCK;
+        if (row >= rows) row = rows - 1, phase = BLOCK - 1; /* the rows beside whole blocks */
+        if (phase == 0 && row + 1 < rows) spread(memory, weights + (size_t)(row + 1) * (size_t)columns, lines[(row + 1) % 3]);
+        int other = phase < BLOCK / 2 ? row - 1 : row + 1;
+        if (other < 0 || other >= rows) other = row;
+        average(memory, frame, y, lines[row % 3], lines[other % 3], FAR_EIGHTHS[phase], out + (size_t)y * (size_t)width);
+    }
+}
+
+/* A (height, width, 3) picture with another luminance, and its chroma as it was. */
+EXPORTED void rtfusion_compose(const uint8_t *visible, ptrdiff_t visible_stride_bytes, const uint8_t *was,
+                               ptrdiff_t was_stride_bytes, const uint8_t *now, ptrdiff_t now_stride_bytes, uint8_t *out,
+                               int32_t width_px, int32_t height_px) {
+    for (int y = 0; y < height_px; y++)
+        shift(visible + y * visible_stride_bytes, was + y * was_stride_bytes, now + y * now_stride_bytes,
+              out + (size_t)y * 3 * (size_t)width_px, width_px);
+}
+
+/* Values that differ from the ones shown before by 1 at most stay as they were shown. */
+EXPORTED void rtfusion_hold(uint8_t *image, const uint8_t *shown, size_t count) { hold(image, shown, count); }
+
+/* Smooth the steps between rows of blocks; the first border lies four rows below `first`. */
+EXPORTED void rtfusion_smooth(uint8_t *first, ptrdiff_t stride_bytes, int32_t width_px, int32_t borders, int32_t largest) {
+    for (int border = 0; border < borders; border++)
+        smooth(first + (ptrdiff_t)border * 8 * stride_bytes, stride_bytes, width_px, (int16_t)largest);
+}
