@@ -26,7 +26,7 @@ def bench_table(data: Result) -> str:
     )
 
 
-_SUITES = ("endurance", "enhanced", "faults", "latency", "networks", "scale", "speed", "stability", "visibility")
+_SUITES = ("endurance", "enhanced", "faults", "latency", "networks", "robust", "scale", "speed", "stability", "visibility")
 _FUSERS = RESULTS / "fusers.json"
 _SETS = {f"fusers-{name}": (_FUSERS, partial(fusers.set_table, name=name)) for name in fusers.SETS}
 TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
@@ -42,6 +42,7 @@ TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
 PAGES = {
     "README.md": ("fusers", "speed"),
     "docs/visibility.md": ("visibility",),
+    "docs/trust.md": ("robust",),
     "docs/comparison.md": ("ranks", "losses", *_SETS, "stability", "enhanced", "networks", "printed"),
     "docs/benchmarks.md": ("bench", "scale"),
     "docs/service.md": ("latency", "endurance", "faults"),
