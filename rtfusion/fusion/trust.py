@@ -35,14 +35,14 @@ SPANS_LEVELS, SPANS_UNTEXTURED = (20, 40), (1.0, 0.0)
 SHOWING_LEVEL, HIDDEN_LEVEL = 180, 220
 """Fused luminance up to which burnt out ground shows thermal detail anyway, and from which on it hides it."""
 SURROUNDINGS_BLOCKS = 4.0
-"""Thermal detail is what differs from its surroundings, a Gaussian of this sigma in blocks, within what is burnt out."""
+"""Thermal detail is what differs from its surroundings, a Gaussian of this sigma in blocks, within what is burnt out. As gently
+the ground is lowered: one that follows what is hot would be a dark seam around it."""
 GROUND_LEVEL = 242.0
 """Burnt out ground without thermal detail: bright, but not burnt."""
 DETAIL_GAIN, LARGE_DETAIL_GAIN, LARGE_LEVELS = 0.95, 0.7, 24
 """Gains of a detail up to and beyond so many gray levels: more than the plain mean's half, and room for what is hot."""
 LARGEST_ROOM_LEVELS = 60.0
-ROOM_BLOCKS = 4.0
-"""How far the ground is lowered at most, and how gently: a ground that follows what is hot would be a dark seam around it."""
+"""How far the ground is lowered at most."""
 
 Plane = npt.NDArray[np.float32]
 Window = tuple[slice, slice]
@@ -214,10 +214,11 @@ def _planes(
     peaks[blocks] = cv2.resize(cv2.dilate(seen, _NEAR, wider), size_px, interpolation=cv2.INTER_NEAREST)
     none = 1e-4  # keeps blocks far from anything burnt out from dividing by 0; they are not shown
     shares = shares / np.float32(255) + np.float32(none)
-    surroundings = _smooth(levels + none, sigma=SURROUNDINGS_BLOCKS) / _smooth(shares, sigma=SURROUNDINGS_BLOCKS)
+    about = _smooth(shares, sigma=SURROUNDINGS_BLOCKS)
+    surroundings = _smooth(levels + none, sigma=SURROUNDINGS_BLOCKS) / about
     above = np.clip(np.rint(cv2.dilate(peaks - surroundings, _RIM)), 0, 255).astype(np.uint8)
     room = np.minimum(_GAINED[above], LARGEST_ROOM_LEVELS).astype(np.float32)
-    ground = GROUND_LEVEL - _smooth(room * shares, sigma=ROOM_BLOCKS) / _smooth(shares, sigma=ROOM_BLOCKS)
+    ground = GROUND_LEVEL - _smooth(room * shares, sigma=SURROUNDINGS_BLOCKS) / about
     return surroundings[blocks], ground[blocks]
 
 
