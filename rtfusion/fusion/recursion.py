@@ -10,7 +10,7 @@ fine and coarse), and the size of their mean there (surfaces). It opens softly, 
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -83,7 +83,7 @@ class RecursiveMean:
         self.is_cut = moving > _CUT_SHARE and self._moving < _STILL_SHARE
         self._moving = moving
         kept = (frames_since.astype(np.uint16) * (FULL - gate) // FULL).astype(np.uint8)
-        self._frames_since = cast(Image8, cv2.add(kept, (1,)))  # 255 is the oldest
+        self._frames_since = cast(Image8, cv2.add(kept, cast(Any, (1,))))  # 255 is the oldest
         return cast(Image8, cv2.max(gate, cv2.LUT(self._frames_since, _weights(dt_ns))))
 
     def _gate(
