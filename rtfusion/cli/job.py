@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,7 +49,7 @@ def run_job(loaded: Loaded) -> int:
         check_writable(settings.stats_json)
     telemetry: Telemetry | None = None
     failure: Exception | None = None
-    with Stopping() as stopping:
+    with Stopping() as stopping, _opencv_for(settings.fuser):
         try:
             from rtfusion.pipeline import build
 
@@ -65,6 +66,23 @@ def run_job(loaded: Loaded) -> int:
     if failure is not None:
         raise failure
     return ending.exit_code
+
+
+@contextmanager
+def _opencv_for(fuser: str) -> Iterator[None]:
+    """Keep OpenCV to one thread beside a network, for as long as this lasts.
+
+    Its calls are many there and short: its other threads would spin from one to the next, and take the core from the decoders.
+    """
+    import cv2
+
+    before = cv2.getNumThreads()
+    if fuser == "learned":
+        cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _default_sink() -> str:

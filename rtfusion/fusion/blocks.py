@@ -128,10 +128,13 @@ class Deblocker:
         return self._last[1]
 
     def _smoothed(self, image: Image8) -> Image8:
-        plane = luminance(image, take=self._pool.take)
-        if self._still or self._looks % LOOK_EVERY == 0 or self._size != image.shape:
-            self._grids, self._size = find_grids(plane), image.shape
+        is_due = self._still or self._looks % LOOK_EVERY == 0 or self._size != image.shape
         self._looks += 1
+        if not (is_due or self.works):
+            return image
+        plane = luminance(image, take=self._pool.take)
+        if is_due:
+            self._grids, self._size = find_grids(plane), image.shape
         smooth = smooth_blocks(plane, self._grids, passes=self._passes)
         if smooth is plane or image.ndim == 2:
             return image if smooth is plane else smooth

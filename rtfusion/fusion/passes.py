@@ -5,6 +5,8 @@ Pixels of an average come as they are, uint8 or uint16, or *fine*, in steps of 1
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import cv2
@@ -20,6 +22,7 @@ FINE_BITS, STATE_BITS = 3, 7
 times a weight, fit into int16."""
 FULL = 1 << (STATE_BITS - FINE_BITS)
 """The weight of a frame in whole numbers: this is 1."""
+RAMP_BITS = 10
 BLOCK_PX = 4
 """Of the blocks that have one weight."""
 _AROUND = np.ones((3, 3), np.uint8)
@@ -44,6 +47,17 @@ class Motion(NamedTuple):
     """The mean of its cells."""
 
 
+class Ramp(NamedTuple):
+    """How a figure of `Motion` opens the gate."""
+
+    scale: float
+    """From fine steps to sizes of 255 at most."""
+    slope: int
+    """Of the weight over the size, in 2**RAMP_BITS."""
+    offset: int
+    """What is taken off then, in 2**RAMP_BITS."""
+
+
 class MeanPasses(Protocol):
     """The average of one plane of uint8 or uint16, (H, W)."""
 
@@ -54,6 +68,13 @@ class MeanPasses(Protocol):
         """How a frame differs from the average; valid until the next call.
 
         The sizes of pixels and of cells count up to these.
+        """
+
+    def gate(self, motion: Motion, *, firmness: Image8, ramps: Sequence[Ramp]) -> Image8:
+        """The weight by motion alone, (rows, columns), 0 to FULL: as much as the figure wants that wants most.
+
+        Each figure has its ramp. All but the first are averaged over 3x3 blocks before. Sizes count as many 255ths as
+        ``firmness``, (rows, columns), says. ``motion`` is what was compared last.
         """
 
     def average(self, image: SteppedImage, *, weights: Image8, out: Image) -> None:
@@ -163,6 +184,15 @@ class OpenCvMean:
             cell_mean=cell_mean,
         )
 
+    def gate(self, motion: Motion, *, firmness: Image8, ramps: Sequence[Ramp]) -> Image8:
+        """The weight by motion alone."""
+        gate = np.zeros_like(firmness)
+        peak, *others = motion
+        for figure, ramp in zip((peak, *(cv2.blur(other, (3, 3)) for other in others)), ramps, strict=True):
+            size = cv2.multiply(cv2.convertScaleAbs(figure, alpha=ramp.scale), firmness, scale=1.0 / 255)
+            gate = cast(Image8, cv2.max(gate, cv2.LUT(size, _opening(ramp.slope, ramp.offset))))
+        return gate
+
     def average(self, image: SteppedImage, *, weights: Image8, out: Image) -> None:
         """Average in the frame that was compared last."""
         self._spread(weights)
@@ -213,6 +243,12 @@ def in_pixels(plane: Plane, *, bits: int, out: Image) -> Image:
 def _sizes(plane: npt.NDArray[Any], largest: int, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
     np.clip(plane, -largest, largest, out=out)  # a minimum with one number takes much longer
     return np.asarray(np.abs(out, out=out))
+
+
+@functools.lru_cache(maxsize=64)
+def _opening(slope: int, offset: int) -> Image8:
+    """The table of a ramp."""
+    return np.clip((np.arange(256) * slope - offset) >> RAMP_BITS, 0, FULL).astype(np.uint8)
 
 
 def _halved(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -9,16 +9,14 @@ fine and coarse), and the size of their mean there (surfaces). It opens softly, 
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from rtfusion.clock import NS_PER_S
-from rtfusion.fusion.passes import BLOCK_PX, FINE_BITS, FULL, MeanPasses, SteppedImage
+from rtfusion.fusion.passes import BLOCK_PX, FINE_BITS, FULL, RAMP_BITS, MeanPasses, Ramp, SteppedImage
 from rtfusion.types import Image, Image8
 
 TIME_CONSTANT_S = 0.5
@@ -84,8 +82,8 @@ class RecursiveMean:
         moving = float(np.count_nonzero(gate > FULL // 2)) / gate.size
         self.is_cut = moving > _CUT_SHARE and self._moving < _STILL_SHARE
         self._moving = moving
-        kept = frames_since.astype(np.uint16) * (FULL - gate) // FULL
-        self._frames_since = np.minimum(kept + 1, _OLDEST).astype(np.uint8)
+        kept = (frames_since.astype(np.uint16) * (FULL - gate) // FULL).astype(np.uint8)
+        self._frames_since = cast(Image8, cv2.add(kept, cast(Any, (1,))))  # 255 is the oldest
         return cast(Image8, cv2.max(gate, cv2.LUT(self._frames_since, _weights(dt_ns))))
 
     def _gate(
@@ -98,30 +96,21 @@ class RecursiveMean:
             image, largest_pixel=round(255 / pixel_scale), largest_cell=round(255 / cell_scale)
         )
         box = _LEAST_BOX_LEVELS * level
-        firm = cv2.LUT(frames_since, _FIRMNESS)
-        gate = np.zeros_like(frames_since)
-        for fine, scale, (least, ratio), floor in (
-            (motion.cell_peak, cell_scale, _CELL, _LEAST_CELL_LEVELS * level / cell),
-            (_around(motion.pixel_size), pixel_scale, _SIZE, box / pixel + 0.3),
-            (_around(motion.cell_size), cell_scale, _SIZE, 0.8 * box / cell + 0.3),
-            (_around(motion.cell_mean), cell_scale, _MEAN, box / cell),
-        ):
-            figure = cv2.convertScaleAbs(fine, alpha=scale)
-            weight = cv2.LUT(cv2.multiply(figure, firm, scale=1.0 / 255), _ramp(round(max(least, floor), 1), ratio))
-            gate = cast(Image8, cv2.max(gate, weight))
-        return gate
+        ramps = (
+            _ramp(cell_scale, *_CELL, _LEAST_CELL_LEVELS * level / cell),
+            _ramp(pixel_scale, *_SIZE, box / pixel + 0.3),
+            _ramp(cell_scale, *_SIZE, 0.8 * box / cell + 0.3),
+            _ramp(cell_scale, *_MEAN, box / cell),
+        )
+        firmness = cast(Image8, cv2.LUT(frames_since, _FIRMNESS))
+        return self._passes.gate(motion, firmness=firmness, ramps=ramps)
 
 
-def _around(blocks: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The means of 3x3 blocks."""
-    return cast(npt.NDArray[Any], cv2.blur(blocks, (3, 3)))
-
-
-@functools.lru_cache(maxsize=64)
-def _ramp(least: float, ratio: float) -> Image8:
-    """The table of a gate that opens from ``least`` standard deviations to ``ratio`` times as many."""
-    figures = np.arange(256) / _UNIT
-    return np.rint(FULL * np.clip((figures - least) / (least * (ratio - 1.0)), 0.0, 1.0)).astype(np.uint8)
+def _ramp(scale: float, least: float, ratio: float, floor: float) -> Ramp:
+    """A gate that opens from ``least`` standard deviations, or from ``floor`` where that is more, to ``ratio`` times as many."""
+    whole = FULL << RAMP_BITS
+    slope = whole / ((ratio - 1.0) * max(least, floor) * _UNIT)
+    return Ramp(scale=scale, slope=round(slope), offset=round(whole / (ratio - 1.0)) - (1 << (RAMP_BITS - 1)))
 
 
 def _weights(dt_ns: int) -> Image8:

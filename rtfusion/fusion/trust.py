@@ -30,19 +30,19 @@ WORTH_ROWS = 8
 
 WHOLE_LEVEL, BURNT_LEVEL = 238, 248
 """Luminance up to which a visible pixel is trusted, and from which on it is burnt out."""
-SPANS_LEVELS, SPANS_UNTEXTURED = (20, 40), (1.0, 0.0)
+SPANS_LEVELS = 20, 40
 """Span within 5 px, up to which such a pixel lies on flat ground, and from which on it has texture."""
 SHOWING_LEVEL, HIDDEN_LEVEL = 180, 220
 """Fused luminance up to which burnt out ground shows thermal detail anyway, and from which on it hides it."""
 SURROUNDINGS_BLOCKS = 4.0
-"""Thermal detail is what differs from its surroundings, a Gaussian of this sigma in blocks, within what is burnt out."""
+"""Thermal detail is what differs from its surroundings, a Gaussian of this sigma in blocks, within what is burnt out. As gently
+the ground is lowered: one that follows what is hot would be a dark seam around it."""
 GROUND_LEVEL = 242.0
 """Burnt out ground without thermal detail: bright, but not burnt."""
 DETAIL_GAIN, LARGE_DETAIL_GAIN, LARGE_LEVELS = 0.95, 0.7, 24
 """Gains of a detail up to and beyond so many gray levels: more than the plain mean's half, and room for what is hot."""
 LARGEST_ROOM_LEVELS = 60.0
-ROOM_BLOCKS = 4.0
-"""How far the ground is lowered at most, and how gently: a ground that follows what is hot would be a dark seam around it."""
+"""How far the ground is lowered at most."""
 
 Plane = npt.NDArray[np.float32]
 Window = tuple[slice, slice]
@@ -57,9 +57,6 @@ _GAINED: Image8 = np.rint(
     LARGE_DETAIL_GAIN * _LEVELS + (DETAIL_GAIN - LARGE_DETAIL_GAIN) * np.minimum(_LEVELS, LARGE_LEVELS)
 ).astype(np.uint8)
 """The levels that a detail is shown with, by its own, of either sign."""
-_UNTEXTURED: Image8 = np.rint(255 * np.interp(_LEVELS, SPANS_LEVELS, SPANS_UNTEXTURED)).astype(np.uint8)
-_BRIGHTEST: Image8 = np.where(_LEVELS < BURNT_LEVEL - 4, 255, GROUND_LEVEL).astype(np.uint8)
-"""The brightest that a pixel is shown, by its visible level: what is nearly burnt out with texture is not burnt out any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -97,8 +94,7 @@ class Trust:
                 as_fused, fused_y = fused_y, take(fused_y.shape)
                 np.copyto(fused_y, as_fused)
             there = fused_y[self.bright]
-            limit = cv2.LUT(visible_y[self.bright], _BRIGHTEST, take(visible_y.shape)[self.bright])
-            cv2.min(there, limit, there)
+            cv2.min(there, _brightest(visible_y[self.bright], out=take(visible_y.shape)[self.bright]), there)
         for worth, other in ((self.visible, thermal), (self.thermal, visible_y)):
             if worth < 1.0:
                 fused_y = cast(Image8, cv2.addWeighted(fused_y, worth, other, 1.0 - worth, 0.0, take(fused_y.shape)))
@@ -151,7 +147,9 @@ def _burnt(visible_y: Image8, bright: Window, take: Take) -> Image8 | None:
     cv2.subtract(visible_y, cast(Any, (WHOLE_LEVEL,)), burnt)
     cv2.convertScaleAbs(burnt, burnt, alpha=255 / (BURNT_LEVEL - WHOLE_LEVEL))
     cv2.subtract(cv2.dilate(visible_y, _AROUND, textured), cv2.erode(visible_y, _AROUND, lowest), textured)
-    cv2.min(burnt, cv2.LUT(textured, _UNTEXTURED, textured), burnt)
+    cv2.subtract(cast(Any, (SPANS_LEVELS[1],)), textured, textured)
+    cv2.convertScaleAbs(textured, textured, alpha=255 / (SPANS_LEVELS[1] - SPANS_LEVELS[0]))
+    cv2.min(burnt, textured, burnt)
     if not cv2.hasNonZero(burnt):
         return None
     cv2.dilate(burnt, _AROUND, textured)  # as much as the texture beside it has taken off, and a rim
@@ -159,6 +157,12 @@ def _burnt(visible_y: Image8, bright: Window, take: Take) -> Image8 | None:
     everywhere.fill(0)
     cv2.blur(textured, _RIM.shape, everywhere[there])
     return everywhere
+
+
+def _brightest(visible_y: Image8, *, out: Image8) -> Image8:
+    """The brightest that a pixel is shown: what is nearly burnt out with texture is not burnt out any more."""
+    cv2.threshold(visible_y, BURNT_LEVEL - 5, 255 - GROUND_LEVEL, cv2.THRESH_BINARY, out)
+    return cast(Image8, cv2.bitwise_not(out, out))
 
 
 def _relit(fused_y: Image8, *, thermal: Image8, burnt: Image8, take: Take) -> Image8:
@@ -214,10 +218,11 @@ def _planes(
     peaks[blocks] = cv2.resize(cv2.dilate(seen, _NEAR, wider), size_px, interpolation=cv2.INTER_NEAREST)
     none = 1e-4  # keeps blocks far from anything burnt out from dividing by 0; they are not shown
     shares = shares / np.float32(255) + np.float32(none)
-    surroundings = _smooth(levels + none, sigma=SURROUNDINGS_BLOCKS) / _smooth(shares, sigma=SURROUNDINGS_BLOCKS)
+    about = _smooth(shares, sigma=SURROUNDINGS_BLOCKS)
+    surroundings = _smooth(levels + none, sigma=SURROUNDINGS_BLOCKS) / about
     above = np.clip(np.rint(cv2.dilate(peaks - surroundings, _RIM)), 0, 255).astype(np.uint8)
     room = np.minimum(_GAINED[above], LARGEST_ROOM_LEVELS).astype(np.float32)
-    ground = GROUND_LEVEL - _smooth(room * shares, sigma=ROOM_BLOCKS) / _smooth(shares, sigma=ROOM_BLOCKS)
+    ground = GROUND_LEVEL - _smooth(room * shares, sigma=SURROUNDINGS_BLOCKS) / about
     return surroundings[blocks], ground[blocks]
 
 

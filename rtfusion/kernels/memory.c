@@ -1,6 +1,6 @@
 /* What denoising does to every pixel, in one pass each: comparing a frame with what is remembered, averaging it in, putting a
  * luminance under colors, smoothing the borders of blocks, holding what hardly changed. The forms in OpenCV that give the same
- * bits are in rtfusion/fusion/passes.py. All numbers are whole. C11, little-endian.
+ * bits are in rtfusion/fusion/passes.py. All numbers are whole but two products. C11, little-endian.
  */
 
 #include <stddef.h>
@@ -15,7 +15,7 @@
 
 /* as in rtfusion/fusion/recursion.py */
 enum { FINE_BITS = 3, STATE_BITS = 7, HELD = 58 };
-enum { BLOCK = 4 };
+enum { BLOCK = 4, RAMP_BITS = 10, FULL = 1 << (STATE_BITS - FINE_BITS) };
 /* rows of scratch, (w + 2 * MARGIN) 32-bit words each */
 enum { MARGIN = 16, STEPS = 0, SIZES = 1, CELLS = 2, CELL_SIZES = 4, PIXEL_SIZES = 6, LARGEST = 7, LINES = 8 };
 
@@ -32,6 +32,12 @@ typedef struct {
     ptrdiff_t stride_bytes;
     int32_t is_fine;
 } Frame;
+
+/* How a figure opens the gate. */
+typedef struct {
+    float scale; /* from fine steps to sizes of 255 at most */
+    int32_t slope, offset; /* of the weight over the size, in 2^RAMP_BITS */
+} Ramp;
 
 static inline int32_t *scratch(const Memory *memory, int row) {
     return memory->scratch + (size_t)row * (size_t)(memory->width_px + 2 * MARGIN) + MARGIN;
@@ -119,6 +125,48 @@ VECTORIZED static void compare(const Memory *memory, const Frame *frame, int row
         pixel_size[x] = (int16_t)((low(u) + high(u) + low(l) + high(l) + 2) >> 2);
     }
     memcpy(largest, lower_size, (size_t)(2 * columns) * sizeof *largest);
+}
+
+static inline float rounded(float value) {
+    const float whole = 12582912.0f; /* 1.5 * 2^23: adding it leaves whole numbers */
+    return (value + whole) - whole;
+}
+
+/* The means of 3 x 3 blocks along one row, mirrored beyond the edges. */
+static inline void mean_around(const int16_t *restrict above, const int16_t *restrict here, const int16_t *restrict below,
+                               int columns, int32_t *restrict sums, float *restrict means) {
+    for (int x = 0; x < columns; x++) sums[x] = above[x] + here[x] + below[x];
+    sums[-1] = sums[1];
+    sums[columns] = sums[columns - 2];
+    for (int x = 0; x < columns; x++) means[x] = rounded((float)(sums[x - 1] + sums[x] + sums[x + 1]) * (1.0f / 9.0f));
+}
+
+/* Open the gate of one row of blocks as far as one figure says. */
+static inline void open_gate(const float *restrict means, const uint8_t *restrict firmness, Ramp ramp, int columns,
+                             uint8_t *restrict gate) {
+    for (int x = 0; x < columns; x++) {
+        float size = __builtin_fabsf(means[x] * ramp.scale);
+        int32_t product = (int32_t)rounded(size < 255.0f ? size : 255.0f) * firmness[x] + 128;
+        int32_t weight = (((product + (product >> 8)) >> 8) * ramp.slope - ramp.offset) >> RAMP_BITS;
+        weight = weight < gate[x] ? gate[x] : weight;
+        gate[x] = (uint8_t)(weight > FULL ? FULL : weight);
+    }
+}
+
+VECTORIZED static void gate_row(const Memory *memory, const int16_t *const *figures, const Ramp *ramps,
+                                const uint8_t *firmness, int row, uint8_t *gate) {
+    int columns = memory->width_px / BLOCK, rows = memory->height_px / BLOCK;
+    size_t here = (size_t)row * (size_t)columns, above = (size_t)(row ? row - 1 : 1) * (size_t)columns;
+    size_t below = (size_t)(row + 1 < rows ? row + 1 : rows - 2) * (size_t)columns;
+    float *restrict means = (float *)scratch(memory, STEPS);
+    for (int x = 0; x < columns; x++) gate[here + (size_t)x] = 0;
+    for (int x = 0; x < columns; x++) means[x] = figures[0][here + (size_t)x];
+    open_gate(means, firmness + here, ramps[0], columns, gate + here);
+    for (int figure = 1; figure < 4; figure++) {
+        const int16_t *from = figures[figure];
+        mean_around(from + above, from + here, from + below, columns, scratch(memory, SIZES), means);
+        open_gate(means, firmness + here, ramps[figure], columns, gate + here);
+    }
 }
 
 static const int16_t FAR_EIGHTHS[BLOCK] = {3, 1, 1, 3};
@@ -252,6 +300,13 @@ EXPORTED void rtfusion_compare(const Memory *memory, const Frame *frame, int32_t
         compare(memory, frame, row, (int16_t)largest_pixel, (int16_t)largest_cell, cell_peak + first, pixel_size + first,
                 cell_size + first, cell_mean + first);
     }
+}
+
+/* The weight by motion alone, (rows, columns), by what `rtfusion_compare` gives, each averaged over 3 x 3 blocks but the first. */
+EXPORTED void rtfusion_gate(const Memory *memory, const int16_t *cell_peak, const int16_t *pixel_size, const int16_t *cell_size,
+                            const int16_t *cell_mean, const Ramp *ramps, const uint8_t *firmness, uint8_t *gate) {
+    const int16_t *const figures[4] = {cell_peak, pixel_size, cell_size, cell_mean};
+    for (int row = 0; row < memory->height_px / BLOCK; row++) gate_row(memory, figures, ramps, firmness, row, gate);
 }
 
 /* Average a frame in, by the weights of blocks, (rows, columns), in 16ths, and give what is shown. */

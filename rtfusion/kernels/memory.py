@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.color import Take
-from rtfusion.fusion.passes import BLOCK_PX, FINE_BITS, STATE_BITS, MeanPasses, Motion, OpenCvPasses, SteppedImage
+from rtfusion.fusion.passes import BLOCK_PX, FINE_BITS, STATE_BITS, MeanPasses, Motion, OpenCvPasses, Ramp, SteppedImage
 from rtfusion.kernels import library
 from rtfusion.types import Image, Image8
 
@@ -29,6 +31,12 @@ class _Frame(ctypes.Structure):
     """``Frame`` of memory.c."""
 
     _fields_ = (("pixels", ctypes.c_void_p), ("stride_bytes", ctypes.c_ssize_t), ("is_fine", ctypes.c_int32))
+
+
+class _Ramp(ctypes.Structure):
+    """``Ramp`` of memory.c."""
+
+    _fields_ = (("scale", ctypes.c_float), ("slope", ctypes.c_int32), ("offset", ctypes.c_int32))
 
 
 class CompiledPasses:
@@ -86,6 +94,7 @@ class CompiledMean:
         loaded = library()
         pointer = ctypes.c_void_p
         self._compare = _call(loaded.rtfusion_compare, pointer, pointer, *[ctypes.c_int32] * 2, *[pointer] * 4)
+        self._gate = _call(loaded.rtfusion_gate, *[pointer] * 8)
         self._average = _call(loaded.rtfusion_average, *[pointer] * 4)
         height, width = self._shape = shape
         rows, columns = height // BLOCK_PX, width // BLOCK_PX
@@ -101,6 +110,7 @@ class CompiledMean:
             scratch=self._scratch.ctypes.data,
         )
         self._frame = _Frame()
+        self._ramps = (_Ramp * len(Motion._fields))()
 
     def begin(self, image: SteppedImage) -> None:
         """Remember this frame alone."""
@@ -113,6 +123,21 @@ class CompiledMean:
         frame = self._placed(image)
         self._compare(ctypes.addressof(self._memory), frame, largest_pixel, largest_cell, *self._figures)
         return self._motion
+
+    def gate(self, motion: Motion, *, firmness: Image8, ramps: Sequence[Ramp]) -> Image8:
+        """The weight by motion alone."""
+        for place, ramp in zip(self._ramps, ramps, strict=True):
+            place.scale, place.slope, place.offset = ramp
+        shape = motion.pixel_size.shape
+        gate = fresh(shape)
+        self._gate(
+            ctypes.addressof(self._memory),
+            *self._figures,
+            ctypes.addressof(self._ramps),
+            _address(firmness, shape),
+            _address(gate, shape),
+        )
+        return gate
 
     def average(self, image: SteppedImage, *, weights: Image8, out: Image) -> None:
         """Average the frame in."""

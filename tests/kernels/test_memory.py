@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.denoise import Denoiser
-from rtfusion.fusion.passes import FINE_BITS, FULL, OPENCV, OpenCvPasses, fine, open_passes
+from rtfusion.fusion.passes import FINE_BITS, FULL, OPENCV, OpenCvPasses, Ramp, fine, open_passes
 from rtfusion.kernels import are_here
 from rtfusion.types import Band, FramePair, Image8
 from tests.kernels.pictures import hows, image, kinds, strided
@@ -39,6 +39,9 @@ def test_what_is_wanted_is_opened() -> None:
     size_px=sizes,
     frames=st.lists(st.tuples(kinds, hows, st.booleans()), min_size=2, max_size=6),
     largest=st.tuples(st.integers(1, 2500), st.integers(1, 2500)),
+    scales=st.tuples(*[st.floats(0.001, 8)] * 4),
+    slopes=st.tuples(*[st.integers(1, 4000)] * 4),
+    offsets=st.tuples(*[st.integers(0, 40_000)] * 4),
     weighs=st.sampled_from(["any", "none", "all", "ends"]),
     seed=seeds,
 )
@@ -46,6 +49,9 @@ def test_an_average_is_that_of_opencv(
     size_px: tuple[int, int],
     frames: list[tuple[str, str, bool]],
     largest: tuple[int, int],
+    scales: tuple[float, ...],
+    slopes: tuple[int, ...],
+    offsets: tuple[int, ...],
     weighs: str,
     seed: int,
 ) -> None:
@@ -65,6 +71,10 @@ def test_an_average_is_that_of_opencv(
         for name in motion[0]._fields:
             np.testing.assert_array_equal(*(getattr(one, name) for one in motion), err_msg=name)
         blocks = motion[0].pixel_size.shape
+        firmness = random.integers(0, 256, blocks).astype(np.uint8)
+        ramps = [Ramp(*ramp) for ramp in zip(scales, slopes, offsets, strict=True)]
+        gates = [mean.gate(one, firmness=firmness, ramps=ramps) for mean, one in zip(means, motion, strict=True)]
+        np.testing.assert_array_equal(*gates)
         weights = {
             "any": random.integers(0, FULL + 1, blocks),
             "none": np.zeros(blocks),
