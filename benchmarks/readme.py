@@ -26,7 +26,18 @@ def bench_table(data: Result) -> str:
     )
 
 
-_SUITES = ("endurance", "enhanced", "faults", "latency", "networks", "robust", "scale", "speed", "stability", "visibility")
+_SUITES = (
+    "endurance",
+    "enhanced",
+    "faults",
+    "latency",
+    "networks",
+    "robust",
+    "scale",
+    "speed",
+    "stability",
+    "visibility",
+)
 _FUSERS = RESULTS / "fusers.json"
 _SETS = {f"fusers-{name}": (_FUSERS, partial(fusers.set_table, name=name)) for name in fusers.SETS}
 TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {

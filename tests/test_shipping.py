@@ -62,7 +62,7 @@ def test_a_path_is_a_path_and_a_bare_word_is_a_name(folder: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_run_takes_a_model_by_its_name() -> None:
     settings = load({"fuser": "learned", "model": "small"}, file=None, environ=NOWHERE).settings
-    fuse = open_method("learned", still=True, model=settings.model, threads=1)
+    fuse = open_method("learned", still=True, model=settings.model, threads=1, trust=False)
     image = np.arange(256, dtype=np.uint8).reshape(16, 16)
     np.testing.assert_array_equal(fuse(visible_y=image, thermal=image, timestamp_ns=0), image)
     fuse.close()

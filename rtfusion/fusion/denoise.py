@@ -18,16 +18,17 @@ from rtfusion.fusion.grain import GrainMeter
 from rtfusion.fusion.passes import (
     FINE_BITS,
     OPENCV,
+    OpenCvPasses,
     Passes,
     Plane,
     SteppedImage,
     fine,
     fine_kind,
     in_pixels,
-    open_passes,
 )
 from rtfusion.fusion.recursion import RecursiveMean
 from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT
+from rtfusion.kernels import are_here
 from rtfusion.smoothing import ExponentialAverage, SmoothingWeight
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
 
@@ -40,6 +41,15 @@ FIRST_LOOKS, LOOK_EVERY = 16, 17
 STRIPES_TIME_CONSTANT_S = 2.0
 SPAN_STEP = 8
 """The span of counts is taken from every eighth row and column."""
+
+
+def open_passes(*, kernels: bool) -> Passes:
+    """By compiled loops where they are wanted and here, else with OpenCV."""
+    if kernels and are_here():
+        from rtfusion.kernels.memory import CompiledPasses
+
+        return CompiledPasses()
+    return OpenCvPasses()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

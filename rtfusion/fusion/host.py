@@ -195,13 +195,15 @@ class HostRenderer:
             visible = self._blend(inside=visible, outside=as_bgr(thermal), weights=weights)
         visible_y = luminance(visible, take=self._pool.take)
         fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=registered.pair.timestamp_ns)
-        if isinstance(method, LearnedLuminance) and method.trust is not None:
-            self._telemetry.mistrusted.update(method.trust.faults)
+        trust = method.trust if isinstance(method, LearnedLuminance) else None
+        if trust is not None:
+            self._telemetry.mistrusted.update(trust.faults)
         seen = None
         if self._judges_color and visible.ndim == 3 and self._look == "eye":
             seen = sight(visible=visible, thermal=thermal, valid=registered.valid)
+            share = seen.blind if trust is None else trust.both(seen.blind)
             planes = {"fused_y": fused_y, "visible_y": visible_y, "thermal": thermal}
-            fused_y = based_on_mean(**planes, share=seen.blind, take=self._pool.take)
+            fused_y = based_on_mean(**planes, share=share, take=self._pool.take)
         if self._look == "detector":
             fused_y = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:

@@ -70,6 +70,7 @@ def test_the_fuser_of_the_host_composes_what_float64_says(
     fuse = host_fuser(
         "learned",
         method=open_method("learned", still=True, model=model, engine=name, threads=1, enhance=0.6, trust=False),
+        color="everywhere",
     )
     for visible, thermal in pairs:
         frames = FramePair(

@@ -70,10 +70,9 @@ def test_models_that_ship_are_picked_up_by_themselves(tmp_path: Path, monkeypatc
     names = [f"{name}, enhance {value:g}" for name in ("large", "small") for value in DIALS]
     assert [method.name for method in select()] == [*CLASSICAL, *names]
     (method,) = select(fusers=[], models={"small": shipped_models()["small"]}, enhance=[1.0])
-    fused = method.open_luminance(still=True)(
-        visible_y=np.zeros((32, 32), np.uint8), thermal=np.full((32, 32), 90, np.uint8), timestamp_ns=0
-    )
-    assert (fused == 90).all(), "the thermal picture at enhance 1"
+    levels = np.tile(np.arange(32, dtype=np.uint8)[:, None] * 6, (1, 32))
+    fused = method.open_luminance(still=True)(visible_y=levels, thermal=levels[::-1], timestamp_ns=0)
+    np.testing.assert_array_equal(fused, levels[::-1], err_msg="the thermal picture at enhance 1")
 
 
 def figures(*, fps: float) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def test_it_fuses_a_size_that_is_no_multiple_of_the_stride(exported):
     assert fused.dtype == np.uint8
 
 
-def test_the_runtime_keeps_the_means(exported):
+def test_the_runtime_keeps_the_means(exported, monkeypatch):
+    monkeypatch.setattr("rtfusion.fusion.scene.CHANGED_LEVELS", 256.0)  # one scene, in less light
     images = [np.full((64, 64), gray, np.uint8) for gray in (200, 100)]
 
     def last(**options):
