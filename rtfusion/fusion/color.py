@@ -156,25 +156,31 @@ def compose(
     plane, color = fused_y.shape, (*fused_y.shape, 3)
     if visible.ndim == 2:
         return cast(Image8, cv2.cvtColor(fused_y, cv2.COLOR_GRAY2BGR, take(color)))
-    if kept is not None and kept.min() < 255:
-        return _with_color_kept(visible=visible, visible_y=visible_y, fused_y=fused_y, kept=kept, take=take)
+    if kept is not None and (share := share_of_color(kept, shape=plane, take=take)) is not None:
+        return _with_share(visible=visible, visible_y=visible_y, fused_y=fused_y, share=share, take=take)
     # Up and down are 8-bit steps that saturate, one of them 0 at every pixel: exact, and half the time of one 16-bit step.
     up = cv2.cvtColor(cv2.subtract(fused_y, visible_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))
     down = cv2.cvtColor(cv2.subtract(visible_y, fused_y, take(plane)), cv2.COLOR_GRAY2BGR, take(color))
     return cast(Image8, cv2.subtract(cv2.add(visible, up, up), down, up))
 
 
-def _with_color_kept(*, visible: Image8, visible_y: Image8, fused_y: Image8, kept: Image8, take: Take) -> Image8:
-    """Give fused + share (visible - its luminance), as steps up and down: with all kept what `compose` gives without a share."""
-    color, (height, width) = visible.shape, fused_y.shape
-    plane = cv2.resize(kept, (width, height), dst=take((height, width)), interpolation=cv2.INTER_LINEAR)
-    share = cv2.cvtColor(plane, cv2.COLOR_GRAY2BGR, take(color))
+def share_of_color(kept: Image8, *, shape: tuple[int, int], take: Take) -> Image8 | None:
+    """The share of the color to keep, (h, w) in cells, for every pixel of a ``shape``; None where all of it is kept."""
+    if kept.min() == 255:
+        return None
+    return cast(Image8, cv2.resize(kept, shape[::-1], take(shape), interpolation=cv2.INTER_LINEAR))
+
+
+def _with_share(*, visible: Image8, visible_y: Image8, fused_y: Image8, share: Image8, take: Take) -> Image8:
+    """Give fused + share (visible - its luminance), as steps up and down."""
+    color = visible.shape
+    shares = cv2.cvtColor(share, cv2.COLOR_GRAY2BGR, take(color))
     gray = cv2.cvtColor(visible_y, cv2.COLOR_GRAY2BGR, take(color))
     up = cv2.subtract(visible, gray, take(color))
     down = cv2.subtract(gray, visible, gray)
-    cv2.multiply(up, share, up, 1 / 255)
-    cv2.multiply(down, share, down, 1 / 255)
-    fused = cv2.cvtColor(fused_y, cv2.COLOR_GRAY2BGR, share)
+    cv2.multiply(up, shares, up, 1 / 255)
+    cv2.multiply(down, shares, down, 1 / 255)
+    fused = cv2.cvtColor(fused_y, cv2.COLOR_GRAY2BGR, shares)
     return cast(Image8, cv2.subtract(cv2.add(fused, up, up), down, up))
 
 

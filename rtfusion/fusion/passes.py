@@ -90,7 +90,9 @@ class Passes(Protocol):
     def mean(self, *, shape: tuple[int, int], dtype: np.dtype[Any]) -> MeanPasses:
         """The average of planes of this shape and type, which has remembered nothing yet."""
 
-    def compose(self, *, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take) -> Image8:
+    def compose(
+        self, *, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take, kept: Image8 | None = None
+    ) -> Image8:
         """As `rtfusion.fusion.color.compose`."""
 
     def hold(self, image: Image8, *, shown: Image8, take: Take) -> None:
@@ -111,9 +113,11 @@ class OpenCvPasses:
         """The average of one plane."""
         return OpenCvMean(shape=shape, dtype=dtype)
 
-    def compose(self, *, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take) -> Image8:
+    def compose(
+        self, *, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take, kept: Image8 | None = None
+    ) -> Image8:
         """As `rtfusion.fusion.color.compose`."""
-        return compose(visible=visible, visible_y=visible_y, fused_y=fused_y, take=take)
+        return compose(visible=visible, visible_y=visible_y, fused_y=fused_y, kept=kept, take=take)
 
     def hold(self, image: Image8, *, shown: Image8, take: Take) -> None:
         """Hold what hardly changed."""

@@ -249,6 +249,41 @@ VECTORIZED static void shift(const uint8_t *restrict from, const uint8_t *restri
         }
 }
 
+/* Values that lie side by side, three for each pixel: one plane each, spread over the channels. */
+#define SPREAD(plane, to)                                                                                              \
+    do {                                                                                                               \
+        Pixels one = pixels_at(plane);                                                                                 \
+        Pixels first = THRICE(one, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5);                                      \
+        Pixels second = THRICE(one, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10);                                   \
+        Pixels third = THRICE(one, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15);                      \
+        memcpy(to, &first, LANES), memcpy((to) + LANES, &second, LANES), memcpy((to) + 2 * LANES, &third, LANES);       \
+    } while (0)
+
+/* What is left of a color with a share of 255ths of it, on another luminance. */
+static inline uint8_t colored(uint8_t color, uint8_t was, uint8_t now, uint8_t share) {
+    int16_t step = (int16_t)(color - was);
+    uint16_t part = (uint16_t)((uint16_t)(step < 0 ? -step : step) * share + 128);
+    part = (uint16_t)((uint16_t)(part + (part >> 8)) >> 8); /* a 255th, rounded */
+    int16_t value = (int16_t)(now + (step < 0 ? -(int16_t)part : (int16_t)part));
+    return (uint8_t)smaller(larger(value, 0), 255);
+}
+
+/* One row of a color picture on another luminance, with a share of its color for each pixel. */
+VECTORIZED static void tint(const uint8_t *restrict from, const uint8_t *restrict was, const uint8_t *restrict now,
+                            const uint8_t *restrict share, uint8_t *restrict to, int width) {
+    uint8_t wases[CHANNELS * LANES], nows[CHANNELS * LANES], shares[CHANNELS * LANES];
+    int x = 0;
+    for (; x + LANES <= width; x += LANES) {
+        SPREAD(was + x, wases);
+        SPREAD(now + x, nows);
+        SPREAD(share + x, shares);
+        for (int i = 0; i < CHANNELS * LANES; i++)
+            to[CHANNELS * x + i] = colored(from[CHANNELS * x + i], wases[i], nows[i], shares[i]);
+    }
+    for (; x < width; x++)
+        for (int i = CHANNELS * x; i < CHANNELS * (x + 1); i++) to[i] = colored(from[i], was[x], now[x], share[x]);
+}
+
 VECTORIZED static void hold(uint8_t *restrict image, const uint8_t *restrict shown, size_t count) {
     for (size_t index = 0; index < count; index++) {
         uint8_t is = image[index], was = shown[index];
@@ -332,6 +367,15 @@ EXPORTED void rtfusion_compose(const uint8_t *visible, ptrdiff_t visible_stride_
     for (int y = 0; y < height_px; y++)
         shift(visible + y * visible_stride_bytes, was + y * was_stride_bytes, now + y * now_stride_bytes,
               out + (size_t)y * 3 * (size_t)width_px, width_px);
+}
+
+/* The same with a share of its chroma, (height, width) without gaps. */
+EXPORTED void rtfusion_tint(const uint8_t *visible, ptrdiff_t visible_stride_bytes, const uint8_t *was,
+                            ptrdiff_t was_stride_bytes, const uint8_t *now, ptrdiff_t now_stride_bytes, const uint8_t *share,
+                            uint8_t *out, int32_t width_px, int32_t height_px) {
+    for (int y = 0; y < height_px; y++)
+        tint(visible + y * visible_stride_bytes, was + y * was_stride_bytes, now + y * now_stride_bytes,
+             share + (size_t)y * (size_t)width_px, out + (size_t)y * 3 * (size_t)width_px, width_px);
 }
 
 /* Values that differ from the ones shown before by 1 at most stay as they were shown. */

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.fusion.buffers import fresh
-from rtfusion.fusion.color import Take
+from rtfusion.fusion.color import Take, share_of_color
 from rtfusion.fusion.passes import BLOCK_PX, FINE_BITS, STATE_BITS, MeanPasses, Motion, OpenCvPasses, Ramp, SteppedImage
 from rtfusion.kernels import library
 from rtfusion.types import Image, Image8
@@ -50,6 +50,7 @@ class CompiledPasses:
         loaded = library()
         pointer, number, stride = ctypes.c_void_p, ctypes.c_int32, ctypes.c_ssize_t
         self._compose = _call(loaded.rtfusion_compose, *[pointer, stride] * 3, pointer, number, number)
+        self._tint = _call(loaded.rtfusion_tint, *[pointer, stride] * 3, *[pointer] * 2, number, number)
         self._hold = _call(loaded.rtfusion_hold, pointer, pointer, ctypes.c_size_t)
         self._smooth = _call(loaded.rtfusion_smooth, pointer, stride, number, number, number)
         self._twin = OpenCvPasses()
@@ -58,7 +59,9 @@ class CompiledPasses:
         """The average of one plane."""
         return CompiledMean(shape=shape) if dtype == np.uint8 else self._twin.mean(shape=shape, dtype=dtype)
 
-    def compose(self, *, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take) -> Image8:
+    def compose(
+        self, *, visible: Image8, visible_y: Image8, fused_y: Image8, take: Take, kept: Image8 | None = None
+    ) -> Image8:
         """As `rtfusion.fusion.color.compose`."""
         if visible.ndim == 2:
             return self._twin.compose(visible=visible, visible_y=visible_y, fused_y=fused_y, take=take)
@@ -68,8 +71,12 @@ class CompiledPasses:
             if image.shape != shape or image.dtype != np.uint8:
                 raise ValueError(f"an image is {image.shape} {image.dtype}; expected {shape} uint8")
         made = take((height, width, 3))
-        lies = (value for image in images for value in (image.ctypes.data, image.strides[0]))
-        self._compose(*lies, made.ctypes.data, width, height)
+        lies = [value for image in images for value in (image.ctypes.data, image.strides[0])]
+        share = None if kept is None else share_of_color(kept, shape=(height, width), take=take)
+        if share is None:
+            self._compose(*lies, made.ctypes.data, width, height)
+        else:
+            self._tint(*lies, share.ctypes.data, made.ctypes.data, width, height)
         return made
 
     def hold(self, image: Image8, *, shown: Image8, take: Take) -> None:

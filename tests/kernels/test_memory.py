@@ -98,6 +98,7 @@ def near(random: np.random.Generator, of: Image8, most: int) -> Image8:
     lie=st.tuples(hows, hows),
     lies_apart=st.booleans(),
     is_gray=st.booleans(),
+    cells=st.one_of(st.none(), st.tuples(st.integers(1, 9), st.integers(1, 9))),
     seed=seeds,
 )
 def test_a_composed_picture_is_that_of_opencv(
@@ -106,9 +107,11 @@ def test_a_composed_picture_is_that_of_opencv(
     lie: tuple[str, str],
     lies_apart: bool,
     is_gray: bool,
+    cells: tuple[int, int] | None,
     seed: int,
 ) -> None:
     random = np.random.default_rng(seed)
+    kept = None if cells is None else random.integers(0, 256, cells, dtype=np.uint8)
     was, now = (strided(image(random, size_px, kind), how) for kind, how in zip(of, lie, strict=False))
     visible: Any = np.stack([image(random, size_px, of[2]) for _ in range(3)], axis=2)
     if lies_apart:
@@ -116,7 +119,8 @@ def test_a_composed_picture_is_that_of_opencv(
         wide[1:-1, 2:-1] = visible
         visible = wide[1:-1, 2:-1]
     visible = was if is_gray else visible
-    made = [passes.compose(visible=visible, visible_y=was, fused_y=now, take=fresh) for passes in both()]
+    planes = {"visible": visible, "visible_y": was, "fused_y": now}
+    made = [passes.compose(**planes, kept=kept, take=fresh) for passes in both()]
     np.testing.assert_array_equal(*made)
 
 
