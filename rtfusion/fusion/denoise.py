@@ -24,10 +24,10 @@ from rtfusion.fusion.passes import (
     fine,
     fine_kind,
     in_pixels,
-    open_passes,
 )
 from rtfusion.fusion.recursion import RecursiveMean
 from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT
+from rtfusion.kernels.memory import open_passes
 from rtfusion.smoothing import ExponentialAverage, SmoothingWeight
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
 

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.fusion.color import Take, compose
-from rtfusion.kernels import are_here
 from rtfusion.types import Image, Image8
 
 FINE_BITS, STATE_BITS = 3, 7
@@ -103,15 +102,6 @@ class Passes(Protocol):
         The first of so many borders lies four rows below ``first_px``. A step d between the rows p0 and q0, less the slope on
         its sides, is spread over the four rows on each side, by sixteenths of 1, 3, 5, 7 and back, so that they meet.
         """
-
-
-def open_passes(*, kernels: bool) -> Passes:
-    """By compiled loops where they are wanted and here, else with OpenCV."""
-    if kernels and are_here():
-        from rtfusion.kernels.memory import CompiledPasses
-
-        return CompiledPasses()
-    return OpenCvPasses()
 
 
 class OpenCvPasses:
