@@ -201,7 +201,7 @@ class Settings(BaseModel):
     ] = "auto"
     """Engine that runs the model. With tensorrt and pytorch:cuda, all of the fusing is done on the GPU."""
     threads: Annotated[Count | None, _fusion(metavar="N", taker="learned")] = None
-    """Threads of the engine. Without it, one for every core but one, which decodes and writes."""
+    """Threads of the engine. Without it, one for every core but one, which decodes and writes. OpenCV has one beside it."""
     kernels: Annotated[bool, _fusion(taker="learned")] = True
     """Compute in compiled kernels, where they are installed, what a model does by fixed formulas, the rest of which its engine
     runs, and what denoising does to every pixel of 8 bits. Of denoising the results are the same."""

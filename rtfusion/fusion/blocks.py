@@ -32,7 +32,7 @@ STEPS_TO_SMOOTH = 6.0
 LARGEST_STEP_LEVELS = 30.0
 
 
-LOOK_EVERY = 7
+LOOK_EVERY = 13
 """Frames of a stream from one search for a grid to the next: a codec keeps its own."""
 
 

@@ -18,7 +18,6 @@ from rtfusion.fusion.grain import GrainMeter
 from rtfusion.fusion.passes import (
     FINE_BITS,
     OPENCV,
-    OpenCvPasses,
     Passes,
     Plane,
     SteppedImage,
@@ -28,7 +27,7 @@ from rtfusion.fusion.passes import (
 )
 from rtfusion.fusion.recursion import RecursiveMean
 from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT
-from rtfusion.kernels import are_here
+from rtfusion.kernels.memory import open_passes
 from rtfusion.smoothing import ExponentialAverage, SmoothingWeight
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
 
@@ -41,15 +40,6 @@ FIRST_LOOKS, LOOK_EVERY = 16, 17
 STRIPES_TIME_CONSTANT_S = 2.0
 SPAN_STEP = 8
 """The span of counts is taken from every eighth row and column."""
-
-
-def open_passes(*, kernels: bool) -> Passes:
-    """By compiled loops where they are wanted and here, else with OpenCV."""
-    if kernels and are_here():
-        from rtfusion.kernels.memory import CompiledPasses
-
-        return CompiledPasses()
-    return OpenCvPasses()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -275,4 +275,5 @@ def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool, the
         return open_cuda_renderer(settings, telemetry=telemetry, still=still)
     arguments = {key: value for taker in ONLY_OF for key, value in settings.arguments(taker).items()}
     method = open_method(settings.fuser, still=still, **arguments)
-    return HostRenderer(method=method, telemetry=telemetry, still=thermal_still, **settings.arguments("renderer"))
+    run_by: dict[str, Any] = {"still": thermal_still, "kernels": settings.kernels}
+    return HostRenderer(method=method, telemetry=telemetry, **run_by, **settings.arguments("renderer"))

@@ -13,11 +13,12 @@ from rtfusion.config import PLAIN
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import as_bgr, based_on_mean, compose, luminance, rebase_on_mean, sight
+from rtfusion.fusion.color import as_bgr, based_on_mean, luminance, rebase_on_mean, sight
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
 from rtfusion.fusion.upsampling import BILINEAR, SHARP, Upsampler, is_magnified, told
+from rtfusion.kernels.memory import open_passes
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Frame, FramePair, Image8, InputValue
@@ -67,7 +68,8 @@ class HostRenderer:
     ``look`` says whom the fused luminance is for, `eye` or `detector` (`rebase_on_mean`, without colors). ``upsample`` says
     whether a small thermal sensor is denoised and sharpened before it is magnified, `auto` or `off`; ``still``, that the
     thermal pictures are unrelated. ``color`` says where the fused image has color: where the visible camera sees something,
-    `seen`, or `everywhere`. A buffer is used again only when nobody holds it.
+    `seen`, or `everywhere`. ``kernels`` composes by compiled loops where they are here. A buffer is used again only when nobody
+    holds it.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class HostRenderer:
         upsample: str = "auto",
         color: str = "seen",
         still: bool = False,
+        kernels: bool = True,
     ) -> None:
         self.name = name
         self.grid = grid
@@ -89,6 +92,7 @@ class HostRenderer:
         self._look = look
         self._judges_color = color == "seen" and name not in PLAIN
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
+        self._passes = open_passes(kernels=kernels)
         self._pool = Pool()
 
     def ready(
@@ -213,7 +217,8 @@ class HostRenderer:
         fused_ns = time.perf_counter_ns()
         colors = visible_y if self._look == "detector" else visible
         kept = None if seen is None else seen.color
-        return compose(visible=colors, visible_y=visible_y, fused_y=fused_y, kept=kept, take=self._pool.take), fused_ns
+        planes = {"visible": colors, "visible_y": visible_y, "fused_y": fused_y}
+        return self._passes.compose(**planes, kept=kept, take=self._pool.take), fused_ns
 
     def _blend(self, *, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
         """Show ``inside`` where both cameras see and ``outside`` elsewhere, with the soft border of the registration."""

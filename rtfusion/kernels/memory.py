@@ -11,8 +11,18 @@ import numpy.typing as npt
 
 from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.color import Take, share_of_color
-from rtfusion.fusion.passes import BLOCK_PX, FINE_BITS, STATE_BITS, MeanPasses, Motion, OpenCvPasses, Ramp, SteppedImage
-from rtfusion.kernels import library
+from rtfusion.fusion.passes import (
+    BLOCK_PX,
+    FINE_BITS,
+    OPENCV,
+    STATE_BITS,
+    MeanPasses,
+    Motion,
+    Passes,
+    Ramp,
+    SteppedImage,
+)
+from rtfusion.kernels import are_here, library
 from rtfusion.types import Image, Image8
 
 _SCRATCH_ROWS, _MARGINS = 12, 32
@@ -39,6 +49,11 @@ class _Ramp(ctypes.Structure):
     _fields_ = (("scale", ctypes.c_float), ("slope", ctypes.c_int32), ("offset", ctypes.c_int32))
 
 
+def open_passes(*, kernels: bool) -> Passes:
+    """By compiled loops where they are wanted and here, else with OpenCV."""
+    return CompiledPasses() if kernels and are_here() else OPENCV
+
+
 class CompiledPasses:
     """As `rtfusion.fusion.passes.OpenCvPasses`; averages of counts are left to it.
 
@@ -53,7 +68,7 @@ class CompiledPasses:
         self._tint = _call(loaded.rtfusion_tint, *[pointer, stride] * 3, *[pointer] * 2, number, number)
         self._hold = _call(loaded.rtfusion_hold, pointer, pointer, ctypes.c_size_t)
         self._smooth = _call(loaded.rtfusion_smooth, pointer, stride, number, number, number)
-        self._twin = OpenCvPasses()
+        self._twin = OPENCV
 
     def mean(self, *, shape: tuple[int, int], dtype: np.dtype[Any]) -> MeanPasses:
         """The average of one plane."""

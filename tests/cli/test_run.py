@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 import pytest
 
+from rtfusion.cli.job import _opencv_for
+
 from .conftest import Cli, Main
 
 SCENE = "synthetic:?size=160x120&frames=20"
@@ -332,3 +334,12 @@ def test_what_a_gpu_cannot_do_is_said_before_anything_is_opened(
     assert "is for engines of the CPU, and the engine is tensorrt; choose --engine openvino" in err
     assert "from flag --engine" in err
     assert not list(tmp_path.rglob("out.mp4"))
+
+
+def test_beside_a_network_opencv_keeps_to_one_thread() -> None:
+    before = cv2.getNumThreads()
+    with _opencv_for("learned"):
+        assert cv2.getNumThreads() == 1
+    with _opencv_for("pyramid"):
+        assert cv2.getNumThreads() == before
+    assert cv2.getNumThreads() == before

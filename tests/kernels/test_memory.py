@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtfusion.fusion.buffers import fresh
-from rtfusion.fusion.denoise import Denoiser, open_passes
+from rtfusion.fusion.denoise import Denoiser
 from rtfusion.fusion.passes import FINE_BITS, FULL, OPENCV, OpenCvPasses, Ramp, fine
 from rtfusion.kernels import are_here
+from rtfusion.kernels.memory import open_passes
 from rtfusion.types import Band, FramePair, Image8
 from tests.kernels.pictures import hows, image, kinds, strided
 from tests.support import MS, make_frame, needs_kernels
