@@ -35,7 +35,7 @@ LONGEST_GAP_S = 1.0
 """After a pause as long as this the scene may be another one."""
 LEAST_SIDE_PX = stripes.LEAST_SIDE_PX
 """Smaller pictures are left as they are."""
-FIRST_LOOKS, LOOK_EVERY = 16, 17
+FIRST_LOOKS, LOOK_EVERY = 16, 41
 """The first frames are all measured, then every n-th, which is in step with no codec: its key frames are the noisy ones."""
 STRIPES_TIME_CONSTANT_S = 2.0
 SPAN_STEP = 8
