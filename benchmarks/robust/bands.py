@@ -1,6 +1,6 @@
 """Bands that are dressed up or dead: blocks of strong compression, a blank thermal or visible band.
 
-Beside a blank band the other one is shown as it is, but for the blocks that it has from its own compression.
+Beside a blank band the other one is shown as it is.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _blank(found: list[Pair], *, model: str) -> list[dict[str, Any]]:
     figure = {
         "figure": "mean change of the other band, worst, gray levels",
         "mean": None,
-        "bar": 1.0,
+        "bar": 0.5,
         "better": "lower",
     }
     return [{"case": case, "value": value, **figure} for case, value in worst.items()]

@@ -25,7 +25,7 @@ SAMPLE_STEP = 3
 """Steps are measured on every third line, which meets every place of a block."""
 GRID_RATIO = 1.25
 """How much larger the steps between blocks are than those within, from where on there is a grid."""
-LEAST_STEP_LEVELS = 0.7
+LEAST_STEP_LEVELS = 1.2
 """And how much larger at least, gray levels: less, as in good video, does not show."""
 STEPS_TO_SMOOTH = 6.0
 """Largest step that is smoothed, over the mean excess of the steps between blocks."""
