@@ -102,7 +102,10 @@ def sight(*, visible: Image8, thermal: Image8, valid: Image8 | None = None) -> S
 
 
 def _seen(*, visible: Image8, thermal: Image8, size_px: tuple[int, int]) -> npt.NDArray[np.float32]:
-    twice = 2 * size_px[0], 2 * size_px[1]  # every fourth pixel of a row and of a column tells as much, in a fifth of the time
+    twice = (
+        2 * size_px[0],
+        2 * size_px[1],
+    )  # every fourth pixel of a row and of a column tells as much, in a fifth of the time
     cells = cv2.resize(
         cv2.resize(visible, twice, interpolation=cv2.INTER_NEAREST), size_px, interpolation=cv2.INTER_AREA
     )

@@ -13,7 +13,7 @@ from rtfusion.config import PLAIN
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import as_bgr, based_on_mean, luminance, rebase_on_mean, sight
+from rtfusion.fusion.color import Sight, as_bgr, based_on_mean, luminance, rebase_on_mean, sight
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
@@ -22,6 +22,10 @@ from rtfusion.kernels.memory import open_passes
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Frame, FramePair, Image8, InputValue
+
+SIGHT_NS = 70_000_000
+ANOTHER_LIGHT_LEVELS = 4.0
+"""The visible camera sees otherwise when the mean of its picture changed by so much."""
 
 Method = LuminanceFuser | Painter
 """A fuser of two luminance images, or one that paints."""
@@ -93,6 +97,8 @@ class HostRenderer:
         self._judges_color = color == "seen" and name not in PLAIN
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
         self._passes = open_passes(kernels=kernels)
+        self._still = still
+        self._seen: tuple[int, float, Sight] | None = None
         self._pool = Pool()
 
     def ready(
@@ -204,7 +210,7 @@ class HostRenderer:
             self._telemetry.mistrusted.update(trust.faults)
         seen = None
         if self._judges_color and visible.ndim == 3 and self._look == "eye":
-            seen = sight(visible=visible, thermal=thermal, valid=registered.valid)
+            seen = self._sight(registered, visible=visible, visible_y=visible_y)
             share = seen.blind if trust is None else trust.both(seen.blind)
             planes = {"fused_y": fused_y, "visible_y": visible_y, "thermal": thermal}
             fused_y = based_on_mean(**planes, share=share, take=self._pool.take)
@@ -219,6 +225,17 @@ class HostRenderer:
         kept = None if seen is None else seen.color
         planes = {"visible": colors, "visible_y": visible_y, "fused_y": fused_y}
         return self._passes.compose(**planes, kept=kept, take=self._pool.take), fused_ns
+
+    def _sight(self, registered: RegisteredPair, *, visible: Image8, visible_y: Image8) -> Sight:
+        """What the visible camera sees, judged anew after `SIGHT_NS`: sooner than its soft windows are seen to move."""
+        timestamp_ns, mean = registered.pair.timestamp_ns, cv2.mean(visible_y)[0]
+        if self._seen is not None and not self._still:
+            at_ns, as_bright, seen = self._seen
+            if 0 <= timestamp_ns - at_ns < SIGHT_NS and abs(mean - as_bright) < ANOTHER_LIGHT_LEVELS:
+                return seen
+        seen = sight(visible=visible, thermal=registered.thermal, valid=registered.valid)
+        self._seen = timestamp_ns, mean, seen
+        return seen
 
     def _blend(self, *, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
         """Show ``inside`` where both cameras see and ``outside`` elsewhere, with the soft border of the registration."""

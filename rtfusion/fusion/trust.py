@@ -30,6 +30,8 @@ WORTH_ROWS = 8
 
 WHOLE_LEVEL, BURNT_LEVEL = 238, 248
 """Luminance up to which a visible pixel is trusted, and from which on it is burnt out."""
+SPECKS = 0.0003, 0.0006
+"""Parts of the picture that are burnt out, up to which it is glints that hide nobody, and from which on it counts in full."""
 SPANS_LEVELS = 20, 40
 """Span within 5 px, up to which such a pixel lies on flat ground, and from which on it has texture."""
 SHOWING_LEVEL, HIDDEN_LEVEL = 180, 220
@@ -158,8 +160,11 @@ def _burnt(visible_y: Image8, bright: Window, take: Take) -> Image8 | None:
     cv2.subtract(cast(Any, (SPANS_LEVELS[1],)), textured, textured)
     cv2.convertScaleAbs(textured, textured, alpha=255 / (SPANS_LEVELS[1] - SPANS_LEVELS[0]))
     cv2.min(burnt, textured, burnt)
-    if not cv2.hasNonZero(burnt):
+    worth = min((cv2.countNonZero(burnt) / whole.size - SPECKS[0]) / (SPECKS[1] - SPECKS[0]), 1.0)
+    if worth <= 0.0:
         return None
+    if worth < 1.0:
+        cv2.convertScaleAbs(burnt, burnt, alpha=worth)
     cv2.dilate(burnt, _AROUND, textured)  # as much as the texture beside it has taken off, and a rim
     everywhere = take(whole.shape)
     everywhere.fill(0)

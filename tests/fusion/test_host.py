@@ -11,7 +11,7 @@ import pytest
 from rtfusion.config import PAINTERS
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion import FUSERS, open_method
-from rtfusion.fusion.color import as_bgr, colorize, luminance, palette_bgr, rebase_on_mean
+from rtfusion.fusion.color import Sight, as_bgr, colorize, luminance, palette_bgr, rebase_on_mean, sight
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
 from rtfusion.registration import Calibration, PairShape
@@ -228,3 +228,27 @@ def test_no_frame_allocates_an_image(name: str, calibrated: bool, tmp_path: Path
     fuse.close()
     # the two that are arithmetic make their own luminance; beside it there are only small planes
     assert peak_bytes < 480 * 640 * (1.1 if name == "learned" else 2.1)
+
+
+def test_what_the_visible_camera_sees_is_judged_anew_in_time_and_in_another_light(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[int] = []
+
+    def counted(**bands: np.ndarray) -> Sight:
+        judged.append(1)
+        return sight(**bands)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("rtfusion.fusion.host.sight", counted)
+    visible = np.random.default_rng(0).integers(0, 200, (48, 64, 3)).astype(np.uint8)
+    thermal = np.random.default_rng(1).integers(0, 200, (48, 64)).astype(np.uint8)
+    fuse = host_fuser("pyramid", method=open_method("pyramid", still=False))
+    for time_ms, image, expected in ((0, visible, 1), (33, visible, 1), (80, visible, 2), (90, visible // 2, 3)):
+        fuse(
+            FramePair(
+                visible=make_frame(Band.VISIBLE, time_ms * MS, image=image),
+                thermal=make_frame(Band.THERMAL, time_ms * MS, image=thermal),
+                sequence=0,
+            )
+        )
+        assert len(judged) == expected, time_ms
