@@ -32,7 +32,7 @@ SEEN_FLOOR_LEVELS = 3.0
 SEEN_CHROMA, SEEN_VIVID_LEVELS = 4.0, 5.5
 """Colors that differ from their surround count so many times, and vivid ones, from about this deviation on, with the fourth
 power: the red of a car is to be kept, the drifting tint of smoke is not."""
-BLIND_SHARE, BLIND_REACH = 0.5, 25
+BLIND_SHARE, BLIND_REACH = 0.5, 9
 """The visible camera is blind where it sees less than this share, and color fades about there within so many cells."""
 SEEN_GAIN = 1.15
 """Colors are whole where the visible structure is about seven times what the thermal one has, as a variance."""
