@@ -56,7 +56,7 @@ Taker = Literal[
 ]
 Decider = Literal["batch", "replay"]
 ONLY_OF: Mapping[Taker, tuple[str, ...]] = {
-    "painting": ("overlay", "edges"),
+    "painting": PAINTERS,
     "overlay": ("overlay",),
     "learned": ("learned",),
 }

@@ -256,6 +256,8 @@ def open_cuda_renderer(settings: Settings, *, telemetry: Telemetry, still: bool)
         telemetry.note(
             f"bands that are blank or burnt out are fused as they are: engine {engine} does not judge them yet"
         )
+    if settings.color == "seen":
+        telemetry.note(f"all color is kept, as with --color everywhere: engine {engine} does not judge it yet")
     device = Device()
     try:
         return CudaRenderer(

@@ -289,8 +289,9 @@ class Denoiser:
         return image
 
     def _frame(self, frame: Frame) -> Frame:
-        frame = self._blocks[frame.band](frame)
-        if self._blocks[frame.band].works:
+        deblock = self._blocks[frame.band]
+        frame = deblock(frame)
+        if deblock.works:
             self._note(f"{frame.band.value}: blocks of strong compression are smoothed (--denoise off leaves them)")
         denoiser = self._bands.get(frame.band)
         if denoiser is None:

@@ -275,5 +275,5 @@ def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool, the
         return open_cuda_renderer(settings, telemetry=telemetry, still=still)
     arguments = {key: value for taker in ONLY_OF for key, value in settings.arguments(taker).items()}
     method = open_method(settings.fuser, still=still, **arguments)
-    run_by: dict[str, Any] = {"still": thermal_still, "kernels": settings.kernels}
+    run_by: dict[str, Any] = {"still": thermal_still, "visible_still": still, "kernels": settings.kernels}
     return HostRenderer(method=method, telemetry=telemetry, **run_by, **settings.arguments("renderer"))

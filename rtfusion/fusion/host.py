@@ -70,10 +70,10 @@ class HostRenderer:
     """tone → register → fuse → compose, each timed as a stage.
 
     ``look`` says whom the fused luminance is for, `eye` or `detector` (`rebase_on_mean`, without colors). ``upsample`` says
-    whether a small thermal sensor is denoised and sharpened before it is magnified, `auto` or `off`; ``still``, that the
-    thermal pictures are unrelated. ``color`` says where the fused image has color: where the visible camera sees something,
-    `seen`, or `everywhere`. ``kernels`` composes by compiled loops where they are here. A buffer is used again only when nobody
-    holds it.
+    whether a small thermal sensor is denoised and sharpened before it is magnified, `auto` or `off`; ``still`` and
+    ``visible_still``, that the thermal or the visible pictures are unrelated. ``color`` says where the fused image has color:
+    where the visible camera sees something, `seen`, or `everywhere`. ``kernels`` composes by compiled loops where they are
+    here. A buffer is used again only when nobody holds it.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class HostRenderer:
         upsample: str = "auto",
         color: str = "seen",
         still: bool = False,
+        visible_still: bool = False,
         kernels: bool = True,
     ) -> None:
         self.name = name
@@ -97,7 +98,7 @@ class HostRenderer:
         self._judges_color = color == "seen" and name not in PLAIN
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
         self._passes = open_passes(kernels=kernels)
-        self._still = still
+        self._still = still or visible_still
         self._seen: tuple[int, float, Sight] | None = None
         self._pool = Pool()
 

@@ -13,7 +13,8 @@ from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion import FUSERS, open_method
 from rtfusion.fusion.color import Sight, as_bgr, colorize, luminance, palette_bgr, rebase_on_mean, sight
 from rtfusion.fusion.fuser import PairFuser
-from rtfusion.fusion.host import HostReady
+from rtfusion.fusion.host import HostReady, HostRenderer
+from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration, PairShape
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair, Image
@@ -252,3 +253,23 @@ def test_what_the_visible_camera_sees_is_judged_anew_in_time_and_in_another_ligh
             )
         )
         assert len(judged) == expected, time_ms
+
+
+def test_of_unrelated_visible_stills_each_is_judged_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a thermal stream, too: two pictures that are about as bright need have nothing in common."""
+    judged: list[int] = []
+    monkeypatch.setattr("rtfusion.fusion.host.sight", lambda **bands: judged.append(1) or sight(**bands))
+    render = HostRenderer(
+        name="pyramid", method=open_method("pyramid", still=True), telemetry=Telemetry(), visible_still=True
+    )
+    fuse = PairFuser(render, gain=GainControl(), telemetry=Telemetry())
+    for time_ms in (0, 33):
+        image = np.random.default_rng(time_ms).integers(0, 200, (48, 64, 3)).astype(np.uint8)
+        fuse(
+            FramePair(
+                visible=make_frame(Band.VISIBLE, time_ms * MS, image=image),
+                thermal=make_frame(Band.THERMAL, time_ms * MS, image=image[..., 0]),
+                sequence=0,
+            )
+        )
+    assert len(judged) == 2
