@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 import rtfusion
-from benchmarks.robust.pairs import Mask, Pair, gray, pairs
+from benchmarks.robust.pairs import Mask, Pair, pairs
+from rtfusion.fusion.color import luminance
 from rtfusion.types import Image8
 
 JPEG_QUALITY = 15
@@ -30,13 +31,13 @@ def measure(*, shared: Path, work: Path, model: str) -> list[dict[str, Any]]:
 def _blocks(found: list[Pair], *, model: str) -> list[dict[str, Any]]:
     shown, mean, bands = [], [], []
     for pair in found:
-        flat = _is_flat(gray(pair.visible)) & _is_flat(pair.thermal)
+        flat = _is_flat(luminance(pair.visible)) & _is_flat(pair.thermal)
         if flat.mean() < 0.02:
             continue
         visible, thermal = (_compressed(image) for image in pair[1:])
-        shown.append(_step(gray(rtfusion.fuse(visible=visible, thermal=thermal, model=model)), flat=flat))
-        mean.append(_step(gray(rtfusion.fuse(visible=visible, thermal=thermal, fuser="average")), flat=flat))
-        bands.append(max(_step(gray(visible), flat=flat), _step(thermal, flat=flat)))
+        shown.append(_step(luminance(rtfusion.fuse(visible=visible, thermal=thermal, model=model)), flat=flat))
+        mean.append(_step(luminance(rtfusion.fuse(visible=visible, thermal=thermal, fuser="average")), flat=flat))
+        bands.append(max(_step(luminance(visible), flat=flat), _step(thermal, flat=flat)))
     return [
         {
             "case": f"JPEG quality {JPEG_QUALITY}, {len(shown)} pairs",
@@ -54,11 +55,11 @@ def _blank(found: list[Pair], *, model: str) -> list[dict[str, Any]]:
     for pair in found:
         white = np.full_like(pair.visible, 255)
         for case, visible, thermal, alone in (
-            ("dead flat thermal", pair.visible, np.full_like(pair.thermal, 128), gray(pair.visible)),
+            ("dead flat thermal", pair.visible, np.full_like(pair.thermal, 128), luminance(pair.visible)),
             ("wholly white visible", white, pair.thermal, pair.thermal),
             ("wholly black visible", white * 0, pair.thermal, pair.thermal),
         ):
-            fused_y = gray(rtfusion.fuse(visible=visible, thermal=thermal, model=model))
+            fused_y = luminance(rtfusion.fuse(visible=visible, thermal=thermal, model=model))
             worst[case] = max(worst[case], float(np.abs(fused_y.astype(int) - alone).mean()))
     figure = {
         "figure": "mean change of the other band, worst, gray levels",

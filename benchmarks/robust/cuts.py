@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import rtfusion
-from benchmarks.robust.pairs import Pair, gray, pairs
+from benchmarks.robust.pairs import Pair, pairs
+from rtfusion.fusion.color import luminance
 from rtfusion.types import Image8
 
 RATE_HZ = 15
@@ -30,7 +31,9 @@ def measure(*, shared: Path, work: Path, model: str) -> list[dict[str, Any]]:
     brightness: dict[str, float] = {}
     for night, day in zip(nights, days, strict=False):
         for case, (before, after) in _changes(night=night, day=day).items():
-            alone = [gray(rtfusion.fuse(visible=visible, thermal=thermal, model=model)) for visible, thermal in after]
+            alone = [
+                luminance(rtfusion.fuse(visible=visible, thermal=thermal, model=model)) for visible, thermal in after
+            ]
             shown = list(_shown([*before, *after], model=model))[len(before) :]
             for frame, settled in zip(shown, alone, strict=True):
                 more = float((frame >= BURNT_LEVEL).mean() - (settled >= BURNT_LEVEL).mean())
@@ -71,4 +74,4 @@ def _dimmed(visible: Image8, light: float) -> Image8:
 def _shown(clip: Clip, *, model: str) -> Iterator[Image8]:
     with rtfusion.Fuser(model=model) as fuse:
         for index, (visible, thermal) in enumerate(clip):
-            yield gray(fuse(visible=visible, thermal=thermal, timestamp_ns=index * 10**9 // RATE_HZ))
+            yield luminance(fuse(visible=visible, thermal=thermal, timestamp_ns=index * 10**9 // RATE_HZ))

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 import rtfusion
-from benchmarks.robust.pairs import gradient_kept, gray, pairs
+from benchmarks.robust.pairs import gradient_kept, pairs
+from rtfusion.fusion.color import luminance
 
 BURNT_LEVEL = 245
 LEAST_SHARE = 0.002
@@ -22,14 +23,16 @@ def measure(*, shared: Path, work: Path, model: str) -> list[dict[str, Any]]:
     kept: dict[str, list[float]] = {name: [] for name in (*DIAL, "mean")}
     burnt: dict[str, list[float]] = {name: [] for name in DIAL}
     for pair in pairs(shared, "vifb", "msrs", "roadscene", "llvip"):
-        visible_y = gray(pair.visible)
+        visible_y = luminance(pair.visible)
         area = visible_y >= BURNT_LEVEL
         inside = cv2.erode(area.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         if area.mean() < LEAST_SHARE or gradient_kept(fused_y=visible_y, thermal=pair.thermal, area=inside) is None:
             continue
         bands: dict[str, Any] = {"visible": pair.visible, "thermal": pair.thermal}
-        fused = {name: gray(rtfusion.fuse(**bands, model=model, enhance=enhance)) for name, enhance in DIAL.items()}
-        for name, fused_y in {**fused, "mean": gray(rtfusion.fuse(**bands, fuser="average"))}.items():
+        fused = {
+            name: luminance(rtfusion.fuse(**bands, model=model, enhance=enhance)) for name, enhance in DIAL.items()
+        }
+        for name, fused_y in {**fused, "mean": luminance(rtfusion.fuse(**bands, fuser="average"))}.items():
             kept[name].append(gradient_kept(fused_y=fused_y, thermal=pair.thermal, area=inside) or 0.0)
         for name, fused_y in fused.items():
             burnt[name].append(float((fused_y[area] >= BURNT_LEVEL).mean()))

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.capture.images import list_images
-from rtfusion.fusion.color import luminance
 from rtfusion.types import Image8
 
 Mask = npt.NDArray[np.bool_]
@@ -43,11 +42,6 @@ def read_pair(name: str, *, visible: Path, thermal: Path) -> Pair:
         cast(Image8, cv2.imread(str(visible), cv2.IMREAD_COLOR)),
         cast(Image8, cv2.imread(str(thermal), cv2.IMREAD_GRAYSCALE)),
     )
-
-
-def gray(image: Image8) -> Image8:
-    """(H, W, 3) BGR to its luminance."""
-    return luminance(image)
 
 
 def gradient_kept(*, fused_y: Image8, thermal: Image8, area: Mask) -> float | None:

@@ -27,7 +27,8 @@ from rtfusion.evaluate.matching import Floats, Outcome, at_score, average_precis
 from rtfusion.evaluate.methods import CLASSICAL, select
 from rtfusion.evaluate.methods import Method as Fusing
 from rtfusion.fusion import Painter
-from rtfusion.fusion.color import as_bgr, based_on_mean, compose, luminance, rebase_on_mean, sight
+from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean, sight
+from rtfusion.fusion.host import based_where_blind
 from rtfusion.pairs import open_pairs
 from rtfusion.types import FramePair, Image8
 
@@ -137,7 +138,7 @@ def _opened(named: Fusing, *, look: str = "eye") -> Method:
             if visible.ndim == 2 or named.fuser in PLAIN:
                 return compose(visible=visible, visible_y=visible_y, fused_y=fused_y)
             seen = sight(visible=visible, thermal=thermal)
-            fused_y = based_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, share=seen.blind)
+            fused_y = based_where_blind(method, seen=seen, fused_y=fused_y, visible_y=visible_y, thermal=thermal)
             return compose(visible=visible, visible_y=visible_y, fused_y=fused_y, kept=seen.color)
 
         return fuse

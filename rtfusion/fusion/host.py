@@ -12,8 +12,8 @@ import cv2
 from rtfusion.config import PLAIN
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change, LuminanceFuser
-from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import Sight, as_bgr, based_on_mean, luminance, rebase_on_mean, sight
+from rtfusion.fusion.buffers import Pool, fresh
+from rtfusion.fusion.color import Sight, Take, as_bgr, based_on_mean, luminance, rebase_on_mean, sight
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
@@ -64,6 +64,15 @@ class HostReady:
         """The precision that is run; None for methods without a model, or until it is loaded."""
         choice = self.method.choice if isinstance(self.method, LearnedLuminance) else None
         return None if choice is None else choice.precision
+
+
+def based_where_blind(
+    method: LuminanceFuser, *, seen: Sight, fused_y: Image8, visible_y: Image8, thermal: Image8, take: Take = fresh
+) -> Image8:
+    """What a method fused, on the base of the mean where the visible camera is blind and neither band stands alone."""
+    trust = method.trust if isinstance(method, LearnedLuminance) else None
+    share = seen.blind if trust is None else trust.both(seen.blind)
+    return based_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, share=share, take=take)
 
 
 class HostRenderer:
@@ -212,9 +221,8 @@ class HostRenderer:
         seen = None
         if self._judges_color and visible.ndim == 3 and self._look == "eye":
             seen = self._sight(registered, visible=visible, visible_y=visible_y)
-            share = seen.blind if trust is None else trust.both(seen.blind)
             planes = {"fused_y": fused_y, "visible_y": visible_y, "thermal": thermal}
-            fused_y = based_on_mean(**planes, share=share, take=self._pool.take)
+            fused_y = based_where_blind(method, seen=seen, **planes, take=self._pool.take)
         if self._look == "detector":
             fused_y = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:
