@@ -147,8 +147,8 @@ class Settings(BaseModel):
     """Take noise, stripes and the blocks of strong compression out before fusing, where they are; average and maximum get all as
     it is."""
     color: Annotated[Literal["seen", "everywhere"], _fusion(metavar="NAME", taker="renderer")] = "seen"
-    """Color the fused image where the visible camera sees something; where it is blind, in smoke and darkness, show it gray and
-    with the brightness of the mean; or color it everywhere. Average and maximum keep all color."""
+    """Color the fused image where the visible camera sees something; where it is blind, in smoke and darkness, show it gray;
+    or color it everywhere. Average and maximum keep all color."""
     palette: Annotated[
         Literal["inferno", "ironbow", "white-hot", "black-hot", "rainbow"], _fusion(metavar="NAME", taker="painting")
     ] = "inferno"

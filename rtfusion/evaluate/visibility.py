@@ -27,8 +27,7 @@ from rtfusion.evaluate.matching import Floats, Outcome, at_score, average_precis
 from rtfusion.evaluate.methods import CLASSICAL, select
 from rtfusion.evaluate.methods import Method as Fusing
 from rtfusion.fusion import Painter
-from rtfusion.fusion.color import as_bgr, compose, luminance, rebase_on_mean, sight
-from rtfusion.fusion.host import based_where_blind
+from rtfusion.fusion.color import as_bgr, color_kept, compose, luminance, rebase_on_mean
 from rtfusion.pairs import open_pairs
 from rtfusion.types import FramePair, Image8
 
@@ -135,11 +134,9 @@ def _opened(named: Fusing, *, look: str = "eye") -> Method:
             fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=timestamp_ns)
             if look == "detector":
                 return rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
-            if visible.ndim == 2 or named.fuser in PLAIN:
-                return compose(visible=visible, visible_y=visible_y, fused_y=fused_y)
-            seen = sight(visible=visible, thermal=thermal)
-            fused_y = based_where_blind(method, seen=seen, fused_y=fused_y, visible_y=visible_y, thermal=thermal)
-            return compose(visible=visible, visible_y=visible_y, fused_y=fused_y, kept=seen.color)
+            is_judged = visible.ndim == 3 and named.fuser not in PLAIN
+            kept = color_kept(visible=visible, thermal=thermal) if is_judged else None
+            return compose(visible=visible, visible_y=visible_y, fused_y=fused_y, kept=kept)
 
         return fuse
 

@@ -6,7 +6,7 @@ Convention: full-range BT.601, as OpenCV: Y = 0.299 R + 0.587 G + 0.114 B.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -22,8 +22,6 @@ PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
 
 MEAN_SIGMA_PX = 3.0
 """Structure smaller than this is detail."""
-BASE_PX = 4
-"""What is larger than that is taken at a quarter of the resolution."""
 
 SEEN_CELL_PX, SEEN_WINDOW, SEEN_SOFT = 8, 9, 7
 """Whether the visible camera sees is judged by cells, in windows of so many cells a side; the share fades over so many."""
@@ -36,8 +34,6 @@ BLIND_SHARE, BLIND_REACH = 0.5, 9
 """The visible camera is blind where it sees less than this share, and color fades about there within so many cells."""
 SEEN_GAIN = 1.15
 """Colors are whole where the visible structure is about seven times what the thermal one has, as a variance."""
-
-_NO_STEP = 128
 
 _IRONBOW_BGR = np.array(
     [
@@ -67,21 +63,13 @@ def as_bgr(image: Image8) -> Image8:
     return image if image.ndim == 3 else cast(Image8, cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
 
 
-class Sight(NamedTuple):
-    """What the visible camera sees beside the thermal one: shares from 0 to 255, (h, w) in cells of `SEEN_CELL_PX`."""
-
-    color: Image8
-    """Share of the color that is worth showing."""
-    blind: Image8
-    """How blind the visible camera is, beside what the thermal one shows."""
-
-
-def sight(*, visible: Image8, thermal: Image8, valid: Image8 | None = None) -> Sight:
-    """Judge what the visible camera sees, by windows that are not judged by the rest of the picture.
+def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None) -> Image8:
+    """The share of the color that is worth showing, 0 to 255, (h, w) in cells of `SEEN_CELL_PX`.
 
     In smoke, at night and in glare the visible camera still gives a color, but of nothing: a cast on what the thermal camera
     sees, and about it. Seen is `SEEN_GAIN` v / (v + t), at most 1, of the variances in windows: v of the visible luminance, of
     its colors and of the floor, t of the thermal picture. Below `BLIND_SHARE` of that it is blind, and color fades about there.
+    No window is judged by the rest of the picture.
 
     Args:
         visible: (H, W, 3) BGR.
@@ -97,15 +85,13 @@ def sight(*, visible: Image8, thermal: Image8, valid: Image8 | None = None) -> S
     if valid is not None:
         whole = cv2.resize(valid, size_px, interpolation=cv2.INTER_AREA) == 255
         outside = cv2.erode(whole.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0  # shares are interpolated
-        color[outside], blind[outside] = 1, 0
-    return Sight(*(np.rint(255 * share).astype(np.uint8) for share in (color, blind)))
+        color[outside] = 1
+    return np.rint(255 * color).astype(np.uint8)
 
 
 def _seen(*, visible: Image8, thermal: Image8, size_px: tuple[int, int]) -> npt.NDArray[np.float32]:
-    twice = (
-        2 * size_px[0],
-        2 * size_px[1],
-    )  # every fourth pixel of a row and of a column tells as much, in a fifth of the time
+    # every fourth pixel of a row and of a column tells as much, in a fifth of the time
+    twice = 2 * size_px[0], 2 * size_px[1]
     cells = cv2.resize(
         cv2.resize(visible, twice, interpolation=cv2.INTER_NEAREST), size_px, interpolation=cv2.INTER_AREA
     )
@@ -132,25 +118,6 @@ def _averaged(image: Image8, size_px: tuple[int, int]) -> Image8:
     return cast(Image8, cv2.resize(image, size_px, interpolation=cv2.INTER_AREA))
 
 
-def based_on_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, share: Image8, take: Take = fresh) -> Image8:
-    """Detail of the fused luminance over the base of the plain mean of both bands, by a share (h, w) of 0 to 255, `Sight.blind`.
-
-    fused + share G (mean - fused), as `rebase_on_mean`; the base is taken at a quarter of the resolution. All others are (H, W).
-    Where the share is 0 everywhere the result is ``fused_y``, else in an array that ``take`` gives.
-    """
-    if not share.any():
-        return fused_y
-    height, width = fused_y.shape
-    size_px = -(-width // BASE_PX), -(-height // BASE_PX)
-    visible_base, thermal_base, base = (_averaged(plane, size_px) for plane in (visible_y, thermal, fused_y))
-    step = cv2.subtract(cv2.addWeighted(visible_base, 0.5, thermal_base, 0.5, 0.0), base, dtype=cv2.CV_32F)
-    step = cv2.GaussianBlur(step, (0, 0), MEAN_SIGMA_PX / BASE_PX)
-    step = cv2.multiply(step, cv2.resize(share, size_px).astype(np.float32), scale=1 / 255)
-    levels = np.rint(np.clip(step + _NO_STEP, 0, 255)).astype(np.uint8)  # a quarter of the bytes of what is enlarged
-    steps = cv2.resize(levels, (width, height), take(fused_y.shape), interpolation=cv2.INTER_LINEAR)
-    return cast(Image8, cv2.addWeighted(fused_y, 1.0, steps, 1.0, -_NO_STEP, steps))
-
-
 def compose(
     *, visible: Image8, visible_y: Image8, fused_y: Image8, kept: Image8 | None = None, take: Take = fresh
 ) -> Image8:
@@ -158,7 +125,7 @@ def compose(
 
     In Y'CbCr, changing Y with Cb and Cr kept adds the same step to R, G and B; so that step is added to the visible image
     directly, which skips two conversions and their rounding of the chroma. A gray visible image gives a gray result.
-    ``kept`` is the share of the color to keep, `Sight.color`; None keeps it everywhere, at a third of the cost.
+    ``kept`` is the share of the color to keep, as `color_kept` gives it; None keeps it everywhere, at a third of the cost.
     """
     plane, color = fused_y.shape, (*fused_y.shape, 3)
     if visible.ndim == 2:

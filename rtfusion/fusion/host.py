@@ -12,8 +12,8 @@ import cv2
 from rtfusion.config import PLAIN
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change, LuminanceFuser
-from rtfusion.fusion.buffers import Pool, fresh
-from rtfusion.fusion.color import Sight, Take, as_bgr, based_on_mean, luminance, rebase_on_mean, sight
+from rtfusion.fusion.buffers import Pool
+from rtfusion.fusion.color import as_bgr, color_kept, luminance, rebase_on_mean
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
@@ -66,15 +66,6 @@ class HostReady:
         return None if choice is None else choice.precision
 
 
-def based_where_blind(
-    method: LuminanceFuser, *, seen: Sight, fused_y: Image8, visible_y: Image8, thermal: Image8, take: Take = fresh
-) -> Image8:
-    """What a method fused, on the base of the mean where the visible camera is blind and neither band stands alone."""
-    trust = method.trust if isinstance(method, LearnedLuminance) else None
-    share = seen.blind if trust is None else trust.both(seen.blind)
-    return based_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, share=share, take=take)
-
-
 class HostRenderer:
     """tone → register → fuse → compose, each timed as a stage.
 
@@ -108,7 +99,7 @@ class HostRenderer:
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
         self._passes = open_passes(kernels=kernels)
         self._still = still or visible_still
-        self._seen: tuple[int, float, Sight] | None = None
+        self._kept: tuple[int, float, Image8] | None = None
         self._pool = Pool()
 
     def ready(
@@ -218,11 +209,6 @@ class HostRenderer:
         trust = method.trust if isinstance(method, LearnedLuminance) else None
         if trust is not None:
             self._telemetry.mistrusted.update(trust.faults)
-        seen = None
-        if self._judges_color and visible.ndim == 3 and self._look == "eye":
-            seen = self._sight(registered, visible=visible, visible_y=visible_y)
-            planes = {"fused_y": fused_y, "visible_y": visible_y, "thermal": thermal}
-            fused_y = based_where_blind(method, seen=seen, **planes, take=self._pool.take)
         if self._look == "detector":
             fused_y = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:
@@ -231,20 +217,22 @@ class HostRenderer:
             fused_y = self._blend(inside=fused_y, outside=alone, weights=weights)
         fused_ns = time.perf_counter_ns()
         colors = visible_y if self._look == "detector" else visible
-        kept = None if seen is None else seen.color
+        kept = None
+        if self._judges_color and colors.ndim == 3:
+            kept = self._color_kept(registered, visible=visible, visible_y=visible_y)
         planes = {"visible": colors, "visible_y": visible_y, "fused_y": fused_y}
         return self._passes.compose(**planes, kept=kept, take=self._pool.take), fused_ns
 
-    def _sight(self, registered: RegisteredPair, *, visible: Image8, visible_y: Image8) -> Sight:
-        """What the visible camera sees, judged anew after `SIGHT_NS`: sooner than its soft windows are seen to move."""
+    def _color_kept(self, registered: RegisteredPair, *, visible: Image8, visible_y: Image8) -> Image8:
+        """The share of the color to keep, judged anew after `SIGHT_NS`: sooner than its soft windows are seen to move."""
         timestamp_ns, mean = registered.pair.timestamp_ns, cv2.mean(visible_y)[0]
-        if self._seen is not None and not self._still:
-            at_ns, as_bright, seen = self._seen
+        if self._kept is not None and not self._still:
+            at_ns, as_bright, kept = self._kept
             if 0 <= timestamp_ns - at_ns < SIGHT_NS and abs(mean - as_bright) < ANOTHER_LIGHT_LEVELS:
-                return seen
-        seen = sight(visible=visible, thermal=registered.thermal, valid=registered.valid)
-        self._seen = timestamp_ns, mean, seen
-        return seen
+                return kept
+        kept = color_kept(visible=visible, thermal=registered.thermal, valid=registered.valid)
+        self._kept = timestamp_ns, mean, kept
+        return kept
 
     def _blend(self, *, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
         """Show ``inside`` where both cameras see and ``outside`` elsewhere, with the soft border of the registration."""

@@ -102,14 +102,6 @@ class Trust:
                 fused_y = cast(Image8, cv2.addWeighted(fused_y, worth, other, 1.0 - worth, 0.0, take(fused_y.shape)))
         return fused_y
 
-    def both(self, share: Image8) -> Image8:
-        """A share (h, w) of 0 to 255 over the picture, less where one band stands in for the other one."""
-        worth = min(self.visible, self.thermal)
-        if self.burnt is not None:
-            burnt = cv2.resize(self.burnt, share.shape[::-1], interpolation=cv2.INTER_AREA)
-            share = cast(Image8, cv2.subtract(share, burnt))
-        return share if worth == 1.0 else cast(Image8, cv2.convertScaleAbs(share, alpha=worth))
-
 
 def judged(*, visible_y: Image8, thermal: Image8, take: Take = fresh) -> Trust:
     """Judge two registered (H, W) uint8 bands of one moment; ``take`` gives the array of `Trust.burnt`.

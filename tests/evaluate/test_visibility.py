@@ -221,7 +221,6 @@ def test_the_dial_of_a_learned_fuser_makes_a_case_of_every_value(
     # the visible band is blank here, and yet the model is to be seen
     monkeypatch.setattr("rtfusion.fusion.trust.BLANK_LEVELS", -2.0)
     monkeypatch.setattr("rtfusion.fusion.trust.SHOWING_LEVELS", -1.0)
-    monkeypatch.setattr("rtfusion.fusion.color.BLIND_SHARE", 1e-6)
     model = onnx_models.write(tmp_path / "dial.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
     named = ["visible", "thermal", "dial", "dial, look detector"]
     assert list(methods(fusers=[], models={"dial": model}, enhance=[])) == named

@@ -10,13 +10,12 @@ from rtfusion.fusion.color import (
     BLIND_REACH,
     PALETTES,
     as_bgr,
-    based_on_mean,
+    color_kept,
     colorize,
     compose,
     luminance,
     palette_bgr,
     rebase_on_mean,
-    sight,
 )
 
 
@@ -91,14 +90,14 @@ def people() -> np.ndarray:
 
 
 def test_color_is_kept_where_the_visible_camera_sees() -> None:
-    assert sight(visible=street(), thermal=people()).color.mean() > 200
-    assert sight(visible=street(), thermal=np.full((240, 320), 60, np.uint8)).color.min() == 255
+    assert color_kept(visible=street(), thermal=people()).mean() > 200
+    assert color_kept(visible=street(), thermal=np.full((240, 320), 60, np.uint8)).min() == 255
 
 
 @pytest.mark.parametrize("cast", [(150, 140, 110), (8, 4, 3), (255, 255, 255)], ids=["smoke", "night", "glare"])
 def test_a_color_of_nothing_is_no_color(cast: tuple[int, int, int]) -> None:
     blind = np.full((240, 320, 3), cast, np.uint8)
-    kept = sight(visible=blind, thermal=people()).color
+    kept = color_kept(visible=blind, thermal=people())
     assert kept[PEOPLE_CELLS].max() < 40
     composed = compose(visible=blind, visible_y=luminance(blind), fused_y=people(), kept=kept).astype(int)
     assert np.ptp(composed[92:172], axis=2).max() <= 8
@@ -107,7 +106,7 @@ def test_a_color_of_nothing_is_no_color(cast: tuple[int, int, int]) -> None:
 def test_a_sky_without_structure_in_either_band_keeps_its_blue() -> None:
     sky = np.full((240, 320, 3), (230, 190, 150), np.uint8)
     cold = np.random.default_rng(6).normal(20, 4, (240, 320)).astype(np.uint8)
-    assert sight(visible=sky, thermal=cold).color.min() == 255
+    assert color_kept(visible=sky, thermal=cold).min() == 255
 
 
 def test_smoke_on_one_side_takes_nothing_from_the_other() -> None:
@@ -115,7 +114,7 @@ def test_smoke_on_one_side_takes_nothing_from_the_other() -> None:
     clear, thermal = np.tile(street(), (1, 2, 1)), np.tile(people(), (1, 2))
     half = clear.copy()
     half[:, :100] = (150, 140, 110)
-    there, here = (sight(visible=picture, thermal=thermal).color for picture in (clear, half))
+    there, here = (color_kept(visible=picture, thermal=thermal) for picture in (clear, half))
     reach = 20 + BLIND_REACH - 1
     assert reach < there.shape[1] - 20
     np.testing.assert_array_equal(there[:, reach:], here[:, reach:])
@@ -125,31 +124,15 @@ def test_smoke_on_one_side_takes_nothing_from_the_other() -> None:
 def test_where_the_visible_image_stands_alone_it_keeps_its_colors() -> None:
     blind, valid = np.full((240, 320, 3), (150, 140, 110), np.uint8), np.zeros((240, 320), np.uint8)
     valid[:, 100:] = 255
-    kept = sight(visible=blind, thermal=people(), valid=valid).color
+    kept = color_kept(visible=blind, thermal=people(), valid=valid)
     composed = compose(visible=blind, visible_y=luminance(blind), fused_y=luminance(blind), kept=kept)
     np.testing.assert_array_equal(composed[:, :100], blind[:, :100])
-
-
-def test_where_the_visible_camera_is_blind_the_base_is_that_of_the_mean_and_elsewhere_it_stays() -> None:
-    visible = street()
-    visible[:, :160] = (150, 140, 110)
-    visible_y, thermal = luminance(visible), people()
-    fused_y = (thermal // 2 + 100).astype(np.uint8)
-    seen = sight(visible=visible, thermal=thermal)
-    planes = {"fused_y": fused_y, "visible_y": visible_y, "thermal": thermal}
-    based, wholly = based_on_mean(**planes, share=seen.blind), rebase_on_mean(**planes)
-    assert seen.blind[PEOPLE_CELLS, :12].min() > 200
-    np.testing.assert_allclose(based[100:160, :80].astype(int), wholly[100:160, :80], atol=14)
-    assert np.abs(based[100:160, :80].astype(int) - wholly[100:160, :80]).mean() < 3
-    np.testing.assert_array_equal(based[:, 260:], fused_y[:, 260:])
-    nowhere = np.zeros((3, 4), np.uint8)
-    assert based_on_mean(**planes, share=nowhere) is fused_y
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (48, 64)])
 def test_pictures_of_any_size_have_a_share(size: tuple[int, int]) -> None:
     visible = np.random.default_rng(7).integers(0, 256, (*size, 3)).astype(np.uint8)
-    kept = sight(visible=visible, thermal=luminance(visible)).color
+    kept = color_kept(visible=visible, thermal=luminance(visible))
     assert compose(visible=visible, visible_y=luminance(visible), fused_y=luminance(visible), kept=kept).shape == (
         *size,
         3,

@@ -11,7 +11,7 @@ import pytest
 from rtfusion.config import PAINTERS
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion import FUSERS, open_method
-from rtfusion.fusion.color import Sight, as_bgr, colorize, luminance, palette_bgr, rebase_on_mean, sight
+from rtfusion.fusion.color import as_bgr, color_kept, colorize, luminance, palette_bgr, rebase_on_mean
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady, HostRenderer
 from rtfusion.fusion.tone import GainControl
@@ -236,11 +236,11 @@ def test_what_the_visible_camera_sees_is_judged_anew_in_time_and_in_another_ligh
 ) -> None:
     judged: list[int] = []
 
-    def counted(**bands: np.ndarray) -> Sight:
+    def counted(**bands: np.ndarray) -> np.ndarray:
         judged.append(1)
-        return sight(**bands)  # type: ignore[arg-type]
+        return color_kept(**bands)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rtfusion.fusion.host.sight", counted)
+    monkeypatch.setattr("rtfusion.fusion.host.color_kept", counted)
     visible = np.random.default_rng(0).integers(0, 200, (48, 64, 3)).astype(np.uint8)
     thermal = np.random.default_rng(1).integers(0, 200, (48, 64)).astype(np.uint8)
     fuse = host_fuser("pyramid", method=open_method("pyramid", still=False))
@@ -258,7 +258,7 @@ def test_what_the_visible_camera_sees_is_judged_anew_in_time_and_in_another_ligh
 def test_of_unrelated_visible_stills_each_is_judged_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a thermal stream, too: two pictures that are about as bright need have nothing in common."""
     judged: list[int] = []
-    monkeypatch.setattr("rtfusion.fusion.host.sight", lambda **bands: judged.append(1) or sight(**bands))
+    monkeypatch.setattr("rtfusion.fusion.host.color_kept", lambda **bands: judged.append(1) or color_kept(**bands))
     render = HostRenderer(
         name="pyramid", method=open_method("pyramid", still=True), telemetry=Telemetry(), visible_still=True
     )
@@ -273,3 +273,17 @@ def test_of_unrelated_visible_stills_each_is_judged_by_itself(monkeypatch: pytes
             )
         )
     assert len(judged) == 2
+
+
+def test_where_the_visible_camera_is_blind_the_picture_loses_its_color_and_not_its_contrast() -> None:
+    """A person in smoke is as bright beside its surround as the fuser made it, at whatever share of the color."""
+    visible = np.full((240, 320, 3), (150, 140, 110), np.uint8)
+    thermal = np.full((240, 320), 60, np.uint8)
+    thermal[60:200, 140:180] = 230
+    gray, colored = (
+        host_fuser("pyramid", color=color)(pair_of(visible, thermal)).image for color in ("seen", "everywhere")
+    )
+    person, beside = np.s_[100:160, 150:170], np.s_[100:160, 60:80]
+    contrasts = [luminance(image)[person].mean() - luminance(image)[beside].mean() for image in (gray, colored)]
+    assert contrasts[0] == pytest.approx(contrasts[1], abs=2)
+    assert np.ptp(gray[person].astype(int), axis=2).max() < np.ptp(colored[person].astype(int), axis=2).max() / 3

@@ -228,7 +228,6 @@ def test_what_is_bright_with_texture_is_not_called_burnt_out() -> None:
 
 
 def test_a_wholly_white_visible_picture_leaves_the_thermal_one_as_it_is_in_color_too() -> None:
-    """Where the visible camera is blind the base is that of the mean, but not of a mean with nothing."""
     thermal = textured(2)
     fused = rtfusion.fuse(visible=np.full((*SIZE, 3), 255, np.uint8), thermal=thermal)
     np.testing.assert_array_equal(fused, np.dstack([thermal] * 3))
