@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import rtfusion
+from benchmarks.robust.pairs import gradient_kept
 from rtfusion.cli.app import app
 from rtfusion.fusion import trust
 from rtfusion.fusion.buffers import fresh
@@ -34,18 +35,6 @@ def lamp_area(radius_px: int = 56) -> np.ndarray:
     area = np.zeros(SIZE, np.uint8)
     cv2.circle(area, (320, 240), radius_px, 1, -1)
     return area > 0
-
-
-def gradients(image: Image8) -> tuple[np.ndarray, np.ndarray]:
-    smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1)
-    return cv2.Sobel(smooth, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(smooth, cv2.CV_32F, 0, 1) / 8
-
-
-def gradient_kept(*, fused_y: Image8, thermal: Image8, area: np.ndarray) -> float:
-    (fx, fy), (tx, ty) = gradients(fused_y), gradients(thermal)
-    length = np.hypot(tx, ty)
-    area = area & (length > 1)
-    return float(np.clip((fx * tx + fy * ty) / np.maximum(length, 1e-6), 0, length)[area].sum() / length[area].sum())
 
 
 # -- what is trusted ----------------------------------------------------------------------------------------------------
@@ -107,7 +96,9 @@ def test_thermal_detail_is_shown_where_the_visible_band_is_burnt_out(fused_level
     assert verdict.faults == ("visible burnt out",)
     shown = verdict.shown(fused_y=fused_y, visible_y=visible_y, thermal=thermal)
     area = lamp_area()
-    assert gradient_kept(fused_y=shown, thermal=thermal, area=area) >= 0.6
+    kept = gradient_kept(fused_y=shown, thermal=thermal, area=area)
+    assert kept is not None
+    assert kept >= 0.6
     assert (shown[area] >= trust.BURNT_LEVEL).mean() == 0.0
     far = ~(cv2.dilate((visible_y > trust.WHOLE_LEVEL).astype(np.uint8), np.ones((5, 5))) > 0)
     np.testing.assert_array_equal(shown[far], fused_y[far])
@@ -167,7 +158,7 @@ def test_glare_on_real_pairs_keeps_more_thermal_gradient_than_the_mean(
         for results, options in ((kept, {"enhance": enhance}), (mean, {"fuser": "average"})):
             fused = rtfusion.fuse(visible=visible, thermal=thermal, **options)
             fused_y = cv2.cvtColor(fused, cv2.COLOR_BGR2GRAY)
-            results.append(gradient_kept(fused_y=fused_y, thermal=thermal, area=area))
+            results.append(gradient_kept(fused_y=fused_y, thermal=thermal, area=area) or 0.0)
     assert min(np.subtract(kept, mean)) > 0.05
 
 
