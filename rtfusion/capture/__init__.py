@@ -6,7 +6,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from rtfusion.capture.base import Source, StreamInfo
-from rtfusion.capture.uri import SourceUri, parse_source, same_place
+from rtfusion.capture.uri import SourceUri, parse_source, same_pictures, same_place
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import ConfigError
 from rtfusion.types import Band
@@ -25,6 +25,16 @@ _OPENERS = {
 
 A module is imported only when it is used: most pull in a heavy library.
 """
+
+
+_HALVES = "; of a picture of both cameras name the halves ({0}half=left and {0}half=right) or parts ({0}crop=X,Y,WIDTH,HEIGHT)"
+_HOW_TO_PART = {
+    "video": _HALVES.format("?") + ", of a file with two video tracks the tracks (?stream=0 and ?stream=1)",
+    "images": _HALVES.format("?") + ", of a folder with images of both the names (?match=*_V.jpg and ?match=*_T.jpg)",
+    "network": _HALVES.format("#"),
+    "v4l2": ", `rtfusion devices` lists the cameras",
+}
+"""What to do about a source that is given for both bands, by its kind."""
 
 
 def open_source(
@@ -57,11 +67,7 @@ def open_pair(
     """
     _check_loop(loop)
     visible_uri, thermal_uri = parse_source(visible), parse_source(thermal)
-    if same_place(visible_uri, thermal_uri):
-        raise ConfigError(
-            f"visible and thermal are the same source ({visible_uri.text} and {thermal_uri.text}); "
-            "give two different ones, `rtfusion devices` lists the cameras"
-        )
+    _check_places(visible_uri, thermal_uri)
     if "session" in (visible_uri.scheme, thermal_uri.scheme) and visible_uri.target != thermal_uri.target:
         raise ConfigError(
             f"{visible_uri.text} and {thermal_uri.text}: a recorded session is given for both cameras; `rtfusion replay` does so"
@@ -70,7 +76,9 @@ def open_pair(
         from rtfusion.capture.images import open_image_pair
 
         stills = open_image_pair(visible=visible_uri, thermal=thermal_uri, loop=loop, pace=pace, clock=clock)
-        return _turned(stills[0], visible_uri), _held(_turned(stills[1], thermal_uri), thermal_uri, shutter=shutter)
+        return _corrected(stills[0], visible_uri), _held(
+            _corrected(stills[1], thermal_uri), thermal_uri, shutter=shutter
+        )
     first = _open(visible_uri, band=Band.VISIBLE, loop=loop, pace=pace, shutter=shutter, clock=clock)
     try:
         return first, _open(thermal_uri, band=Band.THERMAL, loop=loop, pace=pace, shutter=shutter, clock=clock)
@@ -89,11 +97,11 @@ def _open(uri: SourceUri, *, band: Band, loop: int, pace: bool, shutter: str, cl
     """Open a source; a camera is watched from outside of all else, so that it is turned when it comes back."""
     opener = resolve_name(_OPENERS[uri.scheme])
     if not uri.is_camera:
-        return _held(_turned(opener(uri, band=band, loop=loop, pace=pace, clock=clock), uri), uri, shutter=shutter)
+        return _held(_corrected(opener(uri, band=band, loop=loop, pace=pace, clock=clock), uri), uri, shutter=shutter)
     from rtfusion.capture.watchdog import WatchedSource
 
     open_again = opener(uri, band=band, clock=clock)
-    return WatchedSource(lambda: _held(_turned(open_again(), uri), uri, shutter=shutter), clock=clock)
+    return WatchedSource(lambda: _held(_corrected(open_again(), uri), uri, shutter=shutter), clock=clock)
 
 
 def _held(source: Source, uri: SourceUri, *, shutter: str) -> Source:
@@ -107,12 +115,21 @@ def _held(source: Source, uri: SourceUri, *, shutter: str) -> Source:
     return ShutterSource(source)
 
 
-def _turned(source: Source, uri: SourceUri) -> Source:
-    if not uri.clockwise_deg:
+def _corrected(source: Source, uri: SourceUri) -> Source:
+    if not uri.corrections.change_something:
         return source
-    from rtfusion.capture.orientation import TurnedSource
+    from rtfusion.capture.corrections import corrected
 
-    return TurnedSource(source, clockwise_deg=uri.clockwise_deg)
+    return corrected(source, uri.corrections)
+
+
+def _check_places(visible: SourceUri, thermal: SourceUri) -> None:
+    """Refuse one source for both bands; a file or an address that holds both pictures may be given twice."""
+    one_device = visible.scheme == "v4l2" and same_place(visible, thermal)
+    if not (one_device or same_pictures(visible, thermal)):
+        return
+    advice = f"give two different ones{_HOW_TO_PART.get(visible.scheme, '')}"
+    raise ConfigError(f"visible and thermal are the same source ({visible.text} and {thermal.text}); {advice}")
 
 
 def _check_loop(loop: int) -> None:

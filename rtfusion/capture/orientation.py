@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 
-from rtfusion.capture.base import Source
-from rtfusion.types import Frame, Image
+from rtfusion.types import Image
 
 # (mirror left and right, mirror top and bottom) -> flip code of OpenCV
 _FLIPS = {(False, False): None, (True, False): 1, (False, True): 0, (True, True): -1}
@@ -48,32 +46,5 @@ CLOCKWISE = {
 }
 """Give the turn by so many degrees clockwise."""
 
-
-class TurnedSource:
-    """A source whose pictures are turned clockwise by 90, 180 or 270 degrees."""
-
-    def __init__(self, source: Source, *, clockwise_deg: int) -> None:
-        self._source = source
-        self._turn = CLOCKWISE[clockwise_deg]
-        width_px, height_px = source.info.size_px if clockwise_deg == 180 else source.info.size_px[::-1]
-        said = f"{source.info.description}, turned by {clockwise_deg} degrees".removeprefix(", ")
-        self.info = replace(source.info, width_px=width_px, height_px=height_px, description=said)
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """Frames lost inside the source, by cause."""
-        return self._source.drops
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for the user about the source."""
-        return self._source.notes
-
-    def read(self, *, timeout_s: float) -> Frame:
-        """The next frame of the source, turned; raises as the source."""
-        frame = self._source.read(timeout_s=timeout_s)
-        return replace(frame, image=self._turn(frame.image))
-
-    def close(self) -> None:
-        """Close the source."""
-        self._source.close()
+FLIPS = {"h": Orientation(flip=1), "v": Orientation(flip=0), "hv": Orientation(flip=-1)}
+"""Mirror left and right (``h``), top and bottom (``v``), or both."""

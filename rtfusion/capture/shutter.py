@@ -8,7 +8,8 @@ from typing import NamedTuple, cast
 import cv2
 import numpy as np
 
-from rtfusion.capture.base import Source, StreamInfo
+from rtfusion.capture.base import Source
+from rtfusion.capture.wrapped import WrappedSource
 from rtfusion.clock import NS_PER_S
 from rtfusion.smoothing import ExponentialAverage
 from rtfusion.types import Frame, Image
@@ -165,33 +166,17 @@ class _Repeats:
     _is_of_noisy = False
 
 
-class ShutterSource:
+class ShutterSource(WrappedSource):
     """A thermal source that shows the last picture of the scene while the camera is behind its shutter (`ShutterHold`).
 
     Frames in which a picture is held are marked (`Frame.shutter`). Repeats of cameras are the business of their watchdog.
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        super().__init__(source)
         self._hold = ShutterHold(by_picture=True, by_repeats=not source.info.live)
-        self.info: StreamInfo = source.info
 
-    @property
-    def drops(self) -> dict[str, int]:
-        """Frames lost inside the source, by cause."""
-        return self._source.drops
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for the user about the source."""
-        return self._source.notes
-
-    def read(self, *, timeout_s: float) -> Frame:
-        """The next frame of the source, with the picture to show; raises as the source."""
-        frame = self._source.read(timeout_s=timeout_s)
+    def changed(self, frame: Frame) -> Frame:
+        """The frame with the picture to show."""
         image, held = self._hold(frame.image, closed=frame.shutter, timestamp_ns=frame.timestamp_ns)
         return frame if image is frame.image and held == frame.shutter else replace(frame, image=image, shutter=held)
-
-    def close(self) -> None:
-        """Close the source."""
-        self._source.close()

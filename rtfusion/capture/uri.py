@@ -11,7 +11,7 @@
 ``session:recordings/2026-...``               a recorded session, given for both cameras
 =============================================  =================================================================
 
-Every source but a session takes ``rotate=90``, ``180`` or ``270`` as well: so many degrees clockwise its pictures are turned.
+Every source but a session takes the corrections of `rtfusion.capture.parameters` as well, such as ``crop=`` and ``rotate=``.
 
 A ``?`` that is part of the name of an existing file or folder stays with the name.
 """
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from rtfusion.capture.parameters import CONVERTERS, Corrections
 from rtfusion.errors import CaptureError, ConfigError
 from rtfusion.files import expanded
 from rtfusion.text import did_you_mean
@@ -35,7 +36,8 @@ SCHEMES = ("file", "video", "images", "v4l2", "usb", "synthetic", "session")
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 
-ROTATE = "rotate"
+PARTS = ("crop", "half", "stream", "match")
+"""Parameters by which one file or folder can be two sources."""
 
 _PATH_SCHEMES = ("file", "video")
 _OTHER_NETWORK_SCHEMES = ("rtmp", "rtp", "srt", "tcp", "mms", "rtmps")
@@ -77,9 +79,13 @@ class SourceUri:
         return expanded(self.target)
 
     @property
-    def clockwise_deg(self) -> int:
-        """Degrees clockwise by which its pictures are to be turned; `read_query` has checked the value."""
-        return int(self.query.get(ROTATE, 0))
+    def corrections(self) -> Corrections:
+        """What is to be done with every frame of it.
+
+        Raises:
+            ConfigError: a value that does not convert.
+        """
+        return Corrections(**_converted(self, CONVERTERS))
 
 
 def parse_source(text: str) -> SourceUri:
@@ -107,31 +113,31 @@ def parse_source(text: str) -> SourceUri:
 
 
 def read_query(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
-    """The query with its values converted, ``rotate`` left out (`SourceUri.clockwise_deg`); every key must be in ``converters``.
+    """The query with its values converted, without the corrections (`SourceUri.corrections`); others must be in ``converters``.
 
     A converter raises ValueError with what it expects, as in ``expected a number above 0, such as 25``.
 
     Raises:
         ConfigError: an unknown key (with a suggestion) or a value that does not convert.
     """
+    known = {**CONVERTERS, **converters}
+    for key in uri.query:
+        if key not in known:
+            hint = did_you_mean(key, known, hint="did you mean {}? ")
+            raise ConfigError(f"{uri.text}: unknown parameter {key!r}; {hint}it takes {', '.join(sorted(known))}")
+    return _converted(uri, converters)
+
+
+def _converted(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """The values of the query that have a converter."""
     values: dict[str, Any] = {}
-    converters = {**converters, ROTATE: _rotation_deg}
     for key, text in uri.query.items():
-        if key not in converters:
-            hint = did_you_mean(key, converters, hint="did you mean {}? ")
-            raise ConfigError(f"{uri.text}: unknown parameter {key!r}; {hint}it takes {', '.join(sorted(converters))}")
-        try:
-            values[key] = converters[key](text)
-        except ValueError as error:
-            raise ConfigError(f"{uri.text}: {key}={text}: {error}") from None
-    values.pop(ROTATE, None)
+        if key in converters:
+            try:
+                values[key] = converters[key](text)
+            except ValueError as error:
+                raise ConfigError(f"{uri.text}: {key}={text}: {error}") from None
     return values
-
-
-def _rotation_deg(text: str) -> int:
-    if text not in ("0", "90", "180", "270"):
-        raise ValueError("expected 90, 180 or 270 degrees clockwise")
-    return int(text)
 
 
 def rate_hz(text: str) -> float:
@@ -163,6 +169,11 @@ def same_place(first: SourceUri, second: SourceUri) -> bool:
         return first.path.samefile(second.path)
     except OSError:  # a missing one is reported when it is opened
         return os.path.realpath(first.path) == os.path.realpath(second.path)
+
+
+def same_pictures(first: SourceUri, second: SourceUri) -> bool:
+    """True when both are the same pictures of one place: neither another part, track nor choice of files is asked for."""
+    return same_place(first, second) and all(first.query.get(key) == second.query.get(key) for key in PARTS)
 
 
 def _split_scheme(text: str, shown: str) -> tuple[str | None, str]:

@@ -10,7 +10,7 @@ import av
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.playback import Playback
-from rtfusion.capture.uri import ROTATE, SourceUri, read_query
+from rtfusion.capture.uri import SourceUri, read_query
 from rtfusion.capture.video import PixelConverter, open_container
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import CaptureError, ConfigError, StreamLost
@@ -85,8 +85,10 @@ class SessionSource(Playback):
 def open_session(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Clock) -> SessionSource:
     """Open one camera of a session by its URI, which takes no parameters."""
     read_query(uri, {})
-    if ROTATE in uri.query:
-        raise ConfigError(f"{uri.text}: a session holds its pictures as they were turned then; leave out rotate")
+    if uri.query:
+        raise ConfigError(
+            f"{uri.text}: a session holds its pictures as they were corrected then; leave out {', '.join(uri.query)}"
+        )
     return SessionSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
 
 

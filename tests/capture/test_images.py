@@ -189,7 +189,7 @@ def test_folders_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_parameters_are_strict(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown parameter 'rate'.*it takes fps, rotate"):
+    with pytest.raises(ConfigError, match=r"unknown parameter 'rate'.*it takes crop, flip, fps"):
         open_images(f"{folder}?rate=3")
 
 

@@ -242,7 +242,7 @@ def test_no_error_quotes_a_password(
 def test_parameters_follow_after_a_hash() -> None:
     with pytest.raises(ConfigError, match="transport=tpc: expected tcp or udp"):
         open_network(parse_source("rtsp://camera/1#transport=tpc"), band=Band.VISIBLE)
-    with pytest.raises(ConfigError, match="unknown parameter 'transport'; it takes rotate"):
+    with pytest.raises(ConfigError, match="unknown parameter 'transport'; it takes crop, flip, half, mask, rotate"):
         open_network(parse_source("http://camera/1?transport=7#transport=tcp"), band=Band.VISIBLE)
 
 

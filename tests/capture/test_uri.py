@@ -114,9 +114,11 @@ def test_a_query_is_converted(folder: Path) -> None:
 
 
 def test_an_unknown_key_gets_a_suggestion(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown parameter 'fsp'; did you mean fps\\? it takes fps, rotate, size"):
+    with pytest.raises(
+        ConfigError, match="unknown parameter 'fsp'; did you mean fps\\? it takes crop, flip, fps, half"
+    ):
         read_query(parse_source("images:frames?fsp=3"), {"fps": rate_hz, "size": str})
-    with pytest.raises(ConfigError, match="it takes rotate"):
+    with pytest.raises(ConfigError, match="it takes crop, flip, half, mask, rotate, shift_ms"):
         read_query(parse_source("clip.mp4?fps=3"), {})
 
 

@@ -474,7 +474,7 @@ def test_a_node_without_images_is_no_camera() -> None:
         ("format=rgb", "format=rgb: expected one of yuyv, uyvy, nv12, mjpeg, gray, y16"),
         ("profile=leptons", "profile=leptons: expected one of p2pro, tc002c, ht301, lepton, boson, y16, gray8"),
         ("fps=0", "fps=0: expected frames per second"),
-        ("sise=640x480", r"unknown parameter 'sise'; did you mean size\? it takes format, fps, profile, rotate, size"),
+        ("sise=640x480", r"unknown parameter 'sise'; did you mean size\? it takes crop, flip, format, fps"),
     ],
 )
 def test_parameters_are_strict(query: str, message: str) -> None:

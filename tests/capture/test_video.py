@@ -597,10 +597,10 @@ def test_a_playlist_cannot_reach_for_the_network(tmp_path: Path) -> None:
         open_video(path)
 
 
-def test_videos_take_no_parameters(tmp_path: Path) -> None:
+def test_a_parameter_that_videos_do_not_take(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", patterns(1))
-    with pytest.raises(ConfigError, match="unknown parameter 'fps'; it takes rotate"):
-        open_source(f"{path}?fps=3", band=Band.VISIBLE)
+    with pytest.raises(ConfigError, match="unknown parameter 'size'; it takes "):
+        open_source(f"{path}?size=3", band=Band.VISIBLE)
 
 
 def test_nothing_is_printed_about_a_broken_file(tmp_path: Path) -> None:
