@@ -95,6 +95,9 @@ class Telemetry:
         """Frames fused while a camera was lost, by what stood in for it."""
         self.mistrusted: Counter[str] = Counter()
         """Frames in which a band, or a part of it, was not trusted, by what is wrong with it (`rtfusion.fusion.trust`)."""
+        self.focus: dict[str, Counter[str]] = {}
+        """By the name of a provider of targets, the frames it was asked for, ``frames``, and its new answers, ``runs``."""
+        self._focus_ages: dict[str, Histogram] = {}
         self.shutter = 0
         """Pairs in which the thermal picture was held: the camera was behind its shutter."""
         self.fuser = ""
@@ -133,6 +136,12 @@ class Telemetry:
         self.written[uri] += 1
         self._ages.setdefault(uri, Histogram()).record(age_ns)
         self.stage(f"sink {uri}").record(write_ns)
+
+    def focused(self, provider: str, *, runs: int, age_ns: int | None) -> None:
+        """A provider of targets was asked for a frame: its new answers since, and the age of the one that it gave, if any."""
+        self.focus.setdefault(provider, Counter()).update(frames=1, runs=runs)
+        if age_ns is not None:
+            self._focus_ages.setdefault(provider, Histogram()).record(age_ns)
 
     def note(self, text: str) -> None:
         """Keep a sentence for the person who reads the table; the same one only once."""
@@ -181,6 +190,10 @@ class Telemetry:
             "pairs": self.pairs,
             "degraded": dict(self.degraded),
             "mistrusted": dict(self.mistrusted),
+            "focus": {
+                name: {**counts, "age_ms": self._focus_ages.get(name, Histogram()).summary_ms()}
+                for name, counts in list(self.focus.items())
+            },
             "shutter": self.shutter,
             "fused": self.fused,
             "fps": self.fps,

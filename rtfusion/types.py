@@ -196,6 +196,9 @@ class FusedFrame:
     """One of the two cameras is lost, and what stands in for it."""
     pair: FramePair | None = None
     """The frames it was made of, as the cameras gave them: for recording them."""
+    targets: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Where people, vehicles and whatever else was looked for are (`rtfusion.focus`): from 0 to 1, (ceil(H / 4), ceil(W / 4)), by
+    the name of the target; empty where nothing was looked for."""
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pytest
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.errors import CaptureTimeout, EndOfStream
+from rtfusion.focus import Box, Focus
 from rtfusion.fusion import LuminanceFuser, Painter, open_method
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
@@ -128,12 +129,18 @@ class RecordingControl:
         self.calibration = calibration
         self.inputs: Mapping[str, InputValue] = {}
         self.palette: str | None = None
+        self.regions: Sequence[Box] = ()
+        self.reports: list[tuple[Sequence[Box], int]] = []
         self.changes = 0
+
+    def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:
+        self.reports.append((boxes, timestamp_ns))
 
     def change(self, change: Change) -> None:
         self.calibration = change.calibration
         self.palette = change.palette or self.palette
         self.inputs = {**self.inputs, **change.inputs}
+        self.regions = self.regions if change.regions is None else change.regions
         self.changes += 1
 
 
@@ -150,13 +157,21 @@ def host_fuser(
     color: str = "seen",
     refine: bool = False,
     units: str | None = None,
+    focus: Focus | None = None,
 ) -> PairFuser[HostReady]:
     """A fuser of the host, of small parts; the method is the one of that name, without memory, unless another is given."""
     telemetry = telemetry or Telemetry()
     method = method or open_method(name, still=True)
     return PairFuser(
         HostRenderer(
-            name=name, method=method, telemetry=telemetry, grid=grid, look=look, upsample=upsample, color=color
+            name=name,
+            method=method,
+            telemetry=telemetry,
+            grid=grid,
+            look=look,
+            upsample=upsample,
+            color=color,
+            focus=focus,
         ),
         gain=gain or GainControl(),
         telemetry=telemetry,

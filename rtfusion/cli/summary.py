@@ -22,6 +22,8 @@ def summary(snapshot: Snapshot) -> RenderableType:
         parts.append(_stages(snapshot))
     if snapshot["written"]:
         parts.append(_outputs(snapshot))
+    if snapshot.get("focus"):
+        parts.append(_focus(snapshot["focus"]))
     if snapshot.get("mistrusted"):
         parts.append(Text(_mistrusted(snapshot)))
     if snapshot.get("refinement"):
@@ -88,6 +90,15 @@ def _outputs(snapshot: Snapshot) -> Table:
         age = snapshot["age_ms"].get(uri, {})
         drops = _causes(snapshot["drops"].get("sinks", {}).get(uri, {}))
         rows.add_row(escape(uri), str(written), drops, *(_ms(age.get(key)) for key in ("p50", "p95", "p99")))
+    return rows
+
+
+def _focus(providers: Mapping[str, Any]) -> Table:
+    """Say who looked for targets, how often, and how old what they said was."""
+    rows = table("targets by", "frames", "looked", "age ms   p50", "p95", "max", numbers_from=1)
+    for name, one in providers.items():
+        ages = (_ms(one["age_ms"][key]) for key in ("p50", "p95", "max"))
+        rows.add_row(escape(name), str(one["frames"]), str(one["runs"]), *ages)
     return rows
 
 

@@ -79,6 +79,7 @@ class CudaRenderer:
     """
 
     grid = "visible"
+    focus = None
 
     def __init__(
         self,

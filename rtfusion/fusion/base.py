@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from rtfusion.focus import Box, Focus
 from rtfusion.fusion.tone import GainControl
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration
 from rtfusion.types import FramePair, Image8, InputValue
@@ -24,6 +25,9 @@ class Change:
     palette: str | None = None
     inputs: Mapping[str, InputValue] = field(default_factory=dict)
     """Values for named inputs of the model, such as ``enhance``."""
+    regions: Sequence[Box] | None = None
+    """Rectangles that a person drew, instead of those from before; none takes them away. Whatever name they bear, people and
+    vehicles apart, stands out."""
 
 
 class Control(Protocol):
@@ -44,14 +48,27 @@ class Control(Protocol):
         """The colors that the fused picture is painted with; None for fusers that paint none."""
         ...
 
+    @property
+    def regions(self) -> Sequence[Box]:
+        """The rectangles that a person drew, and that count."""
+        ...
+
+    def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:
+        """Take what was found in the fused frame of this stamp; it counts as long as it is fresh (`rtfusion.focus.given`).
+
+        Raises:
+            ConfigError: there are too many boxes, or this fuser takes none.
+        """
+        ...
+
     def change(self, change: Change) -> None:
         """Use this from the next frame on.
 
         What takes time (loading a model, making the registration) is done here, in the thread that asks, beside the run.
 
         Raises:
-            ConfigError: there is no such input or palette, a value is out of its range, or the fuser has no model or no
-                colors. Nothing was changed.
+            ConfigError: there is no such input or palette, a value is out of its range, there are too many regions, or the fuser
+                has no model, no colors or takes no regions. Nothing was changed.
             CalibrationError: the calibration is for cameras of another aspect. Nothing was changed.
             ModelError, EngineError: the model cannot be used. Nothing was changed.
         """
@@ -107,6 +124,11 @@ class Renderer(Protocol[ReadyT]):
     """The name of the fuser, for tables and headers."""
     grid: str
     """The band whose pixels the fused image has."""
+
+    @property
+    def focus(self) -> Focus | None:
+        """Knows where the targets of a wish are; None where the pictures of this renderer have none."""
+        ...
 
     def ready(
         self,

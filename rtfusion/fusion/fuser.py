@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic
 
 from rtfusion.config import ONLY_OF, PLAIN, Settings
 from rtfusion.engines import NETWORKS
 from rtfusion.errors import ConfigError
+from rtfusion.focus import Box, Focus
+from rtfusion.focus.given import checked
 from rtfusion.fusion import open_method
 from rtfusion.fusion.annotate import annotate, unmeasured
 from rtfusion.fusion.base import Change, ReadyT, Renderer
@@ -106,6 +108,7 @@ class PairFuser(Generic[ReadyT]):
             name=pair.visible.name,
             degraded=pair.degraded,
             pair=pair,
+            targets=registered.targets,
         )
 
     def prepare(self, shape: PairShape) -> None:
@@ -149,8 +152,20 @@ class PairFuser(Generic[ReadyT]):
         """The colors that the fused picture is painted with; None for fusers that paint none."""
         return self._latest().palette
 
+    @property
+    def regions(self) -> Sequence[Box]:
+        """The rectangles that a person drew, and that count."""
+        focus = self._renderer.focus
+        return () if focus is None else focus.regions
+
+    def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:
+        """Take what was found in the fused frame of this stamp; see `rtfusion.fusion.base.Control`."""
+        self._focus.report(boxes, timestamp_ns=timestamp_ns)
+
     def change(self, change: Change) -> None:
         """Use this from the next frame on; see `rtfusion.fusion.base.Control`."""
+        regions = None if change.regions is None else checked(change.regions)
+        focus = None if regions is None else self._focus
         with self._changing:
             before = self._latest()
             registration = before.registration
@@ -161,6 +176,8 @@ class PairFuser(Generic[ReadyT]):
                 self._calibration = change.calibration or self._calibration
                 unused, self._next = (ready, None) if self._closed else (self._next, ready)
                 kept = [self._ready, ready] if unused is not ready else [self._ready]
+            if focus is not None and regions is not None:
+                focus.draw(regions)
         if unused is not None and unused not in kept:
             self._renderer.release(unused, keep=kept)
 
@@ -173,6 +190,12 @@ class PairFuser(Generic[ReadyT]):
             self._renderer.release(prepared, keep=[self._ready])
         self._renderer.release(self._ready)
         self._renderer.close()
+
+    @property
+    def _focus(self) -> Focus:
+        if self._renderer.focus is None:
+            raise ConfigError(f"boxes and rectangles change nothing here: the fuser is {self.name} on this engine")
+        return self._renderer.focus
 
     def _latest(self) -> ReadyT:
         with self._swapping:
@@ -276,4 +299,5 @@ def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool, the
     arguments = {key: value for taker in ONLY_OF for key, value in settings.arguments(taker).items()}
     method = open_method(settings.fuser, still=still, **arguments)
     run_by: dict[str, Any] = {"still": thermal_still, "visible_still": still, "kernels": settings.kernels}
-    return HostRenderer(method=method, telemetry=telemetry, **run_by, **settings.arguments("renderer"))
+    focus = Focus(telemetry=telemetry, still=still)
+    return HostRenderer(method=method, telemetry=telemetry, focus=focus, **run_by, **settings.arguments("renderer"))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
 
 from rtfusion.config import PLAIN
 from rtfusion.errors import ConfigError
+from rtfusion.focus import PEOPLE, VEHICLES, Focus
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import as_bgr, color_kept, luminance, rebase_on_mean
+from rtfusion.fusion.emphasis import emphasized
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
@@ -73,7 +75,7 @@ class HostRenderer:
     whether a small thermal sensor is denoised and sharpened before it is magnified, `auto` or `off`; ``still`` and
     ``visible_still``, that the thermal or the visible pictures are unrelated. ``color`` says where the fused image has color:
     where the visible camera sees something, `seen`, or `everywhere`. ``kernels`` composes by compiled loops where they are
-    here. A buffer is used again only when nobody holds it.
+    here. ``focus``, closed with this, says where targets are. A buffer is used again only when nobody holds it.
     """
 
     def __init__(
@@ -89,9 +91,11 @@ class HostRenderer:
         still: bool = False,
         visible_still: bool = False,
         kernels: bool = True,
+        focus: Focus | None = None,
     ) -> None:
         self.name = name
         self.grid = grid
+        self.focus = None if isinstance(method, Painter) else focus
         self._method = method
         self._telemetry = telemetry
         self._look = look
@@ -136,12 +140,16 @@ class HostRenderer:
             registration=registration,
         )
         registered_ns = time.perf_counter_ns()
+        if self.focus is not None:
+            registered = replace(registered, targets=self.focus.maps(registered))
+        focused_ns = time.perf_counter_ns()
         image, fused_ns = self._fuse(registered, ready.method)
         composed_ns = time.perf_counter_ns()
         for stage, duration_ns in (
             ("tone", toned_ns - started_ns),
             ("register", registered_ns - toned_ns),
-            ("fuse", fused_ns - registered_ns),
+            *((("focus", focused_ns - registered_ns),) if registered.targets else ()),
+            ("fuse", fused_ns - focused_ns),
             ("compose", composed_ns - fused_ns),
         ):
             self._telemetry.stage(stage).record(duration_ns)
@@ -153,7 +161,9 @@ class HostRenderer:
             ready.method.close()
 
     def close(self) -> None:
-        """Hold nothing: methods are released with what was ready."""
+        """Close the focus; methods are released with what was ready."""
+        if self.focus is not None:
+            self.focus.close()
 
     def _changed(self, method: Method, change: Change) -> Method:
         """The method after a change: itself, or for another model its successor."""
@@ -209,6 +219,16 @@ class HostRenderer:
         trust = method.trust if isinstance(method, LearnedLuminance) else None
         if trust is not None:
             self._telemetry.mistrusted.update(trust.faults)
+        if registered.targets:
+            # whatever has no axis of its own stands out, since to name it is the wish
+            strengths = {name: 1.0 for name in registered.targets if name not in (PEOPLE, VEHICLES)}
+            fused_y = emphasized(
+                fused_y=fused_y,
+                thermal=thermal,
+                targets=registered.targets,
+                strengths=strengths,
+                take=self._pool.take,
+            )
         if self._look == "detector":
             fused_y = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from rtfusion.registration.maps import Registration
 from rtfusion.types import Band, FramePair, Image, Image8
@@ -56,6 +60,8 @@ class RegisteredPair:
     """(H, W): the thermal image on the grid, tone-mapped."""
     registration: Registration
     """The registration that made both pictures, refined where the run refines it."""
+    targets: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Where people, vehicles and whatever else is looked for are: maps as of `rtfusion.focus`, by the name of the target."""
 
     @property
     def valid(self) -> Image8 | None:
