@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, cast, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
+from rtfusion.intents import Intents, with_own
 from rtfusion.models.shipping import is_name, shipped_names
 from rtfusion.text import did_you_mean
 
@@ -24,6 +25,8 @@ else:
     import tomli as tomllib
 
 PREFIX = "RTFUSION_"
+INTENTS_TABLE = "intents"
+"""The table of a settings file in which intents and presets stand."""
 FILE_NAME = "rtfusion.toml"
 NOT_SETTINGS = frozenset(
     {
@@ -44,6 +47,8 @@ PLAIN = ("average", "maximum")
 """The fusers that stay the arithmetic of what the cameras give: nothing is denoised for them, and no color is judged."""
 PAINTERS = ("overlay", "edges")
 """The fusers that paint the thermal image in a palette."""
+WISHED = ("pyramid", "learned")
+"""The fusers whose picture can be asked for by intents."""
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -52,7 +57,18 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 Group = Literal["Input", "Pairing", "Registration", "Fusion", "Output", "Run"]
 Taker = Literal[
-    "pairs", "registration", "fuser", "denoiser", "renderer", "painting", "overlay", "gain", "learned", "sinks", "run"
+    "pairs",
+    "registration",
+    "fuser",
+    "wish",
+    "denoiser",
+    "renderer",
+    "painting",
+    "overlay",
+    "gain",
+    "learned",
+    "sinks",
+    "run",
 ]
 Decider = Literal["batch", "replay"]
 ONLY_OF: Mapping[Taker, tuple[str, ...]] = {
@@ -171,6 +187,11 @@ class Settings(BaseModel):
         _fusion(metavar="NAME", taker="gain", argument="black_hot", converted=lambda polarity: polarity == "black-hot"),
     ] = "white-hot"
     """Show warm things bright or dark."""
+    intent: Annotated[str | None, _fusion(metavar="INTENTS", taker="wish", replayed=False)] = None
+    """What the picture is to show, as axes from -1 to 1, people=0.8,color=-0.3, or presets by name, such as night-drive. At 0 on
+    every axis it is as it is. It can be changed while a run goes on, and without this a replay follows what was recorded."""
+    preset: Annotated[tuple[str, ...], _fusion(metavar="TEXT", taker="wish")] = ()
+    """A preset of your own, NAME: people=0.8,color=-0.3 (repeatable). In a settings file they stand in the table intents."""
     units: Annotated[
         Literal["celsius", "fahrenheit", "kelvin", "counts"] | None, _fusion(metavar="NAME", taker="fuser")
     ] = None
@@ -248,6 +269,16 @@ class Settings(BaseModel):
             for name, field in cls.model_fields.items()
         }
 
+    @property
+    def presets(self) -> dict[str, Intents]:
+        """The presets by their names, own ones after those that rtfusion has."""
+        return with_own(self.preset)
+
+    @property
+    def wish(self) -> Intents | None:
+        """The intents that are asked for at the start; None where none are."""
+        return None if self.intent is None else Intents.parse(self.intent, presets=self.presets)
+
     def arguments(self, taker: Taker) -> dict[str, Any]:
         """The values that a part of the run takes, by the names of its arguments."""
         found: dict[str, Any] = {}
@@ -288,6 +319,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
             ("polarity", "fuser"),
         )
     yield from _conflicts_of_gain(settings)
+    yield from _conflicts_of_intents(settings)
     if fuser == "learned" and settings.engine in ON_DEVICE:
         yield from _conflicts_of_device(settings)
 
@@ -298,6 +330,7 @@ def _conflicts_of_device(settings: Settings) -> Iterator[tuple[str, tuple[str, .
         "grid": (f"grid {settings.grid}", settings.grid != "visible"),
         "look": (f"look {settings.look}", settings.look != "eye"),
         "precision": ("precision bf16", settings.precision == "bf16"),
+        "intent": ("an intent", bool(settings.intent)),
     }
     for name, (word, asked) in only_on_host.items():
         if asked:
@@ -305,6 +338,22 @@ def _conflicts_of_device(settings: Settings) -> Iterator[tuple[str, tuple[str, .
                 f"{word} is for engines of the CPU, and the engine is {settings.engine}; choose --engine openvino",
                 (name, "engine"),
             )
+
+
+def _conflicts_of_intents(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    try:
+        wish = settings.wish
+        with_own(settings.preset)
+    except ConfigError as error:
+        yield str(error), ("intent", "preset")
+        return
+    if wish and settings.fuser not in WISHED:
+        yield not_wished(settings.fuser), ("intent", "fuser")
+
+
+def not_wished(fuser: str) -> str:
+    """Say that a fuser takes no intents."""
+    return f"intents are for the fusers {' and '.join(WISHED)}, and the fuser is {fuser}"
 
 
 def _conflicts_of_gain(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -371,11 +420,38 @@ def _from_file(path: Path | None) -> Iterator[tuple[str, object, str]]:
     if path is None:
         return
     origin = f"file {path}"
-    for name, value in _read_toml(path).items():
+    values = _read_toml(path)
+    if INTENTS_TABLE in values:
+        values.update(_from_intents(values.pop(INTENTS_TABLE), path=path, beside=values))
+    for name, value in values.items():
         if name not in Settings.model_fields:
             hint = did_you_mean(name, Settings.model_fields)
             raise ConfigError(f"the settings file {path} has the unknown key {name}{hint}")
         yield name, _in_type(name, value, folder=path.parent), origin
+
+
+def _from_intents(table: object, *, path: Path, beside: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """The settings that stand under ``[intents]``: numbers are axes, texts and tables are presets by their names."""
+    if not isinstance(table, Mapping):
+        raise ConfigError(
+            f"the settings file {path} has {INTENTS_TABLE} = {table!r}; expected a table of axes and presets"
+        )
+    axes = {name: value for name, value in table.items() if not isinstance(value, str | Mapping)}
+    for name, given in (("intent", bool(axes)), ("preset", len(axes) < len(table))):
+        if given and name in beside:
+            raise ConfigError(f"the settings file {path} has both {name} and [{INTENTS_TABLE}]; write it in one place")
+    try:
+        if axes:
+            yield "intent", str(Intents.of(axes))
+        own = {name: value for name, value in table.items() if name not in axes}
+        if own:
+            yield "preset", [f"{name}: {_as_text(value)}" for name, value in own.items()]
+    except ConfigError as error:
+        raise ConfigError(f"the settings file {path}, [{INTENTS_TABLE}]: {error}") from None
+
+
+def _as_text(wish: object) -> str:
+    return wish if isinstance(wish, str) else str(Intents.of(cast("Mapping[str, float]", wish)))
 
 
 def _read_toml(path: Path) -> dict[str, object]:

@@ -39,6 +39,7 @@ from rtfusion.config import ONLY_OF, Settings, Taker
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change, Control
 from rtfusion.fusion.fuser import PairFuser, open_fuser
+from rtfusion.intents import Intents
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import open_path
 from rtfusion.registration import Calibration, Registration, load_calibration
@@ -47,6 +48,8 @@ from rtfusion.telemetry import Telemetry
 from rtfusion.text import did_you_mean
 from rtfusion.types import Band, Frame, FramePair, FusedFrame, Image, Image8, InputValue, PixelFormat
 
+AnyIntents = Intents | str | Mapping[str, float]
+"""A wish for the picture; see `Fuser.change`."""
 AnyCalibration = Calibration | str | Path | None
 """A calibration, or the file that holds it; None takes both cameras to have the same view."""
 
@@ -54,7 +57,7 @@ LARGEST_PX = 32_766
 """Longest side of an image; OpenCV's warps count pixels in 16 bits."""
 KEPT_FUSERS = 4
 """Number of different sets of options that keep their engine from one call of `fuse` to the next."""
-_OF_FUSING: tuple[Taker, ...] = ("denoiser", "renderer", "fuser", "gain", *ONLY_OF)
+_OF_FUSING: tuple[Taker, ...] = ("denoiser", "renderer", "fuser", "wish", "gain", *ONLY_OF)
 
 
 def fuse(
@@ -163,20 +166,25 @@ class Fuser:
         model: str | Path | None = None,
         precision: str | None = None,
         palette: str | None = None,
+        intents: AnyIntents | None = None,
         **inputs: InputValue,
     ) -> None:
         """Use this from the next pair on; what is not named stays.
 
+        ``intents`` are a whole wish, a value or a text such as ``"people=0.8"`` or ``"night-drive"``, or a mapping of new values
+        for the axes that it names; the picture glides there in 8 frames.
+
         Raises:
-            ConfigError: there is no such input, a value is out of range, or this fuser is closed. Nothing was changed.
+            ConfigError: there is no such input or axis, a value is out of range, or this fuser is closed. Nothing was changed.
             CalibrationError, ModelError, EngineError: as `fuse`. Nothing was changed.
         """
         self._opened().change(
-            Change(
-                calibration=_calibration(calibration),
-                model=None if model is None else _path(model, what="model"),
+            _change(
+                calibration=calibration,
+                model=model,
                 precision=precision,
                 palette=palette,
+                intents=intents,
                 inputs=inputs,
             )
         )
@@ -245,6 +253,28 @@ class FusedStream:
     def control(self) -> Control:
         """The control of the fuser while it runs. Any thread may use it."""
         return self._fuser
+
+    def change(
+        self,
+        *,
+        calibration: AnyCalibration = None,
+        model: str | Path | None = None,
+        precision: str | None = None,
+        palette: str | None = None,
+        intents: AnyIntents | None = None,
+        **inputs: InputValue,
+    ) -> None:
+        """Use this from the next frame on, as `Fuser.change`. Any thread may call it."""
+        self._fuser.change(
+            _change(
+                calibration=calibration,
+                model=model,
+                precision=precision,
+                palette=palette,
+                intents=intents,
+                inputs=inputs,
+            )
+        )
 
     def __iter__(self) -> Iterator[FusedFrame]:
         """Fuse pair after pair.
@@ -391,6 +421,25 @@ def _open_fuser(
     return fuser
 
 
+def _change(
+    *,
+    calibration: AnyCalibration,
+    model: str | Path | None,
+    precision: str | None,
+    palette: str | None,
+    intents: AnyIntents | None,
+    inputs: Mapping[str, InputValue],
+) -> Change:
+    return Change(
+        calibration=_calibration(calibration),
+        model=None if model is None else _path(model, what="model"),
+        precision=precision,
+        palette=palette,
+        intents=_intents(intents),
+        inputs=inputs,
+    )
+
+
 # -- what people give -----------------------------------------------------------------------------------------------
 
 
@@ -398,6 +447,12 @@ def _calibration(given: AnyCalibration, *, distance_m: float | None = None) -> C
     if given is not None and not isinstance(given, Calibration):
         given = _path(given, what="calibration")
     return load_calibration(given, distance_m=distance_m)
+
+
+def _intents(given: Any) -> AnyIntents | None:
+    if given is not None and not isinstance(given, Intents | str | Mapping):
+        raise ConfigError(f"intents are of type {type(given).__name__}; expected a text, a mapping or Intents")
+    return given
 
 
 def _path(given: Any, *, what: str) -> Path:

@@ -104,6 +104,10 @@ class Telemetry:
         self.engine: str | None = None
         self.refinement: Mapping[str, Any] | None = None
         """State of the online refinement (`rtfusion.registration.refine.Refiner.state`), where it is on."""
+        self.intents: Mapping[str, float] = {}
+        """The intents that the last frame was made with, those that are not at 0."""
+        self.intents_version = 0
+        """How often they were changed."""
         self.notes: list[str] = []
 
     def stage(self, name: str) -> Histogram:
@@ -204,6 +208,8 @@ class Telemetry:
             "age_ms": {uri: histogram.summary_ms() for uri, histogram in list(self._ages.items())},
             "written": dict(self.written),
             "refinement": None if self.refinement is None else dict(self.refinement),
+            "intents": dict(self.intents),
+            "intents_version": self.intents_version,
             "notes": list(self.notes),
         }
 

@@ -142,6 +142,8 @@ class FramePair:
     """Counts pairs from 0."""
     degraded: Degraded | None = None
     """One of the two cameras is lost, and what stands in for it."""
+    intents: Mapping[str, float] | None = None
+    """The intents that the picture of this pair was made with when it was recorded, those that were not at 0; None for others."""
 
     def __post_init__(self) -> None:
         if self.visible.band is not Band.VISIBLE or self.thermal.band is not Band.THERMAL:
@@ -194,6 +196,10 @@ class FusedFrame:
     """Stem of the visible file, where it came from a folder."""
     degraded: Degraded | None = None
     """One of the two cameras is lost, and what stands in for it."""
+    intents: Mapping[str, float] = field(default_factory=dict)
+    """The intents it was made with (`rtfusion.intents`), those that are not at 0, on the way to a new wish as far as they are."""
+    intents_version: int = 0
+    """How often the intents were changed before this frame, since the run began."""
     pair: FramePair | None = None
     """The frames it was made of, as the cameras gave them: for recording them."""
     targets: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)

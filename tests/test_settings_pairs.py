@@ -36,7 +36,13 @@ KELVIN_PER_COUNT = 0.04
 LIVE = "synthetic:?live=true"
 Values = dict[str, Any]
 """Values of settings by name, given together."""
-NOT_TOGETHER = {("fuser", "enhance"), ("fuser", "look"), ("fuser", "polarity"), ("sources", "loop")}
+NOT_TOGETHER = {
+    ("fuser", "enhance"),
+    ("fuser", "intent"),
+    ("fuser", "look"),
+    ("fuser", "polarity"),
+    ("sources", "loop"),
+}
 """The parameters of which some pair of values is refused."""
 
 
@@ -154,6 +160,8 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "threshold": (0.6, 0.0),
         "opacity": (0.7, 1.0),
         "polarity": ("white-hot", "black-hot"),
+        "intent": (None, "natural,thermal=0.5", "night-drive,color=-1,background=1,detail=1"),
+        "preset": ((), ("fog: clear_haze=1",)),
         "units": (None, "celsius", "fahrenheit", "kelvin", "counts"),
         "model": ("small", tiny),
         "precision": ("auto", "f32", "f16", "int8"),

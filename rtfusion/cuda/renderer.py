@@ -22,6 +22,7 @@ from rtfusion.fusion.learned import MEAN_TIME_CONSTANT_S
 from rtfusion.fusion.scene import SceneMemory
 from rtfusion.fusion.tone import GainControl
 from rtfusion.fusion.upsampling import BILINEAR, is_magnified, told
+from rtfusion.intents import Intents
 from rtfusion.models import read_spec
 from rtfusion.models.shipping import is_name
 from rtfusion.registration import PairShape, RegisteredPair, Registration
@@ -80,6 +81,7 @@ class CudaRenderer:
 
     grid = "visible"
     focus = None
+    refuses_intents: str | None = "intents are for engines of the CPU; choose --engine openvino"
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class CudaRenderer:
         device.call(device.cuda.memset_d8, int(self._means), 0, 2 * 4)
 
     def render(
-        self, pair: FramePair, *, ready: CudaReady, registration: Registration, gain: GainControl
+        self, pair: FramePair, *, ready: CudaReady, registration: Registration, gain: GainControl, intents: Intents
     ) -> tuple[RegisteredPair, Image8]:
         """Send one pair up and wait for it; see `rtfusion.fusion.base.Renderer`."""
         plan = cast(DevicePlan, ready.plan)

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from rtfusion.focus import Box, Focus
 from rtfusion.fusion.tone import GainControl
+from rtfusion.intents import Intents
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration
 from rtfusion.types import FramePair, Image8, InputValue
 
@@ -28,6 +29,9 @@ class Change:
     regions: Sequence[Box] | None = None
     """Rectangles that a person drew, instead of those from before; none takes them away. Whatever name they bear, people and
     vehicles apart, stands out."""
+    intents: Intents | str | Mapping[str, float] | None = None
+    """What the picture is to show: a whole wish, as a value or as text that `Intents.parse` reads; or new values for the axes
+    that are named. The picture glides there."""
 
 
 class Control(Protocol):
@@ -61,14 +65,24 @@ class Control(Protocol):
         """
         ...
 
+    @property
+    def intents(self) -> Intents:
+        """What the picture is asked to show: where it is gliding to, or has arrived."""
+        ...
+
+    @property
+    def presets(self) -> Mapping[str, Intents]:
+        """The intents that have a name in this run."""
+        ...
+
     def change(self, change: Change) -> None:
         """Use this from the next frame on.
 
         What takes time (loading a model, making the registration) is done here, in the thread that asks, beside the run.
 
         Raises:
-            ConfigError: there is no such input or palette, a value is out of its range, there are too many regions, or the fuser
-                has no model, no colors or takes no regions. Nothing was changed.
+            ConfigError: there is no such input, palette, axis or preset, a value is out of its range, there are too many regions,
+                or the fuser has no model, no colors, or takes no intents or regions. Nothing was changed.
             CalibrationError: the calibration is for cameras of another aspect. Nothing was changed.
             ModelError, EngineError: the model cannot be used. Nothing was changed.
         """
@@ -124,6 +138,8 @@ class Renderer(Protocol[ReadyT]):
     """The name of the fuser, for tables and headers."""
     grid: str
     """The band whose pixels the fused image has."""
+    refuses_intents: str | None
+    """Why no picture of this renderer can be asked for by intents, in a sentence; None where it can."""
 
     @property
     def focus(self) -> Focus | None:
@@ -148,11 +164,11 @@ class Renderer(Protocol[ReadyT]):
         ...
 
     def render(
-        self, pair: FramePair, *, ready: ReadyT, registration: Registration, gain: GainControl
+        self, pair: FramePair, *, ready: ReadyT, registration: Registration, gain: GainControl, intents: Intents
     ) -> tuple[RegisteredPair, Image8]:
         """Register one pair and fuse it: the registered pair, and the fused (H, W, 3) BGR image on its grid.
 
-        Counts are toned by ``gain`` as it stands.
+        Counts are toned by ``gain`` as it stands. ``intents`` are at 0 where they are refused.
 
         Raises:
             EngineError: the device or the network failed.

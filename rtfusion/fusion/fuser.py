@@ -19,6 +19,7 @@ from rtfusion.fusion.base import Change, ReadyT, Renderer
 from rtfusion.fusion.denoise import Denoiser
 from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
+from rtfusion.intents import NEUTRAL, PRESETS, Intents, Ramp
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration, register
 from rtfusion.registration.refine import Refiner
 from rtfusion.telemetry import Telemetry
@@ -37,6 +38,8 @@ class PairFuser(Generic[ReadyT]):
         denoiser: takes the noise out of the frames that are fused; None leaves them as they came.
         refine: follow slow drift of the registration.
         units: measure and draw the middle, the coldest and the warmest point; see `annotate`.
+        wish: the intents that it begins with; None takes those that were recorded with a pair, if any, until it is changed.
+        presets: the intents that have a name.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class PairFuser(Generic[ReadyT]):
         denoiser: Denoiser | None = None,
         refine: bool = False,
         units: str | None = None,
+        wish: Intents | None = None,
+        presets: Mapping[str, Intents] = PRESETS,
     ) -> None:
         self._renderer = renderer
         self._gain = gain
@@ -57,6 +62,11 @@ class PairFuser(Generic[ReadyT]):
         self._calibration = calibration
         self._refiner = Refiner(grid=renderer.grid) if refine else None
         self._units = units
+        self._presets = presets
+        self._wish = wish
+        """What was asked for; None where nothing was."""
+        self._versions = 0
+        self._ramp = Ramp(wish or NEUTRAL)
         self._ready = renderer.ready(shape=None, registration=None, before=None, change=Change())
         self._next: ReadyT | None = None
         self._changing = threading.Lock()
@@ -76,13 +86,14 @@ class PairFuser(Generic[ReadyT]):
         if pair.visible.pixel_format is PixelFormat.GRAY16:
             raise ConfigError("the visible source gives 16-bit counts; are --ir and --vis exchanged?")
         ready, registration = self._take(PairShape.of(pair))
+        intents, version = self._intents_of(pair)
         if self._refiner is not None:
             registration = self._refiner.registration(registration, timestamp_ns=pair.timestamp_ns)
         # the gain knows the noise of the camera, which a denoised picture does not tell
         thermal = pair.thermal
         self._gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
         registered, image = self._renderer.render(
-            self._denoised(pair), ready=ready, registration=registration, gain=self._gain
+            self._denoised(pair), ready=ready, registration=registration, gain=self._gain, intents=intents
         )
         # what is measured is what the camera gave: denoising is for the picture
         registered = replace(registered, pair=pair)
@@ -107,6 +118,8 @@ class PairFuser(Generic[ReadyT]):
             thermal_state={**self._gain.state, **self._noise, **marks},
             name=pair.visible.name,
             degraded=pair.degraded,
+            intents=intents.values,
+            intents_version=version,
             pair=pair,
             targets=registered.targets,
         )
@@ -162,18 +175,31 @@ class PairFuser(Generic[ReadyT]):
         """Take what was found in the fused frame of this stamp; see `rtfusion.fusion.base.Control`."""
         self._focus.report(boxes, timestamp_ns=timestamp_ns)
 
+    @property
+    def intents(self) -> Intents:
+        """See `rtfusion.fusion.base.Control`."""
+        return self._wish or NEUTRAL
+
+    @property
+    def presets(self) -> Mapping[str, Intents]:
+        """See `rtfusion.fusion.base.Control`."""
+        return self._presets
+
     def change(self, change: Change) -> None:
         """Use this from the next frame on; see `rtfusion.fusion.base.Control`."""
         regions = None if change.regions is None else checked(change.regions)
         focus = None if regions is None else self._focus
         with self._changing:
             before = self._latest()
+            wish = self._wish if change.intents is None else self._wished(change.intents)
             registration = before.registration
             if change.calibration is not None and before.shape is not None:
                 registration = self._register(before.shape, change.calibration)
             ready = self._renderer.ready(shape=before.shape, registration=registration, before=before, change=change)
             with self._swapping:
                 self._calibration = change.calibration or self._calibration
+                self._versions += wish != self._wish
+                self._wish = wish
                 unused, self._next = (ready, None) if self._closed else (self._next, ready)
                 kept = [self._ready, ready] if unused is not ready else [self._ready]
             if focus is not None and regions is not None:
@@ -200,6 +226,29 @@ class PairFuser(Generic[ReadyT]):
     def _latest(self) -> ReadyT:
         with self._swapping:
             return self._ready if self._next is None else self._next
+
+    def _wished(self, intents: Intents | str | Mapping[str, float]) -> Intents:
+        if isinstance(intents, str):
+            wish = Intents.parse(intents, presets=self._presets)
+        else:
+            wish = intents if isinstance(intents, Intents) else self.intents.changed(intents)
+        if wish and self._renderer.refuses_intents is not None:
+            raise ConfigError(self._renderer.refuses_intents)
+        return wish
+
+    def _intents_of(self, pair: FramePair) -> tuple[Intents, int]:
+        """What the frame of a pair is made with, and how often that was changed before."""
+        with self._swapping:
+            wish, version = self._wish, self._versions
+        if wish is None and pair.intents and self._renderer.refuses_intents is not None:
+            self._telemetry.note(f"the recorded intents are left out: {self._renderer.refuses_intents}")
+        elif wish is None and pair.intents is not None:
+            # they glided when they were recorded; what is asked for later goes on from there
+            self._ramp = Ramp(Intents.of(pair.intents))
+        self._ramp.turn(wish or self._ramp.target)
+        intents = self._ramp.step()
+        self._telemetry.intents, self._telemetry.intents_version = intents.values, version
+        return intents, version
 
     @property
     def _noise(self) -> Mapping[str, float | str]:
@@ -281,6 +330,8 @@ def open_fuser(
         telemetry=telemetry,
         calibration=calibration,
         denoiser=_open_denoiser(settings, telemetry=telemetry, still=still, thermal_still=thermal_still),
+        wish=settings.wish,
+        presets=settings.presets,
         **settings.arguments("fuser"),
     )
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import cv2
 
-from rtfusion.config import PLAIN
+from rtfusion.config import PLAIN, WISHED, not_wished
 from rtfusion.errors import ConfigError
 from rtfusion.focus import PEOPLE, VEHICLES, Focus
 from rtfusion.fusion.base import Change, LuminanceFuser
@@ -20,6 +20,7 @@ from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
 from rtfusion.fusion.upsampling import BILINEAR, SHARP, Upsampler, is_magnified, told
+from rtfusion.intents import Intents
 from rtfusion.kernels.memory import open_passes
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
 from rtfusion.telemetry import Telemetry
@@ -28,6 +29,9 @@ from rtfusion.types import Frame, FramePair, Image8, InputValue
 SIGHT_NS = 70_000_000
 ANOTHER_LIGHT_LEVELS = 4.0
 """The visible camera sees otherwise when the mean of its picture changed by so much."""
+
+TARGETS = (PEOPLE, VEHICLES)
+"""The targets that have an axis among the intents."""
 
 Method = LuminanceFuser | Painter
 """A fuser of two luminance images, or one that paints."""
@@ -96,6 +100,7 @@ class HostRenderer:
         self.name = name
         self.grid = grid
         self.focus = None if isinstance(method, Painter) else focus
+        self.refuses_intents = None if name in WISHED else not_wished(name)
         self._method = method
         self._telemetry = telemetry
         self._look = look
@@ -127,7 +132,7 @@ class HostRenderer:
         return HostReady(shape=shape, registration=registration, method=method)
 
     def render(
-        self, pair: FramePair, *, ready: HostReady, registration: Registration, gain: GainControl
+        self, pair: FramePair, *, ready: HostReady, registration: Registration, gain: GainControl, intents: Intents
     ) -> tuple[RegisteredPair, Image8]:
         """Tone, register, fuse and compose one pair; see `rtfusion.fusion.base.Renderer`."""
         started_ns = time.perf_counter_ns()
@@ -141,9 +146,9 @@ class HostRenderer:
         )
         registered_ns = time.perf_counter_ns()
         if self.focus is not None:
-            registered = replace(registered, targets=self.focus.maps(registered))
+            registered = replace(registered, targets=self.focus.maps(registered, wanted=_sought(intents)))
         focused_ns = time.perf_counter_ns()
-        image, fused_ns = self._fuse(registered, ready.method)
+        image, fused_ns = self._fuse(registered, ready.method, intents)
         composed_ns = time.perf_counter_ns()
         for stage, duration_ns in (
             ("tone", toned_ns - started_ns),
@@ -202,7 +207,7 @@ class HostRenderer:
         width, height = registration.size_px
         return cast(Image8, warp(image, out=self._pool.take((height, width, *image.shape[2:]))))
 
-    def _fuse(self, registered: RegisteredPair, method: Method) -> tuple[Image8, int]:
+    def _fuse(self, registered: RegisteredPair, method: Method, intents: Intents) -> tuple[Image8, int]:
         """The fused BGR image, and the moment between fusing and composing."""
         visible, thermal = registered.visible, registered.thermal
         if isinstance(method, Painter):
@@ -221,7 +226,7 @@ class HostRenderer:
             self._telemetry.mistrusted.update(trust.faults)
         if registered.targets:
             # whatever has no axis of its own stands out, since to name it is the wish
-            strengths = {name: 1.0 for name in registered.targets if name not in (PEOPLE, VEHICLES)}
+            strengths = dict.fromkeys(registered.targets, 1.0) | {name: getattr(intents, name) for name in TARGETS}
             fused_y = emphasized(
                 fused_y=fused_y,
                 thermal=thermal,
@@ -257,3 +262,8 @@ class HostRenderer:
     def _blend(self, *, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
         """Show ``inside`` where both cameras see and ``outside`` elsewhere, with the soft border of the registration."""
         return cast(Image8, cv2.blendLinear(inside, outside, *weights, self._pool.take(inside.shape)))
+
+
+def _sought(intents: Intents) -> tuple[str, ...]:
+    """The targets whose places have to be known."""
+    return tuple(name for name in TARGETS if getattr(intents, name) or intents.background)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 from rtfusion.errors import ConfigError
@@ -49,18 +50,18 @@ class Intents:
                 raise ConfigError(f"the intent {name} is {value!r}; expected -1 to 1")
 
     @classmethod
-    def parse(cls, text: str) -> Intents:
-        """Read intents from a text such as ``people=0.8,color=-0.3``, or the name of one of the `PRESETS`.
+    def parse(cls, text: str, *, presets: Mapping[str, Intents] | None = None) -> Intents:
+        """Read intents from a text such as ``people=0.8,color=-0.3``, or the name of one of the presets, by default `PRESETS`.
 
         Parts follow each other, separated by commas; a later one wins. Empty text is the picture as it is.
 
         Raises:
             ConfigError: an unknown name, a value that is no number, or one that is out of its range.
         """
-        wish = NEUTRAL
+        wish, known = NEUTRAL, PRESETS if presets is None else presets
         for part in filter(None, map(str.strip, text.split(","))):
             name, is_axis, value = (word.strip() for word in part.partition("="))
-            wish = wish.changed({name: _number(name, value)} if is_axis else _preset(name).values)
+            wish = wish.changed({name: _number(name, value)} if is_axis else _preset(name, known).values)
         return wish
 
     @classmethod
@@ -115,6 +116,24 @@ PRESETS: Mapping[str, Intents] = {
     "thermographer": Intents(thermal=1.0, detail=0.5, color=-1.0),
 }
 """Intents that have a name."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+
+
+def with_own(presets: Iterable[str]) -> dict[str, Intents]:
+    """The `PRESETS`, and own ones that are written as ``NAME: people=0.8,color=-0.3``; an own one may name those before it.
+
+    Raises:
+        ConfigError: a text is none of that form, or its name is taken.
+    """
+    known = dict(PRESETS)
+    for text in presets:
+        name, is_named, wish = (part.strip() for part in text.partition(":"))
+        if not is_named or not _NAME.fullmatch(name):
+            raise ConfigError(f"the preset {text!r} has no name; expected NAME: people=0.8,color=-0.3")
+        if name in known or name in AXES:
+            raise ConfigError(f"the name {name} of a preset is taken; choose another one")
+        known[name] = Intents.parse(wish, presets=known)
+    return known
 
 
 class Ramp:
@@ -159,12 +178,10 @@ def _number(name: str, text: str) -> float:
     return value
 
 
-def _preset(name: str) -> Intents:
-    if name in PRESETS:
-        return PRESETS[name]
+def _preset(name: str, presets: Mapping[str, Intents]) -> Intents:
+    if name in presets:
+        return presets[name]
     if name in AXES:
         raise ConfigError(f"the intent {name} has no value; write {name}=1, or any number from -1 to 1")
-    raise ConfigError(f"there is no preset {name!r}{did_you_mean(name, PRESETS) or f'; there are {_PRESETS}'}")
-
-
-_PRESETS = ", ".join(PRESETS)
+    names = ", ".join(presets)
+    raise ConfigError(f"there is no preset {name!r}{did_you_mean(name, presets) or f'; there are {names}'}")

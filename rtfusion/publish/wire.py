@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeGuard
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeGuard, cast
 
 import msgpack
 import numpy as np
@@ -72,6 +72,10 @@ class Header:
     """Stem of the visible image file, where it came from a folder."""
     drops: Mapping[str, int]
     """Frames lost by the publisher so far in this session, by cause."""
+    intents: Mapping[str, float] = field(default_factory=dict)
+    """The intents that the frame was made with, those that are not at 0. Empty from publishers that do not know them."""
+    intents_version: int = 0
+    """How often they were changed before this frame, in this session."""
 
     @property
     def age_at_publish_ns(self) -> int:
@@ -107,6 +111,7 @@ def encode_header(
         "live": live,
         "encoding": encoding,
         "thermal_state": dict(frame.thermal_state),
+        "intents": dict(frame.intents),
         "degraded": None if frame.degraded is None else frame.degraded.value,
         "drops": dict(drops),
     }
@@ -142,6 +147,7 @@ def _checked(values: dict[str, Any]) -> Header:
         raise WireError(
             f"the publisher sends schema {schema}, this rtfusion reads up to {SCHEMA}; update the subscriber"
         )
+    values = {**{name: make() for name, make in _DEFAULTS.items()}, **values}
     missing = [name for name in _KEYS if name not in values]
     if missing:
         raise WireError(f"the header lacks {', '.join(missing)}")
@@ -198,16 +204,26 @@ def _is_map(value: object, fits: Callable[[object], bool]) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and fits(v) for k, v in value.items())
 
 
+def _is_share(value: object) -> bool:
+    return type(value) in (int, float) and -1 <= cast("float", value) <= 1
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 _KEYS = tuple(field.name for field in fields(Header))
+_DEFAULTS: Mapping[str, Callable[[], Any]] = {"intents": dict, "intents_version": int}
+"""Keys that earlier publishers of this schema do not send."""
 _is_count = functools.partial(_is_int, low=0)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("session",), lambda v: isinstance(v, str) and 1 <= len(v) <= 64, "1 to 64 characters"),
-    (("sequence", "received_ns", "published_ns", "published_unix_ns"), _is_count, "a whole number, 0 or more"),
+    (
+        ("sequence", "received_ns", "published_ns", "published_unix_ns", "intents_version"),
+        _is_count,
+        "a whole number, 0 or more",
+    ),
     (("timestamp_ns", "thermal_timestamp_ns", "skew_ns"), _is_int, "a whole number"),
     (("live",), lambda v: isinstance(v, bool), "true or false"),
     (("width_px", "height_px"), lambda v: _is_int(v, low=1, high=MAX_SIDE_PX), f"1 to {MAX_SIDE_PX}"),
@@ -220,4 +236,5 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a map from text to nil, a number, a truth value or text",
     ),
     (("drops",), lambda v: _is_map(v, _is_count), "a map from text to whole numbers, 0 or more"),
+    (("intents",), lambda v: _is_map(v, _is_share), "a map from text to numbers from -1 to 1"),
 )

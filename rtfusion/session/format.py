@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +36,7 @@ FINISHED = b'{"finished":true}\n'
 """The last line of a segment that was not cut off."""
 
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=-1, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +72,10 @@ class PairRecord:
     thermal: FrameRecord
     fused_crc32: Count
     """Checksum of the fused BGR image, row by row."""
+    intents: Mapping[str, Share] = field(default_factory=dict)
+    """The intents that it was made with, those that were not at 0."""
+    intents_version: Count = 0
+    """How often they had been changed."""
 
     def of(self, band: Band) -> FrameRecord:
         """Give the record of the frame of a band."""

@@ -183,6 +183,8 @@ class _Segment:
             visible=self._stored(pair.visible),
             thermal=self._stored(pair.thermal),
             fused_crc32=crc32(frame),
+            intents=dict(frame.intents),
+            intents_version=frame.intents_version,
         )
         self._lines.write(record.line())
         if self._fused is not None:

@@ -140,6 +140,7 @@ class SessionPairer:
             thermal=self._frames[Band.THERMAL],
             sequence=record.sequence,
             degraded=record.degraded,
+            intents=record.intents,
         )
 
     def count(self) -> int:
