@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StreamLost,
         WireError,
     )
+    from rtfusion.intents import Said, say
     from rtfusion.library import FusedStream, Fuser, Registered, fuse, open, register
     from rtfusion.pairs import PairStream, open_pairs
     from rtfusion.pipeline import Pipeline, build
@@ -57,6 +58,7 @@ _HOME = {
     "PixelFormat": "types",
     "ReceivedFrame": "publish.subscriber",
     "Registered": "library",
+    "Said": "intents",
     "Settings": "config",
     "SinkError": "errors",
     "StreamLost": "errors",
@@ -70,6 +72,7 @@ _HOME = {
     "open_sink": "sinks",
     "open_source": "capture",
     "register": "library",
+    "say": "intents",
     "subscribe": "publish.subscriber",
 }
 
@@ -95,6 +98,7 @@ __all__ = [
     "PixelFormat",
     "ReceivedFrame",
     "Registered",
+    "Said",
     "Settings",
     "SinkError",
     "StreamLost",
@@ -108,6 +112,7 @@ __all__ = [
     "open_sink",
     "open_source",
     "register",
+    "say",
     "subscribe",
 ]
 

@@ -22,8 +22,8 @@ from rtfusion.cli import (
 from rtfusion.cli.options import EXIT_CODES, SettingsCommand
 
 COMMANDS = (
-    "run", "record", "replay", "demo", "view", "keys", "batch", "report", "bench", "evaluate", "devices", "engines", "build",
-    "doctor",
+    "run", "record", "replay", "demo", "view", "keys", "batch", "report", "bench", "evaluate", "say", "devices", "engines",
+    "build", "doctor",
 )  # fmt: skip
 """Commands that are the function of their module's name, in the order of the help."""
 

@@ -35,6 +35,7 @@ PANELS = {setting.group for setting in Settings.declared().values()}
         (["bench"], ["--quick", "--engine", "--against", "rtfusion bench --quick"]),
         (["evaluate"], ["--ir", "--vis", "--fused", "--published", "standard error"]),
         (["batch"], ["ARCHIVE", "--out", "--jobs", "--ray", "--fuser", "--calibration", "Exit codes"]),
+        (["say"], ["TEXT", "--file", "--json", "--encoder", "rtfusion say --file sentences.txt --json"]),
         (["report"], ["FILE", "--out", "--pictures"]),
     ],
 )
