@@ -206,6 +206,7 @@ VECTORIZED static void average(const Memory *memory, const Frame *frame, int y, 
 
 enum { LANES = 16, CHANNELS = 3 };
 typedef uint8_t Pixels __attribute__((vector_size(LANES)));
+typedef uint16_t Wide __attribute__((vector_size(2 * LANES)));
 #ifdef __clang__
 #define THRICE(a, ...) __builtin_shufflevector(a, a, __VA_ARGS__)
 #else
@@ -226,6 +227,11 @@ static inline void shift_lanes(const uint8_t *from, Pixels up, Pixels down, uint
     memcpy(to, &made, sizeof made);
 }
 
+/* Three values side by side for each pixel of a vector: one for every channel. */
+#define FIRST_THIRD(a) THRICE(a, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5)
+#define SECOND_THIRD(a) THRICE(a, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10)
+#define LAST_THIRD(a) THRICE(a, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15)
+
 /* One row of a color picture, changed by a step of its luminance. */
 VECTORIZED static void shift(const uint8_t *restrict from, const uint8_t *restrict was, const uint8_t *restrict now,
                              uint8_t *restrict to, int width) {
@@ -235,12 +241,9 @@ VECTORIZED static void shift(const uint8_t *restrict from, const uint8_t *restri
         Pixels up = (after - before) & (Pixels)(after > before), down = (before - after) & (Pixels)(before > after);
         const uint8_t *source = from + CHANNELS * x;
         uint8_t *made = to + CHANNELS * x;
-        shift_lanes(source, THRICE(up, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5),
-                    THRICE(down, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5), made);
-        shift_lanes(source + LANES, THRICE(up, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10),
-                    THRICE(down, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10), made + LANES);
-        shift_lanes(source + 2 * LANES, THRICE(up, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15),
-                    THRICE(down, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15), made + 2 * LANES);
+        shift_lanes(source, FIRST_THIRD(up), FIRST_THIRD(down), made);
+        shift_lanes(source + LANES, SECOND_THIRD(up), SECOND_THIRD(down), made + LANES);
+        shift_lanes(source + 2 * LANES, LAST_THIRD(up), LAST_THIRD(down), made + 2 * LANES);
     }
     for (; x < width; x++)
         for (int channel = 0; channel < CHANNELS; channel++) {
@@ -249,39 +252,37 @@ VECTORIZED static void shift(const uint8_t *restrict from, const uint8_t *restri
         }
 }
 
-/* Values that lie side by side, three for each pixel: one plane each, spread over the channels. */
-#define SPREAD(plane, to)                                                                                              \
-    do {                                                                                                               \
-        Pixels one = pixels_at(plane);                                                                                 \
-        Pixels first = THRICE(one, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5);                                      \
-        Pixels second = THRICE(one, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10);                                   \
-        Pixels third = THRICE(one, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15);                      \
-        memcpy(to, &first, LANES), memcpy((to) + LANES, &second, LANES), memcpy((to) + 2 * LANES, &third, LANES);       \
-    } while (0)
-
-/* What is left of a color with a share of 255ths of it, on another luminance. */
-static inline uint8_t colored(uint8_t color, uint8_t was, uint8_t now, uint8_t share) {
-    int16_t step = (int16_t)(color - was);
-    uint16_t part = (uint16_t)((uint16_t)(step < 0 ? -step : step) * share + 128);
-    part = (uint16_t)((uint16_t)(part + (part >> 8)) >> 8); /* a 255th, rounded */
-    int16_t value = (int16_t)(now + (step < 0 ? -(int16_t)part : (int16_t)part));
-    return (uint8_t)smaller(larger(value, 0), 255);
+/* What is left of colors with a share of 255ths of them, on another luminance. */
+static inline void tint_lanes(const uint8_t *from, Pixels was, Pixels now, Pixels share, uint8_t *to) {
+    Pixels color = pixels_at(from), above = (Pixels)(color > was), below = (Pixels)(was > color);
+    Pixels step = ((color - was) & above) | ((was - color) & below);
+    Wide part = __builtin_convertvector(step, Wide) * __builtin_convertvector(share, Wide) + 128;
+    Pixels left = __builtin_convertvector((part + (part >> 8)) >> 8, Pixels); /* a 255th, rounded */
+    Pixels up = left & above, down = left & below, raised = now + up;
+    raised |= (Pixels)(raised < up);
+    Pixels made = (raised - down) & (Pixels)(raised > down);
+    memcpy(to, &made, sizeof made);
 }
 
 /* One row of a color picture on another luminance, with a share of its color for each pixel. */
 VECTORIZED static void tint(const uint8_t *restrict from, const uint8_t *restrict was, const uint8_t *restrict now,
                             const uint8_t *restrict share, uint8_t *restrict to, int width) {
-    uint8_t wases[CHANNELS * LANES], nows[CHANNELS * LANES], shares[CHANNELS * LANES];
     int x = 0;
     for (; x + LANES <= width; x += LANES) {
-        SPREAD(was + x, wases);
-        SPREAD(now + x, nows);
-        SPREAD(share + x, shares);
-        for (int i = 0; i < CHANNELS * LANES; i++)
-            to[CHANNELS * x + i] = colored(from[CHANNELS * x + i], wases[i], nows[i], shares[i]);
+        const uint8_t *source = from + CHANNELS * x;
+        uint8_t *made = to + CHANNELS * x;
+        Pixels before = pixels_at(was + x), after = pixels_at(now + x), part = pixels_at(share + x);
+        tint_lanes(source, FIRST_THIRD(before), FIRST_THIRD(after), FIRST_THIRD(part), made);
+        tint_lanes(source + LANES, SECOND_THIRD(before), SECOND_THIRD(after), SECOND_THIRD(part), made + LANES);
+        tint_lanes(source + 2 * LANES, LAST_THIRD(before), LAST_THIRD(after), LAST_THIRD(part), made + 2 * LANES);
     }
     for (; x < width; x++)
-        for (int i = CHANNELS * x; i < CHANNELS * (x + 1); i++) to[i] = colored(from[i], was[x], now[x], share[x]);
+        for (int i = CHANNELS * x; i < CHANNELS * (x + 1); i++) {
+            int step = from[i] - was[x], part = (step < 0 ? -step : step) * share[x] + 128;
+            part = (part + (part >> 8)) >> 8;
+            int value = now[x] + (step < 0 ? -part : part);
+            to[i] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+        }
 }
 
 VECTORIZED static void hold(uint8_t *restrict image, const uint8_t *restrict shown, size_t count) {
