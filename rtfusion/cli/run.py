@@ -18,9 +18,9 @@ def run(
     Two recordings to a video:
       rtfusion run --ir thermal.mp4 --vis visible.mp4 --sink fused.mp4
     Two cameras, in a window:
-      rtfusion run --ir /dev/video1 --vis /dev/video0
+      rtfusion run --ir /dev/video2 --vis /dev/video0
     Two cameras, for a detector that listens on ZeroMQ, and recorded:
-      rtfusion run --ir /dev/video1 --vis /dev/video0 \
+      rtfusion run --ir /dev/video2 --vis /dev/video0 \
         --sink zmq:tcp://127.0.0.1:5555 --sink fused.mp4
     Two folders of images, matched by name:
       rtfusion run --ir ir/ --vis vi/ --sink images:fused/
