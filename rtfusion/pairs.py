@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rtfusion.capture import open_pair
 from rtfusion.capture.base import Source, StreamInfo
@@ -191,6 +191,15 @@ class PairStream:
         """Why a watched camera is lost now; None while it delivers."""
         watched = watched_sources(self._sources)
         return {band: None if source.loss is None else str(source.loss) for band, source in watched.items()}
+
+    @property
+    def outages(self) -> Mapping[Band, Mapping[str, Any]]:
+        """Times and seconds that each watched camera was lost; ``now`` has cause, reason, seconds, and what is shown."""
+        found = {band: watched.outage_figures() for band, watched in watched_sources(self._sources).items()}
+        for figures in found.values():
+            if figures["now"] is not None:
+                figures["now"]["shown"] = self._loss.shown
+        return found
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -176,6 +176,7 @@ class Pipeline:
         telemetry.engine = self._fuser.engine
         telemetry.faults = dict(pairs.faults)
         telemetry.lost = dict(pairs.lost)
+        telemetry.outages = dict(pairs.outages)
         for note in pairs.notes:
             telemetry.note(note)
         drops = {band.value: causes for band, causes in pairs.drops.items()}

@@ -91,6 +91,8 @@ class Telemetry:
         """Faults of watched cameras, by cause."""
         self.lost: dict[Band, str | None] = {}
         """Why a watched camera is lost now; None while it delivers."""
+        self.outages: dict[Band, Mapping[str, Any]] = {}
+        """Times and seconds that a watched camera was lost, and what is so ``now`` (`rtfusion.pairs.PairStream.outages`)."""
         self.degraded: Counter[str] = Counter()
         """Frames fused while a camera was lost, by what stood in for it."""
         self.mistrusted: Counter[str] = Counter()
@@ -224,6 +226,7 @@ class Telemetry:
             "frame_count": info.frame_count,
             "lost": self.lost.get(band),
             "faults": dict(self.faults.get(band, {})),
+            "outages": dict(self.outages.get(band, {})),
         }
 
 

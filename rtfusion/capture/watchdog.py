@@ -4,42 +4,73 @@
 cause        noticed when                                                                then
 ============ =========================================================================== ===================================
 unplugged    the device or the connection is gone                                        opened again
-silent       no frame for `limit_s`: two periods, and at least 1.7 s                     opened again
-corrupt      nothing but damaged frames for as long                                      opened again
-frozen       the same picture for as long                                                opened again
+silent       no frame for `limit_s`: two periods, and at least 1.7 s                     opened again, after `patience_s`
+corrupt      nothing but damaged frames for as long                                      opened again, after `patience_s`
+frozen       the same picture for `patience_s`                                           opened again
 size         frames of another size; of the same aspect they are scaled to the first one  opened again where the aspect differs
 rate         another rate than before, by a third and for four seconds                   goes on
 ============ =========================================================================== ===================================
 
-A visible scene may really stand still: when the camera shows the very same picture once it was opened again, it is taken
-as such until it changes. The noise of raw counts never stands still, so there this is not believed.
+`patience_s` is `limit_s`, and of a thermal camera a little more than the 3 s that a shutter may take: some cameras repeat their
+last picture meanwhile, or send none, and are none the better for being closed.
 
-A thermal frame that repeats the one before (a 9 Hz sensor in a 27 Hz stream) is counted as ``duplicate`` and not passed on.
+Only a camera that was seen to live can freeze: the last pictures before all differed. A picture that stands still from the
+beginning, a test picture or the screen of a recorder, is what the camera shows. When a camera of 8 bits shows the very same
+picture once it was opened again, it is taken as such until it changes. The noise of raw counts never stands still, so there this
+is not believed.
+
+A thermal frame that repeats the one before (a 9 Hz sensor in a 27 Hz stream) is counted as ``duplicate`` and not passed on. What
+repeats for longer than any sensor is slow is passed on: marked as behind the shutter, if the camera had lived before.
+
+Time in which nobody reads is nobody's fault, and does not count.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import cv2
 
 from rtfusion.capture.base import Source
+from rtfusion.capture.shutter import LONGEST_NS as LONGEST_SHUTTER_NS
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
 from rtfusion.types import Band, Frame, Image, PixelFormat
 
+_log = logging.getLogger(__name__)
+
 LEAST_LIMIT_S = 1.7
 """So that it is known within 2 s, with the time that it takes to be heard of on a busy machine."""
+SHUTTER_S = LONGEST_SHUTTER_NS / NS_PER_S + 0.3
+HELD_NS = NS_PER_S // 4
+"""A picture that repeats for so long, and more often than `USUAL_REPEATS`, is held by the camera: no sensor is so slow."""
+USUAL_REPEATS = 3
+LIVELY = 10
+"""A camera lives when so many pictures in a row were different ones."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 SAME_ASPECT = 0.02
 RATE_STEP = 1 / 3
 SMALL_BYTES = 1 << 17
+
+
+@dataclass(slots=True, eq=False)
+class Outage:
+    """One time at which a camera was lost."""
+
+    cause: str
+    """``unplugged``, ``silent``, ``corrupt``, ``frozen`` or ``size``."""
+    error: StreamLost
+    since_ns: int
+    """The time of the last that was heard of it."""
+    until_ns: int | None = None
+    """None while it lasts."""
 
 
 class WatchedSource:
@@ -72,12 +103,17 @@ class WatchedSource:
         self._notes: list[str] = []
         self.faults: Counter[str] = Counter()
         """Times that each cause was noticed, and ``reopened``."""
-        self.loss: StreamLost | None = None
-        """Why the camera is lost; None while it delivers."""
+        self.outage: Outage | None = None
+        """The last time at which the camera was lost."""
+        self.outages = 0
+        """Times that it was lost."""
+        self._lost_ns = 0
         self._next_sequence = self._base = 0
         self._attempts = 0
         self._retry_ns = 0
         self._picture = PictureWatch()
+        self._held_told = False
+        self._left_ns = clock.now_ns()
         self._rate = RateWatch(self.info.rate_hz)
         self._sizes_told: set[tuple[int, int]] = set()
         self._scaled_from_px = self.info.size_px
@@ -99,13 +135,51 @@ class WatchedSource:
         return tuple(dict.fromkeys((*self._notes, *(source.notes if source is not None else ()))))
 
     @property
+    def loss(self) -> StreamLost | None:
+        """Why the camera is lost; None while it delivers."""
+        outage = self.outage
+        return None if outage is None or outage.until_ns is not None else outage.error
+
+    @property
+    def is_closed(self) -> bool:
+        """True while it is lost and was closed, to be opened again; before that it may come back by itself."""
+        return self._source is None
+
+    def outage_figures(self) -> dict[str, Any]:
+        """Times and seconds that it was lost, and what is so now: JSON-able."""
+        outage, now_ns = self.outage, self._clock.now_ns()
+        figures: dict[str, Any] = {"times": self.outages, "seconds": self._lost_ns / NS_PER_S, "now": None}
+        if outage is not None and outage.until_ns is None:
+            seconds = (now_ns - outage.since_ns) / NS_PER_S
+            figures["seconds"] += seconds
+            figures["now"] = {"cause": outage.cause, "reason": str(outage.error), "seconds": seconds}
+        return figures
+
+    @property
     def limit_s(self) -> float:
-        """Seconds for which it may be silent, damaged or frozen before it counts as lost."""
+        """Seconds for which it may be silent or damaged before it counts as lost."""
         return max(2 * self._rate.period_ns / NS_PER_S, LEAST_LIMIT_S)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds for which it may be silent, damaged or frozen before it is closed, to be opened again."""
+        return max(self.limit_s, SHUTTER_S) if self.info.band is Band.THERMAL else self.limit_s
 
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame, as `Source.read`; but a lost camera is only late, and `loss` says why."""
-        deadline_ns = self._clock.now_ns() + round(timeout_s * NS_PER_S)
+        now_ns = self._clock.now_ns()
+        self._forgive(now_ns - self._left_ns)
+        try:
+            return self._read(now_ns + round(timeout_s * NS_PER_S), timeout_s)
+        finally:
+            self._left_ns = self._clock.now_ns()
+
+    def _forgive(self, unread_ns: int) -> None:
+        """Leave out time in which nobody read: the camera may have delivered all the while."""
+        self._heard_ns += unread_ns
+        self._picture.since_ns += unread_ns
+
+    def _read(self, deadline_ns: int, timeout_s: float) -> Frame:
         while not self._closed.is_set():
             source = self._source
             if source is None:
@@ -128,12 +202,13 @@ class WatchedSource:
     def _watched(self, source: Source, deadline_ns: int) -> Frame | None:
         """The next frame, or None: none in time, a repeated one, or the camera was lost."""
         now_ns = self._clock.now_ns()
-        limit_ns = self._heard_ns + round(self.limit_s * NS_PER_S)
+        is_told = self.loss is not None
+        next_ns = self._heard_ns + round((self.patience_s if is_told else self.limit_s) * NS_PER_S)
         try:
-            frame = source.read(timeout_s=max(min(deadline_ns, limit_ns) - now_ns, 0) / NS_PER_S)
+            frame = source.read(timeout_s=max(min(deadline_ns, next_ns) - now_ns, 0) / NS_PER_S)
         except CaptureTimeout:
-            if self._clock.now_ns() >= limit_ns:
-                self._lose(self._cause(source), f"no whole and new frame for {self.limit_s:.1f} s")
+            if self._clock.now_ns() >= next_ns:
+                self._miss(source)
             return None
         except EndOfStream:
             if not self._closed.is_set():
@@ -143,6 +218,15 @@ class WatchedSource:
             self._lose("unplugged", str(error).removeprefix(f"{self.info.uri}: "))
             return None
         return self._judged(frame, source)
+
+    def _miss(self, source: Source) -> None:
+        """Nothing came for too long: say so, and close the camera once it had the time of a shutter."""
+        silent_s = (self._clock.now_ns() - self._heard_ns) / NS_PER_S
+        cause, reason = self._cause(source), f"no whole and new frame for {silent_s:.1f} s"
+        if silent_s >= self.patience_s:
+            self._lose(cause, reason)
+        else:
+            self._note_loss(cause, reason)
 
     def _cause(self, source: Source) -> str:
         """Why nothing came: by what the source itself dropped meanwhile."""
@@ -154,11 +238,13 @@ class WatchedSource:
         self._heard_ns = self._clock.now_ns()
         self._dropped_before = Counter(source.drops)
         repeated = self._picture.repeats(frame, now_ns=self._heard_ns)
-        if repeated and self._heard_ns - self._picture.since_ns >= self.limit_s * NS_PER_S:
+        held_s = (self._heard_ns - self._picture.since_ns) / NS_PER_S
+        if repeated and self._picture.may_be_frozen and held_s >= self.patience_s:
             self._picture.froze()
-            self._lose("frozen", f"the same picture for {self.limit_s:.1f} s")
+            self._lose("frozen", f"the same picture for {held_s:.1f} s", since_ns=self._picture.since_ns)
             return None
-        if repeated and frame.band is Band.THERMAL:
+        is_held = self.loss is None and self._picture.is_held(self._heard_ns)
+        if repeated and frame.band is Band.THERMAL and not is_held:
             self._drops["duplicate"] += 1
             return None
         fitted = self._fitted(frame)
@@ -166,11 +252,22 @@ class WatchedSource:
             return None
         if self._rate.changed(frame.timestamp_ns, sequence=frame.sequence):
             self.faults["rate"] += 1
-        self.loss = None
+        self._recover()
         self._attempts = 0
+        is_shutter = frame.shutter or (repeated and frame.band is Band.THERMAL and self._picture.may_be_frozen)
+        self._tell_held(is_shutter and repeated, held_s)
         sequence = self._base + frame.sequence
         self._next_sequence = sequence + 1
-        return replace(fitted, sequence=sequence)
+        return replace(fitted, sequence=sequence, shutter=is_shutter)
+
+    def _tell_held(self, is_held: bool, held_s: float) -> None:
+        """Say once, in time, that a thermal camera repeats its picture for longer than most shutters take."""
+        if is_held and held_s >= self.limit_s and not self._held_told:
+            _log.warning(
+                "%s: the same picture for %.1f s: its shutter is closed, or it froze; at %.1f s it is opened again",
+                self.info.uri, held_s, self.patience_s,
+            )  # fmt: skip
+        self._held_told = is_held and held_s >= self.limit_s
 
     def _fitted(self, frame: Frame) -> Frame | None:
         """The frame in the size of the first one, or None when it has another aspect."""
@@ -183,7 +280,7 @@ class WatchedSource:
         told = f"{width}x{height} instead of {old_width}x{old_height}"
         if abs(width * old_height / (height * old_width) - 1) > SAME_ASPECT:
             self._tell(frame.size_px, f"it delivers {told}, which is another view; it is lost until that ends")
-            self._lose(None, f"frames of {told}")
+            self._lose("size", f"frames of {told}", count=False)
             return None
         self._tell(frame.size_px, f"it delivers {told}; its frames are scaled")
         shrinks = width > old_width
@@ -197,11 +294,27 @@ class WatchedSource:
             self._sizes_told.add(size_px)
             self._notes.append(f"{self.info.uri}: {note}")
 
-    def _lose(self, cause: str | None, reason: str) -> None:
-        """Let go of the camera; ``cause`` is counted."""
-        if cause is not None:
+    def _note_loss(self, cause: str, reason: str, *, since_ns: int | None = None, count: bool = True) -> None:
+        """The camera is lost from now on, if it is not already; each cause is counted once."""
+        error = StreamLost(f"{self.info.uri}: {reason}")
+        lasting = self.outage if self.loss is not None else None
+        if count and (lasting is None or lasting.cause != cause):
             self.faults[cause] += 1
-        self.loss = StreamLost(f"{self.info.uri}: {reason}")
+        if lasting is not None:
+            lasting.cause, lasting.error = cause, error
+            return
+        self.outages += 1
+        self.outage = Outage(cause, error, self._heard_ns if since_ns is None else since_ns)
+
+    def _recover(self) -> None:
+        outage = self.outage
+        if outage is not None and outage.until_ns is None:
+            outage.until_ns = self._clock.now_ns()
+            self._lost_ns += outage.until_ns - outage.since_ns
+
+    def _lose(self, cause: str, reason: str, *, since_ns: int | None = None, count: bool = True) -> None:
+        """Let go of the camera, to open it again."""
+        self._note_loss(cause, reason, since_ns=since_ns, count=count)
         source, self._source = self._source, None
         if source is not None:
             source.close()
@@ -224,7 +337,8 @@ class WatchedSource:
         try:
             source = self._open_source()
         except CaptureError as error:
-            self.loss = StreamLost(str(error))
+            if self.outage is not None:
+                self.outage.error = StreamLost(str(error))
             self._pause()
             return
         self._source = source
@@ -244,7 +358,7 @@ class WatchedSource:
 
 
 class PictureWatch:
-    """Tells by a checksum of a part of their pixels when pictures no longer change."""
+    """Tells by a checksum of a part of their pixels when pictures no longer change, and whether that is strange."""
 
     def __init__(self) -> None:
         self.since_ns = 0
@@ -252,6 +366,14 @@ class PictureWatch:
         self._checksum: int | None = None
         self._frozen_at: int | None = None
         self._still = False
+        self._repeats = 0
+        self._different = 0
+        self._was_lively = False
+
+    @property
+    def may_be_frozen(self) -> bool:
+        """The pictures before the present one differed from each other, or it is the one at which the camera froze."""
+        return self._was_lively or (self._checksum is not None and self._checksum == self._frozen_at)
 
     def repeats(self, frame: Frame, *, now_ns: int) -> bool:
         """True when the frame shows the picture of the one before, and that means something."""
@@ -263,9 +385,16 @@ class PictureWatch:
             is_frozen_still = self._checksum is None and checksum == self._frozen_at
             may_stand_still = frame.pixel_format is not PixelFormat.GRAY16
             self._still = is_frozen_still and may_stand_still
-            self._checksum, self.since_ns = checksum, now_ns
+            self._different = 0 if self.is_held(now_ns) else self._different + 1
+            self._was_lively = self._different >= LIVELY
+            self._checksum, self.since_ns, self._repeats = checksum, now_ns, 0
             return is_frozen_still and not may_stand_still
+        self._repeats += 1
         return not self._still
+
+    def is_held(self, now_ns: int) -> bool:
+        """True when the present picture has repeated for longer than by a slow sensor."""
+        return self._repeats > USUAL_REPEATS and now_ns - self.since_ns > HELD_NS
 
     def froze(self) -> None:
         """Remember the present picture as the one that the camera froze at."""
@@ -273,7 +402,7 @@ class PictureWatch:
 
     def restart(self, *, now_ns: int) -> None:
         """Take the next picture as the first one of a camera just opened."""
-        self._checksum, self._still, self.since_ns = None, False, now_ns
+        self._checksum, self._still, self.since_ns, self._repeats = None, False, now_ns, 0
 
 
 def _checksum(image: Image) -> int:

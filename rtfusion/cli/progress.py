@@ -82,9 +82,9 @@ def expected_frames(snapshot: Mapping[str, Any], settings: Settings) -> int | No
 
 
 def status_line(snapshot: Mapping[str, Any], *, total: int | None) -> str:
-    """Frames, rate, age, skew and drops on one line."""
+    """Lost cameras, frames, rate, age, skew and drops on one line."""
     frames = f"{snapshot['fused']} of {total} frames" if total is not None else f"{snapshot['fused']} frames"
-    parts = [frames, f"{snapshot['fps_recent']:.1f} frames/s"]
+    parts = [*_lost(snapshot), frames, f"{snapshot['fps_recent']:.1f} frames/s"]
     if snapshot["live"]:
         ages = [age["p50"] for age in snapshot["age_ms"].values() if age["count"]]
         parts += [f"age {max(ages):.0f} ms"] if ages else []
@@ -93,3 +93,11 @@ def status_line(snapshot: Mapping[str, Any], *, total: int | None) -> str:
         parts.append(f"{(total - snapshot['fused']) / snapshot['fps_recent']:.0f} s left")
     dropped = count_drops(snapshot["drops"])
     return ", ".join([*parts, f"{dropped} dropped"] if dropped else parts)
+
+
+def _lost(snapshot: Mapping[str, Any]) -> list[str]:
+    """Which cameras are lost now, for how long, why, and what is shown."""
+    found = ((band, source.get("outages", {}).get("now")) for band, source in snapshot["sources"].items())
+    return [
+        f"{band.upper()} LOST for {now['seconds']:.0f} s ({now['cause']}): {now['shown']}" for band, now in found if now
+    ]

@@ -57,12 +57,24 @@ def _sources(snapshot: Snapshot) -> Table:
         rows.add_row("shutter", "-", f"held in {snapshot['shutter']} pairs")
     if any(info and info.get("faults") for _, info in streams):
         rows.add_row("faults", *(_causes(info["faults"]) if info else "-" for _, info in streams))
+    if any(info and info.get("outages", {}).get("times") for _, info in streams):
+        rows.add_row("lost", *(_outages(info) if info else "-" for _, info in streams))
     return rows
 
 
 def _stream(info: Mapping[str, Any]) -> str:
     what = f"{info['size']} {info['pixel_format']}, {info['rate_hz']:.4g} Hz"
     return escape(f"{what}\n{info['description']}" if info["description"] else what)
+
+
+def _outages(info: Mapping[str, Any]) -> str:
+    """Say how often and for how long a camera was lost, and why it is now."""
+    outages = info.get("outages", {})
+    if not outages.get("times"):
+        return "-"
+    times = "once" if outages["times"] == 1 else f"{outages['times']} times"
+    now = f"; still, for {outages['now']['seconds']:.1f} s: {outages['now']['reason']}" if outages["now"] else ""
+    return escape(f"{times}, {outages['seconds']:.1f} s{now}")
 
 
 def _causes(drops: Mapping[str, int]) -> str:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.v4l2rig import Desk, build, compiler
-
-RTFUSION = (sys.executable, "-m", "rtfusion")
+from tests.rig.v4l2rig import RTFUSION, Desk, build, compiler
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 
@@ -143,6 +144,9 @@ def test_a_lost_camera_is_stood_in_for_and_marked(policy: str, lost: Band, degra
     assert snapshot["degraded"][degraded.value] >= 1
     assert snapshot["sources"][lost.value]["faults"] == {"unplugged": 1, "reopened": 1}
     assert snapshot["sources"][lost.value]["lost"] is None
+    outages = snapshot["sources"][lost.value]["outages"]
+    assert (outages["times"], outages["now"]) == (1, None)
+    assert outages["seconds"] > 0
     assert snapshot["sources"][lost.other.value]["faults"] == {}
     assert snapshot["skew_ms"]["max"] <= 50
 
@@ -180,7 +184,7 @@ def test_while_both_are_lost_the_run_waits() -> None:
 
 def test_a_camera_that_never_gave_a_frame_is_black() -> None:
     rig = Rig()
-    rig.sources[Band.THERMAL].loss = StreamLost("gone")
+    rig.sources[Band.THERMAL]._lose("unplugged", "gone")
     policy = LossPolicy("hold", rig.sources)
     policy.refresh()
     frame = make_frame(Band.VISIBLE, 5)
@@ -189,6 +193,44 @@ def test_a_camera_that_never_gave_a_frame_is_black() -> None:
     assert (pair.degraded, pair.thermal.image.max(), pair.thermal.size_px) == (Degraded.HELD_THERMAL, 0, (64, 48))
     assert pair.sequence == 7
     assert not policy.is_alone(make_frame(Band.THERMAL, 5))
+
+
+def test_a_loss_is_told_as_it_begins_and_as_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    policy = LossPolicy("passthrough", rig.sources)
+    with caplog.at_level("INFO", logger="rtfusion"):
+        policy.refresh()
+        assert policy.shown is None
+        rig.sources[Band.THERMAL]._lose("unplugged", "gone")
+        policy.refresh()
+        policy.refresh()
+        assert policy.shown == "visible alone"
+        rig.sources[Band.VISIBLE]._lose("silent", "nothing came")
+        policy.refresh()
+        assert policy.shown == "nothing is shown"
+        for source in rig.sources.values():
+            source._recover()
+        policy.refresh()
+        rig.sources[Band.VISIBLE]._lose("silent", "again")  # between two looks
+        rig.sources[Band.VISIBLE]._recover()
+        policy.refresh()
+    lines = [re.sub(r"\d\d:\d\d:\d\d|\d+\.\d", "T", record.getMessage()) for record in caplog.records]
+    assert lines == [
+        "the thermal camera is lost since T (unplugged): script:thermal: gone; visible alone",
+        "the visible camera is lost since T (silent): script:visible: nothing came; nothing is shown",
+        "the visible camera is back, after T s",
+        "the thermal camera is back, after T s",
+        "the visible camera is lost since T (silent): script:visible: again; both are shown again",
+        "the visible camera is back, after T s",
+    ]
+
+
+def test_who_holds_the_last_picture_says_so() -> None:
+    rig = Rig()
+    policy = LossPolicy("hold", rig.sources)
+    rig.sources[Band.VISIBLE]._lose("unplugged", "gone")
+    policy.refresh()
+    assert policy.shown == "thermal with the last visible picture"
 
 
 def test_what_the_marks_say() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from rtfusion.session.format import load_session
 from rtfusion.session.source import SessionSource
 from rtfusion.types import Band, Frame
 from tests.rig.disk import is_of_band
-from tests.rig.v4l2rig import Desk, lepton, webcam
+from tests.rig.v4l2rig import RTFUSION, Desk, lepton, webcam
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -87,3 +90,48 @@ def test_the_driver_is_given_back(desk: Desk, rtfusion: Run) -> None:
     assert rtfusion(*RUN, "--max-frames", "3")[0] == 0
     for camera in cameras:
         assert desk.log(camera).count(" open ") == desk.log(camera).count(" release") > 0
+
+
+# -- a camera that is lost, told while the run goes on ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_loss_is_told_within_two_seconds_and_so_is_its_end(
+    desk: Desk, environ: dict[str, str], tmp_path: Path, as_json: bool
+) -> None:
+    thermal = lepton()
+    desk.plug(webcam(), thermal)
+    words = [*RUN, "--stats-json", "stats.json", *(["--log-json"] if as_json else [])]
+    with desk.start(*RTFUSION, *words, environ=environ, folder=tmp_path) as program:
+        program.until(lambda: desk.log(thermal).count("\n@") > 20)
+        unplugged_s = time.monotonic()
+        desk.unplug(thermal)
+        told_s = program.until_says("the thermal camera is lost since .*(unplugged).*; visible alone")
+        desk.plug(thermal)
+        program.until_says("the thermal camera is back, after")
+        program.send(signal.SIGINT)
+        code, out, err = program.end()
+    assert told_s - unplugged_s < 2.0
+    assert code == 130
+    assert "once" in next(line for line in out.splitlines() if line.startswith("lost"))
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    assert stats["sources"]["thermal"]["outages"]["times"] == 1
+    if as_json:
+        lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+        assert any(line["level"] == "warning" and "is lost since" in line["message"] for line in lines)
+
+
+def test_a_camera_whose_first_frame_is_late_is_not_lost(desk: Desk, rtfusion: Run) -> None:
+    """Its time-out ran while nobody read: the other camera was opened after it, and the fuser made ready."""
+    desk.plug(webcam(), lepton(keys={"lepton": 120, "noise": "2 0 120", "first_ms": 1700}))
+    code, out, err = rtfusion(*RUN, "--max-frames", "10", "--on-loss", "stop")
+    assert code == 0, err
+    assert "faults" not in out
+    assert "lost" not in err
+
+
+def test_a_visible_picture_that_stands_still_is_not_lost(desk: Desk, rtfusion: Run) -> None:
+    desk.plug(webcam(keys={"still": 3}), lepton())
+    code, out, err = rtfusion(*RUN, "--max-frames", "30", "--on-loss", "stop")
+    assert code == 0, err
+    assert "faults" not in out

@@ -13,7 +13,7 @@ from rtfusion.capture.shutter import ShutterSource
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import open_v4l2
 from rtfusion.capture.v4l2_device import Mode
-from rtfusion.capture.watchdog import LONGEST_PAUSE_S, RateWatch, WatchedSource
+from rtfusion.capture.watchdog import LONGEST_PAUSE_S, SHUTTER_S, RateWatch, WatchedSource
 from rtfusion.clock import NS_PER_S, FakeClock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream
 from rtfusion.types import Band, Frame, PixelFormat
@@ -124,9 +124,10 @@ def test_what_is_wrong_is_noticed_within_two_seconds(cause: str, rate_hz: float)
     rig = Rig(rate_hz=rate_hz)
     rig.frames(100)
     setattr(rig.camera, "broken" if cause == "corrupt" else cause, True)
-    took_s = rig.until(rig.is_lost, limit_s=3)
-    assert took_s <= 2.0
+    took_s = rig.until(rig.is_lost, limit_s=4)
+    assert took_s <= (SHUTTER_S + 0.2 if cause == "frozen" else 2.0), "a shutter takes up to three seconds"
     assert rig.source.faults == {cause: 1}
+    rig.until(lambda: rig.source.is_closed, limit_s=SHUTTER_S)
     rig.camera.silent = rig.camera.broken = rig.camera.frozen = False
     rig.until(rig.is_back, limit_s=LONGEST_PAUSE_S)
     assert rig.source.faults == {cause: 1, "reopened": 1}
@@ -170,7 +171,8 @@ def test_a_camera_that_says_itself_that_it_repeats_is_frozen() -> None:
     rig.source = WatchedSource(open_lepton, clock=rig.clock)
     rig.frames(3)
     camera.frozen = True
-    rig.until(rig.is_lost, limit_s=2.2)
+    rig.until(rig.is_lost, limit_s=2.0)
+    rig.until(lambda: rig.source.is_closed, limit_s=SHUTTER_S)
     assert rig.source.faults == {"frozen": 1}
 
 
@@ -183,7 +185,7 @@ def test_a_visible_camera_may_repeat_itself() -> None:
 
 def test_a_scene_that_stands_still_is_believed_the_second_time() -> None:
     rig = Rig(fourcc="GREY", band=Band.VISIBLE)
-    rig.frames(10)
+    rig.frames(12)
     rig.camera.content = lambda of, sequence: noise(of, 7)  # a test picture, a street at night after compression
     rig.until(rig.is_lost, limit_s=3)
     rig.until(rig.is_back, limit_s=3)
@@ -200,10 +202,12 @@ def test_raw_counts_that_stand_still_are_never_believed() -> None:
     rig = Rig()
     rig.frames(10)
     rig.camera.content = lambda of, sequence: noise(of, 7)
-    rig.frames(1)
+    rig.until(rig.is_lost, limit_s=SHUTTER_S + 0.5)
     with pytest.raises(CaptureTimeout):
         rig.source.read(timeout_s=30)
-    assert rig.source.faults["frozen"] > 2
+    assert rig.source.faults["frozen"] == 1
+    assert rig.source.outages == 1
+    assert len(rig.opened_ns) > 3
 
 
 def test_the_limits_of_a_camera_in_its_shutter_pause_are_not_touched() -> None:
@@ -214,6 +218,53 @@ def test_the_limits_of_a_camera_in_its_shutter_pause_are_not_touched() -> None:
     held = rig.frames(50)  # two seconds
     assert all(frame.shutter for frame in held)
     assert rig.source.faults == {}
+
+
+def test_a_picture_that_stands_still_from_the_beginning_is_what_the_camera_shows() -> None:
+    rig = Rig(fourcc="GREY", band=Band.VISIBLE)
+    rig.camera.content = lambda of, sequence: noise(of, 7)
+    assert len(rig.frames(250)) == 250
+    assert rig.source.faults == {}
+    thermal = Rig(fourcc="GREY")
+    thermal.camera.content = lambda of, sequence: noise(of, 7)
+    frames = thermal.frames(250)
+    assert thermal.source.faults == {}
+    assert not any(frame.shutter for frame in frames), "nothing is said of a shutter that was never seen to open"
+
+
+@pytest.mark.parametrize("what", ["silent", "frozen"])
+def test_a_shutter_of_two_and_a_half_seconds_does_not_close_the_camera(what: str) -> None:
+    rig = Rig()
+    rig.frames(50)
+    setattr(rig.camera, what, True)
+    end_ns = rig.clock.now_ns() + 2_500 * MS
+    held = []
+    while rig.clock.now_ns() < end_ns:
+        with contextlib.suppress(CaptureTimeout):
+            held.append(rig.source.read(timeout_s=0.1))
+    setattr(rig.camera, what, False)
+    after = rig.frames(5)
+    assert len(rig.opened_ns) == 1
+    assert rig.source.loss is None
+    assert not any(frame.shutter for frame in after)
+    if what == "frozen":
+        assert rig.source.faults == {}
+        assert len(held) > 50
+        assert all(frame.shutter for frame in held)
+    else:
+        assert rig.source.faults == {"silent": 1}, "told in time, all the same"
+        assert rig.source.outage_figures()["seconds"] == pytest.approx(2.5, abs=0.1)
+
+
+def test_time_in_which_nobody_reads_is_not_held_against_the_camera() -> None:
+    rig = Rig()
+    rig.clock.advance_ns(5 * NS_PER_S)  # the other camera is opened, a model is loaded
+    rig.frames(20)
+    rig.clock.advance_ns(5 * NS_PER_S)  # the process was stopped
+    rig.frames(20)
+    assert rig.source.faults == {}
+    assert rig.source.outages == 0
+    assert len(rig.opened_ns) == 1
 
 
 def test_another_rate_is_counted_once_and_followed() -> None:

@@ -72,6 +72,19 @@ def test_the_table_tells_everything_in_80_columns() -> None:
     assert any("vis [1].mp4" in row for row in rows)
 
 
+LOST = {"cause": "unplugged", "reason": "/dev/video2: no such camera", "seconds": 12.4, "shown": "visible alone"}
+
+
+def test_a_camera_that_is_lost_is_told_on_the_status_line_and_in_the_table() -> None:
+    lost = copy.deepcopy(SNAPSHOT) | {"live": True}
+    lost["sources"]["visible"]["outages"] = {"times": 1, "seconds": 3.04, "now": None}
+    lost["sources"]["thermal"]["outages"] = {"times": 2, "seconds": 20.0, "now": LOST}
+    line = status_line(lost, total=None)
+    assert line.startswith("THERMAL LOST for 12 s (unplugged): visible alone, 238 frames")
+    text = " ".join(" ".join(rendered(lost, width=160)).split())
+    assert "lost once, 3.0 s 2 times, 20.0 s; still, for 12.4 s: /dev/video2: no such camera" in text
+
+
 def test_a_run_without_a_frame_has_a_table_too() -> None:
     empty = copy.deepcopy(SNAPSHOT)
     empty |= {"fused": 0, "pairs": 0, "fps": 0.0, "skew_ms": NOTHING, "stages_ms": {"fuse": NOTHING}, "age_ms": {}}

@@ -20,7 +20,7 @@ from rtfusion.capture.network import open_network
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import open_v4l2
 from rtfusion.capture.v4l2_device import Mode
-from rtfusion.capture.watchdog import WatchedSource
+from rtfusion.capture.watchdog import SHUTTER_S, WatchedSource
 from rtfusion.config import Settings
 from rtfusion.fusion.fuser import open_fuser
 from rtfusion.pairs import PairStream
@@ -212,7 +212,7 @@ class Rig:
             start=start,
             stop=stop,
             noticed=lambda: source.faults[cause] > before,
-            limit_s=RATE_NOTICED_S if cause == "rate" else NOTICED_S,
+            limit_s=_limit_s(band, cause),
             hold_s=0.5,
             recovered=lambda: source.faults[cause] >= back,
         )
@@ -331,6 +331,13 @@ def wait(condition: Callable[[], bool], *, limit_s: float, stop: threading.Event
             return None
         stop.wait(POLL_S)
     return None
+
+
+def _limit_s(band: Band, cause: str) -> float:
+    """The time within which a fault of a camera has to be noticed: a thermal camera may be behind its shutter for 3 s."""
+    if (band, cause) == (Band.THERMAL, "frozen"):
+        return SHUTTER_S + 0.3
+    return RATE_NOTICED_S if cause == "rate" else NOTICED_S
 
 
 Switches = dict[str, tuple[Callable[[], None], Callable[[], None]]]
