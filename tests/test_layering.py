@@ -25,6 +25,8 @@ PACKAGES = {
 HOMES = {
     "av": {
         "rtfusion/capture/video.py",
+        "rtfusion/capture/pixels.py",
+        "rtfusion/capture/container.py",
         "rtfusion/capture/buffers.py",
         "rtfusion/capture/network.py",
         "rtfusion/session/source.py",

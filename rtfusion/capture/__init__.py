@@ -79,11 +79,11 @@ def open_pair(
         return _corrected(stills[0], visible_uri), _held(
             _corrected(stills[1], thermal_uri), thermal_uri, shutter=shutter
         )
-    first = _open(visible_uri, band=Band.VISIBLE, loop=loop, pace=pace, shutter=shutter, clock=clock)
+    opened = _open(visible_uri, band=Band.VISIBLE, loop=loop, pace=pace, shutter=shutter, clock=clock)
     try:
-        return first, _open(thermal_uri, band=Band.THERMAL, loop=loop, pace=pace, shutter=shutter, clock=clock)
+        return opened, _open(thermal_uri, band=Band.THERMAL, loop=loop, pace=pace, shutter=shutter, clock=clock)
     except BaseException:
-        first.close()
+        opened.close()
         raise
 
 
@@ -97,11 +97,20 @@ def _open(uri: SourceUri, *, band: Band, loop: int, pace: bool, shutter: str, cl
     """Open a source; a camera is watched from outside of all else, so that it is turned when it comes back."""
     opener = resolve_name(_OPENERS[uri.scheme])
     if not uri.is_camera:
-        return _held(_corrected(opener(uri, band=band, loop=loop, pace=pace, clock=clock), uri), uri, shutter=shutter)
+        return _recorded(opener(uri, band=band, loop=loop, pace=pace, clock=clock), uri, shutter=shutter)
     from rtfusion.capture.watchdog import WatchedSource
 
     open_again = opener(uri, band=band, clock=clock)
     return WatchedSource(lambda: _held(_corrected(open_again(), uri), uri, shutter=shutter), clock=clock)
+
+
+def _recorded(source: Source, uri: SourceUri, *, shutter: str) -> Source:
+    """A recording in one size, corrected, with its shutter held; unrelated stills may be of any sizes."""
+    if source.info.continuous and uri.scheme not in ("synthetic", "session"):
+        from rtfusion.capture.fitted import FittedSource
+
+        source = FittedSource(source)
+    return _held(_corrected(source, uri), uri, shutter=shutter)
 
 
 def _held(source: Source, uri: SourceUri, *, shutter: str) -> Source:
@@ -129,6 +138,10 @@ def _check_places(visible: SourceUri, thermal: SourceUri) -> None:
     if not (one_device or same_pictures(visible, thermal)):
         return
     advice = f"give two different ones{_HOW_TO_PART.get(visible.scheme, '')}"
+    if visible.scheme == "video":
+        from rtfusion.capture.container import tracks_text_of
+
+        advice += tracks_text_of(visible.path, uri=visible.text)
     raise ConfigError(f"visible and thermal are the same source ({visible.text} and {thermal.text}); {advice}")
 
 

@@ -26,6 +26,8 @@ class StreamInfo:
     """False for a folder of unrelated stills: nothing is remembered from one image to the next."""
     frame_count: int | None = None
     """Frames to come, where the source knows."""
+    duration_s: float | None = None
+    """Length of a recording, where the source knows."""
     starts_ns: int | None = None
     """The time of the first frame in the run that made the file, where the file says so. Its own stamps count from 0."""
     description: str = ""

@@ -11,9 +11,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
 from rtfusion.capture.images import to_band
+from rtfusion.capture.pixels import PixelConverter
 from rtfusion.capture.profiles import CountsDecoder, Picture, Profile, as_gray, as_words
 from rtfusion.capture.v4l2_device import Mode
-from rtfusion.capture.video import PixelConverter
 from rtfusion.types import Band, Image, PixelFormat
 
 

@@ -26,9 +26,10 @@ from av.video.stream import VideoStream
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import JpegDecoder
+from rtfusion.capture.container import video_stream
+from rtfusion.capture.pixels import PixelConverter
 from rtfusion.capture.playback import pts_to_ns
 from rtfusion.capture.uri import SourceUri, read_query
-from rtfusion.capture.video import PixelConverter, video_stream
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
 from rtfusion.mailbox import Closed, Mailbox, Policy

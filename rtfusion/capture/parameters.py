@@ -74,7 +74,9 @@ class Corrections:
         return self != Corrections()
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Make a converter that takes one of these words."""
+
     def convert(text: str) -> str:
         if text not in choices:
             raise ValueError(f"expected {', '.join(choices[:-1])} or {choices[-1]}")
@@ -89,6 +91,13 @@ def _rotation_deg(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """Read seconds, or minutes and hours too: ``90``, ``1:30``, ``0:01:30.5``; ValueError: neither, or below 0."""
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
+        raise ValueError("expected seconds, such as 2.5, or 1:30")
+    return sum(float(part) * 60**power for power, part in enumerate(reversed(text.split(":"))))
+
+
 def _milliseconds(text: str) -> float:
     try:
         value = float(text)
@@ -101,10 +110,10 @@ def _milliseconds(text: str) -> float:
 
 CONVERTERS: Mapping[str, Callable[[str], Any]] = {
     "crop": region,
-    "half": _one_of(*HALVES),
+    "half": one_of(*HALVES),
     "mask": lambda text: tuple(map(region, text.split(";"))),
     "rotate": _rotation_deg,
-    "flip": _one_of("h", "v", "hv"),
+    "flip": one_of("h", "v", "hv"),
     "shift_ms": _milliseconds,
 }
 """The parameters that every source takes, and how their values are read."""

@@ -1,4 +1,4 @@
-"""The common part of all recordings: increasing stamps, playing at their own speed, closing from another thread."""
+"""The common part of all recordings: playing at their own speed, closing from another thread."""
 
 from __future__ import annotations
 
@@ -19,44 +19,6 @@ CLOSE_TIMEOUT_S = 2.0
 def pts_to_ns(pts: int, time_base: Fraction) -> int:
     """Convert a presentation time in units of ``time_base`` seconds, rounded down."""
     return pts * time_base.numerator * NS_PER_S // time_base.denominator
-
-
-class Timeline:
-    """Presentation stamps of a file as nanoseconds since its first frame: strictly increasing, also over loops.
-
-    A stamp that is missing or does not increase is replaced by the one before plus the nominal period.
-    """
-
-    def __init__(self, *, rate_hz: float) -> None:
-        self.rate_hz = rate_hz
-        self.period_ns = round(NS_PER_S / rate_hz)
-        self.repaired = 0
-        self._base_ns: int | None = None
-        self._last_ns: int | None = None
-
-    @property
-    def next_ns(self) -> int:
-        """The stamp of a next frame that keeps to the nominal rate."""
-        return 0 if self._last_ns is None else self._last_ns + self.period_ns
-
-    def restart(self) -> None:
-        """Let the next stamp, which is of a first frame again, follow the last one by one period."""
-        self._base_ns = None
-
-    def stamp(self, pts: int | None, time_base: Fraction) -> int:
-        """Return the stamp of the next frame; ``pts`` counts units of ``time_base`` seconds from any origin."""
-        expected_ns = self.next_ns
-        timestamp_ns = expected_ns
-        if pts is not None:
-            pts_ns = pts_to_ns(pts, time_base)
-            if self._base_ns is None:
-                self._base_ns = pts_ns - expected_ns
-            timestamp_ns = pts_ns - self._base_ns
-        if pts is None or (self._last_ns is not None and timestamp_ns <= self._last_ns):
-            timestamp_ns = expected_ns
-            self.repaired += 1
-        self._last_ns = timestamp_ns
-        return timestamp_ns
 
 
 class Playback:

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
-from rtfusion.capture.video import open_container
+from rtfusion.capture.container import open_container
 from rtfusion.errors import CaptureError, SinkError
 from rtfusion.sinks.video import FFV1_OPTIONS, MATROSKA_OPTIONS
 from rtfusion.types import Frame, PixelFormat

@@ -9,9 +9,10 @@ from pathlib import Path
 import av
 
 from rtfusion.capture.base import StreamInfo
+from rtfusion.capture.container import open_container
+from rtfusion.capture.pixels import PixelConverter
 from rtfusion.capture.playback import Playback
 from rtfusion.capture.uri import SourceUri, read_query
-from rtfusion.capture.video import PixelConverter, open_container
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import CaptureError, ConfigError, StreamLost
 from rtfusion.session.format import FrameRecord, PairRecord, Session, load_session, video_path

@@ -18,7 +18,7 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from rtfusion.capture.video import START_COMMENT
+from rtfusion.capture.container import START_COMMENT
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError, SinkError
 from rtfusion.files import expanded

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtfusion.capture import open_source
-from rtfusion.capture.images import ImagesSource, decode_image, match_stems, natural_key
+from rtfusion.capture import Source, open_source
+from rtfusion.capture.images import decode_image, match_stems, natural_key
 from rtfusion.clock import NS_PER_S, FakeClock
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream
 from rtfusion.types import Band, PixelFormat
@@ -25,10 +25,8 @@ def save(path: Path, image: npt.NDArray[np.generic]) -> Path:
     return path
 
 
-def open_images(path: Path | str, *, band: Band = Band.VISIBLE, **options: object) -> ImagesSource:
-    source = open_source(str(path), band=band, **options)  # type: ignore[arg-type]
-    assert isinstance(source, ImagesSource)
-    return source
+def open_images(path: Path | str, *, band: Band = Band.VISIBLE, **options: object) -> Source:
+    return open_source(str(path), band=band, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
