@@ -7,14 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rtfusion.capture.profiles import Profile, recognize
-from rtfusion.capture.v4l2_device import Mode
+from rtfusion.capture.v4l2_device import Mode, SizeRange
 from rtfusion.errors import CaptureError
 from rtfusion.types import Band
 
-FOURCCS = ("YUYV", "UYVY", "NV12", "MJPG", "GREY", "Y16")
+FOURCCS = (
+    "YUYV", "UYVY", "YVYU", "VYUY", "NV12", "NV21", "YU12", "YV12", "BGR3", "RGB3", "MJPG", "JPEG", "GREY",
+    "Y16", "Y16-BE", "Y14", "Y12", "Y10",
+)  # fmt: skip
 """The formats that are decoded; for a visible camera the earlier ones are the better ones at the same size and rate."""
-GRAY_FIRST = ("Y16", "GREY", "YUYV", "UYVY", "NV12", "MJPG")
-"""The formats in the order in which a thermal camera is asked for them."""
+GRAY_FIRST = (
+    "Y16",
+    "Y16-BE",
+    "Y14",
+    "Y12",
+    "Y10",
+    "GREY",
+    *(name for name in FOURCCS if name[0] != "Y" or name[1] in "UV"),
+)
+"""The formats in the order in which a thermal camera is asked for them; those of color as for a visible one."""
 USUAL_SIZE_PX = 640, 480
 USUAL_RATE_HZ = 30.0
 
@@ -29,11 +40,14 @@ class Asked:
     profile: Profile | None = None
 
 
-def choose_mode(modes: Sequence[Mode], asked: Asked, *, band: Band, usb_id: str | None) -> tuple[Mode, float | None]:
+def choose_mode(
+    modes: Sequence[Mode], asked: Asked, *, band: Band, usb_id: str | None, name: str = ""
+) -> tuple[Mode, float | None]:
     """The mode to ask for, and the rate; None leaves the rate to the driver.
 
     A visible camera is asked for 640x480 at 30 Hz, uncompressed where that is offered; a thermal one for raw counts, for
-    all of them, as fast as it goes. What the user wants comes first; a size that is not listed is tried all the same.
+    all of them, as fast as it goes. What the user wants comes first; a size that is not listed is tried all the same. Of a
+    range of sizes or rates the usual ones are taken, not the largest. ``usb_id`` and ``name`` say which camera it is.
 
     Raises:
         CaptureError: none of the modes can be decoded, or has the format or the layout asked for.
@@ -49,18 +63,33 @@ def choose_mode(modes: Sequence[Mode], asked: Asked, *, band: Band, usb_id: str 
     if asked.size_px is not None:
         width, height = asked.size_px
         fitting = [mode for mode in fitting if mode.size_px == asked.size_px] or [
-            replace(mode, width_px=width, height_px=height, rates_hz=()) for mode in fitting
+            replace(mode, width_px=width, height_px=height, rates_hz=mode.rates_hz if mode.sizes else (), sizes=None)
+            for mode in fitting
         ]
+    fitting = [mode if mode.sizes is None else _usual_of_range(mode, mode.sizes) for mode in fitting]
     if band is Band.THERMAL:
-        best = max(fitting, key=lambda mode: _thermal_worth(mode, usb_id))
-        return best, asked.rate_hz or best.rate_hz
+        best = max(fitting, key=lambda mode: _thermal_worth(mode, usb_id, name))
+        return best, asked.rate_hz or (_usual_rate_hz(best) if best.any_rate else best.rate_hz)
     rate_hz = asked.rate_hz or USUAL_RATE_HZ
     best = min(fitting, key=lambda mode: _visible_cost(mode, rate_hz))
-    return best, asked.rate_hz or max((rate for rate in best.rates_hz if rate <= USUAL_RATE_HZ + 1), default=None)
+    return best, asked.rate_hz or _usual_rate_hz(best)
 
 
-def _thermal_worth(mode: Mode, usb_id: str | None) -> tuple[bool, int, int, float]:
-    is_counts = recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id).counts_of is not None
+def _usual_of_range(mode: Mode, sizes: SizeRange) -> Mode:
+    width, height = sizes.nearest(USUAL_SIZE_PX)
+    return replace(mode, width_px=width, height_px=height)
+
+
+def _usual_rate_hz(mode: Mode) -> float | None:
+    """The fastest rate up to the usual one, where there is one."""
+    rates_hz = mode.rates_hz
+    if mode.any_rate and rates_hz and rates_hz[-1] <= USUAL_RATE_HZ <= rates_hz[0]:
+        return USUAL_RATE_HZ
+    return max((rate for rate in rates_hz if rate <= USUAL_RATE_HZ + 1), default=None)
+
+
+def _thermal_worth(mode: Mode, usb_id: str | None, name: str) -> tuple[bool, int, int, float]:
+    is_counts = recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id, name=name).counts_of is not None
     return is_counts, mode.width_px * mode.height_px, -GRAY_FIRST.index(mode.fourcc), mode.rate_hz or 0.0
 
 

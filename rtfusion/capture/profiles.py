@@ -36,7 +36,9 @@ from rtfusion.types import Image, PixelFormat
 Words = npt.NDArray[np.uint16]
 Size = tuple[int, int]
 
-RAW_FOURCCS = ("Y16", "YUYV")
+DEEP_BITS = {"Y16": 16, "Y16-BE": 16, "Y14": 14, "Y12": 12, "Y10": 10}
+"""Gray formats of two bytes per pixel, and how many bits of them are used."""
+RAW_FOURCCS = ("Y16", "Y16-BE", "YUYV")
 """Formats of two bytes per pixel in which cameras send counts; some call them YUYV for want of a better name."""
 
 
@@ -68,8 +70,10 @@ class Profile:
     """Rows below the counts, where there are any, are those of a Lepton: see `LeptonTelemetry`."""
     usb_ids: frozenset[str] = frozenset()
     """``vendor:product`` of cameras that are known to send it."""
+    names: re.Pattern[str] | None = None
+    """The names that drivers have for these cameras: where the USB identity is not known, as in a container without sysfs."""
     geometry_tells: bool = True
-    """Recognized by the size of its buffers alone; False: of the cameras in ``usb_ids`` only."""
+    """Recognized by the size of its buffers alone; False: of the cameras in ``usb_ids``, or called by one of ``names``, only."""
     sees_shutter: bool = False
     """The camera itself says when its shutter is closed; of others it is told from the picture."""
     commands: tuple[tuple[int, int], ...] = ()
@@ -79,15 +83,19 @@ class Profile:
         """True for buffers that can be of this profile."""
         return (not self.fourccs or fourcc in self.fourccs) and (self.sizes is None or size_px in self.sizes)
 
+    def is_of(self, usb_id: str | None, name: str) -> bool:
+        """True for a camera that is known to send it, by its USB identity or its name."""
+        return usb_id in self.usb_ids or (self.names is not None and self.names.search(name) is not None)
+
     def image_size_px(self, size_px: Size) -> Size:
         """Return the size of the image in a buffer."""
         return size_px if self.sizes is None else self.sizes[size_px]
 
 
-def recognize(*, fourcc: str, size_px: Size, usb_id: str | None) -> Profile:
+def recognize(*, fourcc: str, size_px: Size, usb_id: str | None, name: str = "") -> Profile:
     """Return the profile of a thermal camera in this mode: ``gray8`` for what is not known to be counts."""
     for profile in PROFILES.values():
-        if profile.fits(fourcc, size_px) and (profile.geometry_tells or usb_id in profile.usb_ids):
+        if profile.fits(fourcc, size_px) and (profile.geometry_tells or profile.is_of(usb_id, name)):
             return profile
     return PROFILES["gray8"]
 
@@ -181,23 +189,25 @@ _PROFILES: tuple[Profile, ...] = (
     ),
     Profile(
         name="lepton",
-        fourccs=("Y16",),
+        fourccs=("Y16", "Y16-BE"),
         sizes=_with_rows_below((160, 120), rows=(0, 2)) | _with_rows_below((80, 60), rows=(0, 3)),
         counts_of=_first_rows,
         telemetry=True,
         usb_ids=frozenset({"1e4e:0100"}),  # PureThermal
+        names=re.compile(r"purethermal|lepton", re.I),
         geometry_tells=False,
         sees_shutter=True,
     ),
     Profile(
         name="boson",
-        fourccs=("Y16",),
+        fourccs=("Y16", "Y16-BE"),
         sizes=_with_rows_below((320, 256), (640, 512), rows=(0, 1, 2)),
         counts_of=_first_rows,
         usb_ids=frozenset({"09cb:4007"}),
+        names=re.compile(r"\bboson|flir video", re.I),
         geometry_tells=False,
     ),
-    Profile(name="y16", fourccs=("Y16",), sizes=None, counts_of=_first_rows),
+    Profile(name="y16", fourccs=tuple(DEEP_BITS), sizes=None, counts_of=_first_rows),
     Profile(name="gray8", fourccs=(), sizes=None, counts_of=None),
 )
 PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in _PROFILES}
@@ -208,14 +218,16 @@ _THERMAL_NAMES = re.compile(
 )
 
 
-def as_words(data: Any, *, size_px: Size, stride_bytes: int) -> Words:
-    """A buffer of two bytes per pixel as (H, W) uint16, a view; rows may be padded at their ends.
+def as_words(data: Any, *, size_px: Size, stride_bytes: int, big_endian: bool = False) -> Words:
+    """A buffer of two bytes per pixel as (H, W) words of 16 bits, a view; rows may be padded at their ends.
 
     Raises:
         ValueError: it has fewer bytes than such an image.
     """
     width, height = size_px
-    words: Any = _rows(data, row_bytes=2 * width, height_px=height, stride_bytes=stride_bytes).view("<u2")
+    words: Any = _rows(data, row_bytes=2 * width, height_px=height, stride_bytes=stride_bytes).view(
+        ">u2" if big_endian else "<u2"
+    )
     return words
 
 

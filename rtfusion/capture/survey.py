@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from rtfusion.capture.devices import Device, list_devices
+from rtfusion.capture.devices import Device, guess_band, list_devices
 from rtfusion.capture.modes import Asked, choose_mode
 from rtfusion.capture.profiles import recognize
 from rtfusion.capture.v4l2 import why_not_opened
@@ -36,10 +37,14 @@ class Camera:
     def profile(self) -> str | None:
         """The profile that it would have as a thermal camera; None where nothing is known of its modes."""
         try:
-            mode, _ = choose_mode(self.modes, Asked(), band=Band.THERMAL, usb_id=self.device.usb_id)
+            mode, _ = choose_mode(self.modes, Asked(), band=Band.THERMAL, **self._identity)
         except CaptureError:
             return None
-        return recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=self.device.usb_id).name
+        return recognize(fourcc=mode.fourcc, size_px=mode.size_px, **self._identity).name
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {"usb_id": self.device.usb_id, "name": self.device.name}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +60,20 @@ class CameraCheck:
 
 def ask_cameras(root: Path = Path("/"), *, kernel: Kernel = KERNEL) -> list[Camera]:
     """Every camera with its modes. Each is opened for a moment, which disturbs nobody who uses it."""
-    return [_ask(device, kernel) for device in list_devices(root) if device.capture]
+    devices = list_devices(root) or _bare_nodes(root, kernel)
+    return [_ask(device, kernel) for device in devices if device.capture]
+
+
+def _bare_nodes(root: Path, kernel: Kernel) -> Iterator[Device]:
+    """The nodes of cameras where the kernel shows nothing else of them, as in a container: each is asked what it is."""
+    for node in sorted((root / "dev").glob("video[0-9]*"), key=lambda node: int(node.name[5:])):
+        path = f"/dev/{node.name}"
+        try:
+            with closing(VideoDevice(path, kernel=kernel)) as opened:
+                name, capture = opened.name, opened.captures
+        except OSError:
+            name, capture = node.name, True  # what is wrong with it is said when it is asked for its modes
+        yield Device(path=path, name=name, capture=capture, band=guess_band(name=name, usb_id=None))
 
 
 def _ask(device: Device, kernel: Kernel) -> Camera:

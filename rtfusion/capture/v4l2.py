@@ -1,8 +1,9 @@
 """Cameras through V4L2. Not run on hardware: tests put a driver written in Python behind the calls of the kernel.
 
 A frame is stamped with the time that the driver wrote on its buffer, where that is plausible: CLOCK_MONOTONIC,
-advancing, and less than half a second old when the frame arrives. This is checked over the first frames; a camera that
-fails gets the time of arrival instead, and its description says so.
+advancing, and less than half a second old when the frame becomes ready. This is checked over the first frames; a camera that
+fails gets the time of arrival instead, and its description says so. A frame that waited in the driver, because this process was
+stopped or had no time, keeps its own time, however old it is.
 
 The device is never waited for longer than a moment at a time, so that a camera that stops delivering can neither hang a
 read nor a close.
@@ -17,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rtfusion.capture.base import StreamInfo
-from rtfusion.capture.buffers import BufferDecoder
+from rtfusion.capture.buffers import BufferDecoder, JpegRules
 from rtfusion.capture.devices import CameraFinder
-from rtfusion.capture.modes import Asked, choose_mode
+from rtfusion.capture.modes import FOURCCS, Asked, choose_mode
 from rtfusion.capture.profiles import PROFILES, Profile, recognize
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.capture.v4l2_device import KERNEL, Buffer, Kernel, Mode, VideoDevice
@@ -32,10 +33,10 @@ T = TypeVar("T")
 
 OPEN_TIMEOUT_S = 5.0
 MAX_AGE_NS = NS_PER_S // 2
-"""A stamp older than this on arrival is of another clock."""
+"""A stamp older than this, when its frame becomes ready, is of another clock."""
 CHECKED_FRAMES = 5
 ASSUMED_RATE_HZ = 30.0
-FORMATS = {"yuyv": "YUYV", "uyvy": "UYVY", "nv12": "NV12", "mjpeg": "MJPG", "gray": "GREY", "y16": "Y16"}
+FORMATS = {{"MJPG": "mjpeg", "GREY": "gray"}.get(name, name.lower()): name for name in FOURCCS}
 """Values of ``format`` in a URI, and the names that drivers have for them."""
 
 _POLL_S = 0.05
@@ -45,11 +46,18 @@ _CLOSE_TIMEOUT_S = 2.0
 
 
 def open_v4l2(
-    uri: SourceUri, *, band: Band, clock: Clock = MONOTONIC, finder: CameraFinder | None = None, kernel: Kernel = KERNEL
+    uri: SourceUri,
+    *,
+    band: Band,
+    clock: Clock = MONOTONIC,
+    finder: CameraFinder | None = None,
+    jpeg: JpegRules | None = None,
+    kernel: Kernel = KERNEL,
 ) -> V4l2Source:
     """Open a camera; ``size``, ``fps`` and ``format`` in the query ask the driver for a mode, ``profile`` says what it sends.
 
-    ``finder`` is kept from one opening of a camera to the next, so that it is always the same camera.
+    ``finder`` is kept from one opening of a camera to the next, so that it is always the same camera, and so is ``jpeg``, what is
+    known of its images.
 
     Raises:
         ConfigError: a parameter of the URI is wrong.
@@ -74,7 +82,9 @@ def open_v4l2(
             on_error.callback(device.close)
             mode, profile, notes = _start(device, asked, band=band, usb_id=usb_id)
             notes = [f"{uri.text}: {note}" for note in notes]
-            source = V4l2Source(device, mode, profile=profile, uri=uri.text, band=band, notes=notes, clock=clock)
+            source = V4l2Source(
+                device, mode, profile=profile, uri=uri.text, band=band, notes=notes, jpeg=jpeg, clock=clock
+            )
             on_error.pop_all()
             return source
     except CaptureError as error:
@@ -91,7 +101,8 @@ def _start(
     """Negotiate and begin to stream: the mode granted, what a thermal camera sends in it, and what a person should know."""
     if not device.captures:
         raise OSError(errno.ENOTTY, "not a camera")
-    wanted, wanted_hz = choose_mode(device.modes() or [device.current()], asked, band=band, usb_id=usb_id)
+    modes = device.modes() or [device.current()]
+    wanted, wanted_hz = choose_mode(modes, asked, band=band, usb_id=usb_id, name=device.name)
     mode = device.set_mode(wanted, rate_hz=wanted_hz)
     notes = []
     if asked.size_px not in (None, mode.size_px):
@@ -101,7 +112,7 @@ def _start(
         notes.append(f"asked for {asked.rate_hz:g} frames a second, the camera gives {mode.rate_hz:g}")
     profile = None
     if band is Band.THERMAL:
-        profile = asked.profile or recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id)
+        profile = asked.profile or recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id, name=device.name)
         if not profile.fits(mode.fourcc, mode.size_px):
             raise CaptureError(
                 f"the camera gives {mode}, which is not of the profile {profile.name}; leave profile out"
@@ -117,8 +128,8 @@ def _start(
 
 def camera_opener(uri: SourceUri, *, band: Band, clock: Clock) -> Callable[[], V4l2Source]:
     """Make a function that opens a camera, and always the same one."""
-    finder = CameraFinder(uri.target)
-    return lambda: open_v4l2(uri, band=band, clock=clock, finder=finder)
+    finder, jpeg = CameraFinder(uri.target), JpegRules()
+    return lambda: open_v4l2(uri, band=band, clock=clock, finder=finder, jpeg=jpeg)
 
 
 class V4l2Source:
@@ -133,6 +144,7 @@ class V4l2Source:
         uri: str,
         band: Band,
         notes: Sequence[str] = (),
+        jpeg: JpegRules | None = None,
         clock: Clock = MONOTONIC,
     ) -> None:
         """Take a streaming device; reads its first frames to check their stamps."""
@@ -140,14 +152,14 @@ class V4l2Source:
         self._uri = uri
         self._band = band
         self._clock = clock
-        self._decode = BufferDecoder(mode, profile=profile, band=band)
+        self._decode = BufferDecoder(mode, profile=profile, band=band, jpeg=jpeg)
         self._stamps = TimestampSelector()
         self._numbers = SequenceCounter()
         self._reading = threading.Lock()
         self._closed = threading.Event()
         self._started = False
-        self.notes = tuple(notes)
-        """Sentences for the user about this camera."""
+        self._notes = tuple(notes)
+        self._empty_ns = clock.now_ns()
         self.drops = {"corrupt": 0, "driver": 0, "duplicate": 0}
         """Frames lost, by cause.
 
@@ -162,6 +174,12 @@ class V4l2Source:
             live=True,
             description=f"{mode} by V4L2{layout}, {self._stamps.description}",
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about this camera."""
+        note = self._decode.note
+        return self._notes if note is None else (*self._notes, f"{self._uri}: {note}")
 
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame, as `Source.read`. What queued up in the driver before the first read is discarded."""
@@ -193,8 +211,12 @@ class V4l2Source:
         raise EndOfStream("the source was closed")
 
     def _take(self, *, timeout_s: float) -> Buffer | None:
+        """The next buffer; it became ready after `_empty_ns`."""
         try:
-            return self._device.take(timeout_s=timeout_s)
+            if (buffer := self._device.take(timeout_s=0.0)) is not None:
+                return buffer
+            self._empty_ns = self._clock.now_ns()
+            return self._device.take(timeout_s=timeout_s) if timeout_s > 0 else None
         except OSError as error:
             if error.errno == errno.EIO:  # this frame is lost, the next one may be fine
                 self.drops["corrupt"] += 1
@@ -215,7 +237,10 @@ class V4l2Source:
             self.drops["corrupt" if picture is None else "duplicate"] += 1
             return None
         timestamp_ns = self._stamps.select(
-            buffer.timestamp_ns, arrived_ns=arrived_ns, start_of_exposure=buffer.start_of_exposure
+            buffer.timestamp_ns,
+            arrived_ns=arrived_ns,
+            start_of_exposure=buffer.start_of_exposure,
+            waited_ns=arrived_ns - self._empty_ns,
         )
         return Frame(
             image=picture.image,
@@ -297,10 +322,15 @@ class TimestampSelector:
         """Choose between the driver and the arrival, by the frames so far."""
         self._trusted = self._plausible and self._last_driver_ns is not None
 
-    def select(self, driver_ns: int | None, *, arrived_ns: int, start_of_exposure: bool = False) -> int:
-        """Return the stamp of the next frame. A single implausible time of a trusted driver is replaced, too."""
+    def select(
+        self, driver_ns: int | None, *, arrived_ns: int, start_of_exposure: bool = False, waited_ns: int = 0
+    ) -> int:
+        """Return the stamp of the next frame, which may have waited in the driver for so long before it arrived here.
+
+        A single implausible time of a trusted driver is replaced, too.
+        """
         advances = driver_ns is not None and (self._last_driver_ns is None or driver_ns > self._last_driver_ns)
-        plausible = driver_ns is not None and advances and 0 <= arrived_ns - driver_ns < MAX_AGE_NS
+        plausible = driver_ns is not None and advances and 0 <= arrived_ns - driver_ns < MAX_AGE_NS + waited_ns
         self._plausible = self._plausible and plausible
         self._last_driver_ns = driver_ns
         self._start_of_exposure = start_of_exposure

@@ -21,7 +21,12 @@ FLAG_STAMP_SOURCE_MASK = 0x7_0000
 FLAG_STAMP_START_OF_EXPOSURE = 0x1_0000
 
 DISCRETE = 1
+CONTINUOUS = 2
 QUANTIZATION_FULL_RANGE = 1
+YCBCR_ENC_709 = 2
+COLORSPACE_REC709 = 3
+BIG_ENDIAN = 1 << 31
+"""Set in the number of a pixel format whose words have their high byte first."""
 CID_ZOOM_ABSOLUTE = 0x009A_090D
 
 
@@ -175,15 +180,20 @@ ENUM_FRAMESIZES = _request(74, FrameSize)
 ENUM_FRAMEINTERVALS = _request(75, FrameInterval)
 
 
+BE_SUFFIX = "-BE"
+
+
 def fourcc(text: str) -> int:
-    """The number of a pixel format such as ``YUYV``."""
-    return int.from_bytes(text.encode("ascii").ljust(4), "little")
+    """The number of a pixel format such as ``YUYV``, or ``Y16-BE`` with the high byte of each word first."""
+    name = text.removesuffix(BE_SUFFIX)
+    return int.from_bytes(name.encode("ascii").ljust(4), "little") | (BIG_ENDIAN if name != text else 0)
 
 
 def fourcc_text(number: int) -> str:
-    """The name of a pixel format, blanks at its end removed; what cannot be printed becomes ``?``."""
-    characters = (chr(byte) for byte in (number & 0x7FFF_FFFF).to_bytes(4, "little"))
-    return "".join(c if " " <= c <= "~" else "?" for c in characters).rstrip()
+    """The name of a pixel format as for `fourcc`, blanks at its end removed; what cannot be printed becomes ``?``."""
+    characters = (chr(byte) for byte in (number & ~BIG_ENDIAN).to_bytes(4, "little"))
+    name = "".join(c if " " <= c <= "~" else "?" for c in characters).rstrip()
+    return f"{name}{BE_SUFFIX}" if number & BIG_ENDIAN else name
 
 
 def text(field: ctypes.Array[c_uint8]) -> str:

@@ -62,19 +62,43 @@ KERNEL = Kernel()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SizeRange:
+    """The sizes that a driver scales or crops to: (width, height) each."""
+
+    least_px: tuple[int, int]
+    most_px: tuple[int, int]
+    step_px: tuple[int, int]
+
+    def nearest(self, size_px: tuple[int, int]) -> tuple[int, int]:
+        """The size of the range that is nearest to one."""
+        each = zip(size_px, self.least_px, self.most_px, self.step_px, strict=True)
+        width, height = (
+            least + (min(max(wanted, least), most) - least) // max(step, 1) * max(step, 1)
+            for wanted, least, most, step in each
+        )
+        return width, height
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Mode:
     """One way a camera can deliver images, or the way it does."""
 
     fourcc: str
-    """Pixel format: ``YUYV``, ``UYVY``, ``NV12``, ``MJPG``, ``GREY``, ``Y16`` ..."""
+    """Pixel format: ``YUYV``, ``UYVY``, ``NV12``, ``MJPG``, ``GREY``, ``Y16``, ``Y16-BE`` ..."""
     width_px: int
     height_px: int
     rates_hz: tuple[float, ...] = ()
     """Frames per second that it offers, fastest first; empty where the driver does not say."""
+    any_rate: bool = False
+    """Every rate between the first and the last is offered."""
+    sizes: SizeRange | None = None
+    """The sizes that are offered, where that is a range; this is the largest of them."""
     stride_bytes: int = 0
     """From one row to the next, once negotiated."""
     full_range: bool = False
     """Luma spans 0..255 instead of 16..235, as the driver says, once negotiated."""
+    bt709: bool = False
+    """Color is coded by BT.709 instead of BT.601, as the driver says, once negotiated."""
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -157,25 +181,36 @@ class VideoDevice:
 
     def _sizes(self, pixel_format: int) -> Iterator[Mode]:
         for entry in self._listed(abi.ENUM_FRAMESIZES, abi.FrameSize, pixel_format=pixel_format):
-            is_range = entry.type != abi.DISCRETE
-            width, height = (entry.numbers[1], entry.numbers[4]) if is_range else (entry.numbers[0], entry.numbers[1])
+            sizes = None
+            width, height = entry.numbers[0], entry.numbers[1]
+            if entry.type != abi.DISCRETE:
+                least_x, width, step_x, least_y, height, step_y = entry.numbers
+                sizes = SizeRange(least_px=(least_x, least_y), most_px=(width, height), step_px=(step_x, step_y))
+            rates_hz, any_rate = self._rates(pixel_format, width, height)
             yield Mode(
                 fourcc=abi.fourcc_text(pixel_format),
                 width_px=width,
                 height_px=height,
-                rates_hz=tuple(sorted(set(self._rates(pixel_format, width, height)), reverse=True)),
+                rates_hz=rates_hz,
+                any_rate=any_rate,
+                sizes=sizes,
             )
-            if is_range:
+            if sizes is not None:
                 return
 
-    def _rates(self, pixel_format: int, width: int, height: int) -> Iterator[float]:
+    def _rates(self, pixel_format: int, width: int, height: int) -> tuple[tuple[float, ...], bool]:
+        """The rates of a size, fastest first, and whether every rate between them is offered, too."""
         asked = {"pixel_format": pixel_format, "width": width, "height": height}
+        found, any_rate = set(), False
         for entry in self._listed(abi.ENUM_FRAMEINTERVALS, abi.FrameInterval, **asked):
-            interval = entry.intervals[0]  # of a range: the shortest
-            if interval.numerator:
-                yield interval.denominator / interval.numerator
-            if entry.type != abi.DISCRETE:
-                return
+            any_rate = entry.type != abi.DISCRETE
+            intervals = (
+                entry.intervals[:2] if any_rate else entry.intervals[:1]
+            )  # of a range: the shortest, the longest
+            found |= {interval.denominator / interval.numerator for interval in intervals if interval.numerator}
+            if any_rate:
+                break
+        return tuple(sorted(found, reverse=True)), any_rate
 
     def _listed(self, request: int, entry_of: type[E], **asked: int) -> Iterator[E]:
         """The entries of a list of the driver, none where it has no such list."""
@@ -290,4 +325,5 @@ def _negotiated(pix: abi.PixelFormat) -> Mode:
         height_px=pix.height,
         stride_bytes=pix.bytesperline,
         full_range=pix.quantization == abi.QUANTIZATION_FULL_RANGE,
+        bt709=pix.ycbcr_enc == abi.YCBCR_ENC_709 or (not pix.ycbcr_enc and pix.colorspace == abi.COLORSPACE_REC709),
     )

@@ -19,15 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.capture import v4l2_abi as abi
-from rtfusion.capture.buffers import BufferDecoder
+from rtfusion.capture.buffers import BufferDecoder, JpegRules
 from rtfusion.capture.modes import FOURCCS, Asked, choose_mode
-from rtfusion.capture.profiles import PROFILES
+from rtfusion.capture.profiles import PROFILES, recognize
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import MAX_AGE_NS, SequenceCounter, TimestampSelector, V4l2Source, open_v4l2
-from rtfusion.capture.v4l2_device import Mode, VideoDevice
+from rtfusion.capture.v4l2_device import Mode, SizeRange, VideoDevice
 from rtfusion.clock import NS_PER_MS, NS_PER_S, FakeClock
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
 from rtfusion.types import Band, PixelFormat
+from tests.rig import pictures
 from tests.rig.cameras import FakeCamera, FakeKernel
 
 PERIOD_NS = NS_PER_S // 25
@@ -83,6 +84,8 @@ def test_requests_and_structures_are_those_of_the_system(tmp_path: Path) -> None
 def test_names_of_pixel_formats() -> None:
     assert abi.fourcc("YUYV") == 0x56595559
     assert abi.fourcc_text(abi.fourcc("Y16")) == "Y16"
+    assert abi.fourcc_text(abi.fourcc("Y16-BE")) == "Y16-BE"
+    assert abi.fourcc("Y16-BE") == abi.fourcc("Y16") | 1 << 31
     assert abi.fourcc_text(0x00FF_0A41) == "A???"
 
 
@@ -139,6 +142,60 @@ def test_uyvy_is_yuyv_with_its_bytes_exchanged() -> None:
     assert np.array_equal(frames[0].image, frames[1].image)
 
 
+COLOR = ["YUYV", "UYVY", "YVYU", "VYUY", "NV12", "NV21", "YU12", "YV12"]
+
+
+@pytest.mark.parametrize("fourcc", COLOR)
+@pytest.mark.parametrize("coding", [{}, {"full_range": True}, {"bt709": True}])
+@pytest.mark.parametrize("padding", [0, 16])
+def test_color_is_that_of_the_standard_within_a_level(fourcc: str, coding: dict[str, bool], padding: int) -> None:
+    y, u, v = pictures.yuv(0, 64, 48)
+    data = pictures.packed(y, u, v, fourcc.lower())
+    stride = 64 if fourcc[:2] in ("NV", "YU", "YV") and fourcc not in ("YUYV", "YVYU") else 128
+    if padding and fourcc not in ("YU12", "YV12"):
+        rows = np.frombuffer(data, np.uint8).reshape(-1, stride)
+        data = np.pad(rows, ((0, 0), (0, padding))).tobytes()
+        stride += padding
+    of = Mode(fourcc=fourcc, width_px=64, height_px=48, stride_bytes=stride, **coding)
+    image = BufferDecoder(of, profile=None, band=Band.VISIBLE)(data).image
+    apart = image - pictures.bgr(y, u, v, **coding)
+    assert np.abs(apart).max() <= 1.0
+    assert np.abs(apart.mean(axis=(0, 1))).max() < 0.2, "neither darker nor brighter"
+    thermal = BufferDecoder(of, profile=None, band=Band.THERMAL)(data).image
+    gray = y.astype(float) if coding.get("full_range") else (y.astype(float) - 16) * 255 / 219
+    assert np.abs(thermal - gray.clip(0, 255)).max() <= 0.5
+
+
+@pytest.mark.parametrize("fourcc", ["RGB3", "BGR3"])
+def test_three_bytes_a_pixel_are_taken_as_they_are(fourcc: str) -> None:
+    planes = pictures.yuv(0, 64, 48)
+    of = Mode(fourcc=fourcc, width_px=64, height_px=48)
+    image = BufferDecoder(of, profile=None, band=Band.VISIBLE)(pictures.packed(*planes, fourcc.lower())).image
+    assert np.array_equal(image, np.rint(pictures.bgr(*planes)))
+
+
+def test_a_jpeg_is_not_darker_than_it_was() -> None:
+    y, u, v = pictures.yuv(0, 160, 120, noisy=False)
+    data = pictures.packed(y, u, v, "mjpg")[4:]
+    of = Mode(fourcc="MJPG", width_px=160, height_px=120)
+    image = BufferDecoder(of, profile=None, band=Band.VISIBLE)(data).image
+    reference = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert np.abs((image.astype(float) - reference).mean(axis=(0, 1))).max() < 0.2
+
+
+@pytest.mark.parametrize(("fourcc", "bits"), [("Y16", 16), ("Y16-BE", 16), ("Y14", 14), ("Y12", 12), ("Y10", 10)])
+def test_counts_keep_their_value_in_either_order_of_bytes(fourcc: str, bits: int) -> None:
+    counts = np.random.default_rng(0).integers(0, 1 << bits, (6, 8), dtype=np.uint16)
+    data = counts.astype(">u2" if fourcc.endswith("BE") else "<u2").tobytes()
+    source = Bench(mode(fourcc), content=lambda *_: data).open()
+    frame = source.read(timeout_s=1)
+    assert frame.pixel_format is PixelFormat.GRAY16
+    assert np.array_equal(frame.image, counts)
+    assert f"{fourcc} 8x6" in source.info.description
+    visible = Bench(mode(fourcc), content=lambda *_: data).open(band=Band.VISIBLE).read(timeout_s=1)
+    assert np.abs(visible.image - counts * (255 / ((1 << bits) - 1))).max() <= 1
+
+
 def jpeg(of: Mode, sequence: int) -> bytes:
     image = np.full((of.height_px, of.width_px, 3), (20 * sequence) % 256, np.uint8)
     return bytes(cv2.imencode(".jpg", image)[1].tobytes())
@@ -165,12 +222,46 @@ def test_a_decoder_is_freed_at_once(fourcc: str) -> None:
 
 
 def test_a_camera_whose_every_jpeg_breaks_a_rule_is_shown_all_the_same() -> None:
-    def cut(of: Mode, sequence: int) -> bytes:
-        return jpeg(of, 1)[:-40]
-
-    source = Bench(mode("MJPG", (320, 240)), content=cut).open(band=Band.VISIBLE)
+    source = Bench(mode("MJPG", (320, 240)), content=without_a_rule).open(band=Band.VISIBLE)
     assert source.read(timeout_s=1).size_px == (320, 240)
-    assert source.drops["corrupt"] == 10
+    assert source.drops["corrupt"] == JpegRules.STRICT_TRIES - 1
+    assert "every JPEG image breaks a rule" in source.notes[-1]
+
+
+def without_a_rule(of: Mode, sequence: int) -> bytes:
+    """All there, but for some bytes of the scan: the decoder runs into the mark of the end."""
+    data = jpeg(of, 1)
+    return data[:-42] + data[-2:]
+
+
+def test_an_image_that_lacks_its_end_is_damaged_even_if_it_is_the_first() -> None:
+    half = Bench(mode("MJPG", (320, 240)), content=lambda of, sequence: jpeg(of, 1)[:-40])
+    with pytest.raises(CaptureError, match=r"delivers no frames \(\d+ broken buffers\)"):
+        half.open(band=Band.VISIBLE)
+
+
+def test_a_camera_that_once_sent_whole_images_is_held_to_that_when_it_is_opened_again() -> None:
+    bench, rules = Bench(mode("MJPG", (320, 240)), content=jpeg), JpegRules()
+
+    def opened() -> V4l2Source:
+        uri = parse_source("v4l2:/dev/video0")
+        return open_v4l2(uri, band=Band.VISIBLE, clock=bench.clock, kernel=bench.kernel, jpeg=rules)
+
+    opened().close()
+    bench.camera.content = without_a_rule
+    with pytest.raises(CaptureError, match="delivers no frames"):
+        opened()
+
+
+def test_a_camera_that_begins_to_keep_the_rules_is_held_to_them() -> None:
+    bench = Bench(mode("MJPG", (320, 240)), content=without_a_rule)
+    source = bench.open(band=Band.VISIBLE)
+    bench.camera.content = jpeg
+    source.read(timeout_s=1)
+    assert source.notes == ()
+    bench.camera.content = without_a_rule
+    with pytest.raises(CaptureTimeout):
+        source.read(timeout_s=1)
 
 
 @given(width=st.integers(1, 40), height=st.integers(1, 30), padding=st.integers(0, 9), deep=st.booleans())
@@ -285,6 +376,30 @@ def test_formats_that_are_not_offered() -> None:
         choose_mode(WEBCAM[-1:], Asked(), band=Band.VISIBLE, usb_id=None)
 
 
+def test_of_a_range_the_usual_size_and_rate_are_taken() -> None:
+    sizes = SizeRange(least_px=(32, 32), most_px=(2592, 1944), step_px=(2, 2))
+    camera = [
+        Mode(fourcc=name, width_px=2592, height_px=1944, rates_hz=(90.0, 1.0), any_rate=True, sizes=sizes)
+        for name in ("YU12", "YUYV", "MJPG")
+    ]
+    for band in Band:
+        chosen, rate_hz = choose_mode(camera, Asked(), band=band, usb_id=None)
+        assert (chosen.fourcc, chosen.size_px, rate_hz) == ("YUYV", (640, 480), 30.0)
+    chosen, rate_hz = choose_mode(camera, Asked(size_px=(1920, 1080), rate_hz=25), band=Band.VISIBLE, usb_id=None)
+    assert (chosen.size_px, rate_hz) == ((1920, 1080), 25)
+    assert sizes.nearest((33, 5000)) == (32, 1944)
+
+
+def test_a_thermal_camera_is_known_by_its_name_where_its_identity_is_not() -> None:
+    lepton = [mode(name, size, 9.0) for size in ((160, 120), (160, 122)) for name in ("UYVY", "Y16")]
+    name = "PureThermal (fw:v1.3.0): PureThe"
+    chosen, _ = choose_mode(lepton, Asked(), band=Band.THERMAL, usb_id=None, name=name)
+    assert (chosen.fourcc, chosen.size_px) == ("Y16", (160, 122))
+    assert recognize(fourcc="Y16", size_px=(160, 122), usb_id=None, name=name).name == "lepton"
+    assert recognize(fourcc="Y16", size_px=(320, 256), usb_id=None, name="FLIR Video: FLIR Video").name == "boson"
+    assert recognize(fourcc="Y16", size_px=(320, 256), usb_id=None, name="Webcam").name == "y16"
+
+
 def test_every_mode_is_listed() -> None:
     bench = Bench(*WEBCAM)
     device = VideoDevice("/dev/video0", kernel=bench.kernel)
@@ -361,6 +476,20 @@ def test_what_queued_up_before_the_first_read_is_dropped() -> None:
     bench.clock.advance_ns(3 * PERIOD_NS)  # from here on nothing is dropped
     stamps = [source.read(timeout_s=1).timestamp_ns for _ in range(4)]
     assert set(np.diff(stamps)) == {PERIOD_NS}
+
+
+def test_a_frame_that_waited_keeps_its_own_time() -> None:
+    bench = Bench()
+    source = bench.open()
+    before = source.read(timeout_s=1)
+    bench.clock.advance_ns(10 * NS_PER_S)  # the process was stopped; the driver filled its buffers and then had none
+    waited = [source.read(timeout_s=1) for _ in range(4)]
+    steps = np.diff([before.timestamp_ns, *(frame.timestamp_ns for frame in waited)])
+    assert steps[0] >= PERIOD_NS
+    assert set(steps[1:]) == {PERIOD_NS}
+    assert all(frame.timestamp_ns == START_NS + (frame.sequence + 1) * PERIOD_NS - 10 * NS_PER_MS for frame in waited)
+    after = source.read(timeout_s=1)
+    assert bench.clock.now_ns() - after.timestamp_ns < PERIOD_NS
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
@@ -471,7 +600,10 @@ def test_a_node_without_images_is_no_camera() -> None:
     [
         ("size=big", "size=big: expected WIDTHxHEIGHT in pixels, such as 640x480"),
         ("size=0x480", "size=0x480: expected"),
-        ("format=rgb", "format=rgb: expected one of yuyv, uyvy, nv12, mjpeg, gray, y16"),
+        (
+            "format=rgb",
+            "format=rgb: expected one of yuyv, uyvy, yvyu, vyuy, nv12, nv21, yu12, yv12, bgr3, rgb3, mjpeg, jpeg, gray, y16",
+        ),
         ("profile=leptons", "profile=leptons: expected one of p2pro, tc002c, ht301, lepton, boson, y16, gray8"),
         ("fps=0", "fps=0: expected frames per second"),
         ("sise=640x480", r"unknown parameter 'sise'; did you mean size\? it takes crop, flip, format, fps"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +18,7 @@ from rtfusion.clock import NS_PER_MS
 from rtfusion.session.format import load_session
 from rtfusion.session.source import SessionSource
 from rtfusion.types import Band, Frame
+from tests.rig import pictures
 from tests.rig.disk import is_of_band
 from tests.rig.v4l2rig import RTFUSION, Desk, lepton, webcam
 
@@ -84,6 +88,7 @@ def test_a_recorded_run_is_replayed_to_the_bit_and_its_stamps_are_true(
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_the_driver_is_given_back(desk: Desk, rtfusion: Run) -> None:
     cameras = webcam(), lepton()
     desk.plug(*cameras)
@@ -95,7 +100,7 @@ def test_the_driver_is_given_back(desk: Desk, rtfusion: Run) -> None:
 # -- a camera that is lost, told while the run goes on ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_loss_is_told_within_two_seconds_and_so_is_its_end(
     desk: Desk, environ: dict[str, str], tmp_path: Path, as_json: bool
 ) -> None:
@@ -130,8 +135,117 @@ def test_a_camera_whose_first_frame_is_late_is_not_lost(desk: Desk, rtfusion: Ru
     assert "lost" not in err
 
 
+@pytest.mark.slow
 def test_a_visible_picture_that_stands_still_is_not_lost(desk: Desk, rtfusion: Run) -> None:
     desk.plug(webcam(keys={"still": 3}), lepton())
     code, out, err = rtfusion(*RUN, "--max-frames", "30", "--on-loss", "stop")
     assert code == 0, err
     assert "faults" not in out
+
+
+# -- what comes is read right ---------------------------------------------------------------------------------------------
+
+FORMATS = ("yuyv", "uyvy", "yvyu", "nv12", "yu12", "yv12", "rgb3", "bgr3", "mjpg")
+READ_ALL = """
+import sys, numpy
+from rtfusion.capture import open_source
+from rtfusion.types import Band
+for number, name in enumerate(sys.argv[1:]):
+    source = open_source(f"/dev/video{number}", band=Band.VISIBLE)
+    numpy.save(name, source.read(timeout_s=60).image)
+    source.close()
+"""
+
+
+def test_the_pixels_of_every_format_are_right(desk: Desk, environ: dict[str, str], tmp_path: Path) -> None:
+    for number, name in enumerate(FORMATS):
+        modes = [f"{name.upper()} 64x48 30 flat64x48.{name}"]
+        desk.plug(webcam(id=name, node=number, usb=None, card="Camera", modes=modes, ctrls=()))
+    with desk.start(sys.executable, "-c", READ_ALL, *FORMATS, environ=environ, folder=tmp_path) as program:
+        code, _, err = program.end()
+    assert code == 0, err
+    exact = pictures.bgr(*pictures.yuv(0, 64, 48, noisy=False))
+    for name in FORMATS:
+        apart = np.load(tmp_path / f"{name}.npy") - exact
+        assert np.abs(apart.mean(axis=(0, 1))).max() < 0.3, name
+        if name != "mjpg":
+            assert np.abs(apart).max() <= 1.0, name
+
+
+def test_big_endian_counts_are_not_turned_round(desk: Desk, rtfusion: Run, tmp_path: Path) -> None:
+    thermal = lepton(card="Thermal", usb="1234:5678", modes=["Y16-BE 160x120 15 thermal160x120.y16be"], keys={})
+    desk.plug(webcam(), thermal)
+    code, _, err = rtfusion("record", *RUN[1:], "--max-frames", "5", "--out", "sessions")
+    assert code == 0, err
+    for frame in recorded(load_session(tmp_path / "sessions").folder, Band.THERMAL):
+        assert 29_000 < frame.image.min() < frame.image.max() < 31_500
+
+
+def test_without_sysfs_a_camera_is_known_by_its_name(desk: Desk, rtfusion: Run) -> None:
+    desk.plug(webcam(), lepton())
+    desk.hide_sysfs()
+    code, out, err = rtfusion(*RUN, "--max-frames", "3")
+    assert code == 0, err
+    assert "profile lepton" in out
+    assert "160x120 gray16" in out, "without the rows of its status"
+    _, out, _ = rtfusion("devices")
+    assert re.search("/dev/video2 +thermal +PureThermal", out)
+    assert "/dev/video1" not in out
+
+
+@pytest.mark.slow
+def test_of_a_range_of_sizes_the_usual_one_is_taken(desk: Desk, rtfusion: Run) -> None:
+    modes = ["YU12 32x32-2592x1944/2x2 90 -", "YUYV 32x32-2592x1944/2x2 90 -"]
+    desk.plug(webcam(usb=None, card="mmal service 16.1", modes=modes, ctrls=()), lepton())
+    code, out, err = rtfusion(*RUN, "--max-frames", "3")
+    assert code == 0, err
+    assert "640x480 bgr8, 30 Hz" in out
+
+
+@pytest.mark.slow
+def test_damaged_images_are_never_shown_even_when_the_camera_is_opened_again(
+    desk: Desk, environ: dict[str, str], tmp_path: Path
+) -> None:
+    visible = webcam(modes=["MJPG 160x120 15 visible160x120.mjpg"])
+    desk.plug(visible, lepton())
+    words = [*RUN, "--sink", "images:frames", "--on-loss", "passthrough"]
+    with desk.start(*RTFUSION, *words, environ=environ, folder=tmp_path) as program:
+        program.until(lambda: desk.log(visible).count("\n@") > 20)
+        desk.set(visible, corrupt="truncate")
+        program.until_says("the visible camera is lost since .*corrupt")
+        program.until(lambda: desk.log(visible).count(" STREAMON ") >= 3)
+        program.until(lambda: desk.log(visible).count(" release") >= 3)  # the second opening has been given up
+        assert "is back" not in program.err
+        desk.set(visible, corrupt=None)
+        program.until_says("the visible camera is back")
+        program.send(signal.SIGINT)
+        assert program.end()[0] == 130
+    for path in sorted((tmp_path / "frames").iterdir()):
+        image = cv2.imread(str(path))
+        green = image[..., 1].astype(int) - image[..., 0] - image[..., 2]
+        assert (green > 60).mean() < 0.01, path
+
+
+@pytest.mark.slow
+def test_frames_that_waited_while_the_process_was_stopped_keep_their_time(
+    desk: Desk, environ: dict[str, str], tmp_path: Path
+) -> None:
+    visible = webcam(keys={"code": "top 0 120 16 235"})
+    desk.plug(visible, lepton(keys={"lepton": 120, "noise": "2 0 120", "code": "bottom 0 120 29400 32000"}))
+    with desk.start(*RTFUSION, "record", *RUN[1:], "--out", "sessions", environ=environ, folder=tmp_path) as program:
+        program.until(lambda: desk.log(visible).count("\n@") > 20)
+        program.send(signal.SIGSTOP)
+        time.sleep(2.5)
+        program.send(signal.SIGCONT)
+        count = desk.log(visible).count("\n@")
+        program.until(lambda: desk.log(visible).count("\n@") > count + 20)
+        program.send(signal.SIGINT)
+        code, _, err = program.end()
+    assert code == 130
+    assert "lost" not in err
+    session = load_session(tmp_path / "sessions")
+    pairs = list(session.pairs())
+    for band, at_top in ((Band.VISIBLE, True), (Band.THERMAL, False)):
+        told_ms = [(getattr(pair, band.value).timestamp_ns - desk.epoch_ns) / NS_PER_MS for pair in pairs]
+        true_ms = [code_ms(frame.image, at_top=at_top) for frame in recorded(session.folder, band)]
+        assert told_ms == pytest.approx(true_ms, abs=1.0)
