@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_serializer
 
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
 from rtfusion.intents import Intents, with_own
 from rtfusion.models.shipping import is_name, shipped_names
+from rtfusion.redaction import without_credentials
 from rtfusion.text import did_you_mean
 
 if sys.version_info >= (3, 11):
@@ -261,6 +262,14 @@ class Settings(BaseModel):
             raise ConfigError(f"{name} is {_shown(values[name])}; {_expected(error, values[name])}") from None
         _refuse_conflicts(self, origins={})
 
+    @field_serializer("ir", "vis", "sink", mode="plain")
+    def _without_credentials(self, value: Any) -> Any:
+        """Settings that are written anywhere hold no password and no token: only the attributes do."""
+        return _redacted(value)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        return ((name, _redacted(value)) for name, value in super().__repr_args__())
+
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """Give the declaration of each field by its name, in the order of the help."""
@@ -469,6 +478,8 @@ def _in_type(name: str, value: object, *, folder: Path | None = None) -> object:
     ``folder`` is that of a settings file: relative paths start there, and one output has to be a list all the same.
     """
     kind = Settings.declared()[name].path
+    if kind in ("file", "model") and isinstance(value, str | Path):
+        _refuse_address(name, str(value))
     if not _repeats(name):
         return _resolved(value, kind=kind, folder=folder)
     if folder is None and isinstance(value, str | Path):
@@ -494,7 +505,8 @@ def _relative_uri(folder: Path | None, uri: str) -> str:
     match = re.match(r"[a-z][a-z0-9+.-]+:", uri)
     scheme = "" if match is None else match[0]
     path = uri.removeprefix(scheme)
-    if scheme not in ("", "file:", "video:", "images:") or path.startswith("/") or not path:
+    is_address = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path) is not None
+    if scheme not in ("", "file:", "video:", "images:") or path.startswith("/") or not path or is_address:
         return uri
     if folder is None:
         return f"{scheme}{expanded(path)}" if path.startswith("~") else uri
@@ -572,5 +584,22 @@ _WORDS = {
 """Expected values by the first word of the type of pydantic's error. For all other types pydantic says it well."""
 
 
+def _refuse_address(name: str, text: str) -> None:
+    """Files are read from and written to this machine alone; a path made of an address would be shown with its password."""
+    shown = without_credentials(text)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) or (shown != text and not expanded(text).exists()):
+        raise ConfigError(f"{name} is {shown!r}; it should be a path of this machine, not an address")
+
+
 def _shown(value: object) -> str:
-    return repr(list(value)) if isinstance(value, tuple) else repr(value)
+    shown = _redacted(value)
+    return repr(list(shown)) if isinstance(shown, tuple) else repr(shown)
+
+
+def _redacted(value: Any) -> Any:
+    """The value as it may be shown; several texts one by one."""
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, list | tuple):
+        return type(value)(map(_redacted, value))
+    return value

@@ -58,7 +58,7 @@ HOMES = {
 }
 """A heavy package may be imported only in the rooms made for it (a trailing slash names a folder)."""
 
-FOUNDATION = ("errors", "clock", "types", "files", "text", "mailbox", "memory")
+FOUNDATION = ("errors", "clock", "types", "files", "redaction", "text", "mailbox", "memory")
 """These modules of the runtime import only each other."""
 
 ENTRANCES = {

@@ -25,11 +25,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from rtfusion.capture.parameters import CONVERTERS, Corrections
 from rtfusion.errors import CaptureError, ConfigError
 from rtfusion.files import expanded
+from rtfusion.redaction import without_credentials
 from rtfusion.text import did_you_mean
 
 SCHEMES = ("file", "video", "images", "v4l2", "usb", "synthetic", "session")
@@ -42,11 +43,9 @@ PARTS = ("crop", "half", "stream", "match")
 _PATH_SCHEMES = ("file", "video")
 _OTHER_NETWORK_SCHEMES = ("rtmp", "rtp", "srt", "tcp", "mms", "rtmps")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_USER_INFO = re.compile(r"(?<=://)\S+@")
-_SECRET = re.compile(
-    r"([?&;/_](?:user|usr|username|login|password|passwd|pass|pwd|token|access_token|secret|key|api_?key|auth)=)[^&;/#]*",
-    re.IGNORECASE,
-)
+_HOST_AND_PATH = re.compile(r"[A-Za-z0-9_.-]*(?::[0-9]{1,5})?[/?#]|\[[0-9A-Fa-f:.%]*\]")
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+_SAFE_IN_USER = "%:!$&'()*+,;=-._~"
 _V4L2_MAJOR = 81
 
 
@@ -61,7 +60,7 @@ class SourceUri:
     for ``synthetic``."""
     text: str
     """The text as it was given, credentials removed: for messages and tables."""
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def is_camera(self) -> bool:
@@ -152,13 +151,6 @@ def rate_hz(text: str) -> float:
     return value
 
 
-def without_credentials(text: str) -> str:
-    """``text`` as it may be shown: user names, passwords and tokens replaced by ``***``."""
-    if not text.startswith("file:"):
-        text = _USER_INFO.sub("***@", text)
-    return _SECRET.sub(r"\1***", text)
-
-
 def same_place(first: SourceUri, second: SourceUri) -> bool:
     """True when both are one file, folder or device, whatever links lead to it."""
     if {"synthetic", "session"} & {first.scheme, second.scheme}:
@@ -201,12 +193,22 @@ def _split_scheme(text: str, shown: str) -> tuple[str | None, str]:
 
 def _network(text: str, shown: str) -> SourceUri:
     """An address; its query belongs to the camera, what follows after the # to us."""
-    address, _, parameters = text.partition("#")
-    scheme, separator, rest = address.partition("://")
+    before, at, after = text.rpartition("@")  # a password may hold a # as well
+    address, _, parameters = after.partition("#")
+    scheme, separator, rest = f"{before}{at}{address}".partition("://")
     if not separator or not rest.strip("/@"):
         raise ConfigError(f"{shown}: not an address; expected {scheme.partition(':')[0]}://HOST:PORT/PATH")
     query = _parse_query(parameters, shown)
-    return SourceUri(scheme="network", target=address, text=shown.partition("#")[0], query=query)
+    target = f"{scheme}://{_with_quoted_user(rest)}"
+    return SourceUri(scheme="network", target=target, text=without_credentials(f"{before}{at}{address}"), query=query)
+
+
+def _with_quoted_user(rest: str) -> str:
+    """HOST/PATH or NAME:PASSWORD@HOST/PATH with what is no letter of an address in the name and the password as ``%23``."""
+    user, at, place = rest.rpartition("@")
+    if not user or _HOST_AND_PATH.match(user):  # the sign is a part of the path
+        return rest
+    return f"{quote(_STRAY_PERCENT.sub('%25', user), safe=_SAFE_IN_USER)}{at}{place}"
 
 
 def _split_query(rest: str) -> tuple[str, str]:
@@ -249,7 +251,9 @@ def _parse_query(query: str, shown: str) -> dict[str, str]:
     for part in filter(None, query.split("&")):
         key, equals, value = part.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{shown}: {part!r} is not a parameter; expected key=value, several joined by &")
+            place = re.split("[?#]", shown, maxsplit=1)[0]
+            shown_part = without_credentials(f"{place}?{part}").removeprefix(f"{place}?")
+            raise ConfigError(f"{shown}: {shown_part!r} is not a parameter; expected key=value, several joined by &")
         if key in values:
             raise ConfigError(f"{shown}: {key} is given twice; give it once")
         values[key] = unquote(value)

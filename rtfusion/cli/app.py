@@ -19,7 +19,7 @@ from rtfusion.cli import (
     train,
     version,
 )
-from rtfusion.cli.options import EXIT_CODES, SettingsCommand
+from rtfusion.cli.options import EXIT_CODES, Commands, SettingsCommand
 
 COMMANDS = (
     "run", "record", "replay", "demo", "view", "keys", "batch", "report", "bench", "evaluate", "say", "devices", "engines",
@@ -28,6 +28,7 @@ COMMANDS = (
 """Commands that are the function of their module's name, in the order of the help."""
 
 app = typer.Typer(
+    cls=Commands,
     help="Fuse a thermal and a visible camera into one picture, live or from recordings.",
     epilog=EXIT_CODES,
     no_args_is_help=True,

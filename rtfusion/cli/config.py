@@ -46,15 +46,7 @@ def show(
 def settings_with_origins(loaded: Loaded) -> dict[str, dict[str, Any]]:
     """Give ``value`` (addresses without their passwords) and ``origin`` of every setting, as values for JSON."""
     values = loaded.settings.model_dump(mode="json")
-    return {name: {"value": _shown(name, value), "origin": loaded.origins[name]} for name, value in values.items()}
-
-
-def _shown(name: str, value: Any) -> Any:
-    from rtfusion.capture.uri import without_credentials
-
-    if name in ("ir", "vis") and value is not None:
-        return without_credentials(value)
-    return [without_credentials(uri) for uri in value] if name == "sink" else value
+    return {name: {"value": value, "origin": loaded.origins[name]} for name, value in values.items()}
 
 
 def _table(loaded: Loaded) -> Table:

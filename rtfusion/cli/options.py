@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+
+from rtfusion.redaction import without_credentials
 
 EXIT_CODES = (
     "Exit codes: 0 done, 2 wrong option, settings file or output, 3 a source cannot be opened, 4 model or engine, "
@@ -28,6 +31,22 @@ Debug = Annotated[bool, typer.Option("--debug", metavar="", help="Show the trace
 LogJson = Annotated[
     bool, typer.Option("--log-json", metavar="", rich_help_panel="Run", help="Messages as JSON, one object a line.")
 ]
+
+
+_UsageError: Any = typer.BadParameter.__base__
+"""Of click, or of the copy of it that newer versions of typer have."""
+
+
+class Commands(TyperGroup):
+    """The commands. What is wrong with a command line is said without the secrets in it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            error.message = re.sub(r"[^\s()'\"]+", lambda word: without_credentials(word[0]), error.message)
+            raise
 
 
 class SettingsCommand(TyperCommand):

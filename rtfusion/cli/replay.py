@@ -34,13 +34,21 @@ def replay(
     """
     from rtfusion.cli.job import run_job
     from rtfusion.config import Settings, load
+    from rtfusion.errors import ConfigError
+    from rtfusion.redaction import MASK
     from rtfusion.session.format import load_session
 
     session = load_session(folder)
     replayed = [name for name, setting in Settings.declared().items() if setting.replayed]
     source = f"session:{session.folder}"
+    recorded = {name: session.settings.get(name) for name in replayed}
+    for name, value in recorded.items():
+        if MASK in str(value) and name not in flags:
+            raise ConfigError(
+                f"{name} was recorded as {value}: its secret was not kept; give --{name.replace('_', '-')}"
+            )
     merged: dict[str, object] = {
-        **{name: session.settings.get(name) for name in replayed},
+        **recorded,
         "calibration": session.calibration,
         **flags,
         "ir": source,

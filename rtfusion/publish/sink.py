@@ -16,6 +16,7 @@ from rtfusion.errors import ConfigError, SinkError
 from rtfusion.publish.publisher import Publisher, curve_auth
 from rtfusion.publish.ring import RingWriter
 from rtfusion.publish.wire import BGR8, JPEG, SHM, TOPIC, encode_header
+from rtfusion.redaction import without_credentials
 from rtfusion.sinks.base import SinkContext
 from rtfusion.text import is_loopback
 from rtfusion.types import FusedFrame
@@ -62,7 +63,7 @@ class ZmqSink:
         if encoding == "shm" and not is_local:
             raise ConfigError(f"{self.uri}: shared memory ends with this machine; publish at 127.0.0.1 or ipc://PATH")
         if not (is_local or insecure or self._auth):
-            raise ConfigError(_PUBLIC.format(uri=self.uri, address=address))
+            raise ConfigError(_PUBLIC.format(uri=self.uri, address=without_credentials(address)))
         self._run = context
         self._encoding = _ENCODINGS[encoding]
         self._quality = JPEG_QUALITY if quality is None else quality
@@ -164,5 +165,6 @@ def _is_local(address: str, *, uri: str) -> bool:
         return True
     match = re.fullmatch(r"tcp://(.+):([0-9]{1,5}|\*)", address)
     if match is None or (match[2] != "*" and not 0 <= int(match[2]) <= 65535):
-        raise ConfigError(f"{uri}: {address!r} is not an address; expected tcp://127.0.0.1:5555 or ipc:///tmp/name")
+        shown = without_credentials(address)
+        raise ConfigError(f"{uri}: {shown!r} is not an address; expected tcp://127.0.0.1:5555 or ipc:///tmp/name")
     return is_loopback(match[1])

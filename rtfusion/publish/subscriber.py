@@ -23,6 +23,7 @@ from rtfusion.publish.keys import load_pair, load_public, make_pair
 from rtfusion.publish.publisher import set_options
 from rtfusion.publish.ring import Overrun, RingReader
 from rtfusion.publish.wire import BGR8, SHM, TOPIC, Header, Message, decode
+from rtfusion.redaction import without_credentials
 from rtfusion.types import Degraded, FusedFrame, Image8
 
 _log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Subscription:
     def __init__(
         self, url: str, *, topic: str, timeout_s: float | None, newest: bool, curve: Mapping[int, int | bytes]
     ) -> None:
-        self.url = url
+        self.url = without_credentials(url)
         self.restarts = 0
         """Number of times that the publisher was seen to start again."""
         self.lapped = 0
@@ -217,7 +218,7 @@ def subscribe(
         ConfigError: the URL is not one that can be connected to, or a key cannot be used.
     """
     if not re.fullmatch(r"tcp://.+:[0-9]+|ipc://.+", url):
-        raise ConfigError(f"{url!r} is not an address; expected for example tcp://127.0.0.1:5555")
+        raise ConfigError(f"{without_credentials(url)!r} is not an address; expected for example tcp://127.0.0.1:5555")
     curve = _curve_options(server_key=server_key, keys=keys)
     return Subscription(url, topic=topic, timeout_s=timeout_s, newest=newest, curve=curve)
 
@@ -246,7 +247,7 @@ class _Receiver:
 
     def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival], curve: Mapping[int, int | bytes]) -> None:
         self.bad_messages = 0
-        self._url = url
+        self._url = without_credentials(url)
         self._topic = topic
         self._mailbox = mailbox
         self._stop = threading.Event()
@@ -262,7 +263,7 @@ class _Receiver:
         except zmq.ZMQError as error:
             self._end()
             raise ConfigError(
-                f"{url!r} cannot be connected to: {error}; expected for example tcp://127.0.0.1:5555"
+                f"{without_credentials(url)!r} cannot be connected to: {error}; expected for example tcp://127.0.0.1:5555"
             ) from None
 
     def stop(self) -> None:

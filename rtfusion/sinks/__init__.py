@@ -26,14 +26,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from rtfusion.capture.uri import without_credentials
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
+from rtfusion.redaction import without_credentials
 from rtfusion.sinks.base import Sink, SinkContext, StopRequested
 from rtfusion.text import did_you_mean
 
 __all__ = ["Sink", "SinkContext", "StopRequested", "check_sinks", "open_sink", "open_sinks"]
 
+WRITTEN = ("video", "images", "record", "compare")
+"""Kinds whose target is a path."""
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):(.*)", re.DOTALL)
@@ -49,7 +51,8 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:
     kind, target, options = _parse(uri)
     # Each output brings a heavy library; a run loads only those it uses.
     module, _, name = kind.made_by.partition(":")
-    opened: Sink = getattr(importlib.import_module(module), name)(target, uri=uri, context=context, **options)
+    shown = without_credentials(uri)
+    opened: Sink = getattr(importlib.import_module(module), name)(target, uri=shown, context=context, **options)
     return opened
 
 
@@ -89,29 +92,33 @@ def check_sinks(uris: Iterable[str], *, inputs: Iterable[Path] = ()) -> None:
 def _parse(uri: str) -> tuple[Kind, str, dict[str, Any]]:
     """The kind of an output, its target and its options."""
     scheme, target, query = _split(uri)
+    shown = without_credentials(uri)
     kind = KINDS[scheme]
-    options = _parse_query(query, scheme=scheme, uri=without_credentials(uri))
+    options = _parse_query(query, scheme=scheme, uri=shown)
     if kind.example == f"{scheme}:" and target:
-        raise ConfigError(f"{uri}: {scheme}: takes nothing after the colon, got {target!r}; write {scheme}:")
+        raise ConfigError(f"{shown}: {scheme}: takes nothing after the colon; write {scheme}:")
     if kind.example != f"{scheme}:" and not target:
-        raise ConfigError(f"{uri!r} names no target; expected for example {kind.example}")
+        raise ConfigError(f"{shown!r} names no target; expected for example {kind.example}")
+    if scheme in WRITTEN and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", target):
+        raise ConfigError(f"{shown}: an address and no path; {scheme}: writes into the file system of this machine")
     return kind, target, options
 
 
 def _split(uri: str) -> tuple[str, str, str]:
     """(scheme, target, query); a bare path is the whole target of ``video``."""
     match = _SCHEME.fullmatch(uri)
+    shown = without_credentials(uri)
     if match is None:
         if uri in KINDS and KINDS[uri].example == f"{uri}:":
-            raise ConfigError(f"sink {uri!r} is neither a URI nor a video file; did you mean {uri}:?")
+            raise ConfigError(f"sink {shown!r} is neither a URI nor a video file; did you mean {uri}:?")
         return "video", uri, ""
     scheme, rest = match[1].lower(), match[2]
     if scheme in ("tcp", "ipc"):
-        raise ConfigError(f"sink {uri!r}: an address alone does not say how to publish; did you mean zmq:{uri}?")
+        raise ConfigError(f"sink {shown!r}: an address alone does not say how to publish; did you mean zmq:{shown}?")
     if scheme not in KINDS:
-        path_hint = f", or ./{uri} for a file of that name" if uri.lower().endswith(VIDEO_SUFFIXES) else ""
+        path_hint = f", or ./{shown} for a file of that name" if uri.lower().endswith(VIDEO_SUFFIXES) else ""
         raise ConfigError(
-            f"sink {uri!r} has the unknown scheme {scheme!r}; "
+            f"sink {shown!r} has the unknown scheme {scheme!r}; "
             f"expected a video file or one of {', '.join(f'{known}:' for known in KINDS)}"
             f"{did_you_mean(scheme, KINDS, hint='; did you mean {}:?')}{path_hint}"
         )

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rtfusion.capture.uri import without_credentials
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import ConfigError, FusionError
 from rtfusion.files import expanded
@@ -77,7 +76,7 @@ class WebSink:
             ConfigError: the address is not one, is in use, or is public while there is no token; the folder for
                 recordings cannot be written.
         """
-        self.uri = without_credentials(uri)
+        self.uri = uri
         host, port = _address(address, uri=self.uri)
         token = _checked_token(token or os.environ.get(TOKEN_VARIABLE) or None, host=host, uri=self.uri)
         palette = None if context.control is None else context.control.palette

@@ -84,7 +84,7 @@ def view_stream(
     from rtfusion.publish.subscriber import subscribe
 
     frames = subscribe(url, timeout_s=TICK_S, server_key=server_key, keys=keys)
-    with contextlib.suppress(StopRequested), frames, contextlib.closing(Viewer(name=url)) as viewer:
+    with contextlib.suppress(StopRequested), frames, contextlib.closing(Viewer(name=frames.url)) as viewer:
         last_s = time.monotonic()
         while not stop.is_set():
             try:
@@ -94,7 +94,8 @@ def view_stream(
                 viewer.poll()
                 if timeout_s is not None and time.monotonic() - last_s >= timeout_s:
                     raise CaptureTimeout(
-                        f"no frame from {url} within {timeout_s:g} s; is a run publishing there (--sink zmq:{url})?"
+                        f"no frame from {frames.url} within {timeout_s:g} s; is a run publishing there "
+                        f"(--sink zmq:{frames.url})?"
                     ) from None
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rtfusion.capture.uri import parse_source, rate_hz, read_query, same_place, without_credentials
+from rtfusion.capture.uri import parse_source, rate_hz, read_query, same_place
 from rtfusion.errors import CaptureError, ConfigError
+from rtfusion.redaction import without_credentials
 
 
 @pytest.fixture
@@ -141,6 +142,29 @@ def test_a_rate_may_be_a_fraction() -> None:
         ("http://host/x?a=1&PASSWORD=abc", "http://host/x?a=1&PASSWORD=***"),
         ("rtsp://host/user=admin_password=abc_channel=1", "rtsp://host/user=***"),
         ("rtsp://host/user=admin&password=abc&channel=1.sdp", "rtsp://host/user=***&password=***&channel=1.sdp"),
+        ("rtsp://me:p@ss#w/rd@host:554/1#transport=udp", "rtsp://***@host:554/1#transport=udp"),
+        ("rtsp://me:a b@host/1", "rtsp://***@host/1"),
+        ("rtsp://me:pass%40host/1", "rtsp://***/1"),
+        ("http:/me:pass@host/1", "http:/***@host/1"),
+        ("rtsp:me:pass@host", "rtsp:***@host"),
+        ("me:pass@host/1", "***@host/1"),
+        ("video:rtsp://me:pass@host/1", "video:rtsp://***@host/1"),
+        ("rtsp://host/live/me:pass/1", "rtsp://host/live/***/1"),
+        ("rtsp://host/user/me/password/pass/1", "rtsp://host/user/***/***/***/***"),
+        ("rtsps://host:7441/Xk3vQ9wTz2LmB7?enableSrtp", "rtsps://host:7441/***?enableSrtp"),
+        (
+            "http://host/x?passcode=abc&loginpas=abc&p=abc&u=123456",
+            "http://host/x?passcode=***&loginpas=***&p=***&u=***",
+        ),
+        ("http://host/x?password=a/b#c&d", "http://host/x?password=***#***&***"),
+        ("rtsp://host/h264Preview_01_main", "rtsp://host/h264Preview_01_main"),
+        ("rtsp://host/cam/realmonitor?channel=1&subtype=0", "rtsp://host/cam/realmonitor?channel=1&subtype=0"),
+        ("webb://127.0.0.1:8080?tokn=abc", "webb://127.0.0.1:8080?tokn=***"),
+        ("web://127.0.0.1:8080?record=a/b&token=abc", "web://127.0.0.1:8080?record=a/b&token=***"),
+        ("zmq:tcp://127.0.0.1:5555?keys=a/b.key&clients=any", "zmq:tcp://127.0.0.1:5555?keys=a/b.key&clients=any"),
+        ("zmq:ipc:///tmp/frames", "zmq:ipc:///tmp/frames"),
+        ("udp://@239.0.0.1:1234", "udp://@239.0.0.1:1234"),
+        ("record:/data/x?segment_s=5&password=abc", "record:/data/x?segment_s=5&password=***"),
         ("clip@home.mp4", "clip@home.mp4"),
         ("file:///home/me@work/clip.mp4", "file:///home/me@work/clip.mp4"),
     ],
@@ -157,6 +181,20 @@ def test_credentials_do_not_reach_a_message() -> None:
     assert (uri.target, dict(uri.query)) == ("rtsp://me:secret@camera/1", {"transport": "udp"})
     assert "secret" not in repr(uri)
     assert uri.text == "rtsp://***@camera/1"
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "query"),
+    [
+        ("rtsp://me:p@ss#w/rd%@camera/1#transport=udp", "rtsp://me:p%40ss%23w%2Frd%25@camera/1", {"transport": "udp"}),
+        ("rtsp://me:p%40ss@camera/1", "rtsp://me:p%40ss@camera/1", {}),
+        ("http://camera:80/1?mail=a@b", "http://camera:80/1?mail=a@b", {}),
+        ("udp://@239.0.0.1:1234", "udp://@239.0.0.1:1234", {}),
+    ],
+)
+def test_a_password_may_hold_any_sign(text: str, target: str, query: dict[str, str]) -> None:
+    uri = parse_source(text)
+    assert (uri.target, dict(uri.query)) == (target, query)
 
 
 def test_links_lead_to_one_place(folder: Path) -> None:

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtfusion.capture.uri import parse_source, without_credentials
+from rtfusion.capture.uri import parse_source
 from rtfusion.config import Settings, load
 from rtfusion.errors import CalibrationError, CaptureError, ConfigError, WireError
 from rtfusion.publish.wire import BGR8, JPEG, decode, encode_header
+from rtfusion.redaction import without_credentials
 from rtfusion.registration import Calibration, register
 from rtfusion.types import FusedFrame
 from tests.fuzz.fuzzing import damaged, fuzzed
@@ -217,9 +218,13 @@ SECRET = st.text("abcdefXYZ0123456789!$%&()+,:;=?@/ ", min_size=4, max_size=20)
 @fuzzed
 @given(scheme=st.sampled_from(["rtsp", "http", "https"]), name=st.text("abc", min_size=1), password=SECRET)
 def test_no_password_is_ever_shown(scheme: str, name: str, password: str) -> None:
-    marked = f"s3cret{password.replace(' ', '')}"
-    for text in (f"{scheme}://{name}:{marked}@camera/1", f"{scheme}://camera/1?user={name}&password={marked}"):
-        if text.endswith(marked) and any(separator in marked for separator in "&;/#"):
-            continue  # these end a value
+    marked = f"s3cret{password}"
+    for text in (
+        f"{scheme}://{name}:{marked}@camera/1",
+        f"{scheme}:/{name}:{marked}@camera/1",
+        f"{scheme}://camera/1?user={name}&password={marked}",
+        f"{scheme}://camera/1/{name}:{marked}",
+    ):
         assert "s3cret" not in without_credentials(text)
-        assert "s3cret" not in repr(parse_source(text))
+        with contextlib.suppress(ConfigError):  # it need not be an address
+            assert "s3cret" not in repr(parse_source(text))
