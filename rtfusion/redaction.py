@@ -35,11 +35,12 @@ _TELLS_NOTHING = re.compile(
     re.IGNORECASE,
 )
 _HARMLESS = frozenset(
-    (
+    re.findall(
+        r"\w+",
         "camera cam channel ch codec enablesrtp fifo_size format fps h264 height inst mode overrun_nonfatal pkt_size profile "
         "quality rate resolution rtsp_transport size stream streamtype subtype timeout transport unicast videocodec view width "
-        "clients crop encoding flip half hwm insecure keys mask match name record rotate shift_ms topic"
-    ).split(" ")
+        "clients crop encoding flip half hwm insecure keys mask match name record rotate shift_ms topic",
+    )
 )
 """Names of parameters, of cameras and of rtfusion, whose values are no secrets."""
 
