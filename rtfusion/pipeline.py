@@ -257,6 +257,7 @@ def _open_sinks(settings: Settings, *, pairs: PairStream, control: Control) -> l
         drops=telemetry.drops_by_cause,
         control=control,
         snapshot=telemetry.snapshot,
+        durations=telemetry.durations,
         sizes_px={Band.VISIBLE: pairs.visible.size_px, Band.THERMAL: pairs.thermal.size_px},
         note=telemetry.note,
         settings=settings.model_dump(mode="json"),

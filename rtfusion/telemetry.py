@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rtfusion.capture.base import StreamInfo
@@ -25,14 +25,15 @@ class Histogram:
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
-        self._sum_ns = 0
+        self.total_ns = 0
+        """The sum of all values."""
         self._max_ns: int | None = None
         self.count = 0
 
     def record(self, value_ns: int) -> None:
         """Count one value."""
         self._counts[self._bucket(value_ns)] += 1
-        self._sum_ns += value_ns
+        self.total_ns += value_ns
         self._max_ns = value_ns if self._max_ns is None else max(self._max_ns, value_ns)
         self.count += 1
 
@@ -47,12 +48,17 @@ class Histogram:
                 return min(self._value_ns(bucket), self._max_ns or 0) if bucket >= 0 else self._value_ns(bucket)
         return 0.0
 
+    def counts_up_to(self, bounds_ns: Sequence[float]) -> list[int]:
+        """The number of values up to each of these, to 2 %."""
+        counts = [(self._value_ns(bucket), count) for bucket, count in dict(self._counts).items()]
+        return [sum(count for value_ns, count in counts if value_ns <= bound_ns) for bound_ns in bounds_ns]
+
     def summary_ms(self) -> dict[str, float | int | None]:
         """count, p50, p95, p99, max and mean in milliseconds; None for all but the count when nothing was recorded."""
         if self.count == 0 or self._max_ns is None:
             return {"count": 0, "p50": None, "p95": None, "p99": None, "max": None, "mean": None}
         values_ns = {f"p{percent}": self.percentile_ns(percent) for percent in (50, 95, 99)}
-        values_ns |= {"max": self._max_ns, "mean": self._sum_ns / self.count}
+        values_ns |= {"max": self._max_ns, "mean": self.total_ns / self.count}
         return {"count": self.count, **{name: value_ns / NS_PER_MS for name, value_ns in values_ns.items()}}
 
     @classmethod
@@ -181,6 +187,10 @@ class Telemetry:
             self._recent.popleft()
         span_ns = now_ns - self._recent[0][0]
         return (self.fused - self._recent[0][1]) * NS_PER_S / span_ns if span_ns else self.fps
+
+    def durations(self) -> dict[str, dict[str, Histogram]]:
+        """The histograms of stages, of ages at the sinks, and of the skew, by ``stage``, ``age`` and ``skew``."""
+        return {"stage": dict(self._stages), "age": dict(self._ages), "skew": {"": self._skew}}
 
     def snapshot(self) -> dict[str, Any]:
         """Give all measurements as JSON-able values. Durations in milliseconds."""

@@ -54,6 +54,9 @@ HOMES = {
     "pycuda": {"rtfusion/cuda/device.py"},
     "onnx": {"rtfusion/engines/onnx_module.py"},
     "typer": {"rtfusion/cli/"},
+    "starlette": {"rtfusion/web/"},
+    "uvicorn": {"rtfusion/web/"},
+    "prometheus_client": {"rtfusion/web/"},
     "yaml": {"calibration/rtfusion_calibration/interop.py"},
 }
 """A heavy package may be imported only in the rooms made for it (a trailing slash names a folder)."""

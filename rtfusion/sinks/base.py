@@ -10,6 +10,7 @@ from rtfusion.types import Band, FusedFrame
 
 if TYPE_CHECKING:
     from rtfusion.fusion.base import Control
+    from rtfusion.telemetry import Histogram
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +29,8 @@ class SinkContext:
     """Lets a person change the run from a sink, by a slider or a key."""
     snapshot: Callable[[], Mapping[str, Any]] | None = None
     """Gives all measurements of the run (`rtfusion.telemetry.Telemetry.snapshot`); any thread may call it."""
+    durations: Callable[[], Mapping[str, Mapping[str, Histogram]]] | None = None
+    """Gives the histograms of the run (`rtfusion.telemetry.Telemetry.durations`); any thread may call it."""
     sizes_px: Mapping[Band, tuple[int, int]] = field(default_factory=dict)
     """(width, height) of the streams."""
     note: Callable[[str], None] | None = None

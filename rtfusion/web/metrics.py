@@ -1,83 +1,99 @@
-"""The measurements of a run as Prometheus reads them (text format 0.0.4)."""
+"""The measurements of a run as Prometheus reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-MS_PER_S = 1000.0
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
 
-Sample = tuple[str, Mapping[str, str], float]
-"""Suffix of the name, labels, value."""
+from rtfusion import __version__
+from rtfusion.clock import NS_PER_S
+from rtfusion.telemetry import Histogram
 
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+BOUNDS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096)
+"""The same for all durations and all runs, so that histograms of several machines add up."""
 
-def prometheus(snapshot: Mapping[str, Any]) -> str:
-    """Write a `rtfusion.telemetry.Telemetry.snapshot` in the text format; durations in seconds."""
-    lines: list[str] = []
-    for name, kind, help_text, samples in _families(snapshot):
-        lines += [f"# HELP rtfusion_{name} {help_text}", f"# TYPE rtfusion_{name} {kind}"]
-        lines += [f"rtfusion_{name}{suffix}{_labels(labels)} {value!r}" for suffix, labels, value in samples]
-    return "\n".join(lines) + "\n"
-
-
-def _families(snapshot: Mapping[str, Any]) -> Iterator[tuple[str, str, str, list[Sample]]]:
-    sources = snapshot["sources"]
-    yield "elapsed_seconds", "gauge", "Since the run began.", [_plain(snapshot["elapsed_s"])]
-    yield "fused_total", "counter", "Frames fused.", [_plain(snapshot["fused"])]
-    yield "pairs_total", "counter", "Pairs made.", [_plain(snapshot["pairs"])]
-    yield "fps", "gauge", "Fused frames per second, lately.", [_plain(snapshot["fps_recent"])]
-    yield "frames_read_total", "counter", "Frames read.", _by("band", snapshot["frames_read"])
-    yield "degraded_total", "counter", "Frames fused while a camera was lost.", _by("as", snapshot["degraded"])
-    yield "shutter_total", "counter", "Pairs with the thermal picture held.", [_plain(snapshot["shutter"])]
-    up = {band: float(source["lost"] is None) for band, source in sources.items()}
-    yield "source_up", "gauge", "0 while a camera is lost.", _by("band", up)
-    faults = {band: source["faults"] for band, source in sources.items()}
-    yield "faults_total", "counter", "What happened to cameras.", _by_two("band", "cause", faults)
-    drops = {place: causes for place, causes in snapshot["drops"].items() if place != "sinks"}
-    yield "drops_total", "counter", "Frames lost before they were fused.", _by_two("place", "cause", drops)
-    sinks = snapshot["drops"].get("sinks", {})
-    yield "sink_drops_total", "counter", "Frames that an output lost.", _by_two("sink", "cause", sinks)
-    yield "written_total", "counter", "Frames that an output took.", _by("sink", snapshot["written"])
-    yield "skew_seconds", "summary", "Between the two stamps of a pair.", _summary({}, snapshot["skew_ms"])
-    yield "stage_seconds", "summary", "Duration of a stage.", _summaries("stage", snapshot["stages_ms"])
-    yield "age_seconds", "summary", "Age of a frame when an output has it.", _summaries("sink", snapshot["age_ms"])
+Durations = Mapping[str, Mapping[str, Histogram]]
+"""Histograms by what they are of, ``stage``, ``age`` or ``skew``, and by the name of the stage or sink."""
 
 
-def _plain(value: float) -> Sample:
-    return "", {}, float(value)
+def prometheus(snapshot: Mapping[str, Any], *, durations: Durations) -> bytes:
+    """Write a `rtfusion.telemetry.Telemetry.snapshot` and its histograms in the text format; durations in seconds."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Run(snapshot, durations))
+    return generate_latest(registry)
 
 
-def _by(label: str, values: Mapping[str, float]) -> list[Sample]:
-    return [("", {label: key}, float(value)) for key, value in values.items()]
+class _Run(Collector):
+    def __init__(self, snapshot: Mapping[str, Any], durations: Durations) -> None:
+        self._snapshot = snapshot
+        self._durations = durations
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything that was measured."""
+        snapshot, sources = self._snapshot, self._snapshot["sources"]
+        about = {"version": __version__, "fuser": snapshot["fuser"], "engine": snapshot["engine"] or ""}
+        yield InfoMetricFamily("rtfusion_build", "What runs.", value=about)
+        yield GaugeMetricFamily("rtfusion_elapsed_seconds", "Since the run began.", value=snapshot["elapsed_s"])
+        yield CounterMetricFamily("rtfusion_fused", "Frames fused.", value=snapshot["fused"])
+        yield CounterMetricFamily("rtfusion_pairs", "Pairs made.", value=snapshot["pairs"])
+        yield GaugeMetricFamily("rtfusion_fps", "Fused frames per second, lately.", value=snapshot["fps_recent"])
+        yield _counted("frames_read", "Frames read.", "band", snapshot["frames_read"])
+        yield _counted("degraded", "Frames fused while a camera was lost.", "as", snapshot["degraded"])
+        yield _counted("mistrusted", "Frames in which a band was not trusted.", "fault", snapshot["mistrusted"])
+        yield CounterMetricFamily("rtfusion_shutter", "Pairs with the thermal picture held.", value=snapshot["shutter"])
+        up = GaugeMetricFamily("rtfusion_source_up", "0 while a camera is lost.", labels=["band"])
+        for band, source in sources.items():
+            up.add_metric([band], float(source["lost"] is None))
+        yield up
+        faults = {band: source["faults"] for band, source in sources.items()}
+        yield _counted_by_two("faults", "What happened to cameras.", ("band", "cause"), faults)
+        drops = {place: causes for place, causes in snapshot["drops"].items() if place != "sinks"}
+        yield _counted_by_two("drops", "Frames lost before they were fused.", ("place", "cause"), drops)
+        lost = snapshot["drops"].get("sinks", {})
+        yield _counted_by_two("sink_drops", "Frames that an output lost.", ("sink", "cause"), lost)
+        yield _counted("written", "Frames that an output took.", "sink", snapshot["written"])
+        for name, help_text, label in (
+            ("skew", "Between the two stamps of a pair.", None),
+            ("stage", "Duration of a stage.", "stage"),
+            ("age", "Age of a frame when an output has it.", "sink"),
+        ):
+            yield _histograms(f"{name}_seconds", help_text, label, self._durations.get(name, {}))
 
 
-def _by_two(outer: str, inner: str, values: Mapping[str, Mapping[str, float]]) -> list[Sample]:
-    return [
-        ("", {outer: place, inner: cause}, float(count))
-        for place, causes in values.items()
-        for cause, count in causes.items()
-    ]
+def _counted(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(f"rtfusion_{name}", help_text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
 
 
-def _summaries(label: str, values: Mapping[str, Mapping[str, Any]]) -> list[Sample]:
-    return [sample for key, summary in values.items() for sample in _summary({label: key}, summary)]
+def _counted_by_two(
+    name: str, help_text: str, labels: tuple[str, str], counts: Mapping[str, Mapping[str, int]]
+) -> Metric:
+    family = CounterMetricFamily(f"rtfusion_{name}", help_text, labels=labels)
+    for outer, inner in counts.items():
+        for value, count in inner.items():
+            family.add_metric([outer, value], count)
+    return family
 
 
-def _summary(labels: Mapping[str, str], summary: Mapping[str, Any]) -> list[Sample]:
-    count = summary["count"]
-    quantiles: list[Sample] = []
-    if count:
-        for name, quantile in (("p50", "0.5"), ("p95", "0.95"), ("p99", "0.99")):
-            quantiles.append(("", {**labels, "quantile": quantile}, summary[name] / MS_PER_S))
-    total_s = (summary["mean"] or 0.0) * count / MS_PER_S
-    return [*quantiles, ("_sum", labels, total_s), ("_count", labels, float(count))]
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    escaped = (
-        (name, value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")) for name, value in labels.items()
-    )
-    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
+def _histograms(name: str, help_text: str, label: str | None, found: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(f"rtfusion_{name}", help_text, labels=[] if label is None else [label])
+    for value, histogram in found.items():
+        counts = histogram.counts_up_to([bound * NS_PER_S for bound in BOUNDS_S])
+        buckets = [(f"{bound:g}", count) for bound, count in zip(BOUNDS_S, counts, strict=True)]
+        buckets.append(("+Inf", max([histogram.count, *counts])))
+        family.add_metric([] if label is None else [value], buckets, histogram.total_ns / NS_PER_S)
+    return family

@@ -1,52 +1,55 @@
-"""A small HTTP server that no client can hold up: everything that a client decides has a bound.
+"""The web server: uvicorn and starlette, with bounds on everything that a client decides.
 
-A connection has a thread; there are at most `MAX_CONNECTIONS`, and when they are taken, the one that has been silent for
-longest makes room. A request has to be whole within `REQUEST_S`, an answer to be taken within `SEND_S`.
+Connections are bounded by who asks (`rtfusion.web.door`), heads and bodies at once. Whoever is let in is answered in a thread.
 
 Who may ask: only requests that name this machine (``Host``), so that a page of another name that resolves to this address
 gets nothing (DNS rebinding); none that a page of another origin makes; and, with a token, only those that know it, from the
-query (once: the page then gets a cookie), the cookie, or ``Authorization: Bearer``.
+form or the query (once: the page then gets a cookie), the cookie, or ``Authorization: Bearer``.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import hmac
 import ipaddress
 import json
 import logging
 import socket
-import socketserver
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
-from http.server import BaseHTTPRequestHandler
-from io import BufferedReader, RawIOBase
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-_log = logging.getLogger(__name__)
+import anyio
+import uvicorn
+from starlette import requests, responses
+from starlette.types import Receive, Scope, Send
 
-MAX_CONNECTIONS = 32
-REQUEST_S = 5.0
-"""Limit for a whole request, and between two of them."""
-SEND_S = 5.0
-"""Limit for the client to take an answer, or one picture of a stream."""
+from rtfusion.web import door
+from rtfusion.web.door import Door
+
+_access = logging.getLogger("rtfusion.web.access")
+
+MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 4096
-SEND_BUFFER_BYTES = 256 * 1024
-"""Bytes that the system may hold for one client that does not read."""
+STOP_S = 5.0
+"""Longest wait for the thread of the server to end."""
+ROUNDS = 6
+LOGIN = "/login"
+_LOGIN_PAGE = Path(__file__).resolve().parent / "page" / "login.html"
 
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; img-src 'self' blob:; style-src 'self'; script-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +57,7 @@ class Request:
     """A checked request of a client."""
 
     method: str
-    """``GET`` or ``POST``."""
+    """``GET`` or ``POST``; a HEAD is a GET whose answer has no body."""
     path: str
     query: Mapping[str, str]
     body: Any = None
@@ -87,12 +90,8 @@ def json_answer(value: object) -> Answer:
     return Answer(content_type="application/json", body=json.dumps(value, allow_nan=False).encode())
 
 
-class Server(socketserver.ThreadingTCPServer):
-    """Listens at once; answers what ``respond`` says, in a thread for each connection, until `stop`."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 64
+class Server:
+    """Listens at once; answers what ``respond`` says, in a thread for each request, until `stop`."""
 
     def __init__(
         self,
@@ -111,215 +110,263 @@ class Server(socketserver.ThreadingTCPServer):
         Raises:
             OSError: the address is in use, or not one of this machine.
         """
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.respond = respond
-        self.token = token
-        self.names = names | {"localhost"}
-        self.open_paths = open_paths
-        self.cookie = f"rtfusion-{address[1]}"
-        self._lock = threading.Lock()
-        self._silent_since_s: dict[socket.socket, float | None] = {}
-        """Time since which each connection is silent; None while a request of it is being answered."""
-        super().__init__(address, _Handler)
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="web", daemon=True)
+        listening = _listening(address)
+        self.port: int = listening.getsockname()[1]
+        """The port that it listens at; for port 0 the one that the system chose."""
+        self._door = Door()
+        checks = _Checks(
+            token=token, names=names | {"localhost"}, open_paths=open_paths, cookie=f"rtfusion-{self.port}"
+        )
+        app = _App(respond=respond, checks=checks, door=self._door)
+        self._server = _Uvicorn(
+            listening,
+            uvicorn.Config(
+                app,
+                http=self._door.protocol(),
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                date_header=False,
+                backlog=door.BACKLOG,
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            ),
+        )
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="web", daemon=True)
         self._thread.start()
 
     @property
-    def port(self) -> int:
-        """The port that it listens at; for port 0 the one that the system chose."""
-        return int(self.server_address[1])
+    def connections(self) -> int:
+        """Clients that are connected now."""
+        return len(self._door)
 
     def stop(self) -> None:
         """Free the address and cut every connection. Idempotent."""
-        self.shutdown()
-        self.server_close()
-        with self._lock:
-            for connection in self._silent_since_s:
-                _cut(connection)
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Admit one more connection if there is room; the one that has been silent for longest is cut for it."""
-        with self._lock:
-            if len(self._silent_since_s) >= MAX_CONNECTIONS:
-                silent = {one: since_s for one, since_s in self._silent_since_s.items() if since_s is not None}
-                if not silent:
-                    return False
-                oldest = min(silent, key=silent.__getitem__)
-                _cut(oldest)
-                del self._silent_since_s[oldest]
-            self._silent_since_s[request] = time.monotonic()
-        return True
-
-    def shutdown_request(self, request: Any) -> None:
-        """The connection is over."""
-        with self._lock:
-            self._silent_since_s.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients go away at any time; what is wrong here itself is logged, without what was asked."""
-        _log.debug("a request could not be answered", exc_info=True)
-
-    def mark(self, connection: socket.socket, *, silent: bool) -> None:
-        """Note that a connection waits for a request, or is being answered."""
-        with self._lock:
-            if connection in self._silent_since_s:
-                self._silent_since_s[connection] = time.monotonic() if silent else None
+        self._server.end()
+        self._thread.join(STOP_S)
 
 
-class _Timed(RawIOBase):
-    """Reads a connection; all that is read between two calls of `restart` has to come within `REQUEST_S`."""
+class _Uvicorn(uvicorn.Server):
+    """Serves until it is told to end, and then waits for no client."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self.restart()
+    def __init__(self, listening: socket.socket, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._listening = listening
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Event | None = None
 
-    def restart(self) -> None:
-        self._end_s = time.monotonic() + REQUEST_S
+    def end(self) -> None:
+        """Cut all and return from `run`. Any thread may call it."""
+        self._ready.wait(STOP_S)
+        if self._loop is not None and self._ended is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ended.set)
 
-    def readable(self) -> bool:
-        return True
+    async def main_loop(self) -> None:
+        """Wait for the end."""
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        self._listening.listen(door.QUEUE)  # asyncio has made it as short as what it takes at once
+        await self.on_tick(0)
+        await self._ended.wait()
 
-    def readinto(self, buffer: Any) -> int:
-        remaining_s = self._end_s - time.monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError("the request took too long")
-        self._connection.settimeout(remaining_s)
-        return self._connection.recv_into(buffer)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Free the address, cut every connection, and let what is being answered end in the void."""
+        asyncio.get_running_loop().remove_reader(self._listening.fileno())
+        for _ in range(ROUNDS):  # what was taken just now becomes a connection only a few turns of the loop later
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        tasks = list(self.server_state.tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_S / 2)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """One connection: request after request."""
+class _App:
+    """The ASGI application: checks in the event loop, answers in threads."""
 
-    server: Server
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "rtfusion", ""
-    default_request_version = "HTTP/1.0"  # so that whatever comes is answered with a status
-    disable_nagle_algorithm = True
+    def __init__(self, *, respond: Callable[[Request], Answer], checks: _Checks, door: Door) -> None:
+        self._respond = respond
+        self._checks = checks
+        self._door = door
+        self._threads: anyio.CapacityLimiter | None = None
 
-    def setup(self) -> None:
-        """Read under a deadline, and let the system hold little for a client that does not."""
-        super().setup()
-        self.rfile.close()
-        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self._timed = _Timed(self.request)
-        self.rfile = BufferedReader(self._timed)
-
-    def handle_one_request(self) -> None:
-        """Read one request and answer it."""
-        self._timed.restart()
-        self.server.mark(self.connection, silent=True)
-        super().handle_one_request()
-
-    def do_GET(self) -> None:
-        """Answer a GET."""
-        self._answer()
-
-    do_POST = do_GET  # noqa: N815 - the name that http.server calls
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer a malformed request, which http.server itself found, and repeat nothing of it."""
-        known = {HTTPStatus.NOT_IMPLEMENTED: HTTPStatus.METHOD_NOT_ALLOWED}
-        status = HTTPStatus(code) if code < 500 else known.get(HTTPStatus(code), HTTPStatus.BAD_REQUEST)
-        self.close_connection = True
-        self._send(Answer(status=status, body=f"{status.phrase}\n".encode()))
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged: they may hold the token."""
-
-    def _answer(self) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = requests.Request(scope, receive)
+        is_last = False
         try:
-            request = self._request()
-            self.server.mark(self.connection, silent=False)
-            answer = self.server.respond(request)
+            answer = await self._answer(asked)
         except Refused as refused:
-            answer = refused.answer
-            self.close_connection = True  # its body may not have been read
-        self._send(answer)
+            answer, is_last = refused.answer, True  # its body may not have been read
+        except (requests.ClientDisconnect, TimeoutError):
+            return
+        _access.debug("%s %s %s %d", scope["client"][0], scope["method"], _path_of(asked), answer.status)
+        await self._response(answer, asked, is_last=is_last)(scope, receive, send)
 
-    def _request(self) -> Request:
-        try:
-            parts = urlsplit(self.path)
-        except ValueError:
-            raise Refused(HTTPStatus.BAD_REQUEST, "this is no address") from None
-        self._check_origin(parts.path)
-        try:
-            query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=16))
-        except ValueError:
-            raise Refused(HTTPStatus.BAD_REQUEST, "too many settings in the address") from None
-        self._check_token(parts.path, query)
-        body = self._body() if self.command == "POST" else None
-        return Request(method=self.command, path=parts.path, query=query, body=body)
+    async def _answer(self, asked: requests.Request) -> Answer:
+        checks = self._checks
+        if asked.scope["http_version"] not in ("1.0", "1.1"):
+            raise Refused(HTTPStatus.BAD_REQUEST, "this is asked with HTTP/1.1")
+        if sum(len(name) + len(value) + len(": \r\n") for name, value in asked.scope["headers"]) > MAX_HEAD_BYTES:
+            raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {MAX_HEAD_BYTES} bytes")
+        checks.check_origin(asked)
+        if asked.method not in ("GET", "HEAD", "POST"):
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "this is asked with GET or POST")
+        if asked.method != "POST" and _announces_body(asked):
+            raise Refused(HTTPStatus.BAD_REQUEST, "this is asked without a body")
+        if asked.scope["path"] == LOGIN and asked.method == "POST":
+            checks.log_in(await _body(asked, kind="application/x-www-form-urlencoded"))
+        query = checks.check_token(asked)
+        if not self._door.admit(asked.scope["client"]):
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{door.MAX_KNOWN} others ask at this moment")
+        body = _decoded(await _body(asked, kind="application/json")) if asked.method == "POST" else None
+        method = "POST" if asked.method == "POST" else "GET"
+        request = Request(method=method, path=asked.scope["path"], query=query, body=body)
+        return await self._in_thread(self._respond, request)
 
-    def _check_origin(self, path: str) -> None:
-        hosts = self.headers.get_all("Host", [])
-        if len(hosts) != 1 or not _names_this_machine(hosts[0], self.server.names):
+    async def _in_thread(self, call: Callable[..., Any], *given: Any) -> Any:
+        self._threads = self._threads or anyio.CapacityLimiter(door.MAX_KNOWN)
+        return await anyio.to_thread.run_sync(call, *given, limiter=self._threads)
+
+    def _response(self, answer: Answer, asked: requests.Request, *, is_last: bool) -> responses.Response:
+        headers = {**_HEADERS, **answer.headers, "Content-Type": answer.content_type}
+        if is_last or answer.parts is not None:
+            headers["Connection"] = "close"
+        if answer.parts is None:
+            return responses.Response(answer.body, answer.status, headers)
+        parts = answer.parts if asked.method == "GET" else iter(())
+        return responses.StreamingResponse(self._streamed(answer.body, parts), answer.status, headers)
+
+    async def _streamed(self, body: bytes, parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            yield body
+            while (part := await self._in_thread(next, parts, None)) is not None:
+                yield part
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Checks:
+    """Who may ask; see the module."""
+
+    token: str | None
+    names: frozenset[str]
+    open_paths: frozenset[str]
+    cookie: str
+
+    def check_origin(self, asked: requests.Request) -> None:
+        """Refuse who calls this machine by a name that it does not have, and what another site asks for."""
+        headers = asked.headers
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not _names_this_machine(hosts[0], self.names):
             raise Refused(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "this name is not one of this machine's: use its address, or start it with ?name=NAME",
             )
-        is_foreign = self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
-        is_visit = path == "/" and self.headers.get("Sec-Fetch-Mode") == "navigate"
-        origin = self.headers.get("Origin")
+        is_foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        is_visit = asked.scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
+        origin = headers.get("origin")
         is_from_elsewhere = origin is not None and origin.partition("://")[2].lower() != hosts[0].lower()
         if is_from_elsewhere or (is_foreign and not is_visit):
             raise Refused(HTTPStatus.FORBIDDEN, "another site asks for this")
 
-    def _check_token(self, path: str, query: dict[str, str]) -> None:
-        token = self.server.token
-        given = query.pop("token", None)
-        if token is None or path in self.server.open_paths:
-            return
-        if given is not None and _equal(given, token):
-            if path == "/" and self.command == "GET":
-                cookie = f"{self.server.cookie}={token}; Path=/; HttpOnly; SameSite=Lax"
-                place = f"/?{urlencode(query)}" if query else "/"
-                raise Refused(HTTPStatus.SEE_OTHER, "come in", Location=place, Set_Cookie=cookie)
-            return
-        bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not any(_equal(offered, token) for offered in (self._cookie_token(), bearer)):
-            raise Refused(
-                HTTPStatus.UNAUTHORIZED,
-                "This page needs its token: open it with /?token=... at the end of the address.",
-                WWW_Authenticate="Bearer",
+    def check_token(self, asked: requests.Request) -> dict[str, str]:
+        """Let in who knows the token; gives the query without it."""
+        try:
+            query = dict(
+                parse_qsl(asked.scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=16)
             )
+        except ValueError:
+            raise Refused(HTTPStatus.BAD_REQUEST, "too many settings in the address") from None
+        given = query.pop("token", None)
+        path = asked.scope["path"]
+        if self.token is None or path in self.open_paths:
+            return query
+        if given is not None and _equal(given, self.token):
+            if path == "/" and asked.method == "GET":
+                raise self._welcome(f"/?{urlencode(query)}" if query else "/")
+            return query
+        bearer = asked.headers.get("authorization", "").removeprefix("Bearer ")
+        if not any(_equal(offered, self.token) for offered in (asked.cookies.get(self.cookie, ""), bearer)):
+            raise _stranger(asked)
+        return query
 
-    def _cookie_token(self) -> str:
+    def log_in(self, form: bytes) -> None:
+        """Answer the form: a cookie for who knows the token."""
         try:
-            morsel = SimpleCookie(self.headers.get("Cookie", "")).get(self.server.cookie)
-        except CookieError:
-            return ""
-        return "" if morsel is None else morsel.value
+            given = dict(parse_qsl(form.decode("latin-1"), max_num_fields=4)).get("token", "")
+        except ValueError:
+            given = ""
+        if self.token is None or _equal(given.strip(), self.token):
+            raise self._welcome("/")
+        raise _LoginPage(wrong=True)
 
-    def _body(self) -> Any:
-        length = self.headers.get("Content-Length", "")
-        if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit()):
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "a request with a body needs its Content-Length")
-        if len(length) > 9 or int(length) > MAX_BODY_BYTES:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_BODY_BYTES} bytes")
-        if self.headers.get_content_type() != "application/json":
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json")
-        body = self.rfile.read(int(length))
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            raise Refused(HTTPStatus.BAD_REQUEST, "this is not JSON") from None
+    def _welcome(self, place: str) -> Refused:
+        """Send a browser on, with the token in a cookie."""
+        cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Lax"
+        cookies = {} if self.token is None else {"Set_Cookie": cookie}
+        return Refused(HTTPStatus.SEE_OTHER, "come in", Location=place, **cookies)
 
-    def _send(self, answer: Answer) -> None:
-        self.connection.settimeout(SEND_S)
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        for name, value in {**_HEADERS, **answer.headers}.items():
-            self.send_header(name, value)
-        if answer.parts is None:
-            self.send_header("Content-Length", str(len(answer.body)))
-        if answer.parts is not None or self.close_connection:
-            self.close_connection = True
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(answer.body)
-        for part in answer.parts or ():
-            self.wfile.write(part)
+
+class _LoginPage(Refused):
+    """A form for the token."""
+
+    def __init__(self, *, wrong: bool) -> None:
+        super().__init__(HTTPStatus.UNAUTHORIZED, "a form for the token")
+        alert = "<p role='alert'>That is not the token of this run.</p>" if wrong else ""
+        page = _LOGIN_PAGE.read_text(encoding="utf-8").replace("<!-- wrong -->", alert)
+        self.answer = Answer(status=HTTPStatus.UNAUTHORIZED, content_type=_HTML, body=page.encode())
+
+
+def _stranger(asked: requests.Request) -> Refused:
+    """Say that the token is needed: a person gets a form."""
+    is_person = asked.method == "GET" and "text/html" in asked.headers.get("accept", "")
+    if is_person and asked.scope["path"] in ("/", LOGIN):
+        return _LoginPage(wrong=False)
+    return Refused(
+        HTTPStatus.UNAUTHORIZED,
+        "This page needs its token: open it in a browser, or send Authorization: Bearer TOKEN.",
+        WWW_Authenticate="Bearer",
+    )
+
+
+def _announces_body(asked: requests.Request) -> bool:
+    return "transfer-encoding" in asked.headers or asked.headers.get("content-length", "0") != "0"
+
+
+async def _body(asked: requests.Request, *, kind: str) -> bytes:
+    """Read the body of a POST within its limits."""
+    length = asked.headers.get("content-length", "")
+    if "transfer-encoding" in asked.headers or not (length.isascii() and length.isdigit()):
+        raise Refused(HTTPStatus.LENGTH_REQUIRED, "a request with a body needs its Content-Length")
+    if len(length) > 9 or int(length) > MAX_BODY_BYTES:
+        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_BODY_BYTES} bytes")
+    if asked.headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"expected Content-Type: {kind}")
+    try:
+        with anyio.fail_after(door.REQUEST_S):
+            return await asked.body()
+    except TimeoutError:
+        raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the rest of the request did not come") from None
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(HTTPStatus.BAD_REQUEST, "this is not JSON") from None
+
+
+def _path_of(asked: requests.Request) -> str:
+    """The path, for the log: what it is asked with may be the token."""
+    return ascii(asked.scope["path"][:80])
 
 
 def _names_this_machine(host: str, names: frozenset[str]) -> bool:
@@ -339,6 +386,19 @@ def _equal(offered: str, token: str) -> bool:
     return hmac.compare_digest(offered.encode(errors="replace"), token.encode())
 
 
-def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it went away by itself
-        connection.shutdown(socket.SHUT_RDWR)
+def _listening(address: tuple[str, int]) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        OSError: the address is in use, or not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(door.BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening

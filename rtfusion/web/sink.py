@@ -106,7 +106,7 @@ class WebSink:
                 respond=self._respond,
                 token=token,
                 names=_names(host, name),
-                open_paths=frozenset({"/healthz", "/icon.svg"}),
+                open_paths=frozenset({"/healthz", "/icon.svg", "/page.css"}),
             )
         except OSError as error:
             raise ConfigError(
@@ -216,7 +216,8 @@ class WebSink:
         measured = self._measured()
         if not measured:
             raise Refused(HTTPStatus.NOT_FOUND, "this run is not measured")
-        return Answer(content_type=CONTENT_TYPE, body=prometheus(measured).encode())
+        durations = {} if self._run.durations is None else self._run.durations()
+        return Answer(content_type=CONTENT_TYPE, body=prometheus(measured, durations=durations))
 
     def _health(self, request: Request) -> Answer:
         silent_s = time.monotonic() - self._written_s
