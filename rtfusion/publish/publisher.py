@@ -1,7 +1,8 @@
 """The publishing socket and its authenticator: who may connect, how many, and what they may send.
 
 ZeroMQ asks the authenticator about every connection (ZAP, RFC 27), encrypted or not. It knows how many there are, since a
-subscriber that stops reading holds a few frames in memory: their number has an end. Subscriptions are messages too, and
+subscriber that stops reading holds a few frames in memory: their number has an end. Connections that only stand there, without a
+handshake, are ended by ZeroMQ after `HANDSHAKE_MS`, and take nobody's place. Subscriptions are messages too, and
 what is subscribed to is remembered by ZeroMQ until the connection ends: `Publisher.flooded` says when that gets too much.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -120,7 +123,9 @@ class ZapAuthenticator:
         """Connections that were turned away: not on the list, or too many."""
         self._context = context
         self._allowed = allowed
-        self._connections: set[int] = set()
+        self._connections: dict[int, float] = {}
+        """When each connection was made, by its number."""
+        self._approved_s: deque[float] = deque(maxlen=2 * MAX_CONNECTIONS)
         self._stop = threading.Event()
         self._questions = context.socket(zmq.REP)
         self._questions.bind(_ZAP)
@@ -158,9 +163,9 @@ class ZapAuthenticator:
         if not isinstance(connection, int):
             return
         if event["event"] == zmq.EVENT_ACCEPTED:
-            self._connections.add(connection)
+            self._connections[connection] = time.monotonic()
         else:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
 
     def _answer(self, question: list[bytes]) -> None:
         version, request = question[:2]
@@ -175,9 +180,20 @@ class ZapAuthenticator:
         """The status of this connection, and why it may not be. The question ends with the mechanism and its keys."""
         if self._allowed is not None and (question[5] != b"CURVE" or question[6] not in self._allowed):
             return b"400", "its key is not on the list"
-        if len(self._connections) > MAX_CONNECTIONS:
+        if self._subscribers() >= MAX_CONNECTIONS:
             return b"300", f"there are {MAX_CONNECTIONS} already"  # it may try again
+        self._approved_s.append(time.monotonic())
         return b"200", ""
+
+    def _subscribers(self) -> int:
+        """Connections that were let in: those that have outlived a handshake, and of the younger ones as many as were approved.
+
+        ZeroMQ does not say which connection it asks about.
+        """
+        since_s = time.monotonic() - HANDSHAKE_MS / 1000
+        young = sum(made_s > since_s for made_s in self._connections.values())
+        approved = sum(at_s > since_s for at_s in self._approved_s)
+        return len(self._connections) - young + min(young, approved)
 
 
 def set_options(socket: zmq.Socket[bytes], options: Mapping[int, int | bytes], *, keepalive_s: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import stat
 import subprocess
 import sys
@@ -128,19 +130,36 @@ def test_too_many_connections_are_refused_and_make_room_when_they_end(make_conte
     sink = open_sink("zmq:tcp://127.0.0.1:*", context=make_context(live=True))
     context = zmq.Context()
     crowd = [context.socket(zmq.SUB) for _ in range(MAX_CONNECTIONS + 5)]
-    for socket in crowd:
-        socket.setsockopt(zmq.SUBSCRIBE, b"elsewhere")
-        socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        socket.connect(sink.endpoint)
+    for one in crowd:
+        one.setsockopt(zmq.SUBSCRIBE, b"elsewhere")
+        one.setsockopt(zmq.RECONNECT_IVL, 20)
+        one.connect(sink.endpoint)
     until(lambda: sink.publisher.authenticator.refused >= 5)
-    for socket in crowd:
-        socket.close(linger=0)
+    for one in crowd:
+        one.close(linger=0)
     with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S) as frames:
         until(sink.has_subscribers)
         sink.write(make_frame(2))
         assert next(frames).sequence == 2
     sink.close(aborted=False)
     context.term()
+
+
+@pytest.mark.parametrize("query", ["", "?keys={0}/camera.key&clients={0}/allowed"])
+def test_connections_that_only_stand_there_take_nobodys_place(keys, make_context, make_frame, query, monkeypatch):
+    monkeypatch.setattr("rtfusion.publish.publisher.HANDSHAKE_MS", 1000 * round(2 * PATIENCE_S))  # as if they came anew
+    sink = open_sink(f"zmq:tcp://127.0.0.1:*{query.format(keys)}", context=make_context(live=True))
+    host, _, port = sink.endpoint.removeprefix("tcp://").rpartition(":")
+    known = {"server_key": keys / "camera.pub", "keys": keys / "allowed/friend.key"} if query else {}
+    with contextlib.ExitStack() as crowd:
+        for _ in range(2 * MAX_CONNECTIONS):
+            crowd.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE_S))
+        until(lambda: len(sink.publisher.authenticator._connections) >= 2 * MAX_CONNECTIONS)
+        with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S, **known) as frames:
+            until(sink.has_subscribers)
+            sink.write(make_frame(4))
+            assert next(frames).sequence == 4
+    sink.close(aborted=False)
 
 
 FLOODER = """
