@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -79,12 +80,14 @@ def open_pair(
         return _corrected(stills[0], visible_uri), _held(
             _corrected(stills[1], thermal_uri), thermal_uri, shutter=shutter
         )
-    opened = _open(visible_uri, band=Band.VISIBLE, loop=loop, pace=pace, shutter=shutter, clock=clock)
-    try:
-        return opened, _open(thermal_uri, band=Band.THERMAL, loop=loop, pace=pace, shutter=shutter, clock=clock)
-    except BaseException:
-        opened.close()
-        raise
+    with ExitStack() as opened:
+        first = _open(visible_uri, band=Band.VISIBLE, loop=loop, pace=pace, shutter=shutter, clock=clock)
+        opened.callback(first.close)
+        second = _open(thermal_uri, band=Band.THERMAL, loop=loop, pace=pace, shutter=shutter, clock=clock)
+        opened.callback(second.close)
+        _check_kinds(first.info, second.info)
+        opened.pop_all()
+    return first, second
 
 
 def source_path(uri: str) -> Path | None:
@@ -143,6 +146,18 @@ def _check_places(visible: SourceUri, thermal: SourceUri) -> None:
 
         advice += tracks_text_of(visible.path, uri=visible.text)
     raise ConfigError(f"visible and thermal are the same source ({visible.text} and {thermal.text}); {advice}")
+
+
+def _check_kinds(*infos: StreamInfo) -> None:
+    """Refuse several unrelated stills beside a video: nothing says which of them belong to which of its frames."""
+    for stills, video in (infos, infos[::-1]):
+        count = stills.frame_count or 0
+        if not stills.continuous and video.continuous and count > 1:
+            as_many = f", which would make them as long, {count} images" if video.frame_count == count else ""
+            raise ConfigError(
+                f"{stills.uri} holds {count} images without a rate, beside the video {video.uri}; give them one, such as "
+                f"?fps={video.rate_hz:.6g}{as_many}"
+            )
 
 
 def _check_loop(loop: int) -> None:

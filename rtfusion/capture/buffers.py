@@ -11,9 +11,9 @@ from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
-from rtfusion.capture.images import to_band
 from rtfusion.capture.pixels import PixelConverter
 from rtfusion.capture.profiles import DEEP_BITS, CountsDecoder, Picture, Profile, Words, as_gray, as_words
+from rtfusion.capture.stills import to_band
 from rtfusion.capture.v4l2_abi import BE_SUFFIX
 from rtfusion.capture.v4l2_device import Mode
 from rtfusion.types import Band, Image, PixelFormat

@@ -13,6 +13,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, VideoReformatter
 
 from rtfusion.capture.depth import Depth
+from rtfusion.capture.palette import ThermalColors
 from rtfusion.types import Band, Image, Image8, PixelFormat
 
 _FULL_RANGE_NAMES = ("yuvj", "gray", "ya8", "ya16", "mono")
@@ -22,21 +23,32 @@ _MATRICES = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
 _LIMITED = 16, 235
 _BEYOND = 0.02
 """Share of numbers beyond video range that overshooting edges do not explain."""
+_CHROMA, _COLORED = 10, 0.05
+"""Chroma that is more than noise, and the share of a picture that has it where it may be colored."""
 _FULL_FROM_LIMITED = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
 
 class PixelConverter:
     """Decoded frames as fresh arrays in the pixel formats of a band. For one thread; the heavy calls free the GIL."""
 
-    def __init__(self, band: Band, *, depth: Depth | None = None, full_range: bool | None = None) -> None:
+    def __init__(
+        self,
+        band: Band,
+        *,
+        depth: Depth | None = None,
+        full_range: bool | None = None,
+        colors: ThermalColors | None = None,
+    ) -> None:
         """Convert as the frames say of themselves.
 
         ``depth`` scales deep visible pictures; by default they are as deep as their format. ``full_range`` overrules what
-        frames of Y'CbCr say of their range, or do not say.
+        frames of Y'CbCr say of their range, or do not say. ``colors`` undoes palettes of thermal pictures, of which
+        otherwise the luminance is taken.
         """
         self._band = band
         self._depth = depth
         self._full_range = full_range
+        self._colors = colors
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> tuple[Image, PixelFormat]:
@@ -50,6 +62,8 @@ class PixelConverter:
         depth = _gray_depth(frame.format)
         if depth > 8:
             return self._deep_gray(frame, depth)
+        if self._band is Band.THERMAL and not depth and (gray := self._without_palette(frame)) is not None:
+            return gray, PixelFormat.GRAY8
         if depth or self._band is Band.THERMAL:
             return self._luminance(frame), PixelFormat.GRAY8
         return self._bgr(frame), PixelFormat.BGR8
@@ -61,6 +75,14 @@ class PixelConverter:
         if self._depth is not None and depth == 16:
             return self._depth(counts), PixelFormat.GRAY8
         return cv2.convertScaleAbs(counts, alpha=255 / (2**depth - 1)), PixelFormat.GRAY8
+
+    def _without_palette(self, frame: av.VideoFrame) -> Image8 | None:
+        """Gray levels of a frame that a palette colored; None for others."""
+        if self._colors is None or (self._colors.decided and self._colors.palette is None):
+            return None
+        if not self._colors.decided and not _may_be_colored(frame):
+            return None
+        return self._colors.gray(self._bgr(frame))
 
     def _luminance(self, frame: av.VideoFrame) -> Image8:
         if frame.format.is_rgb or frame.format.has_palette:
@@ -101,6 +123,15 @@ def range_is_doubtful(frame: av.VideoFrame) -> bool:
         return False
     sample = _pixels(frame.planes[0], "u1")[::4, ::4]
     return bool(np.count_nonzero((sample < _LIMITED[0]) | (sample > _LIMITED[1])) > _BEYOND * sample.size)
+
+
+def _may_be_colored(frame: av.VideoFrame) -> bool:
+    """False for a frame of Y'CbCr whose chroma says gray, but for noise and small marks."""
+    layout = frame.format
+    if layout.is_rgb or layout.has_palette or len(frame.planes) < 2 or layout.components[0].bits != 8:
+        return True
+    chroma = [_pixels(plane, "u1")[::4, ::4] for plane in frame.planes[1:3]]
+    return any(np.count_nonzero(np.abs(one.astype(np.int16) - 128) > _CHROMA) > _COLORED * one.size for one in chroma)
 
 
 def _gray_depth(layout: VideoFormat) -> int:

@@ -35,7 +35,9 @@ from rtfusion.text import did_you_mean
 
 SCHEMES = ("file", "video", "images", "v4l2", "usb", "synthetic", "session")
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "udp")
-IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".jpe", ".bmp", ".webp", ".pgm", ".ppm", ".pnm", ".jp2"}
+)
 
 PARTS = ("crop", "half", "stream", "match")
 """Parameters by which one file or folder can be two sources."""

@@ -13,7 +13,7 @@ A decoder uses one thread. Two decoders and a fuser fill two cores, and more thr
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -40,6 +40,7 @@ from rtfusion.capture.container import (
 )
 from rtfusion.capture.depth import Depth, bits
 from rtfusion.capture.orientation import Orientation
+from rtfusion.capture.palette import AUTO, ThermalColors, palette_name
 from rtfusion.capture.parameters import one_of, seconds
 from rtfusion.capture.pixels import PixelConverter, range_is_doubtful
 from rtfusion.capture.playback import Playback, pts_to_ns
@@ -73,6 +74,8 @@ class VideoParameters:
     """``full`` or ``limited``: what its levels span, whatever they are tagged with."""
     bits: int | None = None
     """Depth of visible pictures that are stored in 16 bits."""
+    palette: str = AUTO
+    """The palette that colored thermal pictures, ``auto``, or ``none``."""
     start: float = 0.0
     """Seconds from its beginning that are left out."""
 
@@ -83,7 +86,14 @@ def _track(text: str) -> str:
     return text
 
 
-CONVERTERS = {"fps": rate_hz, "stream": _track, "range": one_of("full", "limited"), "bits": bits, "start": seconds}
+CONVERTERS: Mapping[str, Callable[[str], Any]] = {
+    "fps": rate_hz,
+    "stream": _track,
+    "range": one_of("full", "limited"),
+    "bits": bits,
+    "palette": palette_name,
+    "start": seconds,
+}
 """The parameters that video files take."""
 
 
@@ -118,7 +128,8 @@ class VideoSource(Playback):
         self._start_ns = round(self._asked.start * NS_PER_S)
         self._depth = Depth(self._asked.bits)
         full_range = None if self._asked.range is None else self._asked.range == "full"
-        self._convert = PixelConverter(band, depth=self._depth, full_range=full_range)
+        self._colors = ThermalColors(self._asked.palette)
+        self._convert = PixelConverter(band, depth=self._depth, full_range=full_range, colors=self._colors)
         self._sequence = 0
         self._looked_at = 0
         self._left_out_ns = 0
@@ -358,8 +369,8 @@ class VideoSource(Playback):
     def _note_ending(self) -> None:
         for note in self._timeline.notes(count=self._sequence):
             self._note(note)
-        if self._depth.note is not None:
-            self._note(self._depth.note)
+        for note in filter(None, (self._depth.note, self._colors.note)):
+            self._note(note)
         if "no_key_frame" in self.drops:
             self._note(
                 f"{self.drops['no_key_frame']} frames before its first key frame could not be decoded, as where it was cut out "

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from rtfusion.capture import Source, open_source, source_path
-from rtfusion.capture.images import decode_image, list_images
+from rtfusion.capture.images import list_images
+from rtfusion.capture.stills import decode_image
 from rtfusion.clock import NS_PER_S
 from rtfusion.config import Settings
 from rtfusion.errors import ConfigError, FusionError

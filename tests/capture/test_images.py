@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.capture import Source, open_source
-from rtfusion.capture.images import decode_image, match_stems, natural_key
+from rtfusion.capture.names import match, natural_key
+from rtfusion.capture.stills import decode_image
 from rtfusion.clock import NS_PER_S, FakeClock
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream
 from rtfusion.types import Band, PixelFormat
@@ -176,7 +177,7 @@ def test_folders_that_cannot_be_opened(tmp_path: Path) -> None:
     for suffix in ("png", "jpg"):
         save(twice / f"a.{suffix}", patterns(1)[0])
     for path, message in (
-        (empty, r"no images in this folder \(it is empty\); expected .bmp, .jpeg, .jpg, .png, .tif, .tiff"),
+        (empty, r"no images in this folder \(it is empty\); expected .bmp, .jp2, .jpe, .jpeg, .jpg, .pgm"),
         (other, r"no images in this folder \(it holds 0.npy, 1.npy, 2.npy, 3.npy, 4.npy and 7 more\)"),
         (twice, "a.jpg and a.png have one name; keep one of them"),
     ):
@@ -187,7 +188,7 @@ def test_folders_that_cannot_be_opened(tmp_path: Path) -> None:
 
 
 def test_parameters_are_strict(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown parameter 'rate'.*it takes crop, flip, fps"):
+    with pytest.raises(ConfigError, match=r"unknown parameter 'rate'.*it takes bits, crop, flip, fps"):
         open_images(f"{folder}?rate=3")
 
 
@@ -240,14 +241,17 @@ STEMS = st.sets(st.integers(0, 30).map(str), min_size=1)
 
 @given(STEMS, STEMS)
 def test_the_axis_is_the_union(first: set[str], second: set[str]) -> None:
-    files = {"a": dict.fromkeys(first, Path()), "b": dict.fromkeys(second, Path())}
+    own, other = sorted(first, key=int), sorted(second, key=int)
     if first.isdisjoint(second):
         with pytest.raises(ConfigError, match="no image name in common"):
-            match_stems(files)
+            match(own, other, uris=("a", "b"))
         return
-    axis, notes = match_stems(files)
-    assert axis == sorted(first | second, key=int)
-    assert len(notes) == (not first <= second) + (not second <= first)
+    found = match(own, other, uris=("a", "b"))
+    union = sorted(first | second, key=int)
+    assert found.length == len(union)
+    assert found.first == {stem: union.index(stem) for stem in own}
+    assert found.second == {stem: union.index(stem) for stem in other}
+    assert len(found.notes) == (not first <= second) + (not second <= first)
 
 
 @pytest.mark.shared

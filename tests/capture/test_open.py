@@ -23,9 +23,9 @@ from tests.capture.clips import patterns, read_all, write_clip
 from tests.support import ScriptedSource, make_frame
 
 
-def save_images(folder: Path, stems: list[str], *, suffix: str = "png") -> Path:
+def save_images(folder: Path, stems: list[str], *, suffix: str = "png", channels: int = 1) -> Path:
     folder.mkdir()
-    for stem, image in zip(stems, patterns(len(stems)), strict=True):
+    for stem, image in zip(stems, patterns(len(stems), channels=channels), strict=True):
         cv2.imwrite(str(folder / f"{stem}.{suffix}"), image)
     return folder
 
@@ -36,7 +36,7 @@ def open_images(visible: str | Path, thermal: str | Path) -> tuple[Source, Sourc
 
 def test_each_kind_of_source_is_opened(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", patterns(3))
-    folder = save_images(tmp_path / "frames", ["a", "b"])
+    folder = save_images(tmp_path / "frames", ["a", "b"], channels=3)
     for uri, described, band, pixel_format in (
         (f"{clip}", "h264 yuv420p in mp4", Band.VISIBLE, PixelFormat.BGR8),
         (f"file:{clip}", "h264 yuv420p in mp4", Band.THERMAL, PixelFormat.GRAY8),
@@ -144,8 +144,8 @@ def test_matched_folders_loop_in_step(tmp_path: Path) -> None:
 
 
 def test_folders_without_a_common_name(tmp_path: Path) -> None:
-    visible, thermal = save_images(tmp_path / "v", ["vis_1", "vis_2"]), save_images(tmp_path / "t", ["ir_1"])
-    with pytest.raises(ConfigError, match=r"no image name in common \(vis_1, vis_2 and ir_1\)"):
+    visible, thermal = save_images(tmp_path / "v", ["vis_1", "vis_2"]), save_images(tmp_path / "t", ["ir_7"])
+    with pytest.raises(ConfigError, match=r"no image name in common \(vis_1, vis_2 and ir_7\)"):
         open_images(visible, thermal)
 
 
