@@ -19,7 +19,7 @@ from rtfusion.fusion.base import Change, ReadyT, Renderer
 from rtfusion.fusion.denoise import Denoiser
 from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
-from rtfusion.intents import NEUTRAL, PRESETS, Intents, Ramp
+from rtfusion.intents import NEUTRAL, PRESETS, RAMP_FRAMES, Intents, Ramp
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration, register
 from rtfusion.registration.refine import Refiner
 from rtfusion.telemetry import Telemetry
@@ -40,6 +40,7 @@ class PairFuser(Generic[ReadyT]):
         units: measure and draw the middle, the coldest and the warmest point; see `annotate`.
         wish: the intents that it begins with; None takes those that were recorded with a pair, if any, until it is changed.
         presets: the intents that have a name.
+        glide_frames: in so many frames the picture reaches what it is asked for.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class PairFuser(Generic[ReadyT]):
         units: str | None = None,
         wish: Intents | None = None,
         presets: Mapping[str, Intents] = PRESETS,
+        glide_frames: int = RAMP_FRAMES,
     ) -> None:
         self._renderer = renderer
         self._gain = gain
@@ -66,7 +68,8 @@ class PairFuser(Generic[ReadyT]):
         self._wish = wish
         """What was asked for; None where nothing was."""
         self._versions = 0
-        self._ramp = Ramp(wish or NEUTRAL)
+        self._glide_frames = glide_frames
+        self._ramp = Ramp(wish or NEUTRAL, frames=glide_frames)
         self._ready = renderer.ready(shape=None, registration=None, before=None, change=Change())
         self._next: ReadyT | None = None
         self._changing = threading.Lock()
@@ -93,7 +96,11 @@ class PairFuser(Generic[ReadyT]):
         thermal = pair.thermal
         self._gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
         registered, image = self._renderer.render(
-            self._denoised(pair), ready=ready, registration=registration, gain=self._gain, intents=intents
+            self._denoised(pair, wish=intents.denoise),
+            ready=ready,
+            registration=registration,
+            gain=self._gain,
+            intents=intents,
         )
         # what is measured is what the camera gave: denoising is for the picture
         registered = replace(registered, pair=pair)
@@ -244,7 +251,7 @@ class PairFuser(Generic[ReadyT]):
             self._telemetry.note(f"the recorded intents are left out: {self._renderer.refuses_intents}")
         elif wish is None and pair.intents is not None:
             # they glided when they were recorded; what is asked for later goes on from there
-            self._ramp = Ramp(Intents.of(pair.intents))
+            self._ramp = Ramp(Intents.of(pair.intents), frames=self._glide_frames)
         self._ramp.turn(wish or self._ramp.target)
         intents = self._ramp.step()
         self._telemetry.intents, self._telemetry.intents_version = intents.values, version
@@ -254,11 +261,11 @@ class PairFuser(Generic[ReadyT]):
     def _noise(self) -> Mapping[str, float | str]:
         return {} if self._denoiser is None else self._denoiser.state
 
-    def _denoised(self, pair: FramePair) -> FramePair:
+    def _denoised(self, pair: FramePair, *, wish: float) -> FramePair:
         if self._denoiser is None:
             return pair
         started_ns = time.perf_counter_ns()
-        denoised = self._denoiser(pair)
+        denoised = self._denoiser(pair, wish=wish)
         self._telemetry.stage("denoise").record(time.perf_counter_ns() - started_ns)
         return denoised
 
@@ -332,6 +339,7 @@ def open_fuser(
         denoiser=_open_denoiser(settings, telemetry=telemetry, still=still, thermal_still=thermal_still),
         wish=settings.wish,
         presets=settings.presets,
+        glide_frames=1 if still else RAMP_FRAMES,
         **settings.arguments("fuser"),
     )
 

@@ -15,6 +15,7 @@ from rtfusion.focus import PEOPLE, VEHICLES, Focus
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import as_bgr, color_kept, luminance, rebase_on_mean
+from rtfusion.fusion.effects import Effects, duller, more_vivid
 from rtfusion.fusion.emphasis import emphasized
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
@@ -107,6 +108,7 @@ class HostRenderer:
         self._judges_color = color == "seen" and name not in PLAIN
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
         self._passes = open_passes(kernels=kernels)
+        self._effects = Effects(kernels=kernels, still=still or visible_still, note=telemetry.note)
         self._still = still or visible_still
         self._kept: tuple[int, float, Image8] | None = None
         self._pool = Pool()
@@ -240,13 +242,30 @@ class HostRenderer:
             # where only one camera sees, its picture alone is shown
             alone = visible_y if self.grid == "visible" else thermal
             fused_y = self._blend(inside=fused_y, outside=alone, weights=weights)
+        worth = {} if trust is None else {"visible": trust.visible, "thermal": trust.thermal}
+        planes = {"visible": visible, "visible_y": visible_y, "fused_y": fused_y}
+        if intents:
+            planes["fused_y"] = self._effects.luminance(
+                registered, **planes, intents=intents, worth=worth, take=self._pool.take
+            )
         fused_ns = time.perf_counter_ns()
-        colors = visible_y if self._look == "detector" else visible
+        return self._colored(registered, **planes, intents=intents), fused_ns
+
+    def _colored(
+        self, registered: RegisteredPair, *, visible: Image8, visible_y: Image8, fused_y: Image8, intents: Intents
+    ) -> Image8:
+        """The fused luminance under the colors that are to be seen: (H, W, 3) BGR."""
+        planes = {"visible": visible, "visible_y": visible_y, "fused_y": fused_y}
+        if self._look == "detector" or visible.ndim == 2:
+            if intents.color > 0:
+                self._telemetry.note("color: there is none in this picture, so none can be raised")
+            return self._passes.compose(**{**planes, "visible": visible_y}, take=self._pool.take)
         kept = None
-        if self._judges_color and colors.ndim == 3:
+        if self._judges_color:
             kept = self._color_kept(registered, visible=visible, visible_y=visible_y)
-        planes = {"visible": colors, "visible_y": visible_y, "fused_y": fused_y}
-        return self._passes.compose(**planes, kept=kept, take=self._pool.take), fused_ns
+        kept = duller(kept, shape=fused_y.shape, color=intents.color)
+        image = self._passes.compose(**planes, kept=kept, take=self._pool.take)
+        return more_vivid(image, fused_y=fused_y, color=intents.color, take=self._pool.take)
 
     def _color_kept(self, registered: RegisteredPair, *, visible: Image8, visible_y: Image8) -> Image8:
         """The share of the color to keep, judged anew after `SIGHT_NS`: sooner than its soft windows are seen to move."""

@@ -1,0 +1,355 @@
+"""The effect of intents in the picture: from values on axes to shares of a retouch (`rtfusion.fusion.retouch`).
+
+Each axis is one small function of the places of a picture and of its means in cells. What is found out about a picture (where the
+visible band is hazy, where it is blinded, where it has structure, where it is warm) is soft and large, and is judged anew every
+seventy milliseconds. At 0 on every axis nothing is done at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+import cv2
+import numpy as np
+
+from rtfusion.fusion.color import Take
+from rtfusion.fusion.retouch import CELL_PX, Retouch, Shares, cells_of
+from rtfusion.intents import Intents
+from rtfusion.kernels.retouch import open_retoucher
+from rtfusion.registration import RegisteredPair
+from rtfusion.types import Image8
+
+JUDGED_NS = 70_000_000
+"""Places are judged anew after this time."""
+SURROUNDINGS_CELLS = 8.0
+"""The level of the surroundings is a Gaussian of this sigma, in cells: 64 pixels."""
+ELSEWHERE = ("people", "vehicles", "color")
+"""Axes that change no luminance here: targets stand out by `rtfusion.fusion.emphasis`, and colors are composed."""
+
+THERMAL_SHARE = 0.7
+"""Share of what differs from the surroundings that is taken of one band alone, at thermal 1 and -1."""
+DARK_LEVEL, LIFT, DROP = 45.0, 1.7, 0.75
+"""A level y becomes y + lift y exp(-y / 45): the dark, but black, is lifted or dropped most."""
+GLARE_LEVEL, GLARE_SHARE = 150, 0.48
+"""Levels above this are drawn together, or apart."""
+GLARE_DETAIL = 0.8
+"""Share of the thermal detail that is added where the visible band is blinded."""
+HAZE_GAIN, HAZE_LOSS, HAZE_DETAIL, HAZE_VEIL = 1.2, 0.7, 0.5, 0.35
+"""In haze contrast is raised by so much, or lowered; so much thermal detail is added; and a bright veil is lowered."""
+VEIL_LEVEL = 90.0
+FINE_GAIN, FINE_LOSS = 1.2, 0.85
+"""Where there is structure, fine detail is lifted by so much, or taken away."""
+CORE_SHARE, CORE_LIFT = 0.95, 0.8
+"""Elsewhere, faint fine detail is taken away by so much, or lifted."""
+COLOR_GAIN = 0.8
+"""Colors are raised by up to so much, or taken away."""
+CALM, DIM, CLEARER = 0.4, 0.35, 0.35
+"""In the background contrast is lowered by so much and what is brighter than the dark is dimmed, or contrast is raised."""
+DIM_ABOVE_LEVEL = 40.0
+
+HAZE_DARKEST = 45.0, 100.0
+"""In haze and smoke the darkest channel is from, and surely is, above such a level;"""
+HAZE_CONTRAST = 8.0, 26.0
+"""and the luminance deviates by less than this; from the second on it is clear."""
+GLARING = 215.0, 245.0
+"""Visible levels from which on something glares, and surely does."""
+WARM_LEVELS = 12.0, 35.0
+"""What is by so much warmer than its surroundings is no background, where nobody says where people and vehicles are."""
+STRUCTURE_LEVELS = 8.0, 26.0
+"""The range of the fused picture within 12 pixels, of means over 4, from which on there is structure, and surely is."""
+
+_RIM = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Places:
+    """Where in a picture what is: maps of cells, from 0 to 1, made when first asked for, and kept for the next pictures."""
+
+    shape: tuple[int, int]
+    """(rows, columns) of the cells."""
+    visible: Image8
+    visible_y: Image8
+    thermal: Image8
+    fused_y: Image8
+    known: dict[str, Shares]
+
+    def of(self, name: str) -> Shares:
+        """One of ``haze``, ``glare``, ``structure`` and ``warm``."""
+        if name not in self.known:
+            self.known[name] = _JUDGED[name](self)
+        return self.known[name]
+
+
+class Effects:
+    """Gives a picture what its intents ask for. Used by one thread.
+
+    Args:
+        kernels: retouch by the compiled loop, where it is here.
+        still: for unrelated pictures, each of which is judged.
+        note: takes a sentence for the person who reads the table.
+    """
+
+    def __init__(self, *, kernels: bool, still: bool, note: Callable[[str], None]) -> None:
+        self._retouch = open_retoucher(kernels=kernels)
+        self._still = still
+        self._note = note
+        self._shape = 0, 0
+        self._judged_ns = 0
+        self._known: dict[str, Shares] = {}
+
+    def luminance(
+        self,
+        registered: RegisteredPair,
+        *,
+        visible: Image8,
+        visible_y: Image8,
+        fused_y: Image8,
+        intents: Intents,
+        take: Take,
+        worth: Mapping[str, float],
+    ) -> Image8:
+        """The (H, W) fused luminance as it is asked for: another array, or itself where no axis asks for another one.
+
+        Args:
+            registered: the pair, its targets and where both cameras see.
+            visible: (H, W, 3) BGR or (H, W).
+            visible_y: (H, W), its luminance.
+            fused_y: (H, W), the picture without a wish.
+            intents: what is asked for.
+            take: gives the array of the result.
+            worth: 0 to 1 by the name of a band that is not to be trusted (`rtfusion.fusion.trust`).
+        """
+        if not any(value for name, value in intents if name not in ELSEWHERE):
+            return fused_y
+        thermal, weights = registered.thermal, registered.registration.weights
+        shape = cells_of(fused_y.shape)
+        images = {"fused": fused_y, "visible": visible_y, "thermal": thermal}
+        places = self._places(shape, visible=visible, images=images, timestamp_ns=registered.pair.timestamp_ns)
+        both = None if weights is None else _resized(weights[0], shape)
+        mix = _Mix(shape, images=images, both=both, worth=worth)
+        if intents.thermal:
+            mix.move_to("thermal" if intents.thermal > 0 else "visible", THERMAL_SHARE * abs(intents.thermal))
+        if intents.tame_glare > 0:
+            mix.add("thermal", GLARE_DETAIL * intents.tame_glare * places.of("glare"))
+        if intents.clear_haze:
+            _clear_haze(mix, intents.clear_haze, haze=places.of("haze"))
+        if intents.detail or intents.denoise:
+            _fine(mix, detail=intents.detail, denoise=intents.denoise, structure=places.of("structure"))
+        if intents.background:
+            _background(mix, intents.background, foreground=self._foreground(places, registered.targets))
+        how = Retouch(
+            own=mix.own,
+            plus=mix.plus,
+            thermal=mix.added.get("thermal"),
+            visible=mix.added.get("visible"),
+            fine=mix.fine,
+            core=mix.core,
+            curve=_curve(round(intents.brighten, 3), round(intents.tame_glare, 3)),
+        )
+        return self._retouch(how, fused_y=fused_y, thermal=thermal, visible_y=visible_y, take=take)
+
+    def _foreground(self, places: Places, targets: Mapping[str, Shares]) -> Shares:
+        if not targets:
+            self._note("background: nothing says where people and vehicles are; what is warm counts as foreground")
+            return places.of("warm")
+        found = np.maximum.reduce(
+            [cv2.resize(one, places.shape[::-1], interpolation=cv2.INTER_AREA) for one in targets.values()]
+        )
+        return cast(Shares, cv2.blur(cv2.dilate(found, _RIM), (3, 3)))
+
+    def _places(
+        self, shape: tuple[int, int], *, visible: Image8, images: Mapping[str, Image8], timestamp_ns: int
+    ) -> Places:
+        if self._still or shape != self._shape or not 0 <= timestamp_ns - self._judged_ns < JUDGED_NS:
+            self._shape, self._judged_ns, self._known = shape, timestamp_ns, {}
+        return Places(
+            shape=shape,
+            visible=visible,
+            visible_y=images["visible"],
+            thermal=images["thermal"],
+            fused_y=images["fused"],
+            known=self._known,
+        )
+
+
+def duller(kept: Image8 | None, *, shape: tuple[int, ...], color: float) -> Image8 | None:
+    """The share of the color to show (`rtfusion.fusion.color.compose`), for a wish below 0 less than there is to show."""
+    if color >= 0:
+        return kept
+    whole = np.full(cells_of(shape), 255, np.uint8) if kept is None else kept
+    return cast(Image8, cv2.convertScaleAbs(whole, alpha=1 + color))
+
+
+def more_vivid(image: Image8, *, fused_y: Image8, color: float, take: Take) -> Image8:
+    """The (H, W, 3) picture with stronger colors on its (H, W) luminance, for a wish above 0; else itself."""
+    if color <= 0:
+        return image
+    gain, gray = COLOR_GAIN * color, cv2.cvtColor(fused_y, cv2.COLOR_GRAY2BGR, take(image.shape))
+    return cast(Image8, cv2.addWeighted(image, 1 + gain, gray, -gain, 0, gray))
+
+
+class _Mix:
+    """The shares of a retouch, as they come together.
+
+    ``both`` says where both cameras see: a band is added nowhere else.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], *, images: Mapping[str, Image8], both: Shares | None, worth: Mapping[str, float]
+    ) -> None:
+        self._shape, self._images, self._both, self._worth = shape, images, both, worth
+        self._means: dict[str, Shares] = {}
+        self._surroundings: dict[str, Shares] = {}
+        self.own, self.plus = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+        self.added: dict[str, Shares] = {}
+        self.fine: Shares | None = None
+        self.core: Shares | None = None
+
+    def mean(self, name: str) -> Shares:
+        """The means of a picture, ``fused``, ``thermal`` or ``visible``, in cells, a little smoothed."""
+        if name not in self._means:
+            self._means[name] = cast(Shares, cv2.GaussianBlur(_in_cells(self._images[name], self._shape), (3, 3), 0))
+        return self._means[name]
+
+    def surroundings(self, name: str) -> Shares:
+        """The level of the surroundings of every cell."""
+        if name not in self._surroundings:
+            self._surroundings[name] = _wide(self.mean(name))
+        return self._surroundings[name]
+
+    def raise_contrast(self, gain: Shares) -> None:
+        """Raise, or lower, what differs from the means by a gain."""
+        self.own += gain
+        self.plus -= gain * self.mean("fused")
+
+    def add(self, band: str, share: Shares) -> Shares:
+        """Add a share of what differs in a band from its surroundings; the share that was added."""
+        used = share * np.float32(self._worth.get(band, 1.0))
+        if self._both is not None:
+            used *= self._both
+        self.added[band] = self.added[band] + used if band in self.added else used
+        self.plus -= used * self.surroundings(band)
+        return used
+
+    def move_to(self, band: str, share: float) -> None:
+        """Replace a share of what differs from the surroundings by what differs in a band."""
+        used = self.add(band, np.full(self._shape, share, np.float32))
+        self.own -= used
+        self.plus += used * self.surroundings("fused")
+
+
+def _fine(mix: _Mix, *, detail: float, denoise: float, structure: Shares) -> None:
+    """Fine detail is lifted where there is structure, and what is faint taken away where there is none."""
+    mix.fine = (FINE_GAIN if detail > 0 else FINE_LOSS) * detail * structure
+    mix.core = (CORE_SHARE if denoise > 0 else CORE_LIFT) * denoise * (1 - structure)
+
+
+def _clear_haze(mix: _Mix, wish: float, *, haze: Shares) -> None:
+    """In haze the contrast is raised, thermal detail shown, and the veil lowered; or the contrast lowered."""
+    mix.raise_contrast((HAZE_GAIN if wish > 0 else HAZE_LOSS) * wish * haze)
+    if wish > 0:
+        mix.add("thermal", HAZE_DETAIL * wish * haze)
+        mix.plus -= HAZE_VEIL * wish * haze * np.maximum(mix.surroundings("fused") - VEIL_LEVEL, 0)
+
+
+def _background(mix: _Mix, wish: float, *, foreground: Shares) -> None:
+    """Around what counts, contrast is lowered and brightness dimmed; or contrast raised."""
+    around = wish * (1 - foreground)
+    mix.raise_contrast(-(CALM if wish > 0 else CLEARER) * around)
+    if wish > 0:
+        dimmed = DIM * around
+        above = mix.mean("fused") > DIM_ABOVE_LEVEL
+        mix.plus -= dimmed * (mix.mean("fused") - DIM_ABOVE_LEVEL) * above
+
+
+@lru_cache(maxsize=512)
+def _curve(brighten: float, tame_glare: float) -> Image8 | None:
+    """(256,): the level for each one; None where each stays."""
+    if not (brighten or tame_glare):
+        return None
+    level = np.arange(256, dtype=np.float64)
+    lift = (LIFT if brighten > 0 else DROP) * brighten
+    shown = level + lift * level * np.exp(-level / DARK_LEVEL)
+    above = np.maximum(shown - GLARE_LEVEL, 0)
+    shown -= GLARE_SHARE * tame_glare * above**2 / (255 - GLARE_LEVEL)
+    return cast(Image8, np.clip(np.rint(shown), 0, 255).astype(np.uint8))
+
+
+# -- where what is ----------------------------------------------------------------------------------------------------
+
+
+def _haze(places: Places) -> Shares:
+    """The visible band is bright even in its darkest channel, and of little contrast."""
+    rows, columns = places.shape
+    twice = 2 * columns, 2 * rows
+    sampled = cv2.resize(places.visible, twice, interpolation=cv2.INTER_NEAREST)
+    darkest = (
+        sampled if sampled.ndim == 2 else np.minimum(np.minimum(sampled[..., 0], sampled[..., 1]), sampled[..., 2])
+    )
+    darkest = cv2.resize(cv2.erode(darkest, _RIM), (columns, rows), interpolation=cv2.INTER_AREA)
+    luminance = _in_cells(places.visible_y, places.shape)
+    mean, window = cv2.blur(luminance, (7, 7)), (7, 7)
+    deviation = np.sqrt(np.maximum(cv2.blur(luminance * luminance, window) - mean * mean, 0))
+    hazy = _rising(darkest.astype(np.float32), *HAZE_DARKEST) * (1 - _rising(deviation, *HAZE_CONTRAST))
+    return cast(Shares, cv2.blur(hazy, (5, 5)))
+
+
+def _glare(places: Places) -> Shares:
+    """The visible band is blinded, and what is around that."""
+    rows, columns = places.shape
+    quarter = cv2.resize(places.visible_y, (2 * columns, 2 * rows), interpolation=cv2.INTER_AREA)
+    glaring = _rising(quarter.astype(np.float32), *GLARING)
+    cells = cv2.resize(glaring, (columns, rows), interpolation=cv2.INTER_AREA)
+    return cast(Shares, cv2.blur(cv2.dilate(cells, _RIM), (3, 3)))
+
+
+def _warm(places: Places) -> Shares:
+    """What is warmer than its surroundings."""
+    thermal = _in_cells(places.thermal, places.shape)
+    warm = _rising(thermal - _wide(thermal), *WARM_LEVELS)
+    return cast(Shares, cv2.blur(cv2.dilate(warm, _RIM), (3, 3)))
+
+
+def _structure(places: Places) -> Shares:
+    """The fused picture has edges or texture: its means over 4 pixels differ, which noise is averaged out of."""
+    rows, columns = places.shape
+    quarter = cv2.resize(places.fused_y, (2 * columns, 2 * rows), interpolation=cv2.INTER_AREA)
+    span = cv2.subtract(cv2.dilate(quarter, _RIM), cv2.erode(quarter, _RIM))
+    cells = cv2.resize(span, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return cast(Shares, cv2.blur(_rising(cells, *STRUCTURE_LEVELS), (3, 3)))
+
+
+_JUDGED: Mapping[str, Callable[[Places], Shares]] = {
+    "haze": _haze,
+    "glare": _glare,
+    "warm": _warm,
+    "structure": _structure,
+}
+
+
+def _resized(share: Shares, shape: tuple[int, int]) -> Shares:
+    return cast(Shares, cv2.resize(share, shape[::-1], interpolation=cv2.INTER_AREA))
+
+
+def _rising(value: Shares, least: float, whole: float) -> Shares:
+    return cast(Shares, np.clip((value - np.float32(least)) * np.float32(1 / (whole - least)), 0, 1))
+
+
+def _in_cells(image: Image8, shape: tuple[int, int]) -> Shares:
+    """The means of an image in cells. By halves, where that goes: in half of the time."""
+    rows, columns = shape
+    if image.shape == (rows * CELL_PX, columns * CELL_PX):
+        image = cast(Image8, cv2.resize(image, (4 * columns, 4 * rows), interpolation=cv2.INTER_AREA))
+        image = cast(Image8, cv2.resize(image, (2 * columns, 2 * rows), interpolation=cv2.INTER_AREA))
+    return cast(Shares, cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32))
+
+
+def _wide(cells: Shares) -> Shares:
+    """The level of the surroundings: a wide Gaussian, at a quarter of the cells."""
+    rows, columns = cells.shape
+    coarse = cv2.resize(cells, (max(1, -(-columns // 4)), max(1, -(-rows // 4))), interpolation=cv2.INTER_AREA)
+    coarse = cv2.GaussianBlur(coarse, (0, 0), SURROUNDINGS_CELLS / 4, borderType=cv2.BORDER_REPLICATE)
+    return cast(Shares, cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_LINEAR))
