@@ -252,7 +252,7 @@ class PairFuser(Generic[ReadyT]):
         elif wish is None and pair.intents is not None:
             # they glided when they were recorded; what is asked for later goes on from there
             self._ramp = Ramp(Intents.of(pair.intents), frames=self._glide_frames)
-        self._ramp.turn(wish or self._ramp.target)
+        self._ramp.turn(self._ramp.target if wish is None else wish)
         intents = self._ramp.step()
         self._telemetry.intents, self._telemetry.intents_version = intents.values, version
         return intents, version
