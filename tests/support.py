@@ -16,6 +16,7 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady, HostRenderer
 from rtfusion.fusion.tone import GainControl
+from rtfusion.intents import Intents
 from rtfusion.kernels import are_here
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
@@ -158,6 +159,7 @@ def host_fuser(
     refine: bool = False,
     units: str | None = None,
     focus: Focus | None = None,
+    wish: Intents | None = None,
 ) -> PairFuser[HostReady]:
     """A fuser of the host, of small parts; the method is the one of that name, without memory, unless another is given."""
     telemetry = telemetry or Telemetry()
@@ -178,6 +180,7 @@ def host_fuser(
         calibration=calibration,
         refine=refine,
         units=units,
+        wish=wish,
     )
 
 

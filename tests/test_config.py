@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rtfusion.config import Loaded, Settings, load
 from rtfusion.errors import ConfigError
+from rtfusion.intents import PRESETS, Intents
 
 LEGAL: Mapping[str, tuple[Any, ...]] = {
     "ir": ("/a.mp4", "synthetic:day", "/dev/video1"),
@@ -249,3 +250,50 @@ def test_variables_that_are_no_settings_are_left_alone() -> None:
     Path("x.toml").write_text("")
     environ = {"RTFUSION_SHARED": "/x", "RTFUSION_REQUIRE_CUDA": "1", "RTFUSION_CONFIG": "x.toml", "PATH": "/bin"}
     assert set(loaded(environ=environ).origins.values()) == {"default"}
+
+
+def intents_of(text: str, folder: Path) -> Loaded:
+    path = folder / "rtfusion.toml"
+    path.write_text(text, encoding="utf-8")
+    return load({}, file=path, environ={})
+
+
+def test_axes_and_presets_stand_in_one_table_of_a_file(empty_folder: Path) -> None:
+    text = '[intents]\npeople = 0.8\ncolor = -1\nfog = "clear_haze=1,thermal=0.4"\nharbor = {brighten = 0.5}\n'
+    loaded = intents_of(text, empty_folder)
+    assert loaded.settings.wish == Intents(people=0.8, color=-1.0)
+    assert loaded.settings.presets["fog"] == Intents(clear_haze=1.0, thermal=0.4)
+    assert loaded.settings.presets["harbor"] == Intents(brighten=0.5)
+    assert set(loaded.settings.presets) > set(PRESETS)
+    assert loaded.origins["intent"] == loaded.origins["preset"] == f"file {empty_folder / 'rtfusion.toml'}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("intents = 3", "has intents = 3; expected a table of axes and presets"),
+        ("[intents]\npeople = 2", "[intents]: the intent people is 2; expected -1 to 1"),
+        ("[intents]\npeple = 0.5", "[intents]: there is no intent 'peple'; did you mean people?"),
+        ("[intents]\nfog = {haze = 1}", "[intents]: there is no intent 'haze'"),
+        ('[intents]\npeople = "yes"', "the name people of a preset is taken"),
+        ('[intents]\nsurveillance = "people=1"', "the name surveillance of a preset is taken"),
+        ('intent = "people=1"\n[intents]\ncolor = 1', "has both intent and [intents]; write it in one place"),
+    ],
+)
+def test_a_wrong_table_of_intents(text: str, message: str, empty_folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        intents_of(text, empty_folder)
+    assert message in str(caught.value)
+
+
+def test_intents_are_for_fusers_that_take_them() -> None:
+    with pytest.raises(ConfigError, match="intents are for the fusers pyramid and learned, and the fuser is edges"):
+        Settings(fuser="edges", intent="people=1")
+    assert Settings(fuser="edges", intent="natural").wish == Intents()
+    with pytest.raises(ConfigError, match="an intent is for engines of the CPU, and the engine is tensorrt"):
+        Settings(engine="tensorrt", intent="people=1")
+    own = Settings(preset=("fog: clear_haze=1", "smoke: fog,thermal=1"), intent="smoke")
+    assert own.wish == Intents(clear_haze=1.0, thermal=1.0)
+    for preset in ("clear_haze=1", ": fog", "a b: fog"):
+        with pytest.raises(ConfigError, match="has no name; expected NAME"):
+            Settings(preset=preset)

@@ -118,6 +118,12 @@ def contrast(gray: Image8, *, box: Sequence[int], others: Sequence[Sequence[int]
 
     ``gray`` is (H, W). The boxes in ``others`` are no part of the surround.
     """
+    brighter = brighter_by(gray, box=box, others=others)
+    return None if brighter is None else abs(brighter)
+
+
+def brighter_by(gray: Image8, *, box: Sequence[int], others: Sequence[Sequence[int]]) -> float | None:
+    """Measure by how many gray levels a box is brighter than the ring around it; see `contrast`."""
     x0, y0, x1, y1 = box
     wide = max(RING_LEAST_PX, round(RING * (x1 - x0)))
     high = max(RING_LEAST_PX, round(RING * (y1 - y0)))
@@ -127,4 +133,4 @@ def contrast(gray: Image8, *, box: Sequence[int], others: Sequence[Sequence[int]
         ring[top:bottom, left:right] = False
     if not ring.any():
         return None
-    return abs(float(gray[y0:y1, x0:x1].mean()) - float(gray[ring].mean()))
+    return float(gray[y0:y1, x0:x1].mean()) - float(gray[ring].mean())

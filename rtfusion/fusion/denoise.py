@@ -38,8 +38,6 @@ LEAST_SIDE_PX = stripes.LEAST_SIDE_PX
 """Smaller pictures are left as they are."""
 FIRST_LOOKS, LOOK_EVERY = 16, 41
 """The first frames are all measured, then every n-th, which is in step with no codec: its key frames are the noisy ones."""
-LONGER = 3.0
-"""Where it is asked for in full, still places are averaged over a time that is longer by this many times."""
 STRIPES_TIME_CONSTANT_S = 2.0
 SPAN_STEP = 8
 """The span of counts is taken from every eighth row and column."""
@@ -106,16 +104,16 @@ class BandDenoiser:
         """Standard deviation of the temporal noise in gray levels; of counts, in 255ths of the span of the scene."""
         return self._grain.pixel / self._level
 
-    def __call__(self, frame: Frame, *, wish: float = 0.0) -> Frame:
+    def __call__(self, frame: Frame, *, left: float = 0.0) -> Frame:
         """The frame without what of its noise could be told from the scene: itself, or one with an image of its own.
 
-        ``wish`` is from -1, which leaves the noise in, to 1, which averages still places over a longer time.
+        ``left`` is the share of the noise that stays, 0 to 1.
         """
         if min(frame.image.shape[:2]) < LEAST_SIDE_PX:
             return frame
         last = self._last
         if last is None or last.came.image.shape != frame.image.shape or last.came.image.dtype != frame.image.dtype:
-            return self._next(frame, dt_ns=None, wish=wish)
+            return self._next(frame, dt_ns=None, left=left)
         if frame.shutter or _is_same(frame, last.came):
             self._was_shut = frame.shutter
             return (
@@ -125,15 +123,15 @@ class BandDenoiser:
             )
         dt_ns = frame.timestamp_ns - last.came.timestamp_ns
         goes_on = not self._was_shut and 0 < dt_ns <= LONGEST_GAP_S * NS_PER_S
-        return self._next(frame, dt_ns=dt_ns if goes_on else None, wish=wish)
+        return self._next(frame, dt_ns=dt_ns if goes_on else None, left=left)
 
-    def _next(self, frame: Frame, *, dt_ns: int | None, wish: float) -> Frame:
+    def _next(self, frame: Frame, *, dt_ns: int | None, left: float) -> Frame:
         """Denoise a frame that came this long after the last one; None begins anew."""
         if dt_ns is None:
             self._begin()
-        image = self._denoised(frame, dt_ns=round((dt_ns or 0) / (1.0 + LONGER * max(wish, 0.0))))
-        if wish < 0.0 and image is not frame.image:
-            image = cast(Image, cv2.addWeighted(image, 1.0 + wish, frame.image, -wish, 0.0))
+        image = self._denoised(frame, dt_ns=dt_ns or 0)
+        if left > 0.0 and image is not frame.image:
+            image = cast(Image, cv2.addWeighted(image, 1.0 - left, frame.image, left, 0.0))
         self._last = _Passed(
             frame, frame if image is frame.image else replace(frame, image=image, noise_levels=self.noise_levels)
         )
@@ -267,12 +265,12 @@ class Denoiser:
         self._shown: Image8 | None = None
         self._pool = Pool()
 
-    def __call__(self, pair: FramePair, *, wish: float = 0.0) -> FramePair:
+    def __call__(self, pair: FramePair, *, left: float = 0.0) -> FramePair:
         """The pair to fuse in the place of one that came: itself where there is nothing to do.
 
-        ``wish`` is the intent `denoise` (`BandDenoiser`).
+        ``left`` is the share of the noise that stays, 0 to 1.
         """
-        visible, thermal = (self._frame(frame, wish=wish) for frame in (pair.visible, pair.thermal))
+        visible, thermal = (self._frame(frame, left=left) for frame in (pair.visible, pair.thermal))
         if visible is pair.visible and thermal is pair.thermal:
             return pair
         return replace(pair, visible=visible, thermal=thermal)
@@ -299,7 +297,7 @@ class Denoiser:
         self._shown = flat
         return image
 
-    def _frame(self, frame: Frame, *, wish: float) -> Frame:
+    def _frame(self, frame: Frame, *, left: float) -> Frame:
         deblock = self._blocks[frame.band]
         frame = deblock(frame)
         if deblock.works:
@@ -307,7 +305,7 @@ class Denoiser:
         denoiser = self._bands.get(frame.band)
         if denoiser is None:
             return frame
-        denoised = denoiser(frame, wish=wish)
+        denoised = denoiser(frame, left=left)
         key = frame.band, denoiser.works
         if denoiser.works and key not in self._noted:
             self._noted.add(key)

@@ -24,20 +24,22 @@ from rtfusion.types import Image8
 
 JUDGED_NS = 70_000_000
 """Places are judged anew after this time."""
-SURROUNDINGS_CELLS = 8.0
-"""The level of the surroundings is a Gaussian of this sigma, in cells: 64 pixels."""
+SURROUNDINGS_CELLS = 5.0
+"""The level of the surroundings is a Gaussian of this sigma, in cells: 40 pixels."""
 ELSEWHERE = ("people", "vehicles", "color")
 """Axes that change no luminance here: targets stand out by `rtfusion.fusion.emphasis`, and colors are composed."""
 
-THERMAL_SHARE = 0.7
+THERMAL_SHARE = 0.6
 """Share of what differs from the surroundings that is taken of one band alone, at thermal 1 and -1."""
-DARK_LEVEL, LIFT, DROP = 45.0, 1.7, 0.75
-"""A level y becomes y + lift y exp(-y / 45): the dark, but black, is lifted or dropped most."""
-GLARE_LEVEL, GLARE_SHARE = 150, 0.48
+DARK_LEVEL, LIFT, DROP = 34.0, 2.3, 0.85
+"""A level y becomes y + lift y exp(-y / 34): the dark, but black, is lifted or dropped most."""
+GLARE_LEVEL, GLARE_SHARE = 150, 0.3
 """Levels above this are drawn together, or apart."""
-GLARE_DETAIL = 0.8
-"""Share of the thermal detail that is added where the visible band is blinded."""
-HAZE_GAIN, HAZE_LOSS, HAZE_DETAIL, HAZE_VEIL = 1.2, 0.7, 0.5, 0.35
+GLARE_DETAIL, GLARE_DROP = 0.7, 0.6
+"""Share of the thermal detail that is added where the visible band is blinded, and by which the ground is lowered there."""
+GLARE_KEPT, HAZE_KEPT = 0.85, 0.5
+"""Share of what other axes do not do in glare and in haze, which have an axis of their own."""
+HAZE_GAIN, HAZE_LOSS, HAZE_DETAIL, HAZE_VEIL = 1.2, 0.75, 0.4, 0.35
 """In haze contrast is raised by so much, or lowered; so much thermal detail is added; and a bright veil is lowered."""
 VEIL_LEVEL = 90.0
 FINE_GAIN, FINE_LOSS = 1.2, 0.85
@@ -46,9 +48,10 @@ CORE_SHARE, CORE_LIFT = 0.95, 0.8
 """Elsewhere, faint fine detail is taken away by so much, or lifted."""
 COLOR_GAIN = 0.8
 """Colors are raised by up to so much, or taken away."""
-CALM, DIM, CLEARER = 0.4, 0.35, 0.35
+CALM, DIM, CLEARER = 0.4, 0.25, 0.8
 """In the background contrast is lowered by so much and what is brighter than the dark is dimmed, or contrast is raised."""
-DIM_ABOVE_LEVEL = 40.0
+DIM_LEVELS = 40.0, 150.0
+"""What is darker than this is not dimmed, and what is brighter than the second no more than at that."""
 
 HAZE_DARKEST = 45.0, 100.0
 """In haze and smoke the darkest channel is from, and surely is, above such a level;"""
@@ -131,15 +134,15 @@ class Effects:
         both = None if weights is None else _resized(weights[0], shape)
         mix = _Mix(shape, images=images, both=both, worth=worth)
         if intents.thermal:
-            mix.move_to("thermal" if intents.thermal > 0 else "visible", THERMAL_SHARE * abs(intents.thermal))
+            _thermal(mix, intents.thermal, glare=places.of("glare"))
         if intents.tame_glare > 0:
-            mix.add("thermal", GLARE_DETAIL * intents.tame_glare * places.of("glare"))
+            _tame_glare(mix, intents.tame_glare, glare=places.of("glare"))
         if intents.clear_haze:
             _clear_haze(mix, intents.clear_haze, haze=places.of("haze"))
         if intents.detail or intents.denoise:
             _fine(mix, detail=intents.detail, denoise=intents.denoise, structure=places.of("structure"))
         if intents.background:
-            _background(mix, intents.background, foreground=self._foreground(places, registered.targets))
+            _background(mix, intents.background, places, foreground=self._foreground(places, registered.targets))
         how = Retouch(
             own=mix.own,
             plus=mix.plus,
@@ -234,9 +237,9 @@ class _Mix:
         self.plus -= used * self.surroundings(band)
         return used
 
-    def move_to(self, band: str, share: float) -> None:
+    def move_to(self, band: str, share: Shares) -> None:
         """Replace a share of what differs from the surroundings by what differs in a band."""
-        used = self.add(band, np.full(self._shape, share, np.float32))
+        used = self.add(band, share)
         self.own -= used
         self.plus += used * self.surroundings("fused")
 
@@ -247,6 +250,17 @@ def _fine(mix: _Mix, *, detail: float, denoise: float, structure: Shares) -> Non
     mix.core = (CORE_SHARE if denoise > 0 else CORE_LIFT) * denoise * (1 - structure)
 
 
+def _thermal(mix: _Mix, wish: float, *, glare: Shares) -> None:
+    """What differs from the surroundings is taken of one band."""
+    mix.move_to("thermal" if wish > 0 else "visible", THERMAL_SHARE * abs(wish) * (1 - GLARE_KEPT * glare))
+
+
+def _tame_glare(mix: _Mix, wish: float, *, glare: Shares) -> None:
+    """Where the visible band is blinded, the ground is lowered, and thermal detail shown."""
+    mix.add("thermal", GLARE_DETAIL * wish * glare)
+    mix.plus -= GLARE_DROP * wish * glare * np.maximum(mix.mean("fused") - GLARE_LEVEL, 0)
+
+
 def _clear_haze(mix: _Mix, wish: float, *, haze: Shares) -> None:
     """In haze the contrast is raised, thermal detail shown, and the veil lowered; or the contrast lowered."""
     mix.raise_contrast((HAZE_GAIN if wish > 0 else HAZE_LOSS) * wish * haze)
@@ -255,14 +269,13 @@ def _clear_haze(mix: _Mix, wish: float, *, haze: Shares) -> None:
         mix.plus -= HAZE_VEIL * wish * haze * np.maximum(mix.surroundings("fused") - VEIL_LEVEL, 0)
 
 
-def _background(mix: _Mix, wish: float, *, foreground: Shares) -> None:
+def _background(mix: _Mix, wish: float, places: Places, *, foreground: Shares) -> None:
     """Around what counts, contrast is lowered and brightness dimmed; or contrast raised."""
     around = wish * (1 - foreground)
-    mix.raise_contrast(-(CALM if wish > 0 else CLEARER) * around)
+    mix.raise_contrast(-(CALM if wish > 0 else CLEARER) * around * (1 - HAZE_KEPT * places.of("haze")))
     if wish > 0:
-        dimmed = DIM * around
-        above = mix.mean("fused") > DIM_ABOVE_LEVEL
-        mix.plus -= dimmed * (mix.mean("fused") - DIM_ABOVE_LEVEL) * above
+        around *= 1 - GLARE_KEPT * places.of("glare")
+        mix.plus -= DIM * around * (np.clip(mix.mean("fused"), *DIM_LEVELS) - DIM_LEVELS[0])
 
 
 @lru_cache(maxsize=512)

@@ -96,7 +96,7 @@ class PairFuser(Generic[ReadyT]):
         thermal = pair.thermal
         self._gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
         registered, image = self._renderer.render(
-            self._denoised(pair, wish=intents.denoise),
+            self._denoised(pair, left=max(-intents.denoise, 0.0)),
             ready=ready,
             registration=registration,
             gain=self._gain,
@@ -261,11 +261,11 @@ class PairFuser(Generic[ReadyT]):
     def _noise(self) -> Mapping[str, float | str]:
         return {} if self._denoiser is None else self._denoiser.state
 
-    def _denoised(self, pair: FramePair, *, wish: float) -> FramePair:
+    def _denoised(self, pair: FramePair, *, left: float) -> FramePair:
         if self._denoiser is None:
             return pair
         started_ns = time.perf_counter_ns()
-        denoised = self._denoiser(pair, wish=wish)
+        denoised = self._denoiser(pair, left=left)
         self._telemetry.stage("denoise").record(time.perf_counter_ns() - started_ns)
         return denoised
 

@@ -39,6 +39,8 @@ def frames(draw: st.DrawFn) -> FusedFrame:
         thermal_state=draw(st.dictionaries(TEXT, SCALARS, max_size=4)),
         degraded=draw(st.none() | st.sampled_from(Degraded)),
         name=draw(st.none() | TEXT),
+        intents=draw(st.dictionaries(TEXT, st.floats(-1, 1), max_size=4)),
+        intents_version=draw(U64),
     )
 
 
@@ -91,6 +93,8 @@ def test_round_trip(frame, drops, live, published_ns, unix_ns):
         degraded=None if frame.degraded is None else frame.degraded.value,
         name=frame.name,
         drops=drops,
+        intents=frame.intents,
+        intents_version=frame.intents_version,
     )
     pixels = np.frombuffer(message.payload, np.uint8).reshape(frame.image.shape)
     np.testing.assert_array_equal(pixels, frame.image)
@@ -178,6 +182,19 @@ def test_missing_keys_are_named():
     del values["drops"], values["live"]
     with pytest.raises(WireError, match="lacks live, drops"):
         decode([b"t", msgpack.packb(values), b""])
+
+
+def test_earlier_publishers_know_no_intents():
+    values = msgpack.unpackb(header_of(example_frame()))
+    del values["intents"], values["intents_version"]
+    header = decode([b"rtfusion", msgpack.packb(values), bytes(18)]).header
+    assert (header.intents, header.intents_version) == ({}, 0)
+
+
+@pytest.mark.parametrize("intents", [{"people": 1.5}, {"people": None}, {"people": float("nan")}, [1]])
+def test_intents_are_numbers_from_minus_1_to_1(intents):
+    with pytest.raises(WireError, match=r"intents is .*; expected a map from text to numbers from -1 to 1"):
+        decode([b"rtfusion", header_of(example_frame(), intents=intents), bytes(18)])
 
 
 def test_keys_of_a_later_publisher_are_left_alone():

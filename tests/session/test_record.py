@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from rtfusion.config import Settings
-from rtfusion.errors import CaptureError, ConfigError, EndOfStream
+from rtfusion.errors import CaptureError, ConfigError, EndOfStream, SinkError
+from rtfusion.fusion.base import Change
 from rtfusion.pipeline import build
 from rtfusion.session.format import load_session, video_path
 from rtfusion.session.lossless import count_frames
@@ -72,6 +73,35 @@ def test_a_replay_is_the_run_bit_for_bit(tmp_path, settings):
     replay.run()
     assert checksums(tmp_path / "replayed") == expected
     assert f"{len(expected)} of {len(expected)} fused frames are bit for bit" in replay.telemetry.notes[-1]
+
+
+def test_a_replay_follows_the_intents_that_were_changed_while_it_ran(tmp_path):
+    sinks = (f"record:{tmp_path}/sessions?segment_s=1&reserve_mb=1", "null:")
+    pipeline = build(Settings(ir=CAMERAS, vis=CAMERAS, sink=sinks, max_frames=30, fuser="pyramid", intent="color=-0.5"))
+    changed = False
+
+    def turn() -> None:
+        nonlocal changed
+        if not changed and pipeline.telemetry.fused > 3:
+            pipeline.change(Change(intents={"brighten": 1.0, "color": 0.0}))
+            changed = True
+
+    pipeline.run(on_tick=turn)
+    session = session_of(tmp_path)
+    pairs = list(load_session(session).pairs())
+    assert pairs[0].intents == {"color": -0.5}
+    assert pairs[-1].intents == {"brighten": 1.0}
+    assert [pair.intents_version for pair in (pairs[0], pairs[-1])] == [0, 1]
+    source = f"session:{session}"
+    for intent, expected in ((None, len(pairs)), ("color=-0.5", None)):
+        replay = build(Settings(ir=source, vis=source, sink=f"compare:{session}", fuser="pyramid", intent=intent))
+        if expected is None:
+            with pytest.raises(SinkError):
+                replay.run()
+        else:
+            replay.run()
+            assert f"{expected} of {expected} fused frames are bit for bit" in replay.telemetry.notes[-1]
+    assert replay.telemetry.snapshot()["intents"] == {"color": -0.5}
 
 
 def test_what_the_sinks_of_a_run_got_is_what_was_recorded(tmp_path):

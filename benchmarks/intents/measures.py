@@ -1,0 +1,208 @@
+"""What each axis is measured by: one number of a picture, higher where more of what is asked for can be seen.
+
+Where something is, is said by the two bands and the labels, never by the picture that is measured: a measure looks at the same
+pixels whatever the wish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rtfusion.evaluate.matching import brighter_by
+from rtfusion.fusion.color import luminance
+from rtfusion.types import Image8
+
+Plane = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Boxes = Sequence[tuple[int, int, int, int]]
+"""Left, top, width and height in pixels."""
+
+LEAST_SHARE = 0.005
+"""A measure of a place that is a smaller part of the picture says nothing."""
+DARK_SHARE, DARK_LEVEL = 1 / 3, 80
+GLARING_LEVEL = 235
+HAZY_LEVEL, HAZY_DEVIATION = 80, 18.0
+"""Hazy is where the darkest visible channel is brighter than this, and the visible luminance deviates by less."""
+WINDOW_PX = 41
+SIGNAL_SHARE = 0.2
+"""Share of the pixels with the strongest gradient in either band."""
+FITTED = 7
+"""Every seventh pixel tells how both bands are mixed."""
+COLOR_LEVELS = 2.0
+"""A visible picture with less chroma than this, on the mean, has no color."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scene:
+    """What a picture is measured against."""
+
+    visible: Image8
+    """(H, W, 3) BGR or (H, W)."""
+    thermal: Image8
+    """(H, W)."""
+    people: Boxes = ()
+    vehicles: Boxes = ()
+
+    @property
+    def visible_y(self) -> Image8:
+        """(H, W): the visible luminance."""
+        return luminance(self.visible)
+
+
+Measure = Callable[[Image8, Scene], float | None]
+"""A number of a (H, W, 3) picture; None where the scene has nothing to measure by."""
+
+
+def thermal(picture: Image8, scene: Scene) -> float | None:
+    """Correlation with the thermal band less that with the visible one."""
+    bands = {"visible": scene.visible_y, "thermal": scene.thermal}
+    gray = luminance(picture)
+    if min(band.std() for band in (*bands.values(), gray)) < 1:
+        return None
+    with_thermal, with_visible = (_correlation(gray, band) for band in (bands["thermal"], bands["visible"]))
+    return with_thermal - with_visible
+
+
+def people(picture: Image8, scene: Scene) -> float | None:
+    """Contrast of labeled people to what is around them beyond what the mix of both bands gives them, gray levels."""
+    return _outstanding(picture, scene.people, scene)
+
+
+def vehicles(picture: Image8, scene: Scene) -> float | None:
+    """The same of labeled vehicles."""
+    return _outstanding(picture, scene.vehicles, scene)
+
+
+def brighten(picture: Image8, scene: Scene) -> float | None:
+    """Median level of the darkest third of the visible picture, where that is dark."""
+    level = scene.visible_y
+    dark = level <= np.quantile(level, DARK_SHARE)
+    return float(np.median(luminance(picture)[dark])) if np.median(level[dark]) < DARK_LEVEL else None
+
+
+def tame_glare(picture: Image8, scene: Scene) -> float | None:
+    """Levels below white where the visible band is near white."""
+    return _mean(255.0 - luminance(picture).astype(np.float64), scene.visible_y >= GLARING_LEVEL)
+
+
+def clear_haze(picture: Image8, scene: Scene) -> float | None:
+    """Local contrast where the visible band is hazy: deviation over mean in windows, relative to the whole picture's."""
+    gray = luminance(picture).astype(np.float64)
+    darkest = scene.visible if scene.visible.ndim == 2 else scene.visible.min(axis=2)
+    hazy = (_blur(darkest.astype(np.float64)) > HAZY_LEVEL) & (_deviation(scene.visible_y) < HAZY_DEVIATION)
+    return _mean(_deviation(gray) / (_blur(gray) + 10), hazy)
+
+
+def detail(picture: Image8, scene: Scene) -> float | None:
+    """Energy of the finest band against that of the next coarser one, where either band has edges."""
+    gray = luminance(picture).astype(np.float64)
+    strength = np.maximum(_gradient(scene.visible_y), _gradient(scene.thermal))
+    signal = strength >= np.quantile(strength, 1 - SIGNAL_SHARE)
+    near = cv2.GaussianBlur(gray, (0, 0), 1.0)
+    far = cv2.GaussianBlur(near, (0, 0), 3.0)
+    finest, coarser = (float((part[signal] ** 2).mean()) for part in (gray - near, near - far))
+    return float(np.log((finest + 1) / (coarser + 1)))
+
+
+def color(picture: Image8, scene: Scene) -> float | None:
+    """Mean chroma."""
+    if scene.visible.ndim == 2 or _chroma(scene.visible) < COLOR_LEVELS:
+        return None
+    return _chroma(picture)
+
+
+def background(picture: Image8, scene: Scene) -> float | None:
+    """Level and local contrast of what is no foreground: the geometric mean of both, as a logarithm, negative."""
+    outside = ~foreground(scene)
+    gray = luminance(picture).astype(np.float64)
+    level, deviation = gray[outside].mean(), _deviation(gray)[outside].mean()
+    return -float(np.log((level + 1) * (deviation + 1))) / 2
+
+
+def foreground(scene: Scene) -> Mask:
+    """People and vehicles, where they are labeled; else what is warmer than its surroundings."""
+    boxes = [*scene.people, *scene.vehicles]
+    if not boxes:
+        warm = scene.thermal.astype(np.float64)
+        return warm - cv2.GaussianBlur(warm, (0, 0), 64.0) > 20
+    mask = np.zeros(scene.thermal.shape, bool)
+    for left, top, width, height in boxes:
+        mask[max(top, 0) : top + height, max(left, 0) : left + width] = True
+    return mask
+
+
+MEASURES: Mapping[str, Measure] = {
+    "thermal": thermal,
+    "people": people,
+    "vehicles": vehicles,
+    "brighten": brighten,
+    "tame_glare": tame_glare,
+    "clear_haze": clear_haze,
+    "detail": detail,
+    "color": color,
+    "background": background,
+}
+"""By axis; `denoise` is measured over time (`noise_over_time`)."""
+
+
+def noise_over_time(pictures: Sequence[Image8]) -> float:
+    """Deviation over time of the pixels of a scene that stands still, gray levels, on the mean."""
+    stack = np.stack([luminance(picture) for picture in pictures]).astype(np.float32)
+    return float(stack.std(axis=0, ddof=1).mean())
+
+
+def contrast_of(picture: Image8, boxes: Boxes, scene: Scene) -> float | None:
+    """The mean contrast of boxes to what is around them, gray levels; None without any."""
+    known = [abs(value) for value in _contrasts(luminance(picture), boxes, scene) if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _outstanding(picture: Image8, boxes: Boxes, scene: Scene) -> float | None:
+    """The contrast of boxes less the one that they have in the mix of both bands that fits the rest of the picture best."""
+    outside = ~foreground(scene)
+    gray, bands = luminance(picture), (scene.thermal, scene.visible_y)
+    terms = np.stack([*(band[outside][::FITTED] for band in bands), np.ones(len(gray[outside][::FITTED]))], axis=1)
+    shares = np.linalg.lstsq(terms.astype(np.float64), gray[outside][::FITTED].astype(np.float64), rcond=None)[0]
+    found = [_contrasts(image, boxes, scene) for image in (gray, *bands)]
+    known = [values for values in zip(*found, strict=True) if None not in values]
+    if not known:
+        return None
+    return float(np.mean([abs(shown) - abs(shares[0] * warm + shares[1] * seen) for shown, warm, seen in known]))
+
+
+def _contrasts(gray: Image8, boxes: Boxes, scene: Scene) -> list[float | None]:
+    """By how many levels each box is brighter than the ring around it; None where other boxes cover that."""
+    others = [(left, top, left + width, top + height) for left, top, width, height in (*scene.people, *scene.vehicles)]
+    return [brighter_by(gray, box=(x, y, x + w, y + h), others=others) for x, y, w, h in boxes]
+
+
+def _correlation(one: Image8, other: Image8) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+def _mean(values: Plane, where: Mask) -> float | None:
+    return float(values[where].mean()) if where.mean() >= LEAST_SHARE else None
+
+
+def _blur(plane: Plane) -> Plane:
+    return np.asarray(cv2.blur(plane, (WINDOW_PX, WINDOW_PX)), np.float64)
+
+
+def _deviation(image: npt.NDArray[np.generic]) -> Plane:
+    plane = image.astype(np.float64)
+    return np.sqrt(np.maximum(_blur(plane * plane) - _blur(plane) ** 2, 0))
+
+
+def _gradient(image: Image8) -> Plane:
+    soft = cv2.GaussianBlur(image.astype(np.float64), (0, 0), 1.5)
+    return np.hypot(cv2.Sobel(soft, cv2.CV_64F, 1, 0), cv2.Sobel(soft, cv2.CV_64F, 0, 1))
+
+
+def _chroma(image: Image8) -> float:
+    parts = cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)[..., 1:].astype(np.float64) - 128
+    return float(np.hypot(parts[..., 0], parts[..., 1]).mean())
