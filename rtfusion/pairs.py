@@ -18,12 +18,14 @@ import math
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rtfusion.advice import advice_on
 from rtfusion.capture import open_pair
 from rtfusion.capture.base import Source, StreamInfo
 from rtfusion.capture.loss import POLICIES, LossPolicy
@@ -148,6 +150,8 @@ class PairStream:
             CaptureThread(self._sources[band], mailbox, telemetry=self.telemetry)
             for band, mailbox in self._mailboxes.items()
         ]
+        self._in_pairs: Counter[Band] = Counter()
+        self._last_paired: dict[Band, Frame] = {}
         self._started = False
         self._paired_s: float | None = 0.0
         releasing = ExitStack()
@@ -156,6 +160,9 @@ class PairStream:
             releasing.callback(closing)
         self._release = weakref.finalize(self, releasing.close)
         self._release.atexit = False
+        if not self.thermal.uri.startswith("session:"):
+            for sentence in advice_on(visible=self.visible, thermal=self.thermal, pair=pair):
+                self.telemetry.note(sentence)
 
     # -- counters ---------------------------------------------------------------------------------------------------
 
@@ -177,9 +184,18 @@ class PairStream:
                 **self._pairer.drops[band],
                 **source.drops,
                 "queue_full": self._mailboxes[band].dropped if self._mailboxes else 0,
+                "left_over": self._left_over(band),
             }
             for band, source in self._sources.items()
         }
+
+    def _left_over(self, band: Band) -> int:
+        """Frames that were read ahead, and that nobody needed any more when the stream was closed."""
+        if not self.closed:
+            return 0
+        queue_full = self._mailboxes[band].dropped if self._mailboxes else 0
+        accounted = self._in_pairs[band] + sum(self._pairer.drops[band].values()) + queue_full
+        return max(self.telemetry.frames_read[band] - accounted, 0)
 
     @property
     def faults(self) -> Mapping[Band, Mapping[str, int]]:
@@ -257,8 +273,16 @@ class PairStream:
         except Closed:
             raise EndOfStream("the stream of pairs was closed") from None
         if pair is not None:
-            self.telemetry.paired(pair, thermal_delay_ns=self._thermal_delay_ns)
+            self._count_frames(pair)
+            self.telemetry.paired(pair, thermal_delay_ns=self._thermal_delay_ns, tolerance_ns=self._pairer.tolerance_ns)
         return pair
+
+    def _count_frames(self, pair: FramePair) -> None:
+        """Count the frames of a pair; one that is held for several pairs, once."""
+        for frame in (pair.visible, pair.thermal):
+            if self._last_paired.get(frame.band) is not frame:
+                self._last_paired[frame.band] = frame
+                self._in_pairs[frame.band] += 1
 
     def _is_over(self) -> bool:
         return self.closed or self._pairer.finished or (self._max_pairs is not None and self.pairs >= self._max_pairs)

@@ -14,11 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from rtfusion.advice import advice_on_view
 from rtfusion.capture import source_path
 from rtfusion.capture.base import StreamInfo
 from rtfusion.clock import NS_PER_MS
 from rtfusion.config import Settings
-from rtfusion.errors import ConfigError, EndOfStream
+from rtfusion.errors import ConfigError, EndOfStream, StreamLost
 from rtfusion.fusion import Control
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser, open_fuser
@@ -81,6 +82,8 @@ class Pipeline:
                 self.telemetry.fused_one()
                 self._deliver(fused)
         self._raise_sink_error()
+        if not self.telemetry.pairs and not self._stop.is_set():
+            raise StreamLost(f"no pair was made, so there is nothing: {self._pairs.explain()}")
 
     @property
     def control(self) -> Control:
@@ -216,6 +219,8 @@ def open_path(settings: Settings, *, calibration: Calibration | None) -> tuple[P
     with ExitStack() as opened:
         pairs = pairs_of(settings, calibration=calibration)
         opened.callback(pairs.close)
+        if calibration is None and (sentence := advice_on_view(visible=pairs.visible, thermal=pairs.thermal)):
+            pairs.telemetry.note(sentence)
         fuser = open_fuser(
             settings,
             calibration=calibration,

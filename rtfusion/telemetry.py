@@ -88,6 +88,7 @@ class Telemetry:
         self._ages: dict[str, Histogram] = {}
         self._skew = Histogram()
         self.frames_read: Counter[Band] = Counter()
+        self._tolerance_ns: float | None = None
         self.pairs = 0
         self.fused = 0
         self.written: Counter[str] = Counter()
@@ -127,13 +128,15 @@ class Telemetry:
         self.frames_read[band] += 1
         self.stage(f"decode {band.value}").record(decode_ns)
 
-    def paired(self, pair: FramePair, *, thermal_delay_ns: int) -> None:
-        """A pair was made; the skew that counts is what is left after the known delay."""
+    def paired(self, pair: FramePair, *, thermal_delay_ns: int, tolerance_ns: float | None = None) -> None:
+        """A pair was made; the skew that counts is what is left after the known delay, at most ``tolerance_ns``."""
         self.pairs += 1
         self.shutter += pair.thermal.shutter
         if pair.degraded is not None:
             self.degraded[pair.degraded.value] += 1
             return
+        if tolerance_ns is not None:
+            self._tolerance_ns = max(self._tolerance_ns or 0.0, tolerance_ns)
         self._skew.record(abs(pair.skew_ns - thermal_delay_ns))
 
     def fused_one(self) -> None:
@@ -216,6 +219,7 @@ class Telemetry:
             "fps_recent": self._recent_fps(),
             "drops": {group: _plain(causes) for group, causes in self.drops.items()},
             "skew_ms": self._skew.summary_ms(),
+            "tolerance_ms": None if self._tolerance_ns is None else self._tolerance_ns / NS_PER_MS,
             "stages_ms": {name: histogram.summary_ms() for name, histogram in list(self._stages.items())},
             "age_ms": {uri: histogram.summary_ms() for uri, histogram in list(self._ages.items())},
             "written": dict(self.written),

@@ -230,8 +230,12 @@ def test_one_recording_ends_early() -> None:
 def test_nothing_pairs_is_explained() -> None:
     visible = ScriptedSource(Band.VISIBLE, stream(Band.VISIBLE, grid(10)))
     thermal = ScriptedSource(Band.THERMAL, stream(Band.THERMAL, [stamp + 5000 for stamp in grid(10)]))
-    pipeline = assemble(visible, thermal, [CollectingSink()])
-    pipeline.run()
+    sink = CollectingSink()
+    pipeline = assemble(visible, thermal, [sink])
+    with pytest.raises(StreamLost, match=r"no pair was made, so there is nothing: visible: last stamp") as caught:
+        pipeline.run()
+    assert caught.value.exit_code == 5
+    assert sink.closed == [False]
     notes = pipeline.telemetry.snapshot()["notes"]
     assert any("no pair was made" in note and "thermal: last stamp" in note for note in notes)
 

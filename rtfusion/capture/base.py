@@ -28,6 +28,8 @@ class StreamInfo:
     """Frames to come, where the source knows."""
     duration_s: float | None = None
     """Length of a recording, where the source knows."""
+    looks_like: Band | None = None
+    """The band of which its first picture seems to be, where that can be told."""
     starts_ns: int | None = None
     """The time of the first frame in the run that made the file, where the file says so. Its own stamps count from 0."""
     description: str = ""

@@ -23,7 +23,7 @@ import cv2
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.depth import bits
 from rtfusion.capture.names import WAYS, Matched, match, natural_key, some, times_ns
-from rtfusion.capture.palette import AUTO, palette_name
+from rtfusion.capture.palette import AUTO, looks_like, palette_name
 from rtfusion.capture.parameters import one_of, seconds
 from rtfusion.capture.playback import Playback
 from rtfusion.capture.stills import UNITS, Still, StillReader, stills_of
@@ -177,14 +177,16 @@ class ImagesSource(Playback):
         by_time = self._axis.rate_hz is None
         is_video = fps is not None or (by_time and period_ns <= LONGEST_PERIOD_S * NS_PER_S)
         kind = "images" if is_video else "stills"
+        first = self._first_frame()
         self.info = StreamInfo.like(
-            self._first_frame(),
+            first,
             uri=uri,
             rate_hz=NS_PER_S / period_ns,
             live=False,
             continuous=is_video,
             frame_count=len(self._stills) * loop,
             duration_s=(max(stamps.values()) + period_ns - self._start_ns) / NS_PER_S * loop if is_video else None,
+            looks_like=looks_like(first, self._read.colors),
             description=f"{len(self._stills)} {kind}" + (" by the times in their names" if by_time else ""),
         )
 

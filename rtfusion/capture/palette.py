@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.types import Image8
+from rtfusion.types import Band, Frame, Image8
 
 Colors = npt.NDArray[np.uint8]
 
@@ -163,6 +163,11 @@ class ThermalColors:
             self.palette = recognize(image)
             self._is_unknown = self.palette is None
 
+    @property
+    def is_unknown(self) -> bool:
+        """True for colors that no known palette made: those of a scene, it may be."""
+        return self._is_unknown
+
     def gray(self, image: Image8) -> Image8 | None:
         """Gray levels of a BGR picture; None where its luminance is to be used."""
         self.look(image)
@@ -184,3 +189,16 @@ class ThermalColors:
                 "?palette= names one"
             )
         return None
+
+
+def looks_like(frame: Frame, colors: ThermalColors) -> Band | None:
+    """The band that the first picture of a source seems to be of; None where that cannot be told.
+
+    A thermal picture in colors of no palette looks visible; a visible one that is gray, or in a palette, looks thermal.
+    """
+    if frame.band is Band.THERMAL:
+        return Band.VISIBLE if colors.is_unknown else None
+    if frame.image.ndim == 2 or not is_colored(frame.image[::4, ::4]):
+        return Band.THERMAL
+    image: Any = frame.image
+    return None if recognize(image) is None else Band.THERMAL

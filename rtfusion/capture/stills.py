@@ -51,7 +51,8 @@ class StillReader:
         """``bits``, ``palette`` and ``unit`` are what the user says of depth, colors and floating numbers."""
         self._band = band
         self._depth = Depth(bits)
-        self._colors = ThermalColors(palette)
+        self.colors = ThermalColors(palette)
+        """What is known of the colors of thermal pictures."""
         self._unit = unit
         self._guesses: dict[str, str] = {}
 
@@ -87,7 +88,7 @@ class StillReader:
         if self._band is Band.VISIBLE and image.dtype == np.uint16:
             image = self._depth(image)
         if self._band is Band.THERMAL and image.ndim == 3 and image.dtype == np.uint8:
-            gray = self._colors.gray(image)
+            gray = self.colors.gray(image)
             image = image if gray is None else gray
         return Decoded(*to_band(image, band=self._band))
 
@@ -127,7 +128,7 @@ class StillReader:
     def notes(self) -> list[str]:
         """What was assumed of the images so far."""
         scaled = "16-bit visible images were scaled to 8 bits (divided by 257)" if self._depth.bits == 16 else None
-        return [note for note in (*self._guesses.values(), self._depth.note or scaled, self._colors.note) if note]
+        return [note for note in (*self._guesses.values(), self._depth.note or scaled, self.colors.note) if note]
 
 
 def _stored(still: Still) -> tuple[Any, Radiometric | None]:

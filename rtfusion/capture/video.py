@@ -40,7 +40,7 @@ from rtfusion.capture.container import (
 )
 from rtfusion.capture.depth import Depth, bits
 from rtfusion.capture.orientation import Orientation
-from rtfusion.capture.palette import AUTO, ThermalColors, palette_name
+from rtfusion.capture.palette import AUTO, ThermalColors, looks_like, palette_name
 from rtfusion.capture.parameters import one_of, seconds
 from rtfusion.capture.pixels import PixelConverter, range_is_doubtful
 from rtfusion.capture.playback import Playback, pts_to_ns
@@ -141,13 +141,15 @@ class VideoSource(Playback):
                 self._note_tracks(container, stream)
             nominal_hz = self._nominal_hz(container, stream)
             self._timeline = Timeline(rate_hz=self._rate_hz(nominal_hz))
+            first = self._first_frame(stream)
             self.info = StreamInfo.like(
-                self._first_frame(stream),
+                first,
                 uri=uri,
                 rate_hz=self._timeline.rate_hz,
                 live=False,
                 frame_count=stream.frames * loop or None,
                 duration_s=self._duration_s(container, stream, nominal_hz) * loop or None,
+                looks_like=looks_like(first, self._colors),
                 starts_ns=self._begins_ns(container),
                 description=self._description(container, stream, nominal_hz),
             )

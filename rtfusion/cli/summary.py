@@ -83,8 +83,12 @@ def _causes(drops: Mapping[str, int]) -> str:
 
 
 def _pairs(snapshot: Snapshot) -> Table:
-    rows = table("pairs", "skew ms   p50", "p95", "max", numbers_from=1)
-    rows.add_row(str(snapshot["pairs"]), *(_ms(snapshot["skew_ms"][key]) for key in ("p50", "p95", "max")))
+    rows = table("pairs", "tolerance ms", "skew ms   p50", "p95", "max", numbers_from=1)
+    rows.add_row(
+        str(snapshot["pairs"]),
+        _ms(snapshot.get("tolerance_ms")),
+        *(_ms(snapshot["skew_ms"][key]) for key in ("p50", "p95", "max")),
+    )
     return rows
 
 

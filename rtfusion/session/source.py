@@ -96,6 +96,9 @@ def open_session(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Cl
 class SessionPairer:
     """Puts the frames of a session together as they were when it was recorded. Used as a `rtfusion.pairing.Pairer`."""
 
+    tolerance_ns = None
+    """Pairs are what they were."""
+
     def __init__(self, session: Session) -> None:
         self._pairs = _with_positions(session)
         self._next = next(self._pairs, None)

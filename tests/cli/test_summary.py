@@ -42,6 +42,7 @@ SNAPSHOT: dict[str, Any] = {
     "fps": 29.6,
     "fps_recent": 20.0,
     "drops": {"visible": {"no_partner": 2, "corrupt": 0}, "thermal": {}, "sinks": {"zmq:tcp://127.0.0.1:5555": {"slow": 3}}},
+    "tolerance_ms": 20.0,
     "skew_ms": percentiles(1.234, 16.66, 17.0, 33.34),
     "stages_ms": {"decode visible": percentiles(1.0, 2.0, 3.0, 4.0), "fuse": percentiles(12.34, 20.0, 1234.5, 2000.0)},
     "age_ms": {"fused.mp4": percentiles(40.0, 50.0, 60.0, 70.0), "zmq:tcp://127.0.0.1:5555": NOTHING},
@@ -64,7 +65,7 @@ def test_the_table_tells_everything_in_80_columns() -> None:
     assert "238 frames fused in 8.0 s with pyramid: 29.6 frames/s" in rows
     assert "frames read 240 238" in rows
     assert "dropped 2 no partner 0" in rows
-    assert "238 1.23 16.7 33.3" in rows
+    assert "238 20.0 1.23 16.7 33.3" in rows
     assert "fuse 12.3 20.0 1234.5" in rows
     assert "fused.mp4 238 0 40.0 50.0 60.0" in rows
     assert "zmq:tcp://127.0.0.1:5555 235 3 slow - - -" in rows
@@ -90,7 +91,7 @@ def test_a_run_without_a_frame_has_a_table_too() -> None:
     empty |= {"fused": 0, "pairs": 0, "fps": 0.0, "skew_ms": NOTHING, "stages_ms": {"fuse": NOTHING}, "age_ms": {}}
     empty |= {"written": {}, "drops": {}, "sources": {}, "notes": []}
     rows = [" ".join(line.split()) for line in rendered(empty)]
-    assert "0 - - -" in rows
+    assert "0 20.0 - - -" in rows
     assert not any(row.startswith("stage") for row in rows)
 
 

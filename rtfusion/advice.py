@@ -1,0 +1,66 @@
+"""What a person should know of two streams before they are fused: what is assumed of them, and what may be wrong. Pure."""
+
+from __future__ import annotations
+
+from rtfusion.capture.base import StreamInfo
+from rtfusion.types import Band
+
+LENGTHS_DIFFER = 0.05
+LEFT_S = 0.5
+"""Two recordings are of different lengths when they differ by more than both."""
+SLOWER = 1.5
+"""A camera is slower when the other one gives so many frames for each of its own."""
+ASPECTS_DIFFER = 0.05
+
+
+def advice_on(*, visible: StreamInfo, thermal: StreamInfo, pair: str) -> list[str]:
+    """Sentences on two streams that are paired by the rule ``pair``."""
+    found = (_on_lengths(visible, thermal), _on_rates(visible, thermal, pair), _on_bands(visible, thermal))
+    return [sentence for sentence in found if sentence is not None]
+
+
+def advice_on_view(*, visible: StreamInfo, thermal: StreamInfo) -> str | None:
+    """A sentence on two streams that are fused without a calibration."""
+    stretch = (visible.width_px * thermal.height_px) / (visible.height_px * thermal.width_px)
+    if abs(stretch - 1) < ASPECTS_DIFFER:
+        return None
+    return (
+        f"without a calibration both cameras are taken to have the same view, but {_size(thermal)} is not of the aspect of "
+        f"{_size(visible)}: the thermal picture is stretched over the visible one; --calibration registers them, or ?crop= "
+        "cuts one to what the other sees"
+    )
+
+
+def _size(info: StreamInfo) -> str:
+    return f"{info.width_px}x{info.height_px}"
+
+
+def _on_lengths(visible: StreamInfo, thermal: StreamInfo) -> str | None:
+    if visible.duration_s is None or thermal.duration_s is None:
+        return None
+    longer, shorter = sorted((visible, thermal), key=lambda info: info.duration_s or 0.0, reverse=True)
+    long_s, short_s = longer.duration_s or 0.0, shorter.duration_s or 0.0
+    if long_s - short_s < max(LEFT_S, LENGTHS_DIFFER * long_s):
+        return None
+    return (
+        f"{longer.uri} is {long_s:.1f} s long and {shorter.uri} {short_s:.1f} s: {long_s - short_s:.1f} s of the "
+        f"{longer.band.value} recording are left; if both are of the same time, a rate is wrong, and ?fps= says the right one"
+    )
+
+
+def _on_rates(visible: StreamInfo, thermal: StreamInfo, pair: str) -> str | None:
+    if pair != "once" or not visible.continuous or visible.rate_hz < SLOWER * thermal.rate_hz:
+        return None
+    return (
+        f"of {visible.rate_hz:.3g} visible frames a second, {thermal.rate_hz:.3g} are paired with the thermal ones, each once; "
+        "--pair hold gives every visible frame its nearest thermal frame"
+    )
+
+
+def _on_bands(visible: StreamInfo, thermal: StreamInfo) -> str | None:
+    if thermal.looks_like is not Band.VISIBLE or visible.looks_like is not Band.THERMAL:
+        return None
+    return (
+        f"{thermal.uri} has natural colors, and {visible.uri} has none or those of a thermal camera: they may be exchanged; "
+        "--ir is the thermal source, --vis the visible one"
+    )
