@@ -110,6 +110,11 @@ class Mailbox(Generic[T]):
                 raise self._error
             raise EndOfStream("no more items")
 
+    @property
+    def closed(self) -> bool:
+        """True once the mailbox was closed."""
+        return self._closed
+
     def _has_room(self) -> bool:
         return len(self._items) < self._capacity or self._closed
 

@@ -1,12 +1,14 @@
-"""Network cameras: RTSP, MJPEG over HTTP, MPEG-TS over UDP, through PyAV.
+"""Network cameras: RTSP, MPEG-TS over UDP and whatever else PyAV reads; JPEG images over HTTP by `rtfusion.capture.http_camera`.
 
-A thread of its own reads and decodes, because a read of a network can be interrupted by nothing but its time-out; it ends
-within `READ_TIMEOUT_S` of `NetworkSource.close`.
+A thread of its own reads and decodes. A read of RTSP is interrupted every `POLL_S`, one of HTTP ends with its connection:
+`NetworkSource.close` waits for the thread, and so does the end of the process.
 
-Frames are stamped with CLOCK_MONOTONIC. Where the stream carries presentation times (RTSP, MPEG-TS), those place the
-frames, and the quickest delivery of the last seconds ties them to the clock: what the network adds on top of that is
-taken off. What it always takes cannot be known here; `--thermal-delay-ms` is for that. MJPEG carries no times: there a
-frame is stamped when it arrives.
+Frames are stamped with CLOCK_MONOTONIC. Where the stream carries presentation times (RTSP, MPEG-TS), those place the frames, and
+the quickest delivery of the last seconds ties them to the clock, by the first data of each packet: neither the jitter of the
+network, nor a parser that gives a frame out when the next one begins, nor an encoder that sends frames out of order is in the
+stamps. What the camera always takes to encode and to send is; `rtfusion calibrate delay` measures it. It is not where the camera
+reports (RTCP) when its frames were captured, by a clock that is ours. JPEG images over HTTP carry no times: each is stamped when
+its first byte arrives.
 
 An address may hold a name and a password. Nothing here puts it into a message: errors of PyAV, which quote it, are not
 passed on.
@@ -14,10 +16,17 @@ passed on.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import socket
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import av
 from av.container import InputContainer
@@ -25,11 +34,13 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from rtfusion.capture.base import StreamInfo
-from rtfusion.capture.buffers import JpegDecoder
+from rtfusion.capture.buffers import JpegDecoder, JpegRules, jpeg_image
 from rtfusion.capture.container import video_stream
+from rtfusion.capture.http_camera import HttpCamera
 from rtfusion.capture.pixels import PixelConverter
 from rtfusion.capture.playback import pts_to_ns
-from rtfusion.capture.uri import SourceUri, read_query
+from rtfusion.capture.stamps import CLOCKS, PtsClock, ReportClock
+from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
 from rtfusion.mailbox import Closed, Mailbox, Policy
@@ -38,7 +49,13 @@ from rtfusion.types import Band, Frame
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 5.0
 """Longer than the watchdog waits for a camera of a usual rate, so that it is the one that says what is wrong."""
+POLL_S = 0.25
+"""Longest that a read of RTSP goes on before it is seen whether the source was closed."""
+CLOSE_S = 0.6
+"""Longest that `NetworkSource.close` waits for its thread; a silent stream by UDP is left to end by its time-out."""
 ASSUMED_RATE_HZ = 25.0
+REPORTS_WITHIN_NS = 6 * NS_PER_S
+"""A camera that sends reports does so every five seconds, as the standard has it."""
 FRAMES_WAITING = 2
 READY_NS = 2 * NS_PER_MS
 """A packet that takes less than this to come was waiting in the buffers of the system."""
@@ -52,6 +69,9 @@ _OPTIONS = {
     "udp": {"protocol_whitelist": "udp", "overrun_nonfatal": "1", "fifo_size": "50000"},
 }
 """No stream may lead to a file of this machine, as a playlist could."""
+_HELD_BACK = {"rtsp": (1, ("h264", "hevc", "mpeg4")), "mpegts": (2, ("h264", "hevc", "mpeg4", "mpeg2video"))}
+"""How many packets of some codecs FFmpeg holds back: one is given out when so many more have begun to arrive. A parser needs the
+beginning of the next one to know an end, and a transport stream without lengths has that twice."""
 _REASONS: dict[type[Exception], str] = {
     av.error.ExitError: "the camera does not answer in time; check its address and the network",
     av.error.HTTPUnauthorizedError: "the camera wants another name or password; give them as in rtsp://NAME:PASSWORD@HOST/PATH",
@@ -61,8 +81,13 @@ _REASONS: dict[type[Exception], str] = {
 }
 
 
-def open_network(uri: SourceUri, *, band: Band, clock: Clock = MONOTONIC) -> NetworkSource:
-    """Open a network camera; ``#transport=udp`` asks RTSP for UDP instead of TCP.
+def open_network(
+    uri: SourceUri, *, band: Band, clock: Clock = MONOTONIC, jpeg: JpegRules | None = None
+) -> NetworkSource:
+    """Open a network camera.
+
+    After the ``#``, ``transport=udp`` asks RTSP for UDP instead of TCP, ``clock`` says what ties its times to ours (`CLOCKS`),
+    and ``poll_hz`` how often a snapshot is fetched. ``jpeg`` is what is known of the camera's JPEG images from before.
 
     Raises:
         ConfigError: a parameter after the # is wrong.
@@ -70,41 +95,143 @@ def open_network(uri: SourceUri, *, band: Band, clock: Clock = MONOTONIC) -> Net
     """
     kind = uri.target.partition(":")[0].lower()
     kind = {"rtsps": "rtsp", "https": "http"}.get(kind, kind)
-    asked = read_query(uri, {"transport": _transport} if kind == "rtsp" else {})
-    options = _COMMON | _OPTIONS[kind]
-    if kind == "rtsp":
-        options["rtsp_transport"] = asked.get("transport", "tcp")
-    container = _open(uri, options)
+    if kind == "http":
+        uri = _with_poll_of_query(uri)
+    takes: dict[str, dict[str, Callable[[str], object]]] = {
+        "rtsp": {"transport": _transport, "clock": _clock},
+        "http": {"poll_hz": rate_hz},
+    }
+    asked = read_query(uri, takes.get(kind, {}))
+    jpeg = JpegRules() if jpeg is None else jpeg
+    delivery: Delivery
+    if kind == "http" and (camera := _open_http(uri, asked.get("poll_hz"), clock)) is not None:
+        delivery = _Images(camera, uri=uri.text, clock=clock)
+    else:
+        options = _COMMON | _OPTIONS[kind]
+        if kind == "rtsp":
+            options["rtsp_transport"] = asked.get("transport", "tcp")
+        delivery = _open_packets(uri, options, kind=kind, rule=asked.get("clock", "auto"), clock=clock)
     try:
-        return NetworkSource(container, uri=uri.text, kind=kind, band=band, clock=clock)
+        return NetworkSource(delivery, uri=uri.text, kind=kind, band=band, clock=clock, jpeg=jpeg)
     except BaseException:
-        container.close()
+        delivery.close()
+        delivery.release()
         raise
-
-
-def _open(uri: SourceUri, options: dict[str, str]) -> InputContainer:
-    timeout = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
-    try:
-        return av.open(uri.target, container_options=options, timeout=timeout, metadata_errors="replace")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = _why(error)
-    # outside of the handler, so that no error that quotes the address hangs on to ours
-    raise CaptureError(f"{uri.text}: {reason}")
 
 
 def camera_opener(uri: SourceUri, *, band: Band, clock: Clock) -> Callable[[], NetworkSource]:
     """Make a function that opens a network camera."""
-    return lambda: open_network(uri, band=band, clock=clock)
+    jpeg = JpegRules()
+    return lambda: open_network(uri, band=band, clock=clock, jpeg=jpeg)
 
 
-class NetworkSource:
-    """One stream, read by a thread of its own. Its frames are numbered here."""
+def _open_http(uri: SourceUri, poll_hz: float | None, clock: Clock) -> HttpCamera | None:
+    """The camera at an address of HTTP; None where something else than JPEG images comes, which is for PyAV."""
+    camera = HttpCamera(
+        uri.target,
+        shown=uri.text,
+        poll_hz=poll_hz,
+        open_timeout_s=OPEN_TIMEOUT_S,
+        read_timeout_s=READ_TIMEOUT_S,
+        clock=clock,
+    )
+    if camera.is_stream or camera.is_snapshot:
+        return camera
+    camera.release()
+    return None
 
-    def __init__(self, container: InputContainer, *, uri: str, kind: str, band: Band, clock: Clock = MONOTONIC) -> None:
-        """Take an open container, which is the source's from then on, and wait for its first frame."""
-        self._uri = uri
-        self._band = band
-        self._clock = clock
+
+def _with_poll_of_query(uri: SourceUri) -> SourceUri:
+    """The address without ``poll_hz`` in its query, which no camera knows: written there it is meant for us."""
+    parts = urlsplit(uri.target)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    ours = {key: value for key, value in pairs if key == "poll_hz"}
+    if not ours:
+        return uri
+    query = urlencode([(key, value) for key, value in pairs if key != "poll_hz"])
+    return replace(uri, target=urlunsplit(parts._replace(query=query)), query={**ours, **uri.query})
+
+
+def _open_packets(uri: SourceUri, options: dict[str, str], *, kind: str, rule: str, clock: Clock) -> _Packets:
+    timeout = (OPEN_TIMEOUT_S, POLL_S if kind == "rtsp" else READ_TIMEOUT_S)
+    try:
+        container = av.open(uri.target, container_options=options, timeout=timeout, metadata_errors="replace")
+    except av.error.ExitError as error:
+        reason = _SILENT if kind == "rtsp" and _answers(uri.target) else _why(error)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = _why(error)
+    else:
+        try:
+            return _Packets(container, uri=uri.text, kind=kind, rule=rule, clock=clock)
+        except BaseException:
+            container.close()
+            raise
+    # outside of the handler, so that no error that quotes the address hangs on to ours
+    raise CaptureError(f"{uri.text}: {reason}")
+
+
+_SILENT = "the camera answers, but sends no pictures: it is silent; check what it is set to, and restart it"
+
+
+def _answers(address: str) -> bool:
+    """True when somebody listens there."""
+    parts = urlsplit(address)
+    with contextlib.suppress(OSError, ValueError):
+        socket.create_connection((parts.hostname or "", parts.port or 554), timeout=1.0).close()
+        return True
+    return False
+
+
+@dataclass(slots=True)
+class Delivered:
+    """What came: a packet of a stream, or an image."""
+
+    data: Packet[VideoStream] | bytes
+    arrived_ns: int
+    """When it was here; of an image, when the first of it was."""
+    lost: int = 0
+    """Images before it that are older and were passed over."""
+
+
+class Delivery(Protocol):
+    """Where a stream comes from. One thread reads and releases; any may close, which ends a read soon."""
+
+    description: str
+    rate_hz: float
+    stamps: PtsClock
+
+    @property
+    def is_jpeg(self) -> bool:
+        """Each that is delivered is an image by itself."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user."""
+        ...
+
+    def read(self) -> Delivered | None:
+        """The next that comes, None after a moment without; raises StreamLost."""
+        ...
+
+    def captured(self, pts: int | None, time_base: Fraction | None) -> tuple[int | None, int | None]:
+        """(the presentation time, the time of capture where that is known) of a decoded frame."""
+        ...
+
+    def close(self) -> None:
+        """End reading, from any thread."""
+        ...
+
+    def release(self) -> None:
+        """Give back what is open."""
+        ...
+
+
+class _Packets:
+    """A stream that PyAV reads."""
+
+    def __init__(self, container: InputContainer, *, uri: str, kind: str, rule: str, clock: Clock) -> None:
+        self._uri, self._kind, self._clock = uri, kind, clock
         self._container = container
         if kind == "http" and container.duration:
             raise CaptureError(
@@ -114,35 +241,191 @@ class NetworkSource:
         self._stream = video_stream(container, uri)
         codec = self._stream.codec_context
         codec.thread_count = 1  # more threads would each hold a frame back
-        self._jpeg = JpegDecoder() if codec.name == "mjpeg" else None
-        self._convert = PixelConverter(band)
-        self._stamps = PtsClock(trust_pts=container.format.name != "mpjpeg")
-        self._sequence = 0
-        self._corrupt = self._behind = self._waiting = 0
+        self.is_jpeg = codec.name == "mjpeg"
+        self.stamps = PtsClock(trust_pts=True)
+        self._reports = ReportClock(rule, clock=clock)
+        self.rate_hz = float(self._stream.average_rate or ASSUMED_RATE_HZ)
+        self.description = f"{codec.name} {codec.pix_fmt} over {kind}"
+        layout = "mpegts" if container.format.name == "mpegts" else kind
+        held, codecs = _HELD_BACK.get(layout, (0, ()))
+        held = held if codec.name in codecs else 0
+        self._began_ns: deque[int] = deque(maxlen=held + 1)
+        self._heard_ns = self._opened_ns = clock.now_ns()
+        self._closed = threading.Event()
         self.notes: tuple[str, ...] = ()
+        """Sentences for the user."""
+        self._told: tuple[bool | None] | None = None
+        self._told_reordering = False
+
+    def _note_clock(self, *, at_last: bool = False) -> None:
+        """Say which clock the stream has, when that is known, and again when it changes."""
+        reports, is_used = self._reports, self._reports.is_used
+        is_decided = is_used is not None or at_last or self._clock.now_ns() - self._opened_ns > REPORTS_WITHIN_NS
+        if not is_decided or self._told == (is_used,):
+            return
+        self._told = (is_used,)
+        if is_used:
+            self._note("stamped by the camera's own clock, which its reports (RTCP) give; #clock=arrival is without it")
+        elif is_used is None:
+            self._note(
+                "stamped by when it arrives: what the camera takes to encode and to send cannot be known from here; "
+                "`rtfusion calibrate delay` measures it"
+            )
+        else:
+            self._note(
+                f"the camera's own clock is {-reports.age_ns / NS_PER_S:+.2f} s off this machine's, so it is stamped by when it "
+                "arrives; set both by NTP, or take it as it is by #clock=reports for both cameras"
+            )
+
+    def _note_reordering(self) -> None:
+        """Say that pictures come late by what they are sent in."""
+        if self._stream.codec_context.has_b_frames and not self._told_reordering:
+            self._told_reordering = True
+            self._note(
+                "its encoder sends frames out of order (B-frames), so that a picture can be shown only some frames after it was "
+                "captured; without B-frames, a setting of the camera, it comes sooner. Stamps are within a frame"
+            )
+
+    def _note(self, text: str) -> None:
+        self.notes += (f"{self._uri}: {text}",)
+
+    def read(self) -> Delivered | None:
+        packet = self._next()
+        if packet is None:
+            return None
+        arrived_ns = self._clock.now_ns()
+        self._began_ns.append(arrived_ns)
+        if packet.pts is not None and len(self._began_ns) == self._began_ns.maxlen:
+            # what gave out the packet so many before this one was the beginning of this one
+            self.stamps.observe(self._ns(packet.pts, packet.time_base), arrived_ns=self._began_ns[0])
+        return Delivered(packet, arrived_ns)
+
+    def _next(self) -> Packet[VideoStream] | None:
+        reason = "the camera ended the stream"
+        try:
+            packet = next(self._container.demux(self._stream), None)
+            if packet is not None and packet.size:
+                self._heard_ns = self._clock.now_ns()
+                return packet
+        except av.error.ExitError as error:
+            silent_s = (self._clock.now_ns() - self._heard_ns) / NS_PER_S
+            if self._closed.is_set() or (self._kind == "rtsp" and silent_s < READ_TIMEOUT_S):
+                return None
+            reason = f"the stream broke: {_why(error)}"
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = f"the stream broke: {_why(error)}"
+        raise StreamLost(f"{self._uri}: {reason}")
+
+    def captured(self, pts: int | None, time_base: Fraction | None) -> tuple[int | None, int | None]:
+        if pts is None:
+            return None, None
+        pts_ns = self._ns(pts, time_base)
+        unix_us = self._container.start_time_realtime if self._kind == "rtsp" else None
+        zero_ns = None if unix_us is None else unix_us * 1000
+        captured_ns = self._reports.captured_ns(zero_ns, pts_ns, delay_ns=self.stamps.delay_ns)
+        self._note_clock()
+        self._note_reordering()
+        return pts_ns, captured_ns
+
+    def _ns(self, pts: int, time_base: Fraction | None) -> int:
+        return pts_to_ns(pts, time_base or self._stream.time_base or Fraction(1, av.time_base))
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def release(self) -> None:
+        self._note_clock(at_last=True)
+        self._container.close()
+
+
+class _Images:
+    """JPEG images over HTTP."""
+
+    is_jpeg = True
+
+    def __init__(self, camera: HttpCamera, *, uri: str, clock: Clock) -> None:
+        self._camera, self._uri, self._clock = camera, uri, clock
+        self.stamps = PtsClock(trust_pts=False)
+        self.rate_hz = camera.poll_hz or ASSUMED_RATE_HZ
+        self.description = "snapshots over http" if camera.is_snapshot else "mjpeg over http"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if not self._camera.is_snapshot:
+            return ()
+        return (f"{self._uri}: a snapshot: it is fetched {self.rate_hz:g} times a second (#poll_hz=)",)
+
+    def read(self) -> Delivered:
+        image = self._camera.read()
+        return Delivered(image.data, image.arrived_ns, image.passed_over)
+
+    def captured(self, pts: int | None, time_base: Fraction | None) -> tuple[int | None, int | None]:
+        return None, None
+
+    def close(self) -> None:
+        self._camera.close()
+
+    def release(self) -> None:
+        self._camera.release()
+
+
+class NetworkSource:
+    """One stream, read by a thread of its own. Its frames are numbered here."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        *,
+        uri: str,
+        kind: str,
+        band: Band,
+        clock: Clock = MONOTONIC,
+        jpeg: JpegRules | None = None,
+    ) -> None:
+        """Take an open delivery, which is the source's from then on, and wait for its first frame."""
+        self._uri = uri
+        self._band = band
+        self._clock = clock
+        self._delivery = delivery
+        self._jpeg = JpegDecoder(jpeg) if delivery.is_jpeg else None
+        self._convert = PixelConverter(band)
+        self._sequence = 0
+        self._corrupt = self._behind = self._waiting = self._unread = 0
+        self._heard = False
+        self._started = False
         self._mailbox: Mailbox[Frame] = Mailbox(capacity=FRAMES_WAITING, policy=Policy.LATEST)
         self._thread = threading.Thread(target=self._run, name=f"network-{band.value}", daemon=True)
         self.info = StreamInfo.like(
             self._first_frame(),
             uri=uri,
-            rate_hz=float(self._stream.average_rate or ASSUMED_RATE_HZ),
+            rate_hz=delivery.rate_hz,
             live=True,
-            description=f"{codec.name} {codec.pix_fmt} over {kind}, stamped {self._stamps.description}",
+            description=f"{delivery.description}, stamped {delivery.stamps.description}",
         )
+        _RUNNING.add(self)
         self._thread.start()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about this camera."""
+        lenient = None if self._jpeg is None else self._jpeg.note
+        return (*self._delivery.notes, *([f"{self._uri}: {lenient}"] if lenient else []))
 
     @property
     def drops(self) -> dict[str, int]:
         """Frames lost, by cause.
 
         ``corrupt``: packets and frames that could not be decoded. ``behind``: passed over to catch up with the stream.
-        ``network_queue``: nobody fetched them in time.
+        ``network_queue``: nobody fetched them in time. What came before the first was asked for is no loss.
         """
-        return {"corrupt": self._corrupt, "behind": self._behind, "network_queue": self._mailbox.dropped}
+        waited = self._mailbox.dropped - self._unread if self._started else 0
+        return {"corrupt": self._corrupt, "behind": self._behind, "network_queue": waited}
 
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame, as `Source.read`; the stream is lost when nothing was received for `READ_TIMEOUT_S`, too."""
         try:
+            if not self._started:
+                self._start()
             frame = self._mailbox.get(timeout_s=timeout_s)
         except Closed:
             raise EndOfStream("the source was closed") from None
@@ -150,21 +433,36 @@ class NetworkSource:
             raise CaptureTimeout(f"{self._uri}: no frame within {timeout_s:g} s")
         return frame
 
+    def _start(self) -> None:
+        """Leave out what came before anybody asked, but for the last frame."""
+        while len(self._mailbox) > 1:
+            self._mailbox.get(timeout_s=0.0)
+        self._unread = self._mailbox.dropped
+        self._started = True
+
     def close(self) -> None:
-        """Let go of the stream, from any thread; its own thread ends by itself. Idempotent."""
+        """Let go of the stream, from any thread, and wait for the one that reads. Idempotent."""
         self._mailbox.close()
+        self._delivery.close()
+        self._join(CLOSE_S)
+
+    def _join(self, timeout_s: float) -> None:
+        if self._thread is not threading.current_thread() and self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:
             while True:
                 if (frame := self._next_frame()) is not None:
                     self._mailbox.put(frame)
+                elif self._mailbox.closed:
+                    return
         except Closed:
             pass
         except BaseException as error:  # noqa: BLE001 - carried to the reader, who raises it
             self._mailbox.fail(error)
         finally:
-            self._container.close()
+            self._delivery.release()
 
     def _first_frame(self) -> Frame:
         deadline_ns = self._clock.now_ns() + round(OPEN_TIMEOUT_S * NS_PER_S)
@@ -174,7 +472,8 @@ class NetworkSource:
                     return frame
         except StreamLost as error:
             raise CaptureError(str(error)) from None
-        raise CaptureError(f"{self._uri}: not one frame could be decoded within {OPEN_TIMEOUT_S:g} s; check the camera")
+        nothing = f"not one frame could be decoded within {OPEN_TIMEOUT_S:g} s; check the camera"
+        raise CaptureError(f"{self._uri}: {nothing if self._heard else _SILENT}")
 
     def _next_frame(self) -> Frame | None:
         """The frame of the next packet, or None when it has none of use.
@@ -183,89 +482,71 @@ class NetworkSource:
         waiting, frames are passed over until none is; where each frame builds on the one before they are decoded all the same.
         """
         asked_ns = self._clock.now_ns()
-        packet = self._next_packet()
-        arrived_ns = self._clock.now_ns()
-        self._waiting = self._waiting + 1 if arrived_ns - asked_ns < READY_NS else 0
+        delivered = self._delivery.read()
+        if delivered is None:
+            return None
+        self._heard = True
+        self._behind += delivered.lost
+        self._sequence += delivered.lost
+        is_waiting = delivered.arrived_ns - asked_ns < READY_NS and isinstance(delivered.data, Packet)
+        self._waiting = self._waiting + 1 if is_waiting else 0
         is_behind = self._waiting >= BEHIND_PACKETS
         try:
-            decoded = None if is_behind and self._jpeg is not None else self._decoded(packet)
+            decoded = None if is_behind and self._jpeg is not None else self._decoded(delivered.data)
             if is_behind:
                 self._behind += 1
                 self._sequence += 1
                 return None
             if decoded is None:
                 return None
-            image, pixel_format = self._convert(decoded)
+            if self._jpeg is not None:
+                image, pixel_format = jpeg_image(decoded, convert=self._convert, band=self._band)
+            else:
+                image, pixel_format = self._convert(decoded)
         except (av.FFmpegError, OSError, ValueError):
             self._corrupt += 1
             self._sequence += 1
             return None
-        time_base = decoded.time_base or self._stream.time_base or Fraction(1, av.time_base)
-        pts_ns = None if decoded.pts is None else pts_to_ns(decoded.pts, time_base)
+        pts_ns, captured_ns = self._delivery.captured(decoded.pts, decoded.time_base)
+        arrived_ns = delivered.arrived_ns
         frame = Frame(
             image=image,
             pixel_format=pixel_format,
             band=self._band,
-            timestamp_ns=self._stamps.stamp(pts_ns, arrived_ns=arrived_ns),
+            timestamp_ns=self._delivery.stamps.stamp(pts_ns, arrived_ns=arrived_ns, captured_ns=captured_ns),
             sequence=self._sequence,
             received_ns=arrived_ns,
         )
         self._sequence += 1
         return frame
 
-    def _decoded(self, packet: Packet[VideoStream]) -> av.VideoFrame | None:
+    def _decoded(self, data: Packet[VideoStream] | bytes) -> av.VideoFrame | None:
         """The newest frame of a packet, None when it completes none; damage is an error."""
-        if packet.is_corrupt:
+        if not isinstance(data, Packet):
+            return None if self._jpeg is None else self._jpeg(data)
+        if data.is_corrupt:
             raise ValueError("the packet is damaged")
         if self._jpeg is not None:
-            return self._jpeg(bytes(packet))
-        frames = packet.decode()
+            frame = self._jpeg(bytes(data))
+            frame.pts, frame.time_base = data.pts, data.time_base
+            return frame
+        frames = data.decode()
         if frames and frames[-1].is_corrupt:
             raise ValueError("the frame is damaged")
         return frames[-1] if frames else None
 
-    def _next_packet(self) -> Packet[VideoStream]:
-        reason = "the camera ended the stream"
-        try:
-            packet = next(self._container.demux(self._stream), None)
-            if packet is not None and packet.size:
-                return packet
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = f"the stream broke: {_why(error)}"
-        raise StreamLost(f"{self._uri}: {reason}")
+
+_RUNNING: weakref.WeakSet[NetworkSource] = weakref.WeakSet()
 
 
-class PtsClock:
-    """Presentation times on CLOCK_MONOTONIC: pts + the smallest (arrival - pts) of the last seconds, never after the arrival.
-
-    A presentation time that jumps (the camera started anew) begins a new window. Stamps always increase.
-    """
-
-    WINDOW_NS = 10 * NS_PER_S
-    JUMP_NS = NS_PER_S
-
-    def __init__(self, *, trust_pts: bool) -> None:
-        self._trust_pts = trust_pts
-        self.description = "by its presentation times" if trust_pts else "on arrival"
-        self._delays: deque[tuple[int, int]] = deque()
-        """(arrival, arrival - pts), the second rising: the first entry is the smallest of the window."""
-        self._last_ns = 0
-
-    def stamp(self, pts_ns: int | None, *, arrived_ns: int) -> int:
-        """Return the stamp of the next frame."""
-        stamp_ns = arrived_ns
-        if self._trust_pts and pts_ns is not None:
-            delay_ns = arrived_ns - pts_ns
-            if self._delays and abs(delay_ns - self._delays[0][1]) > self.JUMP_NS:
-                self._delays.clear()
-            while self._delays and self._delays[-1][1] >= delay_ns:
-                self._delays.pop()
-            self._delays.append((arrived_ns, delay_ns))
-            while arrived_ns - self._delays[0][0] > self.WINDOW_NS:
-                self._delays.popleft()
-            stamp_ns = min(arrived_ns, pts_ns + self._delays[0][1])
-        self._last_ns = max(stamp_ns, self._last_ns + 1)
-        return self._last_ns
+@atexit.register
+def _end_all() -> None:
+    """End every thread that reads before the interpreter ends: none may come back from a network to one that is gone."""
+    running = list(_RUNNING)
+    for source in running:
+        source.close()
+    for source in running:
+        source._join(READ_TIMEOUT_S + 1.0)  # noqa: SLF001 - same module
 
 
 def _why(error: Exception) -> str:
@@ -279,4 +560,10 @@ def _why(error: Exception) -> str:
 def _transport(text: str) -> str:
     if text not in ("tcp", "udp"):
         raise ValueError("expected tcp or udp")
+    return text
+
+
+def _clock(text: str) -> str:
+    if text not in CLOCKS:
+        raise ValueError(f"expected one of {', '.join(CLOCKS)}")
     return text

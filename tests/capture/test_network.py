@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import gc
+import itertools
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 import cv2
@@ -18,13 +22,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.capture import open_source
-from rtfusion.capture.network import NetworkSource, PtsClock, open_network
+from rtfusion.capture.http_camera import JpegSplitter
+from rtfusion.capture.network import NetworkSource, open_network
+from rtfusion.capture.stamps import PtsClock
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.watchdog import WatchedSource
 from rtfusion.clock import MONOTONIC, NS_PER_S
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
 from rtfusion.types import Band, Frame, PixelFormat
 from tests.capture.rtsp_server import RtspServer
+from tests.capture.timed_rtsp import TimedRtspServer
+from tests.rig import pictures
 from tests.rig.cameras import MjpegServer
 from tests.support import MS
 
@@ -77,7 +85,7 @@ def test_motion_jpeg_over_http(server: MjpegServer) -> None:
     with opened(server.url) as source:
         assert (source.info.width_px, source.info.height_px, source.info.live) == (64, 48, True)
         assert source.info.pixel_format is PixelFormat.BGR8
-        assert source.info.description == "mjpeg yuvj420p over http, stamped on arrival"
+        assert source.info.description == "mjpeg over http, stamped on arrival"
         frames = [source.read(timeout_s=2) for _ in range(10)]
     levels = np.array([float(frame.image.mean()) for frame in frames])
     assert np.abs(levels - 10 * np.round(levels / 10)).max() <= 1, "each is one of the pictures that were sent"
@@ -112,7 +120,7 @@ def test_a_server_that_falls_silent_is_noticed(server: MjpegServer) -> None:
     with opened(server.url) as source:
         server.silent = True
         started_ns = MONOTONIC.now_ns()
-        with pytest.raises(StreamLost, match="does not answer in time"):
+        with pytest.raises(StreamLost, match="does not answer in time; it is silent"):
             read_until(source, lambda: False, limit_s=10)
         assert MONOTONIC.now_ns() - started_ns >= 1 * NS_PER_S
 
@@ -209,6 +217,68 @@ def test_close_ends_a_waiting_read(server: MjpegServer) -> None:
         assert len(outcome) == 1
 
 
+# -- what servers of MJPEG do ----------------------------------------------------------------------------------------------
+
+
+def test_parts_without_a_type_or_a_length_after_text_and_another_boundary_are_read(server: MjpegServer) -> None:
+    server.preamble = b"Welcome to the camera\r\n\r\n"
+    server.head = lambda data: b"--other\r\n\r\n"
+    with opened(server.url) as source:
+        frames = [source.read(timeout_s=5) for _ in range(5)]
+    levels = np.array([float(frame.image.mean()) for frame in frames])
+    assert np.abs(levels - 10 * np.round(levels / 10)).max() <= 1
+
+
+def test_an_image_without_a_length_is_not_held_until_the_next_one(server: MjpegServer) -> None:
+    """Its stamp would be a whole period late."""
+    server.rate_hz, server.head = 2.0, lambda data: b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
+    with opened(server.url) as source:
+        for _ in range(3):
+            frame = source.read(timeout_s=5)
+            assert (frame.timestamp_ns - server.sent_ns[frame.sequence + 1]) / MS < 250, "half a period"
+
+
+def test_a_snapshot_is_fetched_again_and_again(server: MjpegServer) -> None:
+    for address in (f"{server.snapshot_url}?x=1#poll_hz=20", f"{server.snapshot_url}?x=1&poll_hz=20"):
+        with opened(address) as source:
+            assert source.info.rate_hz == 20
+            assert source.info.description == "snapshots over http, stamped on arrival"
+            assert source.notes[0].endswith("a snapshot: it is fetched 20 times a second (#poll_hz=)")
+            frames = [source.read(timeout_s=5) for _ in range(4)]
+        assert [a.timestamp_ns < b.timestamp_ns for a, b in itertools.pairwise(frames)] == [True] * 3
+    assert server.asked[-1] == "/snap.jpg?x=1", "what is for us is not sent to the camera"
+
+
+def test_a_page_is_no_stream(server: MjpegServer) -> None:
+    server.content_type, server.image, server.head = "text/html", lambda number: b"<html></html>", lambda data: b""
+    with pytest.raises(CaptureError, match="not a video stream but text/html"):
+        open_network(parse_source(server.url), band=Band.VISIBLE)
+
+
+@given(st.data())
+def test_images_are_found_wherever_the_pieces_end(data: st.DataObject) -> None:
+    images = [jpeg(number) for number in range(4)]
+    stream = b"HTTP text\xff\r\n" + b"".join(b"--frame\r\n\r\n" + image + b"\r\n" for image in images)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    splitter, found = JpegSplitter(), []
+    for start, end in itertools.pairwise([0, *cuts, len(stream)]):
+        found += [image for image, _ in splitter.feed(stream[start:end], arrived_ns=0)]
+    assert found == images
+
+
+@given(
+    st.lists(
+        st.binary(max_size=60) | st.sampled_from([b"\xff\xd8\xff\xe0", b"\xff\xda\x00\x04", b"\xff\xd9"]), max_size=30
+    )
+)
+def test_any_bytes_are_taken(pieces: list[bytes]) -> None:
+    splitter = JpegSplitter()
+    for piece in pieces:
+        for image, _ in splitter.feed(piece, arrived_ns=0):
+            assert image.startswith(b"\xff\xd8\xff")
+    assert len(splitter._data) <= sum(map(len, pieces))
+
+
 # -- credentials ------------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +312,9 @@ def test_no_error_quotes_a_password(
 def test_parameters_follow_after_a_hash() -> None:
     with pytest.raises(ConfigError, match="transport=tpc: expected tcp or udp"):
         open_network(parse_source("rtsp://camera/1#transport=tpc"), band=Band.VISIBLE)
-    with pytest.raises(ConfigError, match="unknown parameter 'transport'; it takes crop, flip, half, mask, rotate"):
+    with pytest.raises(
+        ConfigError, match="unknown parameter 'transport'; it takes crop, flip, half, mask, poll_hz, rotate"
+    ):
         open_network(parse_source("http://camera/1?transport=7#transport=tcp"), band=Band.VISIBLE)
 
 
@@ -287,11 +359,17 @@ def test_nobody_sends(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- stamps -----------------------------------------------------------------------------------------------------------
 
 
+def placed(clock: PtsClock, pts_ns: int | None, *, arrived_ns: int) -> int:
+    """The stamp of a packet that is a frame."""
+    clock.observe(pts_ns, arrived_ns=arrived_ns)
+    return clock.stamp(pts_ns, arrived_ns=arrived_ns)
+
+
 def test_the_jitter_of_the_network_is_taken_off() -> None:
     clock = PtsClock(trust_pts=True)
     rng = np.random.default_rng(0)
     delays = 20 * MS + rng.exponential(15 * MS, 300)
-    stamps = [clock.stamp(i * 40 * MS, arrived_ns=10 * NS_PER_S + i * 40 * MS + int(delays[i])) for i in range(300)]
+    stamps = [placed(clock, i * 40 * MS, arrived_ns=10 * NS_PER_S + i * 40 * MS + int(delays[i])) for i in range(300)]
     steps = np.diff(stamps[50:]) / MS
     assert np.abs(steps - 40).max() < 3
     late = np.array(stamps[50:]) - (10 * NS_PER_S + np.arange(50, 300) * 40 * MS)
@@ -300,9 +378,9 @@ def test_the_jitter_of_the_network_is_taken_off() -> None:
 
 def test_a_camera_that_starts_its_times_anew_is_followed() -> None:
     clock = PtsClock(trust_pts=True)
-    clock.stamp(3600 * NS_PER_S, arrived_ns=10 * NS_PER_S)
-    assert clock.stamp(0, arrived_ns=11 * NS_PER_S) == 11 * NS_PER_S
-    assert clock.stamp(40 * MS, arrived_ns=11 * NS_PER_S + 60 * MS) == 11 * NS_PER_S + 40 * MS
+    placed(clock, 3600 * NS_PER_S, arrived_ns=10 * NS_PER_S)
+    assert placed(clock, 0, arrived_ns=11 * NS_PER_S) == 11 * NS_PER_S
+    assert placed(clock, 40 * MS, arrived_ns=11 * NS_PER_S + 60 * MS) == 11 * NS_PER_S + 40 * MS
 
 
 @given(
@@ -313,12 +391,120 @@ def test_stamps_increase_and_are_never_of_the_future(steps: list[tuple[int | Non
     arrived_ns, last_ns = NS_PER_S, 0
     for pts_ns, step_ns in steps:
         arrived_ns += step_ns
-        stamp_ns = clock.stamp(pts_ns, arrived_ns=arrived_ns)
+        stamp_ns = placed(clock, pts_ns, arrived_ns=arrived_ns)
         assert last_ns < stamp_ns <= max(arrived_ns, last_ns + 1)
         last_ns = stamp_ns
 
 
 # -- RTSP -------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def timed(codec: str, *, fragment: str = "", **how: Any) -> Iterator[tuple[TimedRtspServer, NetworkSource]]:
+    server = TimedRtspServer(codec, **how)
+    try:
+        with opened(server.url + fragment) as source:
+            yield server, source
+    finally:
+        server.close()
+
+
+def errors_ms(server: TimedRtspServer, source: NetworkSource, *, frames: int = 24) -> tuple[float, float]:
+    """How late stamps and arrivals are, by the time that is drawn into the frames: (the median of stamps, of arrivals)."""
+    for _ in range(8):
+        source.read(timeout_s=10)
+    read = [source.read(timeout_s=10) for _ in range(frames)]
+    true_ms = np.array([pictures.read_code(frame.image[4:44]) for frame in read])
+    return tuple(
+        float(np.median([(ns - server.epoch_ns) / MS for ns in times] - true_ms))
+        for times in ([frame.timestamp_ns for frame in read], [frame.received_ns for frame in read])
+    )  # type: ignore[return-value]
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("codec", "fragment"), [("h264", ""), pytest.param("h264", "#transport=udp", marks=SLOW), ("hevc", "")]
+)
+def test_stamps_are_true_though_the_parser_holds_each_frame_back(codec: str, fragment: str) -> None:
+    with timed(codec, fragment=fragment) as (server, source):
+        stamp_ms, arrival_ms = errors_ms(server, source)
+        assert abs(stamp_ms) < 5
+        assert arrival_ms > 60, "a period of 67 ms, which the age tells"
+    assert "cannot be known from here; `rtfusion calibrate delay` measures it" in source.notes[0]
+
+
+def test_stamps_of_b_frames_are_true_within_a_period_and_their_delay_is_said() -> None:
+    with timed("h264b") as (server, source):
+        stamp_ms, arrival_ms = errors_ms(server, source)
+        assert abs(stamp_ms) < 1000 / 15
+        assert arrival_ms > 200
+        assert any("B-frames" in note for note in source.notes)
+
+
+@pytest.mark.parametrize("codec", ["h264", pytest.param("h264b", marks=SLOW)])
+def test_sender_reports_give_the_time_of_capture(codec: str) -> None:
+    with timed(codec, reports=True) as (server, source):
+        assert abs(errors_ms(server, source)[0]) < 5
+        assert any("by the camera's own clock, which its reports (RTCP) give" in note for note in source.notes)
+
+
+@SLOW
+def test_a_camera_whose_clock_is_wrong_is_not_believed_unless_it_is_asked_for() -> None:
+    with timed("h264", reports=True, clock_error_s=7.0) as (server, source):
+        assert abs(errors_ms(server, source)[0]) < 5
+        assert any("clock is +7.0" in note and "#clock=reports" in note for note in source.notes)
+    with timed("h264", reports=True, clock_error_s=7.0, fragment="#clock=reports") as (server, source):
+        assert abs(errors_ms(server, source)[0]) < 5
+        assert any("by the camera's own clock" in note for note in source.notes)
+
+
+def test_a_server_that_sends_nothing_is_called_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtfusion.capture.network.OPEN_TIMEOUT_S", 1.0)
+    server = TimedRtspServer()
+    server.silent = True
+    try:
+        with pytest.raises(CaptureError, match="the camera answers, but sends no pictures: it is silent"):
+            open_network(parse_source(server.url), band=Band.VISIBLE)
+    finally:
+        server.close()
+
+
+def test_close_waits_for_the_thread_that_reads() -> None:
+    with timed("h264") as (server, source):
+        source.read(timeout_s=10)
+        server.silent = True
+        source.close()
+        assert not source._thread.is_alive()
+
+
+def test_frames_of_the_start_up_are_no_drops() -> None:
+    with timed("h264", rate_hz=30.0) as (_, source):
+        while source._mailbox.dropped < 10:
+            source._thread.join(0.05)
+        assert source.drops["network_queue"] == 0
+        frame = source.read(timeout_s=5)
+        assert source.drops["network_queue"] == 0
+        assert MONOTONIC.now_ns() - frame.received_ns < NS_PER_S
+
+
+LEFT_OPEN = """
+import sys, rtfusion.capture
+from rtfusion.types import Band
+source = rtfusion.capture.open_source(sys.argv[1], band=Band.VISIBLE)
+source.read(timeout_s=10)
+"""
+
+
+def test_a_script_that_closes_nothing_ends_in_order(child_environment: dict[str, str]) -> None:
+    server = TimedRtspServer()
+    try:
+        words = [sys.executable, "-c", LEFT_OPEN, server.url]
+        done = subprocess.run(words, env=child_environment, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        server.close()
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture

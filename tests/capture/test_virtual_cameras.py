@@ -25,19 +25,12 @@ from tests.rig.v4l2rig import RTFUSION, Desk, lepton, webcam
 Run = Callable[..., tuple[int, str, str]]
 
 RUN = ("run", "--ir", "/dev/video2", "--vis", "/dev/video0", "--fuser", "average", "--sink", "null:")
-BLOCKS = 18
 
 
 def code_ms(image: np.ndarray, *, at_top: bool) -> int:
     """The time of exposure that the driver drew into a strip of a picture, in milliseconds since the epoch of the desk."""
     rows = len(image) // 10
-    strip = (image if image.ndim == 2 else image[..., 1]).astype(float)
-    line = (strip[2 : rows - 2] if at_top else strip[2 - rows : -2]).mean(axis=0)
-    width = len(line)
-    edges = [-(-block * width // BLOCKS) for block in range(BLOCKS + 1)]
-    levels = [line[first + 2 : last - 2].mean() for first, last in zip(edges, edges[1:])]  # noqa: B905, RUF007
-    middle = (levels[0] + levels[-1]) / 2  # a light and a dark block
-    return sum(1 << (15 - bit) for bit in range(16) if levels[1 + bit] > middle)
+    return pictures.read_code(image[2 : rows - 2] if at_top else image[2 - rows : -2])
 
 
 def recorded(folder: Path, band: Band) -> list[Frame]:

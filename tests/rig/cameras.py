@@ -251,6 +251,10 @@ def _period_ns(stream: _Stream) -> int:
     return round(NS_PER_S / (stream.camera.rate_hz or stream.mode.rate_hz or 30.0))
 
 
+def _part_head(data: bytes) -> bytes:
+    return f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+
+
 class MjpegServer:
     """A network camera: HTTP, multipart/x-mixed-replace, one JPEG image each period.
 
@@ -266,6 +270,15 @@ class MjpegServer:
         self.damage: Callable[[bytes], bytes] | None = None
         self.credentials: str | None = None
         """The Authorization header that a client has to send."""
+        self.content_type = "multipart/x-mixed-replace; boundary=frame"
+        self.preamble = b""
+        """Sent before the first boundary."""
+        self.head: Callable[[bytes], bytes] = _part_head
+        """Makes what stands before the data of an image."""
+        self.sent_ns: dict[int, int] = {}
+        """When the image of each number was sent: of the last ones."""
+        self.asked: list[str] = []
+        """Paths that were asked for."""
         self.connections = 0
         self._unplug = threading.Event()
         self._closed = threading.Event()
@@ -281,6 +294,11 @@ class MjpegServer:
     def url(self) -> str:
         """The address at which it listens."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/camera.mjpg"
+
+    @property
+    def snapshot_url(self) -> str:
+        """The address at which it gives the picture of the moment."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/snap.jpg"
 
     def unplug(self) -> None:
         """Drop every connection and refuse new ones until `plug`."""
@@ -308,16 +326,25 @@ class MjpegServer:
 
             def do_GET(self) -> None:
                 """Serve one client for as long as it stays."""
+                server.asked.append(self.path)
                 if server.refusing:
                     self.send_error(503)
                 elif server.credentials not in (None, self.headers.get("Authorization")):
                     self.send_response(401)
                     self.send_header("WWW-Authenticate", 'Basic realm="camera"')
                     self.end_headers()
+                elif self.path.startswith("/snap.jpg"):
+                    server._sequence += 1
+                    data = server.image(server._sequence)
+                    self.send_response(200)
+                    self.send_header("Content-Type", "image/jpeg")
+                    self.end_headers()
+                    self.wfile.write(data)
                 else:
                     self.send_response(200)
-                    self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                    self.send_header("Content-Type", server.content_type)
                     self.end_headers()
+                    self.wfile.write(server.preamble)
                     server.connections += 1
                     server._stream(self.connection)
 
@@ -335,9 +362,12 @@ class MjpegServer:
                 self._sequence += 1
                 last = last if self.frozen and last else self.image(self._sequence)
                 data = last if self.damage is None else self.damage(last)
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.sent_ns = {
+                    self._sequence: MONOTONIC.now_ns(),
+                    self._sequence - 1: self.sent_ns.get(self._sequence - 1, 0),
+                }
                 try:
-                    connection.sendall(head.encode() + data + b"\r\n")
+                    connection.sendall(self.head(data) + data + b"\r\n")
                 except OSError:
                     return
             due_ns = max(due_ns + round(NS_PER_S / self.rate_hz), MONOTONIC.now_ns() - NS_PER_S)
