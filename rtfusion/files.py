@@ -4,13 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from rtfusion.errors import ConfigError
 
 
 def expanded(text: str | Path) -> Path:
     """The path with its ``~`` replaced. The home of nobody (``~nobody/x``) stays as it is: a file that is not there."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib's own raises RuntimeError for it
+
+
+def same_file(first: Path, second: Path) -> bool:
+    """True for two names of one file or folder, by links of either kind; also where it is not there yet."""
+    try:
+        return first.samefile(second)
+    except OSError:
+        return first.resolve() == second.resolve()
+
+
+def check_output(path: Path, *, overwrite: bool, taken: Mapping[Path, str] | None = None) -> None:
+    """The rule for every file that is written: it replaces none unless that was asked for, and never what is ``taken``.
+
+    Pipes and devices, which cannot be replaced, are written to.
+
+    Args:
+        path: where it is to be written.
+        overwrite: a file that is there may be replaced.
+        taken: the files and folders that are read or written besides, and what each of them is, as in ``an input of this run``.
+
+    Raises:
+        ConfigError: something is there already, it is taken, or it cannot be written there.
+    """
+    folder = path.resolve().parent
+    for is_so, why in (
+        (path.is_dir(), "it is a folder; name a file in it"),
+        (not folder.is_dir(), f"there is no folder {folder}; make it first"),
+        (not os.access(folder, os.W_OK), f"the folder {folder} is not writable"),
+    ):
+        if is_so:
+            raise ConfigError(f"cannot write {path}: {why}")
+    for other, what in (taken or {}).items():
+        if same_file(path, other) or (path.exists() and other.resolve() in path.resolve().parents):
+            raise ConfigError(f"cannot write {path}: it is {what}; give every output a place of its own")
+    if path.is_file() and not overwrite:
+        raise ConfigError(f"{path} exists; choose another name, or replace it with --overwrite")
 
 
 def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> None:

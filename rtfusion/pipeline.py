@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rtfusion.capture import source_path
 from rtfusion.capture.base import StreamInfo
 from rtfusion.clock import NS_PER_MS
 from rtfusion.config import Settings
-from rtfusion.errors import ConfigError, EndOfStream, StreamLost
+from rtfusion.errors import ConfigError, EndOfStream, FusionError, StreamLost
 from rtfusion.fusion import Control
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser, open_fuser
@@ -193,7 +193,7 @@ def build(settings: Settings) -> Pipeline:
         ConfigError: a setting, a calibration or an output is wrong. Nothing stays open.
         CaptureError: a source cannot be opened.
     """
-    check_sinks(settings.sink, inputs=_inputs(settings))
+    check_sinks(settings.sink, inputs=inputs_of(settings))
     calibration = load_calibration(settings.calibration, distance_m=settings.distance_m)
     pairs, fuser = open_path(settings, calibration=calibration)
     with ExitStack() as opened:
@@ -268,10 +268,14 @@ def _open_sinks(settings: Settings, *, pairs: PairStream, control: Control) -> l
         settings=settings.model_dump(mode="json"),
         streams={Band.VISIBLE: _stream(pairs.visible), Band.THERMAL: _stream(pairs.thermal)},
     )
-    return open_sinks(settings.sink, context=context, inputs=_inputs(settings))
+    return open_sinks(settings.sink, context=context, inputs=inputs_of(settings))
 
 
-def _inputs(settings: Settings) -> list[Path]:
-    """The files and folders that the run reads."""
-    named = [uri for uri in (settings.vis, settings.ir) if uri is not None]
-    return [path for uri in named if (path := source_path(uri)) is not None]
+def inputs_of(settings: Settings) -> list[Path]:
+    """The files and folders that the run reads. A source that cannot be told is left out: opening it says what is wrong."""
+    found = [path for path in (settings.calibration, settings.model) if path is not None and path.is_file()]
+    for uri in (settings.vis, settings.ir):
+        with suppress(FusionError):
+            if uri is not None and (path := source_path(uri)) is not None:
+                found.append(path)
+    return found

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rtfusion.cli.options import Debug
+from rtfusion.cli.options import Debug, Overwrite
 
 
 def bench(
@@ -33,10 +33,12 @@ def bench(
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="Runs of each, taken in turn.")] = 3,
     rate_hz: Annotated[int, typer.Option("--rate-hz", metavar="HZ", min=1, help="Rate of the live runs.")] = 30,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Result file; one that is there is compared with.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Result file; with --overwrite, compared with the one there."),
     ] = None,
     against: Annotated[Path | None, typer.Option("--against", metavar="FILE", help="Earlier result.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="The stages as an SVG plot.")] = None,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     r"""Measure how fast this machine fuses, and what holds it back.
@@ -52,14 +54,14 @@ def bench(
         --size 1280x1024 --json bench.json
     """
     from rtfusion.cli.console import say, show, table
-    from rtfusion.cli.stats import check_writable
     from rtfusion.errors import ConfigError
     from rtfusion.evaluate import bench as suite
     from rtfusion.evaluate import schema, timing
+    from rtfusion.files import check_output
 
     for path in (json_file, plot):
         if path is not None:
-            check_writable(path)
+            check_output(path, overwrite=overwrite, taken={} if against is None else {against: "the earlier result"})
     earlier = against or (json_file if json_file is not None and json_file.exists() else None)
     previous: dict[str, Any] | None = None if earlier is None else schema.load(earlier)
     methods = _methods(fuser, model, quick=quick)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,6 @@ Ir = Annotated[str, typer.Option("--ir", metavar="SRC", help="Thermal camera or 
 Vis = Annotated[str, typer.Option("--vis", metavar="SRC", help="Visible camera or recording.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Calibration file.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="Calibration file to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace outputs that exist.")]
 ThermalDelayMs = Annotated[
     float, typer.Option("--thermal-delay-ms", metavar="MS", help="Known delay of the thermal stamps.")
 ]
@@ -22,17 +22,22 @@ DistanceM = Annotated[
 DEFAULT_DISTANCE_M = 8.0
 
 
-def check_free(*paths: Path, overwrite: bool) -> None:
-    """Find out before the work that an output could not be written after it.
+def check_free(*paths: Path, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Find out before the work that an output could not be written after it; ``inputs`` are sources and files that are read.
 
     Raises:
-        ConfigError: there is such a file already, or no such folder.
+        ConfigError: there is such a file already, it is an input, or there is no such folder.
     """
-    from rtfusion.errors import ConfigError
+    from rtfusion.capture import source_path
+    from rtfusion.errors import FusionError
+    from rtfusion.files import check_output
 
+    taken: dict[Path, str] = {}
+    for given in inputs:
+        with suppress(FusionError):  # one that cannot be told is an error when it is opened
+            path = source_path(given) if isinstance(given, str) else given
+            if path is not None:
+                taken[path] = "an input"
     for path in paths:
-        folder = path.resolve().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ConfigError(f"cannot write {path}: {folder} is no folder that can be written to; make it first")
-        if path.exists() and not overwrite:
-            raise ConfigError(f"{path} exists; choose another name, or replace it with --overwrite")
+        check_output(path, overwrite=overwrite, taken=taken)
+        taken[path] = "another output"

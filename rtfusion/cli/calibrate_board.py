@@ -17,12 +17,11 @@ from rtfusion.cli.calibrate import (
     File,
     Ir,
     Out,
-    Overwrite,
     ThermalDelayMs,
     Vis,
     check_free,
 )
-from rtfusion.cli.options import Debug
+from rtfusion.cli.options import Debug, Overwrite
 
 if TYPE_CHECKING:
     from rtfusion.pairs import PairStream
@@ -104,7 +103,7 @@ def board(
 
     target = Board.parse(board, spacing_mm=square_mm, marker_mm=marker_mm, dictionary=dictionary)
     page = report if report is not None else out.with_suffix(".html")
-    check_free(out, page, overwrite=overwrite)
+    check_free(out, page, overwrite=overwrite, inputs=(ir, vis))
     with (
         Stopping() as stopping,
         open_pairs(ir=ir, vis=vis, thermal_delay_ms=thermal_delay_ms, stop=stopping.event, read_ahead=True) as pairs,
@@ -195,7 +194,7 @@ def check(
     if distance_m is not None:
         rig = rig.at_distance(distance_m)
     page = report if report is not None else calibration.with_name(f"{calibration.stem}-check.html")
-    check_free(page, overwrite=overwrite)
+    check_free(page, overwrite=overwrite, inputs=(ir, vis, calibration))
     views, pairs = _look(target, ir=ir, vis=vis)
     if not pairs:
         raise CalibrationError("no pair shows what was asked for: without a picture nothing can be checked")

@@ -43,7 +43,7 @@ def delay(
     from rtfusion.cli.stopping import Stopping
     from rtfusion.registration import Calibration
 
-    check_free(out, overwrite=True)
+    check_free(out, overwrite=True, inputs=(ir, vis))
     before = Calibration.load(out) if out.exists() else None
     visible, thermal = open_pair(visible=vis, thermal=ir)
     with closing(visible), closing(thermal), Stopping() as stopping:

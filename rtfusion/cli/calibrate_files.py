@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rtfusion.cli.calibrate import DEFAULT_DISTANCE_M, DistanceM, File, Out, Overwrite, check_free
-from rtfusion.cli.options import Debug
+from rtfusion.cli.calibrate import DEFAULT_DISTANCE_M, DistanceM, File, Out, check_free
+from rtfusion.cli.options import Debug, Overwrite
 
 EXPORT_HELP = """Write a calibration for another program.
 
@@ -46,12 +46,12 @@ def export_calibration(
         raise ConfigError("name what to write: --opencv FILE, --ros DIR, or both")
     rig = Calibration.load(calibration)
     if opencv is not None:
-        check_free(opencv, overwrite=overwrite)
+        check_free(opencv, overwrite=overwrite, inputs=(calibration,))
         write_opencv(opencv, rig)
         show_text(f"{opencv}\n")
     if ros is not None:
         if ros.is_dir():
-            check_free(ros / "visible.yaml", ros / "thermal.yaml", overwrite=overwrite)
+            check_free(ros / "visible.yaml", ros / "thermal.yaml", overwrite=overwrite, inputs=(calibration,))
         show_text("".join(f"{path}\n" for path in write_ros(ros, rig)))
 
 
@@ -74,7 +74,7 @@ def import_calibration(
     from rtfusion.errors import ConfigError
     from rtfusion.text import parse_size_px
 
-    check_free(out, overwrite=overwrite)
+    check_free(out, overwrite=overwrite, inputs=(opencv, ros_ir, ros_vis))
     if opencv is not None and ros_ir is None and ros_vis is None:
         given = ((visible_size, "--visible-size"), (thermal_size, "--thermal-size"))
         visible_px, thermal_px = (

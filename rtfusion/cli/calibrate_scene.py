@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
-from rtfusion.cli.calibrate import Ir, Out, Overwrite, ThermalDelayMs, Vis, check_free
-from rtfusion.cli.options import Debug
+from rtfusion.cli.calibrate import Ir, Out, ThermalDelayMs, Vis, check_free
+from rtfusion.cli.options import Debug, Overwrite
 
 HELP = """Estimate the registration from an ordinary scene, without a target.
 
@@ -40,7 +40,7 @@ def scene(
     from rtfusion.errors import CalibrationError
     from rtfusion.pairs import open_pairs
 
-    check_free(out, overwrite=overwrite)
+    check_free(out, overwrite=overwrite, inputs=(ir, vis))
     sampler = Sampler(PAIRS)
     with (
         Stopping() as stopping,

@@ -37,10 +37,9 @@ def doctor(
     from rtfusion.cli.console import say, show
     from rtfusion.doctor import Examination, examine
     from rtfusion.doctor import report as report_of
-    from rtfusion.errors import ConfigError
+    from rtfusion.files import check_output
 
-    if not report.resolve().parent.is_dir() or report.is_dir():
-        raise ConfigError(f"cannot write the report to {report}: name a file in a folder that exists, with --report")
+    check_output(report, overwrite=_is_report(report), taken={} if model is None else {model: "an input"})
     marks = {"good": "[green]✓[/green]", "note": "[yellow]-[/yellow]", "bad": "[red]✗[/red]"}
     findings = []
     for finding in examine(Examination(model=model, seconds=seconds)):
@@ -50,3 +49,13 @@ def doctor(
     say(f"the report is in {report}")
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(EXIT_BROKEN)
+
+
+def _is_report(path: Path) -> bool:
+    """True for an earlier report: it is replaced unasked, and nothing else is."""
+    import json
+
+    try:
+        return "examined_utc" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False

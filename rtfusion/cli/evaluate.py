@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rtfusion.cli.options import Debug
+from rtfusion.cli.options import Debug, Overwrite
 
 
 def evaluate(
@@ -26,6 +26,7 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all values, per image too.")
     ] = None,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Measure fused images or videos of any method, side by side.
@@ -40,11 +41,12 @@ def evaluate(
     (flicker of videos). EN, SD, SF and AG rise with noise as well.
     """
     from rtfusion.cli.console import show_text
-    from rtfusion.cli.stats import check_writable
     from rtfusion.evaluate import quality
+    from rtfusion.files import check_output
 
     if json_file is not None:
-        check_writable(json_file)
+        taken = dict.fromkeys([*map(Path, (ir, vis)), *map(Path, fused)], "an input")
+        check_output(json_file, overwrite=overwrite, taken=taken)
     result = quality.compare(
         ir=ir,
         vis=vis,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rtfusion.cli.options import Debug
+from rtfusion.cli.options import Debug, Overwrite
 from rtfusion.cli.training import require_trainer
 
 HELP = """Measure a model on sets of pairs and on clips, and write its card.
@@ -71,6 +71,7 @@ def evaluate_model(
     stamp: Annotated[
         bool, typer.Option("--stamp", metavar="", help="Put the scores into the model files, those of --parity too.")
     ] = False,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Measure, and write what was asked for; the card goes to stdout where no file is named."""
@@ -80,8 +81,12 @@ def evaluate_model(
 
     from rtfusion.cli.console import say, show_text
     from rtfusion.errors import ConfigError
+    from rtfusion.files import check_output
     from rtfusion.models import find_model
 
+    for path in filter(None, (result_file, card_file)):
+        if path.exists():
+            check_output(path, overwrite=overwrite, taken={model: "an input"})
     if (detector is None) != (people is None):
         raise ConfigError("people are looked for with --detector FILE in --people DIR; give both, or neither")
     if model.suffix == ".pt" and (stamp or detector):

@@ -7,15 +7,17 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rtfusion.cli.console import say, show
 from rtfusion.cli.progress import Status
-from rtfusion.cli.stats import check_writable, write_stats
+from rtfusion.cli.stats import write_stats
 from rtfusion.cli.stopping import Stopping
 from rtfusion.cli.summary import summary
 from rtfusion.config import Loaded
 from rtfusion.errors import EXIT_BUG, FusionError
+from rtfusion.files import check_output
 from rtfusion.memory import use_few_pools
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def run_job(loaded: Loaded) -> int:
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"sink": (_default_sink(),)}))
     settings = loaded.settings
     if settings.stats_json is not None:
-        check_writable(settings.stats_json)
+        _check_statistics(settings.stats_json, loaded)
     telemetry: Telemetry | None = None
     failure: Exception | None = None
     with Stopping() as stopping, _opencv_for(settings.fuser):
@@ -66,6 +68,22 @@ def run_job(loaded: Loaded) -> int:
     if failure is not None:
         raise failure
     return ending.exit_code
+
+
+def _check_statistics(path: Path, loaded: Loaded) -> None:
+    """Find out before the run that its statistics could not be written after it.
+
+    Raises:
+        ConfigError: they would replace something, or there is no place for them.
+    """
+    from rtfusion.pipeline import inputs_of
+    from rtfusion.sinks import written_path
+
+    settings = loaded.settings
+    inputs = inputs_of(settings) if loaded.file is None else [*inputs_of(settings), loaded.file]
+    outputs = filter(None, map(written_path, settings.sink))
+    taken = dict.fromkeys(inputs, "an input of this run") | dict.fromkeys(outputs, "another output of this run")
+    check_output(path, overwrite=settings.overwrite, taken=taken)
 
 
 @contextmanager

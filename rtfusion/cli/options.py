@@ -28,6 +28,7 @@ ConfigFile = Annotated[
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback when something goes wrong.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace outputs that exist.")]
 LogJson = Annotated[
     bool, typer.Option("--log-json", metavar="", rich_help_panel="Run", help="Messages as JSON, one object a line.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rtfusion.cli.options import Debug
+from rtfusion.cli.options import Debug, Overwrite
 
 
 def report(
@@ -19,6 +19,7 @@ def report(
     pictures: Annotated[
         int, typer.Option("--pictures", metavar="N", min=0, max=50, help="Moments to show, over the whole run.")
     ] = 4,
+    overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Make one HTML file of a run: pictures side by side, plots, tables.
@@ -29,11 +30,11 @@ def report(
     The pictures are read again from the recordings and from the output.
     """
     from rtfusion.cli.console import say, show_text
-    from rtfusion.cli.stats import check_writable
     from rtfusion.evaluate.run_page import write_report
+    from rtfusion.files import check_output
 
     target = out if out is not None else stats.with_suffix(".html")
-    check_writable(target)
+    check_output(target, overwrite=overwrite, taken={stats: "an input"})
     for sentence in write_report(stats, target, pictures=pictures):
         say(sentence)
     show_text(f"{target}\n")

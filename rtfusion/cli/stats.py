@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,32 +10,20 @@ from typing import Any
 from rtfusion import __version__
 from rtfusion.cli.config import settings_with_origins
 from rtfusion.config import Loaded
-from rtfusion.errors import ConfigError, SinkError
+from rtfusion.errors import SinkError
 from rtfusion.files import write_whole
-
-
-def check_writable(path: Path) -> None:
-    """Find out before the run that the file cannot be made after it.
-
-    Raises:
-        ConfigError: no such folder, no right to write there, or the path is a folder.
-    """
-    folder = path.resolve().parent
-    for is_so, why in (
-        (path.is_dir(), "it is a folder; name a file in it"),
-        (not folder.is_dir(), f"there is no folder {folder}; make it first"),
-        (not os.access(folder, os.W_OK), f"the folder {folder} is not writable"),
-    ):
-        if is_so:
-            raise ConfigError(f"cannot write the statistics to {path}: {why}")
 
 
 def write_stats(path: Path, *, snapshot: Mapping[str, Any], loaded: Loaded, ending: Mapping[str, Any]) -> None:
     """Write the file completely or not at all.
 
     Raises:
-        SinkError: it cannot be written.
+        SinkError: it cannot be written, or is there by now while nothing was to be replaced.
     """
+    if path.is_file() and not loaded.settings.overwrite:
+        raise SinkError(
+            f"the statistics were not written: by now {path} exists; choose another name, or use --overwrite"
+        )
     stats = {**snapshot, "version": __version__, "settings": settings_with_origins(loaded), "ending": ending}
     try:
         write_whole(path, json.dumps(stats, indent=2) + "\n")

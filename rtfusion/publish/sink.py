@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import socket
+import stat
 import time
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +20,7 @@ from rtfusion.publish.publisher import Publisher, curve_auth
 from rtfusion.publish.ring import RingWriter
 from rtfusion.publish.wire import BGR8, JPEG, SHM, TOPIC, encode_header
 from rtfusion.redaction import without_credentials
-from rtfusion.sinks.base import SinkContext
+from rtfusion.sinks.base import SinkContext, socket_path
 from rtfusion.text import is_loopback
 from rtfusion.types import FusedFrame
 
@@ -122,6 +125,9 @@ class ZmqSink:
             self._ring.close()
 
     def _open(self, address: str) -> Publisher:
+        path = socket_path(address)
+        if path is not None:
+            _check_socket(path, uri=self.uri)
         try:
             return Publisher(address, topic=self._topic, hwm=self._hwm, auth=self._auth)
         except zmq.ZMQError as error:
@@ -158,6 +164,29 @@ _PUBLIC = (
     "127.0.0.1, or make keys with rtfusion keys and add ?keys=FILE.key&clients=FOLDER, or add ?insecure=true if that "
     "network is trusted"
 )
+
+
+def _check_socket(path: Path, *, uri: str) -> None:
+    """Make sure that binding there, for which ZeroMQ removes what it finds, takes nothing from anybody.
+
+    Raises:
+        ConfigError: a file is there that is no socket, or one at which somebody listens.
+    """
+    try:
+        kind = path.lstat().st_mode
+    except OSError:
+        return  # binding says what is wrong
+    if not stat.S_ISSOCK(kind):
+        raise ConfigError(f"{uri}: {path} exists and is no socket; it is never replaced, choose another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return  # left behind by a run that was killed
+        except OSError:
+            pass  # busy, or not ours: somebody's
+    raise ConfigError(f"{uri}: the address is in use, perhaps by another run; end that one or choose another path")
 
 
 def _is_local(address: str, *, uri: str) -> bool:

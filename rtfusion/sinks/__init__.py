@@ -27,12 +27,12 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from rtfusion.errors import ConfigError
-from rtfusion.files import expanded
+from rtfusion.files import expanded, same_file
 from rtfusion.redaction import without_credentials
-from rtfusion.sinks.base import Sink, SinkContext, StopRequested
+from rtfusion.sinks.base import Sink, SinkContext, StopRequested, socket_path
 from rtfusion.text import did_you_mean
 
-__all__ = ["Sink", "SinkContext", "StopRequested", "check_sinks", "open_sink", "open_sinks"]
+__all__ = ["Sink", "SinkContext", "StopRequested", "check_sinks", "open_sink", "open_sinks", "written_path"]
 
 WRITTEN = ("video", "images", "record", "compare")
 """Kinds whose target is a path."""
@@ -79,14 +79,38 @@ def check_sinks(uris: Iterable[str], *, inputs: Iterable[Path] = ()) -> None:
     Raises:
         ConfigError: an output is not understood, is named twice, or would be written over an input.
     """
-    taken: dict[Path | str, str] = {path.resolve(): "it is an input of this run" for path in inputs}
+    taken: dict[Path | str, str] = dict.fromkeys(inputs, "it is an input of this run")
     for uri in uris:
         scheme, target, _ = _split(uri)
         _parse(uri)
-        place = expanded(target).resolve() if scheme in ("video", "images") else f"{scheme}:{target}"
-        if place in taken and scheme != "null":
-            raise ConfigError(f"sink {without_credentials(uri)}: {taken[place]}; give every output a place of its own")
+        place = written_path(uri) or f"{scheme}:{target}"
+        why = next((why for other, why in taken.items() if _collide(place, other, holds=scheme == "images")), None)
+        if why is not None and scheme != "null":
+            raise ConfigError(f"sink {without_credentials(uri)}: {why}; give every output a place of its own")
         taken[place] = "it is named twice"
+
+
+def written_path(uri: str) -> Path | None:
+    """The file, folder or socket that an output makes under a name that is known before; None where there is none.
+
+    Raises:
+        ConfigError: the output is not understood.
+    """
+    scheme, target, _ = _split(uri)
+    if scheme in ("video", "images"):
+        return expanded(target)
+    if scheme == "zmq":
+        return socket_path(target)
+    return None
+
+
+def _collide(place: Path | str, other: Path | str, *, holds: bool) -> bool:
+    """True for one place; where the place is a folder that ``holds`` many files, also when the other one is in it."""
+    if isinstance(place, str) or isinstance(other, str):
+        return place == other
+    if same_file(place, other) or (holds and place.resolve() in other.resolve().parents):
+        return True
+    return place.exists() and not place.is_dir() and other.resolve() in place.resolve().parents
 
 
 def _parse(uri: str) -> tuple[Kind, str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rtfusion.types import Band, FusedFrame
@@ -73,3 +74,9 @@ class Sink(Protocol):
 
 class StopRequested(Exception):  # noqa: N818 - a wish, not a failure
     """The user asked a sink to end the run."""
+
+
+def socket_path(address: str) -> Path | None:
+    """The file of a socket ``ipc://PATH``; None for an address that has none."""
+    path = address.removeprefix("ipc://")
+    return None if path in (address, "*") or path.startswith("@") else Path(path)

@@ -255,11 +255,20 @@ class _GuardedFile:
 
     def begin(self) -> None:
         """Empty the file: only now, so that a run that ends before its first frame destroys no earlier recording."""
-        self._existed = False
+        existed, self._existed = self._existed, False
         try:
+            if existed and os.fstat(self._file).st_nlink > 1:
+                self._part_from_other_names()
             os.ftruncate(self._file, 0)
         except OSError as error:
             self.error = error
+
+    def _part_from_other_names(self) -> None:
+        """Begin a new file where the old one has other names too (hard links): what they name stays as it is."""
+        self._path.unlink()
+        fresh = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        os.close(self._file)
+        self._file = fresh
 
     def write(self, data: bytes) -> int:
         """Write all of ``data``, or note why not."""

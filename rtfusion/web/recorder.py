@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Recorder:
             if self._thread is not None or self._closed:
                 return
             path = self._folder / time.strftime("rtfusion-%Y%m%d-%H%M%S.mp4")
-            sink = VideoSink(path, context=self._context)
+            sink = VideoSink(path, context=replace(self._context, overwrite=False))
             self._thread = SinkThread(sink, live=self._context.live, telemetry=Telemetry(), stop=lambda: None)
             self._thread.start()
             self._state |= {"on": True, "file": path.name, "frames": 0, "error": None}

@@ -14,10 +14,11 @@ import pytest
 from rich.console import Console
 
 from rtfusion.cli.progress import expected_frames, status_line
-from rtfusion.cli.stats import check_writable, write_stats
+from rtfusion.cli.stats import write_stats
 from rtfusion.cli.summary import count_drops, summary
 from rtfusion.config import Settings, load
 from rtfusion.errors import ConfigError, SinkError
+from rtfusion.files import check_output
 
 
 def percentiles(p50: float, p95: float, p99: float, greatest: float) -> dict[str, float]:
@@ -126,8 +127,8 @@ def test_status_of_cameras() -> None:
 # -- the statistics file ----------------------------------------------------------------------------------------------
 
 
-def write(path: Path) -> None:
-    loaded = load({"loop": "2"}, file=None, environ={"XDG_CONFIG_HOME": "/nonexistent"})
+def write(path: Path, *, overwrite: bool = False) -> None:
+    loaded = load({"loop": "2", "overwrite": overwrite}, file=None, environ={"XDG_CONFIG_HOME": "/nonexistent"})
     ending = {"reason": "interrupted", "exit_code": 130, "message": None}
     write_stats(path, snapshot=SNAPSHOT, loaded=loaded, ending=ending)
 
@@ -145,7 +146,10 @@ def test_statistics_hold_snapshot_settings_and_ending(tmp_path: Path) -> None:
 def test_statistics_replace_a_file_and_pass_through_a_pipe(tmp_path: Path) -> None:
     target = tmp_path / "stats.json"
     target.write_text("old")
-    write(target)
+    with pytest.raises(SinkError, match=r"by now .* exists"):
+        write(target)
+    assert target.read_text() == "old"
+    write(target, overwrite=True)
     assert json.loads(target.read_text())["fused"] == 238
 
     fifo = tmp_path / "fifo"
@@ -161,9 +165,9 @@ def test_statistics_replace_a_file_and_pass_through_a_pipe(tmp_path: Path) -> No
 
 def test_statistics_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it is a folder"):
-        check_writable(tmp_path)
+        check_output(tmp_path, overwrite=True)
     with pytest.raises(ConfigError, match=r"there is no folder .*nowhere; make it first"):
-        check_writable(tmp_path / "nowhere" / "stats.json")
+        check_output(tmp_path / "nowhere" / "stats.json", overwrite=False)
     with pytest.raises(SinkError, match="No such file or directory"):
         write(tmp_path / "nowhere" / "stats.json")
-    check_writable(tmp_path / "stats.json")
+    check_output(tmp_path / "stats.json", overwrite=False)
