@@ -27,6 +27,7 @@ HOMES = {
         "rtfusion/capture/video.py",
         "rtfusion/capture/pixels.py",
         "rtfusion/capture/container.py",
+        "rtfusion/capture/raw_stream.py",
         "rtfusion/capture/buffers.py",
         "rtfusion/capture/network.py",
         "rtfusion/session/source.py",

@@ -69,7 +69,7 @@ class PixelConverter:
         return self._bgr(frame), PixelFormat.BGR8
 
     def _deep_gray(self, frame: av.VideoFrame, depth: int) -> tuple[Image, PixelFormat]:
-        counts = _pixels(frame.planes[0], ">u2" if frame.format.is_big_endian else "<u2").astype(np.uint16)
+        counts = plane_pixels(frame.planes[0], ">u2" if frame.format.is_big_endian else "<u2").astype(np.uint16)
         if self._band is Band.THERMAL:
             return counts, PixelFormat.GRAY16
         if self._depth is not None and depth == 16:
@@ -90,11 +90,11 @@ class PixelConverter:
         luma, *others = frame.format.components
         if luma.bits != 8 or any(other.plane == luma.plane for other in others):
             frame = self._reformat(frame, "yuv422p", keep_range=True)
-        plane = _pixels(frame.planes[0], "u1")
+        plane = plane_pixels(frame.planes[0], "u1")
         return np.array(plane) if self._is_full(frame) else cv2.LUT(plane, _FULL_FROM_LIMITED)
 
     def _bgr(self, frame: av.VideoFrame) -> Image8:
-        return np.ascontiguousarray(_pixels(self._reformat(frame, "bgr24").planes[0], "u1", channels=3))
+        return np.ascontiguousarray(plane_pixels(self._reformat(frame, "bgr24").planes[0], "u1", channels=3))
 
     def _reformat(self, frame: av.VideoFrame, pixel_format: str, *, keep_range: bool = False) -> av.VideoFrame:
         source_range = ColorRange.JPEG if self._is_full(frame) else ColorRange.MPEG
@@ -121,7 +121,7 @@ def range_is_doubtful(frame: av.VideoFrame) -> bool:
         return False
     if any(other.plane == 0 for other in frame.format.components[1:]):
         return False
-    sample = _pixels(frame.planes[0], "u1")[::4, ::4]
+    sample = plane_pixels(frame.planes[0], "u1")[::4, ::4]
     return bool(np.count_nonzero((sample < _LIMITED[0]) | (sample > _LIMITED[1])) > _BEYOND * sample.size)
 
 
@@ -130,7 +130,7 @@ def _may_be_colored(frame: av.VideoFrame) -> bool:
     layout = frame.format
     if layout.is_rgb or layout.has_palette or len(frame.planes) < 2 or layout.components[0].bits != 8:
         return True
-    chroma = [_pixels(plane, "u1")[::4, ::4] for plane in frame.planes[1:3]]
+    chroma = [plane_pixels(plane, "u1")[::4, ::4] for plane in frame.planes[1:3]]
     return any(np.count_nonzero(np.abs(one.astype(np.int16) - 128) > _CHROMA) > _COLORED * one.size for one in chroma)
 
 
@@ -156,7 +156,7 @@ def _usual_matrix(frame: av.VideoFrame) -> int:
     return _BT709 if frame.width >= 1280 or frame.height > 576 else _BT601
 
 
-def _pixels(plane: VideoPlane, dtype: npt.DTypeLike, *, channels: int = 1) -> Any:
+def plane_pixels(plane: VideoPlane, dtype: npt.DTypeLike, *, channels: int = 1) -> Any:
     """A view of a plane without the padding at the ends of its rows: (H, W), or (H, W, channels)."""
     item_bytes = np.dtype(dtype).itemsize
     shape, strides = (plane.height, plane.width), (plane.line_size, item_bytes * channels)

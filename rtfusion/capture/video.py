@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+from av.codec import Codec
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -44,10 +45,12 @@ from rtfusion.capture.palette import AUTO, ThermalColors, looks_like, palette_na
 from rtfusion.capture.parameters import one_of, seconds
 from rtfusion.capture.pixels import PixelConverter, range_is_doubtful
 from rtfusion.capture.playback import Playback, pts_to_ns
+from rtfusion.capture.profiles import Picture
+from rtfusion.capture.raw_stream import RawStream, profile_name, raw_stream_of
 from rtfusion.capture.timeline import Timeline
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
-from rtfusion.errors import CaptureError, EndOfStream, StreamLost
+from rtfusion.errors import CaptureError, ConfigError, EndOfStream, StreamLost
 from rtfusion.types import Band, Frame
 
 MAX_ERRORS_IN_A_ROW = 30
@@ -76,6 +79,8 @@ class VideoParameters:
     """Depth of visible pictures that are stored in 16 bits."""
     palette: str = AUTO
     """The palette that colored thermal pictures, ``auto``, or ``none``."""
+    profile: str | None = None
+    """The camera whose stream was recorded as it came (`rtfusion.capture.profiles`), of thermal sources."""
     start: float = 0.0
     """Seconds from its beginning that are left out."""
 
@@ -92,6 +97,7 @@ CONVERTERS: Mapping[str, Callable[[str], Any]] = {
     "range": one_of("full", "limited"),
     "bits": bits,
     "palette": palette_name,
+    "profile": profile_name,
     "start": seconds,
 }
 """The parameters that video files take."""
@@ -134,6 +140,7 @@ class VideoSource(Playback):
         self._looked_at = 0
         self._left_out_ns = 0
         self._orientation: Orientation | None = None
+        self._raw: RawStream | None = None
         self.drops = {"corrupt": 0}
         try:
             stream = self._stream(container)
@@ -247,9 +254,10 @@ class VideoSource(Playback):
             origin_ns = 0 if self._asked.fps is not None else pts_to_ns(earlier[0], time_base) if earlier else None
             frames = ((one, raw_ns(one)) for one in chain([first], decoded))
             asked_at_ns = self._clock.now_ns()
-            for one, stamp_ns in self._timeline.place(frames, origin_ns=origin_ns):
-                if stamp_ns - begin_ns >= self._start_ns:
-                    yield self._frame(one, stamp_ns - self._left_out_ns - self._start_ns, received_ns=asked_at_ns)
+            for one, placed_ns in self._timeline.place(frames, origin_ns=origin_ns):
+                if placed_ns - begin_ns >= self._start_ns:
+                    stamp_ns = placed_ns - self._left_out_ns - self._start_ns
+                    yield self._frame(one, stamp_ns, received_ns=asked_at_ns, codec=stream.codec_context.codec)
                     asked_at_ns = self._clock.now_ns()
             self._left_out_ns += self._start_ns
         self._check_length(container, stream, extent)
@@ -301,28 +309,54 @@ class VideoSource(Playback):
                 raise StreamLost(f"{self._uri}: reading stopped{self._position()}: {reason(error)}") from error
             yield packet
 
-    def _frame(self, decoded: _Decoded, timestamp_ns: int, *, received_ns: int) -> Frame:
+    def _frame(self, decoded: _Decoded, timestamp_ns: int, *, received_ns: int, codec: Codec) -> Frame:
         frame = decoded.frame
         if self._orientation is None:
             # asked once and not once per round: side data and its frame hold one another until the garbage collector runs
             self._orientation = self._orientation_of(frame)
-        if self._looked_at < RANGE_FRAMES:
-            self._look_at_range(frame)
+            self._raw = self._raw_stream(frame, codec=codec)
         try:
-            image, pixel_format = self._convert(frame)
+            picture = self._picture(frame)
         except (av.FFmpegError, ValueError, NotImplementedError) as error:
             raise StreamLost(
                 f"{self._uri}: frames of the pixel format {frame.format.name} cannot be converted ({reason(error)}); "
                 "store the video as yuv420p, gray or gray16le"
             ) from error
         return Frame(
-            image=self._orientation(image),
-            pixel_format=pixel_format,
+            image=self._orientation(picture.image),
+            pixel_format=picture.pixel_format,
             band=self._band,
             timestamp_ns=timestamp_ns,
             sequence=decoded.sequence,
             received_ns=received_ns,
+            kelvin_per_count=picture.kelvin_per_count,
+            shutter=picture.shutter,
         )
+
+    def _picture(self, frame: av.VideoFrame) -> Picture:
+        if self._raw is not None:
+            return self._raw(frame)
+        if self._looked_at < RANGE_FRAMES:
+            self._look_at_range(frame)
+        image, pixel_format = self._convert(frame)
+        return Picture(image=image, pixel_format=pixel_format)
+
+    def _raw_stream(self, frame: av.VideoFrame, *, codec: Codec) -> RawStream | None:
+        """How to decode what a thermal camera sent, where it was recorded as it came."""
+        if self._band is not Band.THERMAL:
+            return None
+        try:
+            raw = raw_stream_of(frame, asked=self._asked.profile)
+        except ValueError as error:
+            raise ConfigError(f"{self._uri}: profile={self._asked.profile}: {error}") from None
+        if raw is not None and codec.lossy:
+            self._note(f"it holds counts in the layout {raw.profile.name}, but {codec.name} may have damaged them")
+        if raw is not None and self._asked.profile is None:
+            self._note(
+                f"it is taken for the stream of a camera of the profile {raw.profile.name}, recorded as it came, and its counts "
+                "are read; ?profile=gray8 takes it as a picture"
+            )
+        return raw
 
     def _look_at_range(self, frame: av.VideoFrame) -> None:
         self._looked_at += 1
