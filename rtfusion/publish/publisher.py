@@ -2,7 +2,8 @@
 
 ZeroMQ asks the authenticator about every connection (ZAP, RFC 27), encrypted or not. It knows how many there are, since a
 subscriber that stops reading holds a few frames in memory: their number has an end. Connections that only stand there, without a
-handshake, are ended by ZeroMQ after `HANDSHAKE_MS`, and take nobody's place. Subscriptions are messages too, and
+handshake, are ended by ZeroMQ after `HANDSHAKE_MS`, and take nobody's place; when they are too many, nobody new is heard until
+most of them are gone, so that they do not take the descriptors of the process either. Subscriptions are messages too, and
 what is subscribed to is remembered by ZeroMQ until the connection ends: `Publisher.flooded` says when that gets too much.
 """
 
@@ -21,6 +22,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
+from rtfusion.publish.door import Door
 from rtfusion.publish.keys import load_allowed, load_pair
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ MAX_PREFIX_BYTES = 65_536
 MAX_REQUESTS = 1000
 """Subscriptions that may wait between two frames."""
 MAX_REQUEST_BYTES = 16_384
+MAX_STANDING, FEW_STANDING = 256, 64
+"""Connections without a handshake: with more than these nobody new is heard, until there are less than those."""
 HANDSHAKE_MS = 5000
 POLL_MS = 50
 KEEPALIVE_S = 10
@@ -74,7 +78,7 @@ class Publisher:
         if auth is not None:
             options |= {zmq.CURVE_SERVER: 1, zmq.CURVE_SECRETKEY: auth.secret.encode()}
         set_options(self.socket, options, keepalive_s=KEEPALIVE_S)
-        self.socket.monitor(_MONITOR, zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+        self.socket.monitor(_MONITOR, zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self.authenticator.start()
         try:
             self.socket.bind(address)
@@ -125,6 +129,8 @@ class ZapAuthenticator:
         self._allowed = allowed
         self._connections: dict[int, float] = {}
         """When each connection was made, by its number."""
+        self._door: Door | None = None
+        """Where connections come in, over TCP."""
         self._approved_s: deque[float] = deque(maxlen=2 * MAX_CONNECTIONS)
         self._stop = threading.Event()
         self._questions = context.socket(zmq.REP)
@@ -141,6 +147,8 @@ class ZapAuthenticator:
         """End the thread."""
         self._stop.set()
         self._thread.join()
+        if self._door is not None:
+            self._door.close()
 
     def _run(self) -> None:
         poller = zmq.Poller()
@@ -152,17 +160,28 @@ class ZapAuthenticator:
                 # events first: a connection is announced before the question about it
                 while self._events.poll(0):
                     self._count(parse_monitor_message(self._events.recv_multipart()))
+                self._watch_door()
                 if self._questions in ready:
                     self._answer(self._questions.recv_multipart())
         finally:
             self._events.close(linger=0)
             self._questions.close(linger=0)
 
+    def _watch_door(self) -> None:
+        """Close it while too many connections say nothing."""
+        standing = len(self._connections) - self._subscribers()
+        if self._door is None or FEW_STANDING <= standing <= MAX_STANDING:
+            return
+        if self._door.set_open(standing < FEW_STANDING) and standing > MAX_STANDING:
+            _log.warning("%d connections say nothing; nobody new is heard until most of them are gone", standing)
+
     def _count(self, event: Mapping[str, object]) -> None:
         connection = event["value"]
         if not isinstance(connection, int):
             return
-        if event["event"] == zmq.EVENT_ACCEPTED:
+        if event["event"] == zmq.EVENT_LISTENING:
+            self._door = Door.of(connection)
+        elif event["event"] == zmq.EVENT_ACCEPTED:
             self._connections[connection] = time.monotonic()
         else:
             self._connections.pop(connection, None)

@@ -15,6 +15,7 @@ import zmq
 
 import rtfusion
 from rtfusion.errors import CaptureTimeout, ConfigError
+from rtfusion.publish import publisher
 from rtfusion.publish.keys import load_pair, load_public, make_keys
 from rtfusion.publish.publisher import MAX_CONNECTIONS
 from rtfusion.sinks import open_sink
@@ -159,6 +160,40 @@ def test_connections_that_only_stand_there_take_nobodys_place(keys, make_context
             until(sink.has_subscribers)
             sink.write(make_frame(4))
             assert next(frames).sequence == 4
+    sink.close(aborted=False)
+
+
+def test_thousands_of_connections_leave_descriptors_and_listed_clients_alone(
+    keys, make_context, make_frame, monkeypatch
+):
+    monkeypatch.setattr("rtfusion.publish.publisher.HANDSHAKE_MS", 1000)
+    uri = f"zmq:tcp://127.0.0.1:*?keys={keys}/camera.key&clients={keys}/allowed"
+    sink = open_sink(uri, context=make_context(live=True))
+    host, _, port = sink.endpoint.removeprefix("tcp://").rpartition(":")
+    known = {"server_key": keys / "camera.pub", "keys": keys / "allowed/friend.key"}
+    taken = psutil.Process().num_fds
+    with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S, newest=False, **known) as frames:
+        until(sink.has_subscribers)
+        before, most, crowd = taken(), 0, []
+        for _ in range(4 * publisher.MAX_STANDING):
+            one = socket.socket()
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.connect((host, int(port)))
+            crowd.append(one)
+            most = max(most, taken() - len(crowd) - before)
+        time.sleep(0.3)
+        most = max(most, taken() - len(crowd) - before)
+        for sequence in range(5):
+            sink.write(make_frame(sequence))
+            assert next(frames).sequence == sequence
+        for one in crowd:
+            one.close()
+        assert most < 2 * publisher.MAX_STANDING
+    with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S, **known) as frames:
+        until(sink.has_subscribers)
+        sink.write(make_frame(9))
+        assert next(frames).sequence == 9
     sink.close(aborted=False)
 
 
