@@ -113,7 +113,12 @@ def _recorded(source: Source, uri: SourceUri, *, shutter: str) -> Source:
         from rtfusion.capture.fitted import FittedSource
 
         source = FittedSource(source)
-    return _held(_corrected(source, uri), uri, shutter=shutter)
+    source = _corrected(source, uri)
+    if source.info.continuous and source.info.band is Band.THERMAL and uri.scheme in ("video", "images"):
+        from rtfusion.capture.marks import MarkedSource
+
+        source = MarkedSource(source)
+    return _held(source, uri, shutter=shutter)
 
 
 def _held(source: Source, uri: SourceUri, *, shutter: str) -> Source:

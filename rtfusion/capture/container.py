@@ -296,3 +296,50 @@ def _segment_ends_at(file: BinaryIO) -> int:
             return 0
         at += width + value
     return at
+
+
+_TS_BYTES, _TS_SYNC = 188, 0x47
+
+
+def is_whole_in_transport_stream(path: Path, at: int | None) -> bool:
+    """True for a picture of a transport stream of which every packet is there, from the one at ``at`` to the last.
+
+    The demuxer calls a picture damaged when the count of packets leaps after it, as it does where two recordings were joined.
+    """
+    if at is None:
+        return False
+    try:
+        with path.open("rb") as file:
+            file.seek(at)
+            return _all_packets_of_a_picture(file)
+    except OSError:
+        return False
+
+
+def _all_packets_of_a_picture(file: BinaryIO) -> bool:
+    track: int | None = None
+    counter = 0
+    is_padded, held_bytes, declared_bytes = False, 0, 0
+    while len(packet := file.read(_TS_BYTES)) == _TS_BYTES:
+        if packet[0] != _TS_SYNC:
+            return False
+        begins, pid = bool(packet[1] & 0x40), (packet[1] & 0x1F) << 8 | packet[2]
+        has_payload, has_field = bool(packet[3] & 0x10), bool(packet[3] & 0x20)
+        if track is None:
+            if not begins:
+                return False
+            track = pid
+        elif pid != track or not has_payload:
+            continue
+        elif begins:
+            break
+        elif packet[3] & 15 != (counter + 1) % 16:
+            return False
+        counter = packet[3] & 15
+        body = packet[5 + packet[4] :] if has_field else packet[4:]
+        if not held_bytes:
+            declared_bytes = int.from_bytes(body[4:6], "big")
+        held_bytes += len(body)
+        is_padded = has_field and bool(packet[4])
+    # the last packet is filled up, unless the picture ends with it by chance: then its length must be declared
+    return is_padded or bool(declared_bytes and held_bytes == declared_bytes + 6)

@@ -30,6 +30,7 @@ from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.container import (
     Extent,
     declared_s,
+    is_whole_in_transport_stream,
     missing_bytes,
     open_container,
     reason,
@@ -138,6 +139,7 @@ class VideoSource(Playback):
         self._convert = PixelConverter(band, depth=self._depth, full_range=full_range, colors=self._colors)
         self._sequence = 0
         self._looked_at = 0
+        self._was_marked = False
         self._left_out_ns = 0
         self._orientation: Orientation | None = None
         self._raw: RawStream | None = None
@@ -283,7 +285,7 @@ class VideoSource(Playback):
         errors, limit = 0, LONGEST_START
         for packet in self._packets(container, stream):
             extent.push(packet)
-            frames = _frames_of(packet)
+            frames = self._frames_of(packet, container)
             if frames is None:
                 extent.failed(packet)
                 self._lose_one()
@@ -297,6 +299,19 @@ class VideoSource(Playback):
                     continue
                 yield _Decoded(decoded, self._sequence)
                 self._sequence += 1
+
+    def _frames_of(self, packet: Packet[VideoStream], container: InputContainer) -> list[av.VideoFrame] | None:
+        """The frames that a packet completes; None for a packet that is broken."""
+        if packet.is_corrupt and container.format.name != "mpegts":
+            return None
+        # in a transport stream the mark is on the picture before the one that is meant
+        doubtful, self._was_marked = packet.is_corrupt or self._was_marked, packet.is_corrupt
+        if doubtful and packet.size and not is_whole_in_transport_stream(self._path, packet.pos):
+            return None
+        try:
+            return packet.decode()
+        except (av.FFmpegError, ValueError):
+            return None
 
     def _packets(self, container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
         packets = container.demux(stream)
@@ -424,13 +439,3 @@ def open_video(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Cloc
 
 def _time_base(stream: VideoStream) -> Fraction:
     return stream.time_base or Fraction(1, av.time_base)
-
-
-def _frames_of(packet: Packet[VideoStream]) -> list[av.VideoFrame] | None:
-    """The frames that a packet completes; None for a packet that is broken."""
-    if packet.is_corrupt:
-        return None
-    try:
-        return packet.decode()
-    except (av.FFmpegError, ValueError):
-        return None
