@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 
@@ -48,3 +49,43 @@ def test_a_file_that_a_page_names_is_there(page: Path) -> None:
     named = FILE.findall(page.read_text(encoding="utf-8"))
     to_be_measured = {"benchmarks/results/gpu_check.json"}  # by who has a GPU
     assert [name for name in named if name not in to_be_measured and not (ROOT / name).exists()] == []
+
+
+PARAMETER = re.compile(r"(?<![\w/.])[?#&]([a-z_]+)=")
+
+
+def parameters_that_exist() -> set[str]:
+    """What sources and outputs take after their ``?`` or ``#``, by the code that reads it."""
+    from rtfusion.capture import images, parameters, video
+    from rtfusion.synthetic.parameters import SyntheticParameters
+
+    known = {*parameters.CONVERTERS, *video.CONVERTERS, *images.CONVERTERS}
+    known |= {field.name.removesuffix("_px") for field in dataclasses.fields(SyntheticParameters)}
+    for path in (ROOT / "rtfusion").rglob("*.py"):  # those of cameras, outputs and pages are named where they are read
+        if path.parent.name in ("capture", "sinks", "publish", "session", "web", "window"):
+            known |= set(re.findall(r'"([a-z_]+)"', path.read_text(encoding="utf-8")))
+    return known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_parameter_that_a_page_advises_exists(page: Path) -> None:
+    advised = set(PARAMETER.findall(page.read_text(encoding="utf-8")))
+    assert advised <= parameters_that_exist(), page.name
+
+
+def test_a_parameter_that_a_message_advises_exists() -> None:
+    from rtfusion.capture import images, parameters, video
+
+    known = {*parameters.CONVERTERS, *video.CONVERTERS, *images.CONVERTERS}
+    rooms = ("capture/video.py", "capture/images.py", "capture/names.py", "capture/stills.py", "capture/palette.py")
+    for room in (*rooms, "capture/depth.py", "capture/marks.py", "capture/__init__.py", "advice.py"):
+        advised = set(PARAMETER.findall((ROOT / "rtfusion" / room).read_text(encoding="utf-8")))
+        assert advised <= known, room
+
+
+def test_every_parameter_of_recordings_is_on_the_page_of_sources() -> None:
+    from rtfusion.capture import images, parameters, video
+
+    page = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+    for key in {*parameters.CONVERTERS, *video.CONVERTERS, *images.CONVERTERS}:
+        assert f"`?{key}=" in page, key

@@ -1,4 +1,8 @@
-"""The recordings of an archive: folders that hold a visible and a thermal recording, found by name."""
+"""The recordings of an archive: a visible and a thermal recording side by side in a folder, found by name.
+
+Either each folder holds one, of which one part is called ``vis`` and the other ``ir`` (and the like), or many, whose parts are
+called alike but for such a word: ``walk_0001_T.mp4`` and ``walk_0001_V.mp4``. The case of letters means nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtfusion.capture.names import band_of
 from rtfusion.capture.uri import IMAGE_SUFFIXES
 from rtfusion.errors import ConfigError
+from rtfusion.types import Band
 
-VISIBLE_NAMES = ("vi", "vis", "visible")
-THERMAL_NAMES = ("ir", "thermal")
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".m4v", ".ts"})
+VISIBLE_NAMES = ("vi", "vis", "visible", "rgb", "color", "eo")
+THERMAL_NAMES = ("ir", "thermal", "infrared", "lwir")
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".m4v", ".ts", ".mts", ".m2ts", ".mpg", ".webm"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +26,7 @@ class Recording:
     """Both bands of one recording: two videos, or two folders of images."""
 
     name: str
-    """Its folder, relative to the archive, with ``/``."""
+    """Its folder, relative to the archive, with ``/``; where that holds several, followed by what its parts have in common."""
     visible: Path
     thermal: Path
 
@@ -43,7 +49,8 @@ def find_recordings(
 ) -> list[Recording]:
     """Find every folder below ``root`` that holds one visible and one thermal video or folder of images, by these names.
 
-    Sorted by name. Hidden folders, links to folders and ``leave_out`` are not searched, nor is what lies in a recording.
+    By the usual names, folders with several recordings side by side are found as well. Sorted by name. Hidden folders, links
+    to folders and ``leave_out`` are not searched, nor is what lies in a recording.
 
     Raises:
         ConfigError: ``root`` cannot be read, there is nothing, or a folder holds two that could be the same band.
@@ -51,15 +58,26 @@ def find_recordings(
     if not root.is_dir():
         raise ConfigError(f"{root} is no folder; expected the archive of recordings")
     found: list[Recording] = []
+    by_words = tuple(visible) == VISIBLE_NAMES and tuple(thermal) == THERMAL_NAMES
     for place, folders, files in os.walk(root, onerror=_refuse):
         folder = Path(place)
-        entries = sorted(folder / name for name in (*folders, *files))
+        entries = [entry for name in sorted((*folders, *files)) if _is_recording(entry := folder / name)]
+        name = root.resolve().name if folder == root else folder.relative_to(root).as_posix()
         vis, ir = (_band(folder, entries, names) for names in (visible, thermal))
+        here: list[Recording] = []
         if vis is not None and ir is not None:
-            name = root.resolve().name if folder == root else folder.relative_to(root).as_posix()
-            found.append(Recording(name=name, visible=vis, thermal=ir))
+            here = [Recording(name=name, visible=vis, thermal=ir)]
+        elif by_words:
+            here = _side_by_side(folder, entries, name=name)
+        found += here
+        parts = {part for recording in here for part in (recording.visible, recording.thermal)}
+        folders[:] = [
+            one
+            for one in folders
+            if not one.startswith(".") and folder / one != leave_out and folder / one not in parts
+        ]
+        if vis is not None and ir is not None:
             folders.clear()
-        folders[:] = [name for name in folders if not name.startswith(".") and folder / name != leave_out]
     if not found:
         raise ConfigError(
             f"no recording in {root}: expected folders that hold a video or a folder of images named {', '.join(visible)} "
@@ -73,13 +91,37 @@ def _refuse(error: OSError) -> None:
 
 
 def _band(folder: Path, entries: Sequence[Path], names: Sequence[str]) -> Path | None:
-    found = [entry for entry in entries if _is_recording(entry, names)]
+    known = {name.lower() for name in names}
+    found = [entry for entry in entries if _stem(entry).lower() in known]
     if len(found) > 1:
         raise ConfigError(f"{folder} holds {' and '.join(path.name for path in found)}; leave one of them")
     return found[0] if found else None
 
 
-def _is_recording(entry: Path, names: Sequence[str]) -> bool:
+def _side_by_side(folder: Path, entries: Sequence[Path], *, name: str) -> list[Recording]:
+    """Recordings whose two parts are called alike but for a word of their band."""
+    parts: dict[str, dict[Band, list[Path]]] = {}
+    for entry in entries:
+        band, rest = band_of(_stem(entry))
+        if band is not None and rest:
+            parts.setdefault(rest, {one: [] for one in Band})[band].append(entry)
+    found = []
+    for rest, both in parts.items():
+        if not all(both.values()):
+            continue
+        for paths in both.values():
+            if len(paths) > 1:
+                raise ConfigError(f"{folder} holds {' and '.join(path.name for path in paths)}; leave one of them")
+        found.append(Recording(name=f"{name}/{rest}", visible=both[Band.VISIBLE][0], thermal=both[Band.THERMAL][0]))
+    return found
+
+
+def _stem(entry: Path) -> str:
+    return entry.name if entry.is_dir() else entry.stem
+
+
+def _is_recording(entry: Path) -> bool:
+    """True for a video, or a folder with an image in it."""
     if entry.is_dir():
-        return entry.name in names and any(path.suffix.lower() in IMAGE_SUFFIXES for path in entry.iterdir())
-    return entry.stem in names and entry.suffix.lower() in VIDEO_SUFFIXES
+        return not entry.name.startswith(".") and any(path.suffix.lower() in IMAGE_SUFFIXES for path in entry.iterdir())
+    return entry.suffix.lower() in VIDEO_SUFFIXES

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
+from rtfusion.types import Band
 
 WAYS = ("names", "time", "order")
 NAMES_SHOWN = 5
@@ -43,6 +44,7 @@ _VISIBLE_WORDS = (
 )
 _PLAUSIBLE_S = range(10**9, 4 * 10**9)
 """Seconds since 1970 of the years 2001 to 2096: smaller numbers count something else."""
+_WORDS = {Band.VISIBLE: _VISIBLE_WORDS, Band.THERMAL: _THERMAL_WORDS}
 _BAND_WORDS = frozenset([*_THERMAL_WORDS, *_VISIBLE_WORDS])
 """Words that say which camera an image is of."""
 
@@ -165,6 +167,14 @@ def _example(first: Mapping[str, str], second: Mapping[str, str], uris: tuple[st
 
 def _with_note(matched: Matched, note: str) -> Matched:
     return Matched(first=matched.first, second=matched.second, length=matched.length, notes=(note, *matched.notes))
+
+
+def band_of(name: str) -> tuple[Band | None, str]:
+    """The band that a word of a name says, and the rest of the name; None where no word says one, or words of both do."""
+    parts = _PARTS.findall(name)
+    rest = "_".join(part for part in parts if part.lower() not in _BAND_WORDS)
+    said = {band for band, words in _WORDS.items() if any(part.lower() in words for part in parts)}
+    return (said.pop() if len(said) == 1 else None), rest
 
 
 def times_ns(names: Sequence[str]) -> dict[str, int]:

@@ -55,7 +55,8 @@ def batch(
     """Fuse every recording of an archive; go on where an earlier batch was interrupted.
 
     A recording is a folder that holds a visible and a thermal video, or two
-    folders of images, named vi and ir (vis, visible, thermal). Its result appears
+    folders of images, named vi and ir (vis, rgb, thermal ...), or two in one
+    folder that differ in such a word (walk_T.mp4, walk_V.mp4). Its result appears
     under the same name in --out when it is whole: fused.mp4 or fused/, and
     done.json, which tells of what was read, paired and dropped.
 

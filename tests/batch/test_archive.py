@@ -34,8 +34,8 @@ def test_a_recording_is_known_by_its_files(tmp_path: Path) -> None:
 def test_the_folder_itself_other_names_and_what_is_left_out(tmp_path: Path) -> None:
     root = make_archive(tmp_path / "archive", frames=2)
     assert [recording.name for recording in find_recordings(root / "yard")] == ["yard"]
-    (root / "yard" / "vi.mp4").rename(root / "yard" / "rgb.mp4")
-    assert [recording.name for recording in find_recordings(root, visible=["rgb"])] == ["yard"]
+    (root / "yard" / "vi.mp4").rename(root / "yard" / "left.mp4")
+    assert [recording.name for recording in find_recordings(root, visible=["left"])] == ["yard"]
     names = [recording.name for recording in find_recordings(root, leave_out=root / "drive")]
     assert names == [STILLS]
     (root / ".trash").mkdir()
@@ -52,3 +52,29 @@ def test_nothing_or_two_of_one_band_is_an_error(tmp_path: Path) -> None:
     (root / "yard" / "visible.mkv").touch()
     with pytest.raises(ConfigError, match=r"yard holds vi\.mp4 and visible\.mkv"):
         find_recordings(root)
+
+
+def test_the_case_of_letters_means_nothing(tmp_path: Path) -> None:
+    for name in ("RGB.MP4", "Thermal.mkv"):
+        (tmp_path / name).touch()
+    (found,) = find_recordings(tmp_path)
+    assert (found.visible.name, found.thermal.name) == ("RGB.MP4", "Thermal.mkv")
+
+
+def test_recordings_side_by_side_in_one_folder(tmp_path: Path) -> None:
+    names = ("DJI_0001_T.MP4", "DJI_0001_V.MP4", "DJI_0002_T.MP4", "DJI_0002_V.MP4", "DJI_0003_T.MP4", "notes.mp4")
+    for name in names:
+        (tmp_path / "day" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "day" / name).touch()
+    for name in ("walk_ir", "walk_vis"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()
+    found = {recording.name: recording for recording in find_recordings(tmp_path)}
+    assert list(found) == ["day/DJI_0001", "day/DJI_0002", f"{tmp_path.name}/walk"]
+    assert found["day/DJI_0002"].thermal.name == "DJI_0002_T.MP4"
+    assert found["day/DJI_0002"].visible.name == "DJI_0002_V.MP4"
+    assert found[f"{tmp_path.name}/walk"].visible.name == "walk_vis"
+    (tmp_path / "day" / "dji_0002_rgb.mp4").touch()
+    (tmp_path / "day" / "DJI_0002_W.mkv").touch()
+    with pytest.raises(ConfigError, match=r"day holds .*; leave one of them"):
+        find_recordings(tmp_path)
