@@ -136,6 +136,7 @@ class ZapAuthenticator:
         self._questions = context.socket(zmq.REP)
         self._questions.bind(_ZAP)
         self._events = context.socket(zmq.PAIR)
+        self._events.setsockopt(zmq.RCVHWM, 0)  # an end that is missed would be counted as a connection for ever
         self._thread = threading.Thread(target=self._run, name="publisher-zap", daemon=True)
 
     def start(self) -> None:
