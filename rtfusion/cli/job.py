@@ -15,6 +15,7 @@ from rtfusion.cli.progress import Status
 from rtfusion.cli.stats import write_stats
 from rtfusion.cli.stopping import Stopping
 from rtfusion.cli.summary import summary
+from rtfusion.cli.supervised import Supervised
 from rtfusion.config import Loaded
 from rtfusion.errors import EXIT_BUG, FusionError
 from rtfusion.files import check_output
@@ -59,8 +60,15 @@ def run_job(loaded: Loaded) -> int:
             telemetry = pipeline.telemetry
             if settings.sink == ("null:",) and loaded.origins["sink"] == "default":
                 say(NOTHING_IS_KEPT)
+            supervised = Supervised(telemetry.snapshot)
             with Status(telemetry.snapshot, settings=settings) as status:
-                pipeline.run(stop=stopping.event, on_tick=status.update)
+
+                def tell() -> None:
+                    status.update()
+                    supervised.update()
+
+                pipeline.run(stop=stopping.event, on_tick=tell)
+            supervised.stopping()
         except Exception as error:  # noqa: BLE001 - raised again below, once the run has been reported
             failure = error
     ending = _ending(stopping, failure)
