@@ -28,6 +28,9 @@ NEAR = 40.0
 """Distance in BGR at which a color is one of the palette, up to compression and to how the camera's differs from ours."""
 NEAR_SHARE = 0.9
 """A palette is recognized when this share of the colors are near; the rest may be drawn over the picture."""
+STILL_NEAR_SHARE = 0.6
+"""And it fits no longer when fewer are."""
+FIRST_PICTURES, CHECK_EVERY = 60, 30
 SAMPLES = 4000
 _CELL_BITS = 6
 
@@ -104,11 +107,15 @@ def is_colored(sample: npt.NDArray[Any]) -> bool:
 
 def recognize(image: Image8) -> str | None:
     """The palette that colored a BGR picture; None where none fits."""
-    pixels = image.reshape(-1, 3)
-    pixels = pixels[:: max(1, len(pixels) // SAMPLES)]
+    pixels = _sample(image)
     found = {name: _distances(pixels, colors_of(name)) for name in NAMES}
     fitting = {name: far for name, far in found.items() if np.mean(far < NEAR) >= NEAR_SHARE}
     return min(fitting, key=lambda name: float(np.mean(np.minimum(fitting[name], NEAR))), default=None)
+
+
+def _sample(image: Image8) -> npt.NDArray[Any]:
+    pixels = image.reshape(-1, 3)
+    return pixels[:: max(1, len(pixels) // SAMPLES)]
 
 
 def _distances(pixels: npt.NDArray[Any], colors: Colors) -> npt.NDArray[np.float32]:
@@ -144,46 +151,67 @@ def undo(image: Image8, name: str) -> Image8:
 
 
 class ThermalColors:
-    """The colors of one thermal source, as gray levels. The first colored picture decides."""
+    """The colors of one thermal source, as gray levels. The first colored picture decides, until its palette fits no longer."""
 
-    def __init__(self, asked: str = AUTO) -> None:
-        """``asked``: the name of a palette, ``auto`` to recognize it, or ``none`` for the luminance."""
+    def __init__(self, asked: str = AUTO, *, check_every: int = CHECK_EVERY) -> None:
+        """``asked``: the name of a palette, ``auto`` to recognize it, or ``none`` for the luminance.
+
+        After each ``check_every`` pictures it is seen whether the palette still fits: users change it while they record.
+        """
         self._asked = asked
+        self._check_every = check_every
+        self._pictures = 0
+        self._used: list[str] = []
         self.palette: str | None = None if asked in (AUTO, NONE) else asked
-        self._is_unknown = False
+        self.is_unknown = False
+        """True for colors that no known palette made: those of a scene, it may be."""
 
     @property
     def decided(self) -> bool:
-        """True once it is known what to do with color."""
-        return self._asked != AUTO or self.palette is not None or self._is_unknown
+        """True while it is known what to do with color."""
+        return self._asked != AUTO or self.palette is not None or self.is_unknown
+
+    @property
+    def is_to_look(self) -> bool:
+        """True for a picture of which it is worth a look whether it is colored, while all before were gray."""
+        self._pictures += 1
+        return self._pictures < FIRST_PICTURES or self._pictures % self._check_every == 0
 
     def look(self, image: Image8) -> None:
         """Decide by a BGR picture, or a part of its pixels, unless it is gray."""
-        if not self.decided and is_colored(image):
-            self.palette = recognize(image)
-            self._is_unknown = self.palette is None
-
-    @property
-    def is_unknown(self) -> bool:
-        """True for colors that no known palette made: those of a scene, it may be."""
-        return self._is_unknown
+        if not is_colored(image):
+            self.palette, self.is_unknown = None, False
+            return
+        self.palette = recognize(image)
+        self.is_unknown = self.palette is None
+        if self.palette is not None and self.palette not in self._used:
+            self._used.append(self.palette)
 
     def gray(self, image: Image8) -> Image8 | None:
         """Gray levels of a BGR picture; None where its luminance is to be used."""
-        self.look(image)
+        self._pictures += 1
+        if self._asked == AUTO and (
+            not self.decided or (not self._pictures % self._check_every and not self._fits(image))
+        ):
+            self.look(image)
         return None if self.palette is None else undo(image, self.palette)
+
+    def _fits(self, image: Image8) -> bool:
+        """True while the palette that was recognized is still that of the picture."""
+        if self.palette is None:
+            return False
+        return bool(np.mean(_distances(_sample(image), colors_of(self.palette)) < NEAR) >= STILL_NEAR_SHARE)
 
     @property
     def note(self) -> str | None:
         """What was assumed; None where nothing was."""
-        if self._asked != AUTO:
-            return None
-        if self.palette is not None:
+        if self._used:
+            later = "".join(f", then {name}" for name in self._used[1:])
             return (
-                f"its colors are those of the palette {self.palette}, undone to gray levels; ?palette=none takes their "
-                f"luminance, ?palette={self.palette}{REVERSED} the other end as hot"
+                f"its colors are those of the palette {self._used[0]}{later}, undone to gray levels; ?palette=none takes their "
+                f"luminance, ?palette={self._used[0]}{REVERSED} the other end as hot"
             )
-        if self._is_unknown:
+        if self.is_unknown:
             return (
                 "it is colored by no palette that is known: its luminance is used, which may not rise with temperature; "
                 "?palette= names one"

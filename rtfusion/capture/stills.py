@@ -51,7 +51,7 @@ class StillReader:
         """``bits``, ``palette`` and ``unit`` are what the user says of depth, colors and floating numbers."""
         self._band = band
         self._depth = Depth(bits)
-        self.colors = ThermalColors(palette)
+        self.colors = ThermalColors(palette, check_every=1)
         """What is known of the colors of thermal pictures."""
         self._unit = unit
         self._guesses: dict[str, str] = {}

@@ -235,6 +235,9 @@ def _kind_of(path: Path, shown: str) -> str:
         return "v4l2"
     if not _exists(path):
         hint = f"did you mean {path}: ? " if str(path) in SCHEMES else ""
+        if path.parent.is_dir() and re.search(r"[*%]", path.name):
+            pattern = re.sub(r"%0?\d*d", "*", path.name)
+            hint = f"images are named by their folder, {path.parent}?match={pattern}; "
         raise CaptureError(f"{shown}: no such file or folder; {hint}check the path (searched from {Path.cwd()})")
     return "images" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
 

@@ -118,3 +118,22 @@ def test_a_colored_still(tmp_path: Path) -> None:
     assert "palette jet" in source.notes[0]
     seen = open_source(str(tmp_path), band=Band.VISIBLE)
     assert read_all(seen)[0].pixel_format is PixelFormat.BGR8
+
+
+def test_a_palette_that_is_changed_while_recording_is_followed(tmp_path: Path) -> None:
+    level = scene()
+    gray = cv2.cvtColor(level, cv2.COLOR_GRAY2BGR)
+    images = [colored(level, "jet")] * 40 + [colored(level, "ironbow")] * 70 + [gray] * 70
+    path = write_clip(tmp_path / "c.mkv", images, codec="ffv1", pix_fmt="bgr0")
+    source = open_source(str(path), band=Band.THERMAL)
+    shown = [np.abs(frame.image.astype(int) - level).mean() for frame in read_all(source)]
+    assert max(shown[:40] + shown[80:110] + shown[150:]) < 4
+    assert "the palette jet, then ironbow, undone" in source.notes[0]
+
+
+def test_stills_of_different_palettes(tmp_path: Path) -> None:
+    level = scene()
+    for name, image in (("0", colored(level, "jet")), ("1", colored(level, "ironbow")), ("2", level)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    frames = read_all(open_source(str(tmp_path), band=Band.THERMAL))
+    assert max(np.abs(frame.image.astype(int) - level).mean() for frame in frames) < 4

@@ -104,6 +104,12 @@ def test_a_path_that_is_not_there(folder: Path, text: str) -> None:
         parse_source(text)
 
 
+@pytest.mark.parametrize("text", ["frames/*.png", "frames/%04d.png"])
+def test_a_pattern_of_images_is_that_of_a_folder(folder: Path, text: str) -> None:
+    with pytest.raises(CaptureError, match=r"images are named by their folder, frames\?match=\*.png"):
+        parse_source(text)
+
+
 def test_a_scheme_without_its_colon_is_recognized(folder: Path) -> None:
     with pytest.raises(CaptureError, match=r"did you mean synthetic: \?"):
         parse_source("synthetic")
