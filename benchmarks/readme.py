@@ -30,6 +30,7 @@ _SUITES = (
     "endurance",
     "enhanced",
     "faults",
+    "focus",
     "latency",
     "networks",
     "robust",
@@ -52,6 +53,7 @@ TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
 """Marker to the file it is made from and how."""
 PAGES = {
     "README.md": ("fusers", "speed"),
+    "docs/focus.md": ("focus",),
     "docs/visibility.md": ("visibility",),
     "docs/trust.md": ("robust",),
     "docs/comparison.md": ("ranks", "losses", *_SETS, "stability", "enhanced", "networks", "printed"),

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, columns_table, grouped
 from rtfusion.evaluate import visibility
-from rtfusion.evaluate.detector import SUPPRESS_IOU, Detector
+from rtfusion.evaluate.detector import Detector
 from rtfusion.evaluate.matching import MATCH_IOU
 from rtfusion.evaluate.visibility import BLIND, FUSERS, LABELS, LEAST_SCORE
+from rtfusion.focus.yolox import SUPPRESS_IOU
 
 OVERALL = ("precision", "recall", "average_precision")
 """Figures that the table gives over all sets only."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StreamLost,
         WireError,
     )
+    from rtfusion.focus import Box
     from rtfusion.intents import Said, say
     from rtfusion.library import FusedStream, Fuser, Registered, fuse, open, register
     from rtfusion.pairs import PairStream, open_pairs
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Band": "types",
+    "Box": "focus",
     "Calibration": "registration",
     "CalibrationError": "errors",
     "CaptureError": "errors",
@@ -78,6 +80,7 @@ _HOME = {
 
 __all__ = [
     "Band",
+    "Box",
     "Calibration",
     "CalibrationError",
     "CaptureError",

@@ -62,6 +62,7 @@ Taker = Literal[
     "registration",
     "fuser",
     "wish",
+    "focus",
     "denoiser",
     "renderer",
     "painting",
@@ -193,6 +194,16 @@ class Settings(BaseModel):
     every axis it is as it is. It can be changed while a run goes on, and without this a replay follows what was recorded."""
     preset: Annotated[tuple[str, ...], _fusion(metavar="TEXT", taker="wish")] = ()
     """A preset of your own, NAME: people=0.8,color=-0.3 (repeatable). In a settings file they stand in the table intents."""
+    focus_head: Annotated[bool, _fusion(taker="focus", argument="head")] = True
+    """Find people and vehicles by the small network that comes with rtfusion, where an intent or a subscriber asks for them."""
+    focus_detector: Annotated[Path | None, _fusion(metavar="FILE", taker="focus", argument="detector", path="file")] = (
+        None
+    )
+    """Find them, and what else it knows, by this detector too: a YOLOX as ONNX, run beside the frames."""
+    focus: Annotated[tuple[str, ...], _fusion(metavar="NAME", taker="focus", argument="classes")] = ()
+    """Make these stand out too, by the detector's name for them, such as bicycles or dogs (repeatable)."""
+    focus_every: Annotated[Count | None, _fusion(metavar="N", taker="focus", argument="every")] = None
+    """Look for targets in every Nth frame. Without it, the head looks in every 4th one and the detector in every 8th."""
     units: Annotated[
         Literal["celsius", "fahrenheit", "kelvin", "counts"] | None, _fusion(metavar="NAME", taker="fuser")
     ] = None
@@ -232,6 +243,8 @@ class Settings(BaseModel):
     """Output: a video file, images:DIR, zmq:tcp://127.0.0.1:5555, web://127.0.0.1:8080, window: or null: (repeatable)."""
     overwrite: Annotated[bool, _output(taker="sinks")] = False
     """Replace outputs that exist."""
+    publish_mask: Annotated[bool, _output(taker="focus", argument="publish")] = False
+    """Send the map of people to ZeroMQ subscribers with every frame."""
     stats_json: Annotated[Path | None, _output(metavar="FILE", taker="run", path="file")] = None
     """Write the statistics of the run to this file."""
 
@@ -329,6 +342,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
         )
     yield from _conflicts_of_gain(settings)
     yield from _conflicts_of_intents(settings)
+    yield from _conflicts_of_focus(settings)
     if fuser == "learned" and settings.engine in ON_DEVICE:
         yield from _conflicts_of_device(settings)
 
@@ -340,6 +354,8 @@ def _conflicts_of_device(settings: Settings) -> Iterator[tuple[str, tuple[str, .
         "look": (f"look {settings.look}", settings.look != "eye"),
         "precision": ("precision bf16", settings.precision == "bf16"),
         "intent": ("an intent", bool(settings.intent)),
+        "focus_detector": ("a detector", settings.focus_detector is not None),
+        "publish_mask": ("publish_mask", settings.publish_mask),
     }
     for name, (word, asked) in only_on_host.items():
         if asked:
@@ -358,6 +374,18 @@ def _conflicts_of_intents(settings: Settings) -> Iterator[tuple[str, tuple[str, 
         return
     if wish and settings.fuser not in WISHED:
         yield not_wished(settings.fuser), ("intent", "fuser")
+
+
+def _conflicts_of_focus(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if settings.focus and settings.focus_detector is None:
+        yield (
+            f"nothing here finds {settings.focus[0]}; name a detector that does, with --focus-detector",
+            ("focus", "focus_detector"),
+        )
+    if settings.fuser not in WISHED:
+        asked = {"focus_detector": settings.focus_detector is not None, "publish_mask": settings.publish_mask}
+        for name in (name for name, given in asked.items() if given):
+            yield f"{name} is for the fusers {' and '.join(WISHED)}, and the fuser is {settings.fuser}", (name, "fuser")
 
 
 def not_wished(fuser: str) -> str:

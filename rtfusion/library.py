@@ -28,7 +28,7 @@ import operator
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -37,6 +37,7 @@ import numpy as np
 
 from rtfusion.config import ONLY_OF, Settings, Taker
 from rtfusion.errors import ConfigError
+from rtfusion.focus import Box
 from rtfusion.fusion.base import Change, Control
 from rtfusion.fusion.fuser import PairFuser, open_fuser
 from rtfusion.intents import Intents
@@ -57,7 +58,7 @@ LARGEST_PX = 32_766
 """Longest side of an image; OpenCV's warps count pixels in 16 bits."""
 KEPT_FUSERS = 4
 """Number of different sets of options that keep their engine from one call of `fuse` to the next."""
-_OF_FUSING: tuple[Taker, ...] = ("denoiser", "renderer", "fuser", "wish", "gain", *ONLY_OF)
+_OF_FUSING: tuple[Taker, ...] = ("denoiser", "renderer", "fuser", "wish", "focus", "gain", *ONLY_OF)
 
 
 def fuse(
@@ -167,9 +168,12 @@ class Fuser:
         precision: str | None = None,
         palette: str | None = None,
         intents: AnyIntents | None = None,
+        regions: Sequence[Box] | None = None,
         **inputs: InputValue,
     ) -> None:
         """Use this from the next pair on; what is not named stays.
+
+        ``regions`` are rectangles (`rtfusion.Box`) in which something is, instead of those from before; none takes them away.
 
         ``intents`` are a whole wish, a value or a text such as ``"people=0.8"`` or ``"night-drive"``, or a mapping of new values
         for the axes that it names; the picture glides there in 8 frames.
@@ -185,9 +189,18 @@ class Fuser:
                 precision=precision,
                 palette=palette,
                 intents=intents,
+                regions=regions,
                 inputs=inputs,
             )
         )
+
+    def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:
+        """Say what was found in the fused frame of this stamp: it is brought out as long as it is fresh.
+
+        Raises:
+            ConfigError: there are more than 64 boxes, or this fuser takes none.
+        """
+        self._opened().report(boxes, timestamp_ns=timestamp_ns)
 
     def close(self) -> None:
         """Release the engine. Idempotent."""
@@ -272,6 +285,7 @@ class FusedStream:
                 precision=precision,
                 palette=palette,
                 intents=intents,
+                regions=None,
                 inputs=inputs,
             )
         )
@@ -428,6 +442,7 @@ def _change(
     precision: str | None,
     palette: str | None,
     intents: AnyIntents | None,
+    regions: Sequence[Box] | None,
     inputs: Mapping[str, InputValue],
 ) -> Change:
     return Change(
@@ -436,6 +451,7 @@ def _change(
         precision=precision,
         palette=palette,
         intents=_intents(intents),
+        regions=regions,
         inputs=inputs,
     )
 

@@ -227,6 +227,7 @@ def open_path(settings: Settings, *, calibration: Calibration | None) -> tuple[P
             telemetry=pairs.telemetry,
             still=not pairs.visible.continuous,
             thermal_still=not pairs.thermal.continuous,
+            live=pairs.live,
         )
         opened.callback(fuser.close)
         fuser.prepare(PairShape.of_streams(visible=pairs.visible, thermal=pairs.thermal))
@@ -265,6 +266,7 @@ def _open_sinks(settings: Settings, *, pairs: PairStream, control: Control) -> l
         durations=telemetry.durations,
         sizes_px={Band.VISIBLE: pairs.visible.size_px, Band.THERMAL: pairs.thermal.size_px},
         note=telemetry.note,
+        publish_mask=settings.publish_mask,
         settings=settings.model_dump(mode="json"),
         streams={Band.VISIBLE: _stream(pairs.visible), Band.THERMAL: _stream(pairs.thermal)},
     )

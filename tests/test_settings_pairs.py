@@ -25,6 +25,7 @@ from rtfusion.registration.calibration import CameraModel, Pose
 from rtfusion.session.record import RecordSink
 from rtfusion.sinks import SinkContext
 from rtfusion.types import Band, Frame, FramePair, FusedFrame, PixelFormat
+from tests.focus.networks import detector
 from tests.support import ScriptedSource, make_frame
 
 onnx_models = pytest.importorskip("tests.onnx_models")
@@ -37,10 +38,12 @@ LIVE = "synthetic:?live=true"
 Values = dict[str, Any]
 """Values of settings by name, given together."""
 NOT_TOGETHER = {
+    ("detector", "fuser"),
     ("fuser", "enhance"),
     ("fuser", "intent"),
     ("fuser", "look"),
     ("fuser", "polarity"),
+    ("fuser", "publish_mask"),
     ("sources", "loop"),
 }
 """The parameters of which some pair of values is refused."""
@@ -162,6 +165,9 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "polarity": ("white-hot", "black-hot"),
         "intent": (None, "natural,thermal=0.5", "night-drive,color=-1,background=1,detail=1"),
         "preset": ((), ("fog: clear_haze=1",)),
+        "focus_head": (True, False),
+        "focus_every": (None, 1),
+        "publish_mask": (False, True),
         "units": (None, "celsius", "fahrenheit", "kelvin", "counts"),
         "model": ("small", tiny),
         "precision": ("auto", "f32", "f16", "int8"),
@@ -195,6 +201,11 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
             {"gain": "percentile", "gain_low": None, "gain_high": None},
             {"gain": "plateau", "gain_low": None, "gain_high": None},
             {"gain": "fixed", "gain_low": 7300.0, "gain_high": 7800.0},
+        ),
+        "detector": (
+            {"focus_detector": None, "focus": ()},
+            {"focus_detector": detector(folder / "detector.onnx"), "focus": ()},
+            {"focus_detector": folder / "detector.onnx", "focus": ("dogs", "bicycles")},
         ),
         **{name: [{name: value} for value in values] for name, values in several.items()},
     }

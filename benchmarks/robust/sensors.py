@@ -17,8 +17,9 @@ import numpy as np
 
 import rtfusion
 from rtfusion.evaluate.detector import Detector
-from rtfusion.evaluate.matching import Floats, Outcome, at_score, match, overlaps, pool
+from rtfusion.evaluate.matching import Outcome, at_score, match, pool
 from rtfusion.evaluate.visibility import LABELS, LEAST_SCORE, Label, read_labels
+from rtfusion.focus.overlap import Floats, overlaps
 from rtfusion.types import Image8
 
 SET, KIND = "smoke", "person"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtfusion.config import ON_DEVICE
-from rtfusion.engines.base import DeviceNetwork, Engine, EngineStatus, Tensor
+from rtfusion.engines.base import Contract, DeviceNetwork, Engine, EngineStatus, Tensor
 from rtfusion.engines.fastest import Choice, fastest
 from rtfusion.engines.host import AUTO, ENGINES, available, importing, open_host_engine, resolve
 from rtfusion.errors import ConfigError
@@ -30,6 +30,7 @@ __all__ = [
     "ENGINES",
     "NETWORKS",
     "Choice",
+    "Contract",
     "DeviceNetwork",
     "Engine",
     "EngineStatus",
@@ -39,6 +40,7 @@ __all__ = [
     "default_threads",
     "model_file",
     "open_engine",
+    "open_engine_for",
     "open_gray_engine",
     "open_network",
     "resolve",
@@ -75,6 +77,21 @@ def open_engine(
         from rtfusion.engines.tensorrt import TensorRtEngine
 
         return TensorRtEngine(model=model, size_px=size_px, precision="f32" if precision == "auto" else precision)
+
+
+def open_engine_for(
+    name: str, *, model: Path, contract: Contract, size_px: tuple[int, int], threads: int | None = None
+) -> Engine:
+    """Load ``model``, which fuses nothing, on the CPU: its inputs and outputs are those of ``contract`` at ``size_px``.
+
+    ``name`` is an engine as for `open_engine`; where it computes on a GPU, ``auto`` takes its place.
+
+    Raises:
+        As `open_engine`.
+    """
+    name = resolve("auto" if runs_on_gpu(name) else name)
+    threads = threads if threads is not None else default_threads()
+    return open_host_engine(name, model=model, spec=contract, size_px=size_px, threads=threads, precision="auto")
 
 
 def open_gray_engine(

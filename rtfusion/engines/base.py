@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.errors import EngineError, ModelError
-from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ImageInput, ModelSpec, Shape
+from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ImageInput, Shape
 
 Tensor = npt.NDArray[np.float32]
 FLOAT = "float32"
@@ -24,6 +24,28 @@ class Port(NamedTuple):
     dims: tuple[int | str | None, ...]
     """A dimension that is no number is free."""
     dtype: str = FLOAT
+
+
+class Shaped(Protocol):
+    """An input or an output whose shape follows from the size of the images."""
+
+    def shape(self, size_px: tuple[int, int]) -> Shape:
+        """The shape for images of this (width, height)."""
+        ...
+
+
+class Contract(Protocol):
+    """What an engine has to know of a network: every input and every output by name. A `ModelSpec` is one."""
+
+    @property
+    def inputs(self) -> Mapping[str, Shaped]:
+        """What goes in."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, Shaped]:
+        """What comes out."""
+        ...
 
 
 class Ports(NamedTuple):
@@ -121,7 +143,7 @@ class EngineStatus:
         return self.version is not None
 
 
-def contract_ports(spec: ModelSpec, *, size_px: tuple[int, int]) -> Ports:
+def contract_ports(spec: Contract, *, size_px: tuple[int, int]) -> Ports:
     """Every shape that the contract says, for images of a (width, height) that is a multiple of its stride."""
     return Ports(
         inputs={name: port.shape(size_px) for name, port in spec.inputs.items()},
@@ -132,7 +154,7 @@ def contract_ports(spec: ModelSpec, *, size_px: tuple[int, int]) -> Ports:
 def check_ports(
     *,
     model: Path,
-    spec: ModelSpec | None,
+    spec: Contract | None,
     size_px: tuple[int, int],
     inputs: Mapping[str, Port],
     outputs: Mapping[str, Port],

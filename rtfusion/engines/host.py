@@ -8,9 +8,8 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from rtfusion.engines.base import Engine, EngineStatus
+from rtfusion.engines.base import Contract, Engine, EngineStatus
 from rtfusion.errors import ConfigError, EngineUnavailable
-from rtfusion.models import ModelSpec
 
 AUTO = ("openvino", "onnxruntime")
 """The engines that ``auto`` may choose, the preferred first: they need no device and no build."""
@@ -54,7 +53,7 @@ def resolve(name: str) -> str:
 
 
 def open_host_engine(
-    name: str, *, model: Path, spec: ModelSpec | None, size_px: tuple[int, int], threads: int, precision: str
+    name: str, *, model: Path, spec: Contract | None, size_px: tuple[int, int], threads: int, precision: str
 ) -> Engine:
     """Load ``model`` with one of these engines, which bears its ``name`` in full; see `rtfusion.engines.open_engine`.
 

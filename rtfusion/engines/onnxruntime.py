@@ -10,9 +10,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from rtfusion.engines.base import FLOAT, Port, Tensor, check_inputs, check_ports, describe
+from rtfusion.engines.base import FLOAT, Contract, Port, Tensor, check_inputs, check_ports, describe
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
-from rtfusion.models import ModelSpec
 
 FATAL_ONLY = 4
 """Log severity: what fails is raised, no need to print it as well."""
@@ -30,7 +29,7 @@ class OnnxRuntimeEngine:
         self,
         *,
         model: Path,
-        spec: ModelSpec | None,
+        spec: Contract | None,
         size_px: tuple[int, int],
         threads: int,
         precision: str,

@@ -22,6 +22,7 @@ from openvino import preprocess  # noqa: E402
 
 from rtfusion.engines.base import (  # noqa: E402
     FLOAT,
+    Contract,
     Port,
     Ports,
     Tensor,
@@ -47,7 +48,7 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(
-        self, *, model: Path, spec: ModelSpec | None, size_px: tuple[int, int], threads: int, precision: str
+        self, *, model: Path, spec: Contract | None, size_px: tuple[int, int], threads: int, precision: str
     ) -> None:
         network, self._ports = fixed_network(model, spec=spec, size_px=size_px)
         self._outputs = {name: np.zeros(shape, np.float32) for name, shape in self._ports.outputs.items()}
@@ -235,7 +236,7 @@ def _in_gray_levels(network: openvino.Model) -> openvino.Model:
     return network
 
 
-def fixed_network(model: Path, *, spec: ModelSpec | None, size_px: tuple[int, int]) -> tuple[openvino.Model, Ports]:
+def fixed_network(model: Path, *, spec: Contract | None, size_px: tuple[int, int]) -> tuple[openvino.Model, Ports]:
     """The network of a file, made static for one size, and its shapes."""
     try:
         network = the_core().read_model(str(model))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor as TorchTensor
 
-from rtfusion.engines.base import Ports, Tensor, check_inputs, check_made, check_ports, describe
+from rtfusion.engines.base import Contract, Ports, Tensor, check_inputs, check_made, check_ports, describe
 from rtfusion.engines.onnx_module import OnnxModule
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from rtfusion.models import ModelSpec
@@ -32,7 +32,7 @@ class PyTorchEngine:
         self,
         *,
         model: Path,
-        spec: ModelSpec | None,
+        spec: Contract | None,
         size_px: tuple[int, int],
         threads: int,
         precision: str,
@@ -155,7 +155,7 @@ class Listed(torch.nn.Module):
         return tuple(made[name] for name in self._listed)
 
 
-def ports_of(module: OnnxModule, *, model: Path, spec: ModelSpec | None, size_px: tuple[int, int]) -> Ports:
+def ports_of(module: OnnxModule, *, model: Path, spec: Contract | None, size_px: tuple[int, int]) -> Ports:
     """The shapes of a module for images of one size; see `rtfusion.engines.base.check_ports`."""
     return check_ports(model=model, spec=spec, size_px=size_px, inputs=module.inputs, outputs=module.outputs)
 

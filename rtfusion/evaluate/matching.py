@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rtfusion.focus.overlap import Floats, areas, intersections, overlaps
 from rtfusion.types import Image8
-
-Floats = npt.NDArray[np.float64]
 
 MATCH_IOU = 0.5
 """A detection is of an object when they share half of their union."""
@@ -31,35 +30,6 @@ class Outcome:
     hits: npt.NDArray[np.bool_]
     """(n,) whether it found an object that no detection with a higher score had found."""
     wanted: int
-
-
-def intersections(boxes: Floats, others: Floats) -> Floats:
-    """(n, m) areas that each of ``boxes`` shares with each of ``others``."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return np.clip(high - low, 0.0, None).prod(axis=2)
-
-
-def areas(boxes: Floats) -> Floats:
-    """(n,) areas."""
-    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-
-
-def overlaps(boxes: Floats, others: Floats) -> Floats:
-    """(n, m) intersection over union."""
-    shared = intersections(boxes, others)
-    union = areas(boxes)[:, None] + areas(others)[None] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def suppress(boxes: Floats, scores: Floats, *, iou: float) -> list[int]:
-    """Indices of the boxes to keep, best first: none overlaps a better one by more than ``iou``."""
-    overlap = overlaps(boxes, boxes)
-    kept: list[int] = []
-    for index in np.argsort(-scores, kind="stable").tolist():
-        if not np.any(overlap[index, kept] > iou):
-            kept.append(index)
-    return kept
 
 
 def match(*, boxes: Floats, scores: Floats, wanted: Floats, ignored: Floats) -> Outcome:

@@ -342,12 +342,21 @@ def _local_moments(x: Array, y: Array, *, window_px: int, sigma_px: float) -> tu
     return mean_x, mean_y, mean_xx - mean_x * mean_x, mean_yy - mean_y * mean_y, mean_xy - mean_x * mean_y
 
 
+def ssim_map(image: Image8, other: Image8) -> Array:
+    """SSIM place by place, for two (H, W) images: (H - 10, W - 10), of the windows that lie wholly inside."""
+    return _ssim_map(image.astype(np.float64), other.astype(np.float64))
+
+
 def _ssim(source: Array, fused: Array) -> float:
+    return float(_ssim_map(source, fused).mean())
+
+
+def _ssim_map(source: Array, fused: Array) -> Array:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_s, mean_f, var_s, var_f, covariance = _local_moments(source, fused, window_px=SSIM_WINDOW_PX, sigma_px=1.5)
     luminance = (2 * mean_s * mean_f + c1) / (mean_s * mean_s + mean_f * mean_f + c1)
     structure = (2 * covariance + c2) / (var_s + var_f + c2)
-    return float((luminance * structure).mean())
+    return luminance * structure
 
 
 def _vif(source: Array, fused: Array) -> float:

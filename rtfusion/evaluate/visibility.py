@@ -23,9 +23,10 @@ from rtfusion.config import PLAIN
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.blind import Kept, kept_where_blind
 from rtfusion.evaluate.detector import COCO, Detections
-from rtfusion.evaluate.matching import Floats, Outcome, at_score, average_precision, contrast, match, pool
+from rtfusion.evaluate.matching import Outcome, at_score, average_precision, contrast, match, pool
 from rtfusion.evaluate.methods import CLASSICAL, select
 from rtfusion.evaluate.methods import Method as Fusing
+from rtfusion.focus.overlap import Floats
 from rtfusion.fusion import Painter
 from rtfusion.fusion.color import as_bgr, color_kept, compose, luminance, rebase_on_mean
 from rtfusion.pairs import open_pairs

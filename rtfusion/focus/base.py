@@ -37,6 +37,14 @@ class FocusProvider(Protocol):
         """The number of pictures that it has looked at, or of reports that it was given."""
         ...
 
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Make ready for pictures of this (H, W), so that no frame waits. Any thread may call it ahead of `maps`.
+
+        Raises:
+            EngineUnavailable, ModelError, EngineError: a network cannot be opened.
+        """
+        ...
+
     def maps(self, registered: RegisteredPair) -> Maps:
         """The maps of the targets that it knows of, for the picture of this pair; they may be those of an older one.
 

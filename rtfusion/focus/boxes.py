@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,19 @@ class Box:
     bottom: float
     weight: float = 1.0
     """From 0 to 1: how sure it is, or how much it counts."""
+
+    @classmethod
+    def of_px(cls, target: str, corners_px: Sequence[float], *, size_px: tuple[int, int], weight: float = 1.0) -> Box:
+        """The box of a target in a picture of this (width, height), from left, top, right and bottom in its pixels.
+
+        What reaches beyond the picture is cut off.
+
+        Raises:
+            ConfigError: as `Box`.
+        """
+        fractions = (px / side for px, side in zip(corners_px, size_px * 2, strict=True))
+        left, top, right, bottom = (min(max(one, 0.0), 1.0) for one in fractions)
+        return cls(target=target, left=left, top=top, right=right, bottom=bottom, weight=weight)
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, str) or not _TARGET.fullmatch(self.target):

@@ -69,6 +69,17 @@ class Focus:
         """
         self._reported.report(boxes, timestamp_ns=timestamp_ns)
 
+    def prepare(self, shape: tuple[int, ...], *, wanted: Collection[str] = ()) -> None:
+        """Make those ready that know of a wanted target, for pictures of this (H, W), so that no frame waits. Any thread may.
+
+        Raises:
+            EngineUnavailable, ModelError, EngineError: a network cannot be opened.
+        """
+        sought = self._always.union(wanted)
+        for provider in self._providers:
+            if not sought.isdisjoint(provider.targets):
+                provider.prepare(shape)
+
     def maps(self, registered: RegisteredPair, *, wanted: Collection[str] = ()) -> Maps:
         """The maps of the wanted targets, and of those that somebody named, for this pair; a target without one is nowhere.
 

@@ -44,6 +44,9 @@ class Drawn:
         self.boxes = checked(boxes)
         self.runs += 1
 
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Have nothing to make ready."""
+
     def maps(self, registered: RegisteredPair) -> Maps:
         """See `rtfusion.focus.base.FocusProvider`."""
         boxes, shape = self.boxes, registered.thermal.shape
@@ -92,6 +95,9 @@ class Reported:
         self.runs += 1
         self._found = Found(taken, timestamp_ns)
 
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Have nothing to make ready."""
+
     def maps(self, registered: RegisteredPair) -> Maps:
         """See `rtfusion.focus.base.FocusProvider`."""
         found, shape = self._found, registered.thermal.shape
@@ -121,8 +127,9 @@ def checked(boxes: Sequence[Box]) -> tuple[Box, ...]:
     return tuple(boxes)
 
 
-def still_there(age_ns: int) -> float:
-    """How much a box of this age counts, 0 to 1; nothing, where time went back since."""
+def still_there(age_ns: int, *, fresh_ns: int = 0) -> float:
+    """How much a box of this age counts, 0 to 1: all of it up to `FRESH_NS`, or ``fresh_ns``; nothing, where time went back."""
     if age_ns < 0:
         return 0.0
-    return min(max((GONE_NS - age_ns) / (GONE_NS - FRESH_NS), 0.0), 1.0)
+    late_ns = age_ns - max(FRESH_NS, fresh_ns)
+    return min(max(1 - late_ns / (GONE_NS - FRESH_NS), 0.0), 1.0)

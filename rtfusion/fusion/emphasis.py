@@ -2,7 +2,7 @@
 
 Inside a target the picture is ``F + g (F - S) + a ((T - U) - (F - S))``: what differs from the surroundings S is amplified by g,
 and moved by a towards what the thermal band T makes differ from its own surroundings U. All but F and T is smooth, made at a
-quarter of the resolution and 0 outside of the target, so there are no halos, and no edges that the picture has not.
+quarter of the resolution or coarser, and 0 outside of the target, so there are no halos, and no edges that the picture has not.
 """
 
 from __future__ import annotations
@@ -13,25 +13,35 @@ from typing import cast
 import cv2
 import numpy as np
 
-from rtfusion.focus.base import SCALE, Map, Maps, map_shape
+from rtfusion.focus.base import PEOPLE, SCALE, VEHICLES, Map, Maps, map_shape
 from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.color import Take
+from rtfusion.intents import Intents
 from rtfusion.types import Image8
 
-GAIN = 0.45
-"""What differs from the surroundings is amplified by so much, where a target stands out in full."""
+TARGETS = (PEOPLE, VEHICLES)
+"""The targets that have an axis among the intents."""
+GAIN, GAINS = 0.45, {VEHICLES: 0.65}
+"""What differs from the surroundings is amplified by so much, where a target stands out in full; those of some are other ones,
+since a vehicle has parts that are as bright as the road."""
 THERMAL = 0.45
 """And moved by up to so much towards what differs in the thermal band."""
 STEP_BACK = 0.6
 """Share of what differs that is taken away, where a target steps back in full."""
 FAINT = 0.02
 """A target that is fainter than this is left alone."""
-SURROUNDINGS_CELLS = 4
-"""Side of the cells, in values of a map, in which surroundings are averaged."""
+SURROUNDINGS_CELLS = 2
+"""Side of the cells in which surroundings are averaged, in those of an eighth of the resolution."""
 SURROUNDINGS_SIGMA = 2.0
 """Reach of the surroundings, in these cells."""
 DARKEST, BRIGHTEST = 4.0, 250.0
 """A target is not amplified beyond these levels: there would be no detail left in it."""
+_NEAR = np.ones((3, 3), np.uint8)
+
+
+def sought(intents: Intents) -> tuple[str, ...]:
+    """The targets whose places have to be known."""
+    return tuple(name for name in TARGETS if getattr(intents, name) or intents.background)
 
 
 def emphasized(
@@ -49,12 +59,12 @@ def emphasized(
     Returns:
         (H, W), ``fused_y`` itself where there is nothing to do.
     """
-    out, back = _shares(targets, strengths=strengths, shape=map_shape(fused_y.shape))
+    out, gain, back = _shares(targets, strengths=strengths, shape=map_shape(fused_y.shape))
     share = np.maximum(out, back)
     windows = _windows(share)
     if not windows:
         return fused_y
-    planes = _planes(fused_y, thermal, out=out, back=back)
+    planes = _planes(fused_y, thermal, out=out, gain=gain, back=back)
     result = take(fused_y.shape)
     np.copyto(result, fused_y)
     for window in windows:
@@ -62,68 +72,67 @@ def emphasized(
     return result
 
 
-def _shares(targets: Maps, *, strengths: Mapping[str, float], shape: tuple[int, int]) -> tuple[Map, Map]:
-    """How far every cell stands out, and how far it steps back; of two targets the one that stands out counts."""
-    out, back = (np.zeros(shape, np.float32) for _ in range(2))
+def _shares(targets: Maps, *, strengths: Mapping[str, float], shape: tuple[int, int]) -> tuple[Map, Map, Map]:
+    """How far every cell stands out, by what gain, and how far it steps back; of two targets the one that stands out counts."""
+    out, gain, back = (np.zeros(shape, np.float32) for _ in range(3))
     for name, one in targets.items():
         strength = np.float32(strengths.get(name, 0.0))
         if strength > 0:
-            np.maximum(out, strength * one, out=out)
+            share = strength * one
+            np.maximum(out, share, out=out)
+            np.maximum(gain, np.float32(GAINS.get(name, GAIN)) * share, out=gain)
         elif strength < 0:
             np.maximum(back, -strength * one, out=back)
-    return out, np.minimum(back, 1 - out)
+    return out, gain, np.minimum(back, 1 - out)
 
 
 def _windows(share: Map) -> list[tuple[slice, slice]]:
     """The rectangles of cells about all that is to be changed, each with a rim of a cell that is not."""
     mask = (share > FAINT).astype(np.uint8)
-    count, _, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(mask, np.ones((3, 3), np.uint8)), connectivity=8)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(mask, _NEAR), connectivity=8)
     return [
         (slice(top, top + height), slice(left, left + width))
         for left, top, width, height in stats[1:count, :4].tolist()
     ]
 
 
-def _planes(fused_y: Image8, thermal: Image8, *, out: Map, back: Map) -> tuple[Map, Map, Map]:
+def _planes(fused_y: Image8, thermal: Image8, *, out: Map, gain: Map, back: Map) -> tuple[Map, Map, Map]:
     """For every cell, what F is multiplied by beside 1, what T is multiplied by, and what is added."""
-    fused, warm = (_quartered(image, out.shape) for image in (fused_y, thermal))
-    around = 1 - np.minimum(out + back, 1)
+    size = -(-out.shape[1] // 2), -(-out.shape[0] // 2)
+    fused, warm = (cast(Image8, cv2.resize(image, size, interpolation=cv2.INTER_AREA)) for image in (fused_y, thermal))
+    around = 1 - cast(Map, cv2.resize(out + back, size, interpolation=cv2.INTER_AREA))
     s, u = _surroundings(fused, around), _surroundings(warm, around)
     differs, warmer = fused - s, warm - u
     # towards the thermal band where it tells more, and the same
     alike = np.clip(0.5 + differs * warmer / 200, 0, 1)
     tells = np.abs(warmer) / (np.abs(warmer) + np.abs(differs) + 8)
-    a = THERMAL * out * alike * tells
-    g = np.minimum(GAIN, _room(fused, s)) * out - STEP_BACK * back
-    shown = np.where(out + back > FAINT, np.float32(1), np.float32(0))
-    return (g - a) * shown, a * shown, ((a - g) * s - a * u) * shown
+    coarse = (s, u, THERMAL * alike * tells, _room(fused, s))
+    s, u, a, room = (cast(Map, cv2.resize(one, out.shape[::-1], interpolation=cv2.INTER_LINEAR)) for one in coarse)
+    a = a * out
+    g = np.minimum(gain, room * out) - STEP_BACK * back - a
+    return g, a, -g * s - a * u
 
 
-def _room(fused: Map, s: Map) -> Map:
+def _room(fused: Image8, s: Map) -> Map:
     """The gain by which the brightest and the darkest near every cell stay in the range of the picture."""
-    rim = np.ones((3, 3), np.uint8)
-    above = (BRIGHTEST - s) / np.maximum(cv2.dilate(fused, rim) - s, 1)
-    below = (s - DARKEST) / np.maximum(s - cv2.erode(fused, rim), 1)
+    above = (BRIGHTEST - s) / np.maximum(cv2.dilate(fused, _NEAR) - s, 1)
+    below = (s - DARKEST) / np.maximum(s - cv2.erode(fused, _NEAR), 1)
     return cast(Map, np.clip(np.minimum(above, below) - 1, 0, None))
 
 
-def _surroundings(plane: Map, around: Map) -> Map:
+def _surroundings(plane: Image8, around: Map) -> Map:
     """The mean of what is around, weighted by nearness; of the whole picture where nothing is near."""
-    height, width = plane.shape
+    height, width = around.shape
     size = -(-width // SURROUNDINGS_CELLS), -(-height // SURROUNDINGS_CELLS)
     weighted, weights = (cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in (plane * around, around))
     everywhere = np.float32(1e-3)
-    mean = float(weighted.sum()) / max(float(weights.sum()), 1e-6)
+    mean = cv2.mean(weighted)[0] / max(cv2.mean(weights)[0], 1e-6)
     weighted, weights = (
         cv2.GaussianBlur(one, (0, 0), SURROUNDINGS_SIGMA, borderType=cv2.BORDER_REPLICATE)
         for one in (weighted, weights)
     )
     smooth = (weighted + everywhere * np.float32(mean)) / (weights + everywhere)
     return cast(Map, cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR))
-
-
-def _quartered(image: Image8, shape: tuple[int, ...]) -> Map:
-    return cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def _apply(result: Image8, thermal: Image8, times: Map, warm: Map, plus: Map, *, window: tuple[slice, slice]) -> None:

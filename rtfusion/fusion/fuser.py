@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic
 
-from rtfusion.config import ONLY_OF, PLAIN, Settings
+from rtfusion.config import ONLY_OF, PLAIN, WISHED, Settings
 from rtfusion.engines import NETWORKS
 from rtfusion.errors import ConfigError
 from rtfusion.focus import Box, Focus
 from rtfusion.focus.given import checked
+from rtfusion.focus.opening import open_focus
 from rtfusion.fusion import open_method
 from rtfusion.fusion.annotate import annotate, unmeasured
 from rtfusion.fusion.base import Change, ReadyT, Renderer
 from rtfusion.fusion.denoise import Denoiser
+from rtfusion.fusion.emphasis import sought
 from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.intents import NEUTRAL, PRESETS, RAMP_FRAMES, Intents, Ramp
@@ -203,6 +205,7 @@ class PairFuser(Generic[ReadyT]):
             if change.calibration is not None and before.shape is not None:
                 registration = self._register(before.shape, change.calibration)
             ready = self._renderer.ready(shape=before.shape, registration=registration, before=before, change=change)
+            self._prepare_focus(ready, wish)
             with self._swapping:
                 self._calibration = change.calibration or self._calibration
                 self._versions += wish != self._wish
@@ -229,6 +232,11 @@ class PairFuser(Generic[ReadyT]):
         if self._renderer.focus is None:
             raise ConfigError(f"boxes and rectangles change nothing here: the fuser is {self.name} on this engine")
         return self._renderer.focus
+
+    def _prepare_focus(self, ready: ReadyT, wish: Intents | None) -> None:
+        """Have what finds the targets of a wish ready before a frame needs it."""
+        if self._renderer.focus is not None and ready.registration is not None:
+            self._renderer.focus.prepare(ready.registration.size_px[::-1], wanted=sought(wish or NEUTRAL))
 
     def _latest(self) -> ReadyT:
         with self._swapping:
@@ -286,6 +294,7 @@ class PairFuser(Generic[ReadyT]):
             before = self._latest()
             registration = self._register(shape, self._calibration)
             ready = self._renderer.ready(shape=shape, registration=registration, before=before, change=Change())
+            self._prepare_focus(ready, self._wish)
             with self._swapping:
                 replaced = {id(one): one for one in (self._ready, self._next) if one is not None}
                 self._ready, self._next = ready, None
@@ -319,11 +328,13 @@ def open_fuser(
     calibration: Calibration | None = None,
     still: bool = False,
     thermal_still: bool = False,
+    live: bool = False,
 ) -> PairFuser[Any]:
     """Open the fuser that the settings name, on the device that its engine needs.
 
     ``still`` says that the visible frames are unrelated images, of which the fuser must not remember one for the next;
-    ``thermal_still`` says the same of the thermal frames, for denoising, gain control and small sensors.
+    ``thermal_still`` says the same of the thermal frames, for denoising, gain control and small sensors. ``live`` says that
+    frames must not wait, so that a detector looks beside them.
 
     Raises:
         ConfigError: a setting that this device or fuser does not know, or a model that is not there.
@@ -332,7 +343,7 @@ def open_fuser(
     """
     tau_s = 0.0 if thermal_still else TIME_CONSTANT_S
     return PairFuser(
-        _open_renderer(settings, telemetry=telemetry, still=still, thermal_still=thermal_still),
+        _open_renderer(settings, telemetry=telemetry, still=still, thermal_still=thermal_still, live=live),
         gain=GainControl(**settings.arguments("gain"), time_constant_s=tau_s),
         telemetry=telemetry,
         calibration=calibration,
@@ -350,7 +361,9 @@ def _open_denoiser(settings: Settings, *, telemetry: Telemetry, still: bool, the
     return Denoiser(visible=not still, thermal=not thermal_still, note=telemetry.note, kernels=settings.kernels)
 
 
-def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Renderer[Any]:
+def _open_renderer(
+    settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool, live: bool
+) -> Renderer[Any]:
     if settings.fuser == "learned" and settings.engine in NETWORKS:
         from rtfusion.cuda.renderer import open_cuda_renderer
 
@@ -358,5 +371,14 @@ def _open_renderer(settings: Settings, *, telemetry: Telemetry, still: bool, the
     arguments = {key: value for taker in ONLY_OF for key, value in settings.arguments(taker).items()}
     method = open_method(settings.fuser, still=still, **arguments)
     run_by: dict[str, Any] = {"still": thermal_still, "visible_still": still, "kernels": settings.kernels}
-    focus = Focus(telemetry=telemetry, still=still)
+    focus = None
+    if settings.fuser in WISHED:
+        focus = open_focus(
+            telemetry=telemetry,
+            still=still or thermal_still,
+            live=live,
+            engine=settings.engine,
+            threads=settings.threads,
+            **settings.arguments("focus"),
+        )
     return HostRenderer(method=method, telemetry=telemetry, focus=focus, **run_by, **settings.arguments("renderer"))

@@ -11,12 +11,12 @@ import cv2
 
 from rtfusion.config import PLAIN, WISHED, not_wished
 from rtfusion.errors import ConfigError
-from rtfusion.focus import PEOPLE, VEHICLES, Focus
+from rtfusion.focus import Focus
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import as_bgr, color_kept, luminance, rebase_on_mean
 from rtfusion.fusion.effects import Effects, duller, more_vivid
-from rtfusion.fusion.emphasis import emphasized
+from rtfusion.fusion.emphasis import TARGETS, emphasized, sought
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
@@ -30,9 +30,6 @@ from rtfusion.types import Frame, FramePair, Image8, InputValue
 SIGHT_NS = 70_000_000
 ANOTHER_LIGHT_LEVELS = 4.0
 """The visible camera sees otherwise when the mean of its picture changed by so much."""
-
-TARGETS = (PEOPLE, VEHICLES)
-"""The targets that have an axis among the intents."""
 
 Method = LuminanceFuser | Painter
 """A fuser of two luminance images, or one that paints."""
@@ -100,7 +97,7 @@ class HostRenderer:
     ) -> None:
         self.name = name
         self.grid = grid
-        self.focus = None if isinstance(method, Painter) else focus
+        self.focus = focus if name in WISHED else None
         self.refuses_intents = None if name in WISHED else not_wished(name)
         self._method = method
         self._telemetry = telemetry
@@ -148,7 +145,7 @@ class HostRenderer:
         )
         registered_ns = time.perf_counter_ns()
         if self.focus is not None:
-            registered = replace(registered, targets=self.focus.maps(registered, wanted=_sought(intents)))
+            registered = replace(registered, targets=self.focus.maps(registered, wanted=sought(intents)))
         focused_ns = time.perf_counter_ns()
         image, fused_ns = self._fuse(registered, ready.method, intents)
         composed_ns = time.perf_counter_ns()
@@ -281,8 +278,3 @@ class HostRenderer:
     def _blend(self, *, inside: Image8, outside: Image8, weights: tuple[Weights, Weights]) -> Image8:
         """Show ``inside`` where both cameras see and ``outside`` elsewhere, with the soft border of the registration."""
         return cast(Image8, cv2.blendLinear(inside, outside, *weights, self._pool.take(inside.shape)))
-
-
-def _sought(intents: Intents) -> tuple[str, ...]:
-    """The targets whose places have to be known."""
-    return tuple(name for name in TARGETS if getattr(intents, name) or intents.background)

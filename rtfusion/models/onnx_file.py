@@ -16,8 +16,9 @@ from rtfusion.errors import ModelError
 # ModelProto of onnx.proto; the rest of its fields is skipped.
 _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
-# GraphProto and TensorProto
-_CONSTANT, _DATA_TYPE, _FLOAT16 = 5, 2, 10
+# GraphProto, TensorProto, ValueInfoProto, TypeProto, TensorShapeProto
+_CONSTANT, _DATA_TYPE, _FLOAT16, _CONSTANT_NAME = 5, 2, 10, 8
+_INPUT, _OUTPUT, _PORT_NAME, _PORT_TYPE, _TENSOR, _SHAPE, _DIM, _DIM_VALUE = 11, 12, 1, 2, 1, 2, 1, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -70,6 +71,52 @@ def has_half(path: Path) -> bool:
     """
     constants = [value for number, value in _fields(load(path).graph) if number == _CONSTANT]
     return any((_DATA_TYPE, _FLOAT16) in _fields(one) for one in constants if not isinstance(one, int))
+
+
+Dims = tuple[int | None, ...]
+"""The dimensions of a tensor; one that is free is None."""
+
+
+def declared_ports(path: Path) -> tuple[dict[str, Dims], dict[str, Dims]]:
+    """The dimensions of every input and of every output that the graph of a file declares, by name.
+
+    Raises:
+        ModelError: as `load`.
+    """
+    graph = load(path).graph
+    try:
+        fields = list(_fields(graph))
+        constants = {_text(one, _CONSTANT_NAME) for number, one in fields if number == _CONSTANT}
+        inputs, outputs = (dict(_port(one) for number, one in fields if number == kind) for kind in (_INPUT, _OUTPUT))
+    except _MalformedError as error:
+        raise ModelError(f"{path} is not a whole ONNX model: {error}; export or download it again") from error
+    return {name: dims for name, dims in inputs.items() if name not in constants}, outputs
+
+
+def _port(value: int | memoryview) -> tuple[str, Dims]:
+    """Name and dimensions of a ValueInfoProto; those of what is no tensor are none."""
+    dims: list[int | None] = []
+    for kind in _parts(value, _PORT_TYPE):
+        for tensor in _parts(kind, _TENSOR):
+            for shape in _parts(tensor, _SHAPE):
+                for dim in _parts(shape, _DIM):
+                    lengths = [one for number, one in _fields(dim) if number == _DIM_VALUE and isinstance(one, int)]
+                    dims.append(lengths[0] if lengths else None)
+    return _text(value, _PORT_NAME), tuple(dims)
+
+
+def _parts(message: int | memoryview, wanted: int) -> list[memoryview]:
+    """The messages in a field of a message."""
+    if isinstance(message, int):
+        raise _MalformedError("a number stands where a message should be")
+    return [value for number, value in _fields(message) if number == wanted and not isinstance(value, int)]
+
+
+def _text(message: int | memoryview, wanted: int) -> str:
+    try:
+        return next((str(part, "utf-8") for part in _parts(message, wanted)), "")
+    except UnicodeDecodeError:
+        raise _MalformedError("a name is not UTF-8") from None
 
 
 class _MalformedError(Exception):

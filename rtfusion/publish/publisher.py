@@ -36,11 +36,13 @@ MAX_REQUESTS = 1000
 MAX_REQUEST_BYTES = 16_384
 MAX_STANDING, FEW_STANDING = 256, 64
 """Connections without a handshake: with more than these nobody new is heard, until there are less than those."""
+MAX_MESSAGES = 8
+"""Other messages of subscribers that may wait between two frames; the newest stay."""
 HANDSHAKE_MS = 5000
 POLL_MS = 50
 KEEPALIVE_S = 10
 
-_SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
+SUBSCRIBE, UNSUBSCRIBE = b"\x01", b"\x00"
 _ZAP = "inproc://zeromq.zap.01"
 _MONITOR = "inproc://monitor"
 
@@ -69,6 +71,8 @@ class Publisher:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.authenticator = ZapAuthenticator(self._context, allowed=None if auth is None else auth.allowed)
         self.socket = self._context.socket(zmq.XPUB)
+        self.messages: deque[bytes] = deque(maxlen=MAX_MESSAGES)
+        """What subscribers sent that is no subscription; whoever reads it takes it out."""
         self.flooded = False
         """Somebody sent more subscriptions than anybody needs."""
         options: dict[int, int | bytes] = {
@@ -101,12 +105,14 @@ class Publisher:
                 break
             message = self.socket.recv(zmq.NOBLOCK)
             kind, prefix = message[:1], message[1:]
-            if kind == _SUBSCRIBE and prefix not in self._prefixes:
+            if kind == SUBSCRIBE and prefix not in self._prefixes:
                 self._prefixes.add(prefix)
                 self._prefix_bytes += len(prefix)
-            elif kind == _UNSUBSCRIBE and prefix in self._prefixes:
+            elif kind == UNSUBSCRIBE and prefix in self._prefixes:
                 self._prefixes.remove(prefix)
                 self._prefix_bytes -= len(prefix)
+            elif kind not in (SUBSCRIBE, UNSUBSCRIBE):
+                self.messages.append(message)
         else:
             self.flooded = True
         return any(self._topic[:length] in self._prefixes for length in range(len(self._topic) + 1))

@@ -15,9 +15,11 @@ import cv2
 import numpy as np
 import zmq
 
-from rtfusion.errors import ConfigError, SinkError
+from rtfusion.errors import ConfigError, SinkError, WireError
+from rtfusion.focus.base import PEOPLE, map_shape
 from rtfusion.publish.publisher import Publisher, curve_auth
 from rtfusion.publish.ring import RingWriter
+from rtfusion.publish.targets import BoxReport, decode_boxes, encode_mask
 from rtfusion.publish.wire import BGR8, JPEG, SHM, TOPIC, encode_header
 from rtfusion.redaction import without_credentials
 from rtfusion.sinks.base import SinkContext, socket_path
@@ -57,6 +59,7 @@ class ZmqSink:
         keys: str | None = None,
         clients: str | None = None,
         insecure: bool = False,
+        boxes: bool = False,
     ) -> None:
         self.uri = uri
         if encoding != "jpeg" and quality is not None:
@@ -72,6 +75,9 @@ class ZmqSink:
         self._quality = JPEG_QUALITY if quality is None else quality
         self._topic = topic.encode()
         self._hwm = hwm
+        self._takes_boxes = boxes
+        self.reports: Counter[str] = Counter()
+        """Messages of boxes that came: ``taken``, ``stale`` (of another run), ``bad``, and ``unwanted``."""
         self.drops: Counter[str] = Counter()
         """Frames lost here. ``publisher``: ZeroMQ would not take them; ``flood``: subscriptions were shaken off."""
         self._ring = RingWriter() if self._encoding == SHM else None
@@ -96,6 +102,7 @@ class ZmqSink:
             SinkError: the frame cannot be encoded.
         """
         listened = self.has_subscribers()
+        self._read_messages()
         if self.publisher.flooded:
             self._start_afresh()
             return
@@ -110,6 +117,7 @@ class ZmqSink:
             published_unix_ns=time.time_ns(),
             live=self._run.live,
             drops={**(self._run.drops() if self._run.drops is not None else {}), **self.drops},
+            people_mask=self._people_mask(frame),
         )
         try:
             self.publisher.socket.send_multipart([self._topic, header, payload], flags=zmq.NOBLOCK, copy=False)
@@ -123,6 +131,38 @@ class ZmqSink:
         self.publisher.close(linger_ms=0 if aborted else LINGER_MS)
         if self._ring is not None:
             self._ring.close()
+
+    def _people_mask(self, frame: FusedFrame) -> bytes | None:
+        if not self._run.publish_mask:
+            return None
+        nobody = np.zeros(map_shape(frame.image.shape), np.float32)
+        return encode_mask(frame.targets.get(PEOPLE, nobody))
+
+    def _read_messages(self) -> None:
+        """Hand on the boxes that subscribers sent since the last frame."""
+        while self.publisher.messages:
+            message = self.publisher.messages.popleft()
+            try:
+                self._take_boxes(decode_boxes(message))
+            except (WireError, ConfigError) as error:
+                self._refuse("bad", str(error))
+
+    def _take_boxes(self, report: BoxReport) -> None:
+        if not self._takes_boxes:
+            self._refuse("unwanted", f"it takes none without boxes=true, as in {self.uri.split('?')[0]}?boxes=true")
+        elif report.session != self._run.session:
+            self._refuse("stale", "they are of another run of the publisher")
+        elif self._run.control is None:
+            self._refuse("unwanted", "nothing is fused here, so nothing can be brought out")
+        else:
+            self._run.control.report(report.boxes, timestamp_ns=report.timestamp_ns)
+            self.reports["taken"] += 1
+
+    def _refuse(self, cause: str, why: str) -> None:
+        """Count boxes that are not taken, and say so the first time."""
+        if not self.reports[cause] and self._run.note is not None:
+            self._run.note(f"{without_credentials(self.uri)}: boxes of a subscriber were left out: {why}")
+        self.reports[cause] += 1
 
     def _open(self, address: str) -> Publisher:
         path = socket_path(address)

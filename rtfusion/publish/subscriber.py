@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import re
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +20,13 @@ import zmq
 
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import CaptureTimeout, ConfigError, WireError
+from rtfusion.focus.base import PEOPLE
+from rtfusion.focus.boxes import Box
 from rtfusion.mailbox import Closed, Mailbox, Policy
 from rtfusion.publish.keys import load_pair, load_public, make_pair
-from rtfusion.publish.publisher import set_options
+from rtfusion.publish.publisher import SUBSCRIBE, set_options
 from rtfusion.publish.ring import Overrun, RingReader
+from rtfusion.publish.targets import BoxReport, decode_mask, encode_boxes
 from rtfusion.publish.wire import BGR8, SHM, TOPIC, Header, Message, decode
 from rtfusion.redaction import without_credentials
 from rtfusion.types import Degraded, FusedFrame, Image8
@@ -41,7 +46,7 @@ KEEPALIVE_S = 5
 _FRAME_FIELDS = {field.name for field in fields(FusedFrame)} & {field.name for field in fields(Header)}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ReceivedFrame:
     """One fused frame from a publisher."""
 
@@ -72,10 +77,22 @@ class ReceivedFrame:
         """Another value than before: the publisher was started again."""
         return self.header.session
 
+    @functools.cached_property
+    def people_mask(self) -> Image8 | None:
+        """(h, w) uint8: where people are, 0 to 255, at about a quarter of the resolution; None where the run does not send it.
+
+        Raises:
+            WireError: the publisher sent something that is no map.
+        """
+        return None if self.header.people_mask is None else decode_mask(self.header.people_mask)
+
     def as_fused(self) -> FusedFrame:
         """Make a frame that sinks take, to show, write or publish it again; stamps stay, the single images are not there."""
         told = {name: getattr(self.header, name) for name in _FRAME_FIELDS}
         told["degraded"] = next((state for state in Degraded if state.value == self.header.degraded), None)
+        mask = self.people_mask
+        if mask is not None:
+            told["targets"] = {PEOPLE: (mask / 255).astype(np.float32)}
         return FusedFrame(image=self.image, visible=self.image, thermal=self.image[:, :, 1], **told)
 
     def __repr__(self) -> str:
@@ -148,6 +165,21 @@ class Subscription:
             except WireError as error:
                 self._bad_images += 1
                 _log.warning("%s: a message was skipped: %s", self.url, error)
+
+    def report(self, frame: ReceivedFrame, boxes: Sequence[Box]) -> None:
+        """Tell the publisher what was found in a frame, which it brings out while that is fresh. Newest wins, and nothing waits.
+
+        The publisher takes boxes where its sink says so (``boxes=true``); whether it does is not heard back. Any thread may call.
+
+        Raises:
+            ConfigError: there are more than 64 boxes, or the subscription is closed.
+        """
+        found = BoxReport(session=frame.session, timestamp_ns=frame.timestamp_ns, boxes=tuple(boxes))
+        message = encode_boxes(found)
+        try:
+            self._receiver.reports.put(message)
+        except Closed:
+            raise ConfigError("this subscription was closed; subscribe anew") from None
 
     def close(self) -> None:
         """End the iteration and free the sockets. Idempotent; any thread may call it."""
@@ -247,19 +279,22 @@ class _Receiver:
 
     def __init__(self, url: str, *, topic: str, mailbox: Mailbox[_Arrival], curve: Mapping[int, int | bytes]) -> None:
         self.bad_messages = 0
+        self.reports: Mailbox[bytes] = Mailbox(capacity=1, policy=Policy.LATEST)
+        """What is to be sent to the publisher."""
         self._url = without_credentials(url)
         self._topic = topic
         self._mailbox = mailbox
         self._stop = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
+        self._socket = self._context.socket(zmq.XSUB)
         options: dict[int, int | bytes] = {
             zmq.RCVHWM: HIGH_WATER_MARK, zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES, zmq.RECONNECT_IVL: RECONNECT_MS,
-            zmq.IPV6: "[" in url, zmq.SUBSCRIBE: topic.encode(),
+            zmq.IPV6: "[" in url,
         }  # fmt: skip
         set_options(self._socket, {**options, **curve}, keepalive_s=KEEPALIVE_S)
         try:
             self._socket.connect(url)
+            self._socket.send(SUBSCRIBE + topic.encode())
         except zmq.ZMQError as error:
             self._end()
             raise ConfigError(
@@ -269,6 +304,7 @@ class _Receiver:
     def stop(self) -> None:
         """Wake both sides for good."""
         self._stop.set()
+        self.reports.close()
         self._mailbox.close()
 
     def run(self) -> None:
@@ -277,12 +313,18 @@ class _Receiver:
             while not self._stop.is_set():
                 if self._socket.poll(POLL_MS):
                     self._receive()
+                if len(self.reports) and (message := self.reports.get(timeout_s=0)) is not None:
+                    self._send(message)
         except Closed:
             pass
         except BaseException as error:  # noqa: BLE001 - carried to the reader, which raises it
             self._mailbox.fail(error)
         finally:
             self._end()
+
+    def _send(self, message: bytes) -> None:
+        with contextlib.suppress(zmq.Again):  # a publisher that is not there now gets the next one
+            self._socket.send(message, zmq.NOBLOCK)
 
     def _end(self) -> None:
         self._socket.close(linger=0)

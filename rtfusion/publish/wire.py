@@ -16,6 +16,7 @@ import numpy as np
 
 from rtfusion.errors import WireError
 from rtfusion.publish.ring import Place, unpack_map
+from rtfusion.publish.targets import is_mask
 from rtfusion.types import FusedFrame
 
 SCHEMA = 1
@@ -74,6 +75,8 @@ class Header:
     """Frames lost by the publisher so far in this session, by cause."""
     intents: Mapping[str, float] = field(default_factory=dict)
     """The intents that the frame was made with, those that are not at 0. Empty from publishers that do not know them."""
+    people_mask: bytes | None = None
+    """The map of people as a PNG file (`rtfusion.publish.targets`); None where the run does not send it."""
     intents_version: int = 0
     """How often they were changed before this frame, in this session."""
 
@@ -101,6 +104,7 @@ def encode_header(
     published_unix_ns: int,
     live: bool,
     drops: Mapping[str, int],
+    people_mask: bytes | None = None,
 ) -> bytes:
     """The second part of a message, msgpack."""
     values: dict[str, Any] = {
@@ -112,6 +116,7 @@ def encode_header(
         "encoding": encoding,
         "thermal_state": dict(frame.thermal_state),
         "intents": dict(frame.intents),
+        "people_mask": people_mask,
         "degraded": None if frame.degraded is None else frame.degraded.value,
         "drops": dict(drops),
     }
@@ -214,7 +219,7 @@ def _short(value: object) -> str:
 
 
 _KEYS = tuple(field.name for field in fields(Header))
-_DEFAULTS: Mapping[str, Callable[[], Any]] = {"intents": dict, "intents_version": int}
+_DEFAULTS: Mapping[str, Callable[[], Any]] = {"intents": dict, "intents_version": int, "people_mask": lambda: None}
 """Keys that earlier publishers of this schema do not send."""
 _is_count = functools.partial(_is_int, low=0)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -236,5 +241,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a map from text to nil, a number, a truth value or text",
     ),
     (("drops",), lambda v: _is_map(v, _is_count), "a map from text to whole numbers, 0 or more"),
+    (("people_mask",), lambda v: v is None or is_mask(v), "nil or a PNG file"),
     (("intents",), lambda v: _is_map(v, _is_share), "a map from text to numbers from -1 to 1"),
 )

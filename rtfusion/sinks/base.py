@@ -36,6 +36,8 @@ class SinkContext:
     """(width, height) of the streams."""
     note: Callable[[str], None] | None = None
     """Keeps a sentence for the person who reads the table at the end."""
+    publish_mask: bool = False
+    """Subscribers get the map of people with every frame."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the run, JSON-able, for sinks that keep them."""
     streams: Mapping[Band, Mapping[str, Any]] = field(default_factory=dict)

@@ -35,6 +35,7 @@ def data(tmp_path: Path) -> Path:
         (["train"], ["teacher", "student", "cache", "evaluate"]),
         (["train", "teacher"], ["--clip-weights", "--vgg-weights", "--prompt-objective", "torchrun"]),
         (["train", "student"], ["--preset", "--precision", "--overfit", "--tensorboard", "--init", "torchrun"]),
+        (["train", "focus"], ["--labels", "--detector", "--trained-on", "--license", "--preset"]),
         (["train", "cache"], ["--teacher", "--weights", "--shifts"]),
         (["train", "evaluate"], ["--model", "--data", "--clips", "--parity", "--detector", "--card", "--json"]),
         (["distill"], ["--teacher-cache", "--enhanced-cache", "--vgg-weights", "--no-features"]),

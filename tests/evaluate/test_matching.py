@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtfusion.evaluate.matching import Outcome, at_score, average_precision, contrast, match, overlaps, pool, suppress
+from rtfusion.evaluate.matching import Outcome, at_score, average_precision, contrast, match, pool
+from rtfusion.focus.overlap import overlaps, suppress
 
 
 def boxes(*corners: tuple[float, float, float, float]) -> np.ndarray:

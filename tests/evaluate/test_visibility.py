@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from benchmarks.visibility import SUITE, table
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import timing
-from rtfusion.evaluate.detector import COCO, STRIDES, Detector, decode, letterbox
+from rtfusion.evaluate.detector import CANDIDATE_SCORE, COCO, Detector
 from rtfusion.evaluate.visibility import BLIND, LABELS, Label, LabelSet, measure, methods, read_labels
+from rtfusion.focus.yolox import STRIDES, decode, letterbox
 from tests import onnx_models
 from tests.capture.clips import write_clip
 
@@ -58,7 +59,9 @@ def test_a_box_survives_the_letterbox_and_back(
     )
     raw = raw_output()
     put(raw, tuple((box * scale).tolist()), kind=PERSON, cell=(3, 5))
-    boxes, scores = decode(raw, side_px=SIDE_PX, scale=scale, size_px=size_px)["person"]
+    boxes, scores = decode(
+        raw, side_px=SIDE_PX, scale=scale, size_px=size_px, classes=COCO, least_score=CANDIDATE_SCORE
+    )["person"]
     assert boxes == pytest.approx(box[None], abs=0.01 * max(size_px) / SIDE_PX)
     assert scores == pytest.approx([0.4])
 
@@ -77,7 +80,9 @@ def test_decoding_suppresses_class_by_class_and_joins_the_kinds_of_vehicles() ->
     put(raw, (104, 100, 184, 180), kind=PERSON, cell=(11, 10))
     put(raw, (100, 100, 180, 180), kind=BUS, cell=(12, 10))
     put(raw, (300, 300, 340, 340), kind=CAR, cell=(30, 30))
-    found = decode(raw, side_px=SIDE_PX, scale=1.0, size_px=(SIDE_PX, SIDE_PX))
+    found = decode(
+        raw, side_px=SIDE_PX, scale=1.0, size_px=(SIDE_PX, SIDE_PX), classes=COCO, least_score=CANDIDATE_SCORE
+    )
     assert found["person"][0].round().tolist() == [[100, 100, 180, 180]]
     assert sorted(found["vehicle"][0].round().tolist()) == [[100, 100, 180, 180], [300, 300, 340, 340]]
 
@@ -85,7 +90,9 @@ def test_decoding_suppresses_class_by_class_and_joins_the_kinds_of_vehicles() ->
 def test_boxes_are_cut_at_the_image() -> None:
     raw = raw_output()
     put(raw, (-20, -20, 60, 500), kind=PERSON, cell=(0, 0))
-    boxes, _ = decode(raw, side_px=SIDE_PX, scale=1.0, size_px=(416, 312))["person"]
+    boxes, _ = decode(raw, side_px=SIDE_PX, scale=1.0, size_px=(416, 312), classes=COCO, least_score=CANDIDATE_SCORE)[
+        "person"
+    ]
     assert boxes.round().tolist() == [[0, 0, 60, 312]]
 
 

@@ -180,7 +180,7 @@ def test_too_many_boxes_are_refused_and_change_nothing() -> None:
 
 def test_a_rectangle_brings_out_what_is_in_it_and_nothing_else() -> None:
     telemetry = Telemetry()
-    fuse = host_fuser("average", telemetry=telemetry, focus=Focus(telemetry=telemetry, still=True))
+    fuse = host_fuser("pyramid", telemetry=telemetry, focus=Focus(telemetry=telemetry, still=True))
     before = fuse(pair())
     fuse.change(Change(regions=[Box(target="that", left=0.25, top=0.5, right=0.75, bottom=0.75)]))
     after = fuse(pair())
@@ -196,7 +196,7 @@ def test_a_rectangle_brings_out_what_is_in_it_and_nothing_else() -> None:
 
 def test_boxes_of_somebody_else_bring_out_what_is_in_them_while_they_are_fresh() -> None:
     telemetry = Telemetry()
-    fuse = host_fuser("average", telemetry=telemetry, focus=Focus(telemetry=telemetry, still=True))
+    fuse = host_fuser("pyramid", telemetry=telemetry, focus=Focus(telemetry=telemetry, still=True))
     before = fuse(pair())
     fuse.report([Box(target="dogs", **HALF)], timestamp_ns=before.timestamp_ns)
     assert not np.array_equal(fuse(pair(100 * MS)).image, before.image)

@@ -242,7 +242,7 @@ def test_age_at_publish_counts_from_the_exposure_or_from_the_reading():
 def test_the_dump_in_the_document_is_a_message():
     topic, header, payload = (
         bytes.fromhex(re.sub(r"\s", "", block))
-        for block in re.findall(r"```hex\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+        for block in re.findall(r"```hex\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[:3]
     )
     message = decode([topic, header, payload])
     assert (message.topic, message.header.session, message.header.sequence) == ("rtfusion", "5f0c9e1b2a7d4c38", 42)

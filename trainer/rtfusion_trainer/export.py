@@ -132,7 +132,7 @@ def _of_checkpoint(
         name=student.network.name,
         inputs=student_inputs(enhance=float(state.config["enhance_default"]) if enhance is None else enhance),
         stride=STRIDE_PX,
-        training_commit=_commit(),
+        training_commit=commit(),
         data=tuple(trained_on),
         teachers=tuple(state.teachers),
         license=license_id,
@@ -349,7 +349,7 @@ def _calibration_inputs(pair: Pair, enhance: float) -> dict[str, Array]:
     return images | {name: np.full((1, 1, 1, 1), value, np.float32) for name, value in scalars.items()}
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code that exports, or ``unknown`` outside a checkout."""
     folder = Path(__file__).parent
     result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S607
