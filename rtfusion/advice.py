@@ -14,8 +14,8 @@ ASPECTS_DIFFER = 0.05
 
 
 def advice_on(*, visible: StreamInfo, thermal: StreamInfo, pair: str) -> list[str]:
-    """Sentences on two streams that are paired by the rule ``pair``."""
-    found = (_on_lengths(visible, thermal), _on_rates(visible, thermal, pair), _on_bands(visible, thermal))
+    """Sentences on two streams that are paired by the rule ``pair``, their lengths apart."""
+    found = (_on_rates(visible, thermal, pair), _on_bands(visible, thermal))
     return [sentence for sentence in found if sentence is not None]
 
 
@@ -35,7 +35,8 @@ def _size(info: StreamInfo) -> str:
     return f"{info.width_px}x{info.height_px}"
 
 
-def _on_lengths(visible: StreamInfo, thermal: StreamInfo) -> str | None:
+def advice_on_lengths(*, visible: StreamInfo, thermal: StreamInfo) -> str | None:
+    """A sentence on two recordings of different lengths."""
     if visible.duration_s is None or thermal.duration_s is None:
         return None
     longer, shorter = sorted((visible, thermal), key=lambda info: info.duration_s or 0.0, reverse=True)

@@ -116,6 +116,16 @@ class Pairer:
         return Band.VISIBLE if Band.VISIBLE not in self._ended else Band.THERMAL
 
     @property
+    def goes_on(self) -> Band | None:
+        """The stream that was not over when the other one, and so the pairs, ended."""
+        alone = set(Band) - self._ended
+        return next(iter(alone)) if len(alone) == 1 and self.finished else None
+
+    def last_ns(self, band: Band) -> int | None:
+        """The last stamp of a stream."""
+        return self._last_ns[band]
+
+    @property
     def finished(self) -> bool:
         """True when no further pair can come."""
         over = any(band in self._ended and not self._waiting[band] for band in Band)

@@ -25,14 +25,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rtfusion.advice import advice_on
+from rtfusion.advice import advice_on, advice_on_lengths
 from rtfusion.capture import open_pair
 from rtfusion.capture.base import Source, StreamInfo
 from rtfusion.capture.loss import POLICIES, LossPolicy
 from rtfusion.capture.shutter import MODES as SHUTTER_MODES
 from rtfusion.capture.thread import CaptureThread, read_counted
 from rtfusion.capture.watchdog import watched_sources
-from rtfusion.clock import NS_PER_MS
+from rtfusion.clock import NS_PER_MS, NS_PER_S
 from rtfusion.errors import ConfigError, EndOfStream
 from rtfusion.mailbox import Closed, Mailbox, Policy, wait_any
 from rtfusion.pairing import Pairer
@@ -47,6 +47,8 @@ CLOSE_S = 0.5
 LIVE_CAPACITY = 8
 RECORDED_CAPACITY = 4
 UNPAIRED_WARNING_S = 2.0
+LEAST_LEFT = 3
+"""So many frames after the end of the other recording are worth a word."""
 RULES = ("once", "hold")
 
 
@@ -160,9 +162,13 @@ class PairStream:
             releasing.callback(closing)
         self._release = weakref.finalize(self, releasing.close)
         self._release.atexit = False
+        self._lengths_are_told = False
         if not self.thermal.uri.startswith("session:"):
-            for sentence in advice_on(visible=self.visible, thermal=self.thermal, pair=pair):
-                self.telemetry.note(sentence)
+            on_lengths = advice_on_lengths(visible=self.visible, thermal=self.thermal)
+            self._lengths_are_told = on_lengths is not None
+            for sentence in (on_lengths, *advice_on(visible=self.visible, thermal=self.thermal, pair=pair)):
+                if sentence is not None:
+                    self.telemetry.note(sentence)
 
     # -- counters ---------------------------------------------------------------------------------------------------
 
@@ -367,8 +373,20 @@ class PairStream:
         for capture in self._captures:
             if not capture.join(timeout_s=CLOSE_S):
                 self.telemetry.note("a source did not close in time and was left behind")
-        if self._started and not self.live and self.pairs == 0:
+        if self._started and not self.live:
+            self._note_ending()
+
+    def _note_ending(self) -> None:
+        if self.pairs == 0:
             self.telemetry.note(f"no pair was made: {self.explain()}")
+        if self._lengths_are_told or not isinstance(self._pairer, Pairer) or (longer := self._pairer.goes_on) is None:
+            return
+        drops, end_ns = self.drops[longer], self._pairer.last_ns(longer.other)
+        if end_ns is not None and drops["other_ended"] + drops["left_over"] >= LEAST_LEFT:
+            long, short = (self._sources[band].info.uri for band in (longer, longer.other))
+            self.telemetry.note(
+                f"{long} goes on after {end_ns / NS_PER_S:.1f} s, where {short} ended: the rest was not read"
+            )
 
     def __enter__(self) -> PairStream:
         return self

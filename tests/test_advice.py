@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtfusion.advice import advice_on, advice_on_view
+from rtfusion.advice import advice_on, advice_on_lengths, advice_on_view
 from rtfusion.capture.base import StreamInfo
 from rtfusion.config import Settings
 from rtfusion.pipeline import build
@@ -30,9 +30,9 @@ THERMAL = replace(VISIBLE, uri="t.mp4", band=Band.THERMAL, pixel_format=PixelFor
 
 
 def said(*, pair: str = "once", visible: dict | None = None, thermal: dict | None = None) -> list[str]:
-    return advice_on(
-        visible=replace(VISIBLE, **(visible or {})), thermal=replace(THERMAL, **(thermal or {})), pair=pair
-    )
+    infos = {"visible": replace(VISIBLE, **(visible or {})), "thermal": replace(THERMAL, **(thermal or {}))}
+    on_lengths = advice_on_lengths(**infos)
+    return [*([] if on_lengths is None else [on_lengths]), *advice_on(**infos, pair=pair)]
 
 
 def test_two_that_fit_need_no_word() -> None:
@@ -101,3 +101,13 @@ def test_every_frame_that_was_read_is_in_the_table(tmp_path: Path, seen: int, wa
     for band in ("visible", "thermal"):
         assert snapshot["frames_read"][band] == 20 + sum(snapshot["drops"][band].values())
     assert snapshot["skew_ms"]["max"] <= snapshot["tolerance_ms"] == pytest.approx(20.0)
+
+
+def test_what_is_longer_without_saying_so_is_told_at_the_end(tmp_path: Path) -> None:
+    visible = write_clip(tmp_path / "v.ts", patterns(60))
+    thermal = write_clip(tmp_path / "t.ts", patterns(20))
+    notes, snapshot = notes_of(visible, thermal)
+    assert snapshot["pairs"] == 20
+    assert f"{visible} goes on after 0.6 s, where {thermal} ended: the rest was not read" in notes
+    equal = write_clip(tmp_path / "e.ts", patterns(60))
+    assert not any("goes on" in note for note in notes_of(visible, equal)[0])

@@ -346,7 +346,10 @@ def list_images(path: Path, *, uri: str, pattern: str = "*") -> dict[str, Path]:
         if not fnmatchcase(entry.name.lower(), pattern.lower()):
             continue
         if entry.stem in images:
-            raise CaptureError(f"{uri}: {images[entry.stem].name} and {entry.name} have one name; keep one of them")
+            raise CaptureError(
+                f"{uri}: {images[entry.stem].name} and {entry.name} have one name; keep one of them, or name "
+                f"those that count: ?match=*{entry.suffix}"
+            )
         images[entry.stem] = entry
     if not images:
         holds = f"it holds {some([entry.name for entry in entries])}" if entries else "it is empty"

@@ -194,7 +194,9 @@ class VideoSource(Playback):
         return measured_hz or nominal_hz or ASSUMED_RATE_HZ
 
     def _duration_s(self, container: InputContainer, stream: VideoStream, nominal_hz: float | None) -> float:
-        """The length that the file declares, at the rate that the user says."""
+        """The length that the file declares, at the rate that the user says; 0 where it declares none."""
+        if container.format.name == "mpegts":
+            return 0.0  # FFmpeg's is the difference of the first and the last stamp, which may begin again in between
         length_s = declared_s(container, stream)
         if not length_s and container.duration is not None:
             length_s = container.duration / av.time_base
