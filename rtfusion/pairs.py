@@ -80,12 +80,13 @@ def open_pairs(
         on_loss: what happens while one of two cameras is lost: ``passthrough``, ``hold`` or ``stop``.
         shutter: ``auto`` holds the last thermal picture while the camera is behind its shutter, ``off`` shows what comes.
         max_pairs: the stream ends after this many pairs.
-        stop: the iteration ends when this event is set.
+        stop: the iteration ends when this event is set, and so does the opening of cameras.
         read_ahead: decode recordings ahead, in one thread per source; cameras always have one.
 
     Raises:
         ConfigError: an argument or a URI is wrong, both name the same thing, or two folders have no image name in common.
         CaptureError: a source cannot be opened. Nothing stays open.
+        EndOfStream: ``stop`` was set while a camera was opened.
     """
     for name, source in (("ir", ir), ("vis", vis)):
         if not isinstance(source, (str, Path)):
@@ -95,7 +96,7 @@ def open_pairs(
     )
     if shutter not in SHUTTER_MODES:
         raise ConfigError(f"shutter is {shutter!r}; expected one of {', '.join(SHUTTER_MODES)}")
-    visible, thermal = open_pair(visible=str(vis), thermal=str(ir), loop=loop, pace=pace, shutter=shutter)
+    visible, thermal = open_pair(visible=str(vis), thermal=str(ir), loop=loop, pace=pace, shutter=shutter, stop=stop)
     return PairStream(
         visible=visible,
         thermal=thermal,

@@ -186,16 +186,17 @@ class Pipeline:
         telemetry.drops = {**drops, "sinks": {sink.uri: sink.drops for sink in self._sinks if sink.drops}}
 
 
-def build(settings: Settings) -> Pipeline:
-    """Open everything that the settings name.
+def build(settings: Settings, *, stop: threading.Event | None = None) -> Pipeline:
+    """Open everything that the settings name; ``stop`` ends the opening of cameras, which may take long.
 
     Raises:
         ConfigError: a setting, a calibration or an output is wrong. Nothing stays open.
         CaptureError: a source cannot be opened.
+        EndOfStream: ``stop`` was set while a camera was opened.
     """
     check_sinks(settings.sink, inputs=inputs_of(settings))
     calibration = load_calibration(settings.calibration, distance_m=settings.distance_m)
-    pairs, fuser = open_path(settings, calibration=calibration)
+    pairs, fuser = open_path(settings, calibration=calibration, stop=stop)
     with ExitStack() as opened:
         opened.callback(pairs.close)
         opened.callback(fuser.close)
@@ -207,8 +208,12 @@ def build(settings: Settings) -> Pipeline:
     return pipeline
 
 
-def open_path(settings: Settings, *, calibration: Calibration | None) -> tuple[PairStream, PairFuser[Any]]:
+def open_path(
+    settings: Settings, *, calibration: Calibration | None, stop: threading.Event | None = None
+) -> tuple[PairStream, PairFuser[Any]]:
     """Open the sources that the settings name as a stream of pairs, and the fuser for it, ready for the first pair.
+
+    ``stop`` ends the opening of cameras.
 
     Raises:
         ConfigError, CaptureError, CalibrationError, ModelError, EngineError: one of them cannot be opened. Nothing stays open.
@@ -217,7 +222,7 @@ def open_path(settings: Settings, *, calibration: Calibration | None) -> tuple[P
         missing = "--ir" if settings.ir is None else "--vis"
         raise ConfigError(f"{missing} is missing: name both sources, for example --ir thermal.mp4 --vis visible.mp4")
     with ExitStack() as opened:
-        pairs = pairs_of(settings, calibration=calibration)
+        pairs = pairs_of(settings, calibration=calibration, stop=stop)
         opened.callback(pairs.close)
         if calibration is None and (sentence := advice_on_view(visible=pairs.visible, thermal=pairs.thermal)):
             pairs.telemetry.note(sentence)
@@ -235,7 +240,7 @@ def open_path(settings: Settings, *, calibration: Calibration | None) -> tuple[P
     return pairs, fuser
 
 
-def pairs_of(settings: Settings, *, calibration: Calibration | None) -> PairStream:
+def pairs_of(settings: Settings, *, calibration: Calibration | None, stop: threading.Event | None = None) -> PairStream:
     """The pairs that a run with these settings fuses. Decoded ahead; a known delay may come from the calibration.
 
     Raises:
@@ -244,7 +249,8 @@ def pairs_of(settings: Settings, *, calibration: Calibration | None) -> PairStre
     delay_ms = settings.thermal_delay_ms
     if delay_ms is None:
         delay_ms = 0.0 if calibration is None else calibration.thermal_delay_ns / NS_PER_MS
-    return open_pairs(**settings.arguments("pairs") | {"thermal_delay_ms": delay_ms}, read_ahead=True)
+    given = settings.arguments("pairs") | {"thermal_delay_ms": delay_ms}
+    return open_pairs(**given, stop=stop, read_ahead=True)
 
 
 def _stream(info: StreamInfo) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 from rtfusion.capture.base import Source, StreamInfo
 from rtfusion.capture.uri import SourceUri, parse_source, same_pictures, same_place
@@ -56,19 +59,28 @@ def open_source(
 
 
 def open_pair(
-    *, visible: str, thermal: str, loop: int = 1, pace: bool = False, shutter: str = "auto", clock: Clock = MONOTONIC
+    *,
+    visible: str,
+    thermal: str,
+    loop: int = 1,
+    pace: bool = False,
+    shutter: str = "auto",
+    stop: threading.Event | None = None,
+    clock: Clock = MONOTONIC,
 ) -> tuple[Source, Source]:
-    """Open two sources, both or none: (visible, thermal), as `open_source`.
+    """Open two sources, both or none: (visible, thermal), as `open_source`; with a camera among them both at the same time.
 
     Two folders of images are matched by the names of the files.
 
     Raises:
         ConfigError: a URI is wrong, both name the same thing, or two folders have no image name in common.
         CaptureError: a source cannot be opened.
+        EndOfStream: ``stop`` was set while a camera was opened.
     """
     _check_loop(loop)
     visible_uri, thermal_uri = parse_source(visible), parse_source(thermal)
     _check_places(visible_uri, thermal_uri)
+    _check_bands(visible_uri, thermal_uri)
     if "session" in (visible_uri.scheme, thermal_uri.scheme) and visible_uri.target != thermal_uri.target:
         raise ConfigError(
             f"{visible_uri.text} and {thermal_uri.text}: a recorded session is given for both cameras; `rtfusion replay` does so"
@@ -81,13 +93,32 @@ def open_pair(
             _corrected(stills[1], thermal_uri), thermal_uri, shutter=shutter
         )
     with ExitStack() as opened:
-        first = _open(visible_uri, band=Band.VISIBLE, loop=loop, pace=pace, shutter=shutter, clock=clock)
+        first, second = _open_both(
+            visible_uri, thermal_uri, loop=loop, pace=pace, shutter=shutter, stop=stop, clock=clock
+        )
         opened.callback(first.close)
-        second = _open(thermal_uri, band=Band.THERMAL, loop=loop, pace=pace, shutter=shutter, clock=clock)
         opened.callback(second.close)
         _check_kinds(first.info, second.info)
         opened.pop_all()
     return first, second
+
+
+def _open_both(
+    visible: SourceUri, thermal: SourceUri, *, stop: threading.Event | None, **how: Any
+) -> tuple[Source, Source]:
+    """Open two sources, both or none: one after the other, and with a camera among them at the same time."""
+    openers = partial(_open, visible, band=Band.VISIBLE, **how), partial(_open, thermal, band=Band.THERMAL, **how)
+    if visible.is_camera or thermal.is_camera:
+        from rtfusion.capture.opening import open_together
+
+        first, second = open_together(openers, stop=stop)
+        return first, second
+    first = openers[0]()
+    try:
+        return first, openers[1]()
+    except BaseException:
+        first.close()
+        raise
 
 
 def source_path(uri: str) -> Path | None:
@@ -163,6 +194,23 @@ def _check_kinds(*infos: StreamInfo) -> None:
                 f"{stills.uri} holds {count} images without a rate, beside the video {video.uri}; give them one, such as "
                 f"?fps={video.rate_hz:.6g}{as_many}"
             )
+
+
+def _check_bands(visible: SourceUri, thermal: SourceUri) -> None:
+    """Refuse a camera for the visible band that is known to be thermal while the other one is not; ``profile=`` overrules it."""
+    if visible.scheme != "v4l2" or "profile" in {*visible.query, *thermal.query}:
+        return
+    from rtfusion.capture.devices import named_device
+
+    device = named_device(visible.target)
+    other = named_device(thermal.target) if thermal.scheme == "v4l2" else None
+    if device is None or device.band is not Band.THERMAL or (other is not None and other.band is Band.THERMAL):
+        return
+    what = "" if other is None else f", while {thermal.text} ({other.name}) is not known to be"
+    raise ConfigError(
+        f"the cameras seem to be exchanged: {visible.text} ({device.name}) is given for the visible one and is known to be "
+        f"thermal{what}; exchange the two, or add ?profile=gray8 to the thermal one if this is meant"
+    )
 
 
 def _check_loop(loop: int) -> None:

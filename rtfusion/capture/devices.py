@@ -56,6 +56,17 @@ def guess_band(*, name: str, usb_id: str | None) -> Band | None:
     return Band.VISIBLE
 
 
+def named_device(target: str, *, root: Path = Path("/")) -> Device | None:
+    """The node that a path, or ``usb:VENDOR:PRODUCT[:SERIAL]``, names; None for what the kernel does not list, or not as one."""
+    devices = list_devices(root)
+    if target.startswith("usb:"):
+        usb_id, serial = _parse_usb(target)
+        found = [d for d in devices if d.capture and d.usb_id == usb_id and serial in (None, d.serial)]
+        return found[0] if len(found) == 1 else None
+    node = Path(os.path.realpath(root / target.lstrip("/"))).name
+    return next((device for device in devices if device.path == f"/dev/{node}"), None)
+
+
 class CameraFinder:
     """Finds the node of one camera, and of the same camera again wherever it turns up.
 
@@ -90,8 +101,10 @@ class CameraFinder:
 
     def _first(self, cameras: list[Device]) -> Device | None:
         if not self.target.startswith("usb:"):
-            node = Path(os.path.realpath(self._root / self.target.lstrip("/"))).name
-            return next((camera for camera in cameras if camera.path == f"/dev/{node}"), None)
+            named = named_device(self.target, root=self._root)
+            if named is not None and not named.capture:
+                raise CaptureError(_no_pictures(self.target, named, cameras))
+            return named
         usb_id, serial = _parse_usb(self.target)
         found = [camera for camera in cameras if camera.usb_id == usb_id and serial in (None, camera.serial)]
         if not found:
@@ -113,6 +126,17 @@ class CameraFinder:
         if len(alike) == 1 and (known.serial or self._one_of_its_kind):
             return alike[0]
         raise CaptureError(f"{self.target}: {known.name} ({known.usb_id or known.path}) is not plugged in")
+
+
+def _no_pictures(target: str, named: Device, cameras: list[Device]) -> str:
+    """Say which node is meant instead of one that carries no pictures, and which others there are."""
+    own = next((camera for camera in cameras if camera.port and camera.port == named.port), None)
+    others = [camera for camera in cameras if camera is not own]
+    listed = ", ".join(
+        f"{camera.path} ({camera.name}{f', {camera.band.value}' if camera.band else ''})" for camera in others
+    )
+    right = f"; its pictures come from {own.path}" if own is not None else ""
+    return f"{target}: this node of {named.name} carries no pictures{right}; other cameras: {listed or 'none'}"
 
 
 def _parse_usb(target: str) -> tuple[str, str | None]:

@@ -75,6 +75,30 @@ def choose_mode(
     return best, asked.rate_hz or _usual_rate_hz(best)
 
 
+def lighter_mode(modes: Sequence[Mode], now: Mode, *, band: Band) -> str:
+    """The query that asks for a mode that the camera offers and that needs less of a bus than the present one; "" for none."""
+    usable = [mode for mode in modes if mode.fourcc in FOURCCS and mode.sizes is None and _bytes_a_second(mode) > 0]
+    lighter = [mode for mode in usable if _bytes_a_second(mode) < 0.9 * _bytes_a_second(now)]
+    compressed = [mode for mode in lighter if mode.fourcc in COMPRESSED and mode.size_px == now.size_px]
+    raw = [mode for mode in lighter if band is Band.VISIBLE or mode.fourcc == now.fourcc]
+    best = max(compressed or raw, key=_bytes_a_second, default=None)
+    if best is None:
+        return ""
+    name = {"MJPG": "mjpeg", "GREY": "gray"}.get(best.fourcc, best.fourcc.lower())
+    asked = [f"format={name}"] if best.fourcc != now.fourcc else []
+    asked += [f"size={best.width_px}x{best.height_px}"] if best.size_px != now.size_px else []
+    return f"?{'&'.join(asked)}" if asked else ""
+
+
+COMPRESSED = ("MJPG", "JPEG")
+
+
+def _bytes_a_second(mode: Mode) -> float:
+    """About what a mode needs of a bus."""
+    per_pixel = 0.3 if mode.fourcc in COMPRESSED else {"GREY": 1, "RGB3": 3, "BGR3": 3}.get(mode.fourcc, 2)
+    return per_pixel * mode.width_px * mode.height_px * (mode.rate_hz or USUAL_RATE_HZ)
+
+
 def _usual_of_range(mode: Mode, sizes: SizeRange) -> Mode:
     width, height = sizes.nearest(USUAL_SIZE_PX)
     return replace(mode, width_px=width, height_px=height)

@@ -14,14 +14,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import BufferDecoder, JpegRules
 from rtfusion.capture.devices import CameraFinder
-from rtfusion.capture.modes import FOURCCS, Asked, choose_mode
-from rtfusion.capture.profiles import PROFILES, Profile, recognize
+from rtfusion.capture.modes import FOURCCS, Asked, choose_mode, lighter_mode
+from rtfusion.capture.profiles import PROFILES, Profile, is_thermal, recognize
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.capture.v4l2_device import KERNEL, Buffer, Kernel, Mode, VideoDevice
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
@@ -39,10 +41,14 @@ ASSUMED_RATE_HZ = 30.0
 FORMATS = {{"MJPG": "mjpeg", "GREY": "gray"}.get(name, name.lower()): name for name in FOURCCS}
 """Values of ``format`` in a URI, and the names that drivers have for them."""
 
+AGAIN_NS = NS_PER_S // 2
+"""So long after a camera that did not answer over USB it is asked once more."""
+_UNANSWERED = (errno.EPROTO, errno.EIO, errno.ETIMEDOUT, errno.EPIPE, errno.EREMOTEIO)
 _POLL_S = 0.05
 _PAUSE_NS = 20 * NS_PER_MS
 _QUEUED_FRAMES = 16
-_CLOSE_TIMEOUT_S = 2.0
+_CLOSE_TIMEOUT_S = 0.5
+"""Longest wait for a driver to let go of a camera; one that hangs is left to it."""
 
 
 def open_v4l2(
@@ -74,19 +80,16 @@ def open_v4l2(
         fourcc=query.get("format"), size_px=query.get("size"), rate_hz=query.get("fps"), profile=query.get("profile")
     )
     finder = CameraFinder(uri.target) if finder is None else finder
+    jpeg = JpegRules() if jpeg is None else jpeg
     path = finder.find()
-    usb_id = finder.device.usb_id if finder.device else None
     try:
-        with contextlib.ExitStack() as on_error:
-            device = VideoDevice(path, kernel=kernel)
-            on_error.callback(device.close)
-            mode, profile, notes = _start(device, asked, band=band, usb_id=usb_id)
-            notes = [f"{uri.text}: {note}" for note in notes]
-            source = V4l2Source(
-                device, mode, profile=profile, uri=uri.text, band=band, notes=notes, jpeg=jpeg, clock=clock
-            )
-            on_error.pop_all()
-            return source
+        try:
+            return _open_at(path, uri, asked, band=band, clock=clock, finder=finder, jpeg=jpeg, kernel=kernel)
+        except OSError as error:
+            if isinstance(error, CaptureError) or error.errno not in _UNANSWERED:
+                raise
+        clock.sleep_until_ns(clock.now_ns() + AGAIN_NS, wake=threading.Event())
+        return _open_at(path, uri, asked, band=band, clock=clock, finder=finder, jpeg=jpeg, kernel=kernel)
     except CaptureError as error:
         if uri.text in str(error):
             raise
@@ -95,35 +98,91 @@ def open_v4l2(
         raise CaptureError(f"{uri.text}: {why_not_opened(error, path)}") from error
 
 
-def _start(
-    device: VideoDevice, asked: Asked, *, band: Band, usb_id: str | None
-) -> tuple[Mode, Profile | None, list[str]]:
-    """Negotiate and begin to stream: the mode granted, what a thermal camera sends in it, and what a person should know."""
+def _open_at(
+    path: str,
+    uri: SourceUri,
+    asked: Asked,
+    *,
+    band: Band,
+    clock: Clock,
+    finder: CameraFinder,
+    jpeg: JpegRules,
+    kernel: Kernel,
+) -> V4l2Source:
+    """Open the camera at a path; raises as the kernel does, or says what is wrong."""
+    usb_id = finder.device.usb_id if finder.device else None
+    with contextlib.ExitStack() as on_error:
+        device = VideoDevice(path, kernel=kernel)
+        on_error.callback(device.close)
+        started = _start(device, asked, band=band, usb_id=usb_id)
+        source = V4l2Source(device, started, uri=uri.text, band=band, jpeg=jpeg, clock=clock)
+        on_error.pop_all()
+        return source
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """What a camera streams."""
+
+    mode: Mode
+    profile: Profile | None = None
+    """What a thermal camera sends."""
+    notes: tuple[str, ...] = ()
+    """What a person should know."""
+    other: str = ""
+    """The query that asks for another mode that the camera has, for one that does not work in this one."""
+
+
+def _start(device: VideoDevice, asked: Asked, *, band: Band, usb_id: str | None) -> Started:
+    """Negotiate and begin to stream."""
     if not device.captures:
         raise OSError(errno.ENOTTY, "not a camera")
     modes = device.modes() or [device.current()]
     wanted, wanted_hz = choose_mode(modes, asked, band=band, usb_id=usb_id, name=device.name)
     mode = device.set_mode(wanted, rate_hz=wanted_hz)
+    notes = _granted(asked, wanted, mode)
+    profile = None
+    if band is Band.THERMAL:
+        known = partial(recognize, usb_id=usb_id, name=device.name)
+        profile = asked.profile or known(fourcc=mode.fourcc, size_px=mode.size_px)
+        if not profile.fits(mode.fourcc, mode.size_px):
+            raise CaptureError(
+                f"the camera gives {mode}, which is not of the profile {profile.name}; leave profile out"
+            )
+    elif is_thermal(name=device.name, usb_id=usb_id):
+        notes.append(f"it is {device.name}, a thermal camera, and is read as the visible one")
+    other = lighter_mode(modes, mode, band=band)
+    _stream(device, mode, other)
+    for control, value in () if profile is None else profile.commands:
+        try:
+            device.command(control, value)
+        except OSError as error:
+            notes.append(f"the camera does not take the command for raw counts ({error.strerror})")
+    return Started(mode=mode, profile=profile, notes=tuple(notes), other=other)
+
+
+def _granted(asked: Asked, wanted: Mode, mode: Mode) -> list[str]:
+    """What the camera gives instead of what was asked for."""
     notes = []
     if asked.size_px not in (None, mode.size_px):
         (width, height), (granted_width, granted_height) = wanted.size_px, mode.size_px
         notes.append(f"asked for {width}x{height}, the camera gives {granted_width}x{granted_height}")
     if asked.rate_hz and mode.rate_hz and abs(mode.rate_hz - asked.rate_hz) > 0.01 * asked.rate_hz:
         notes.append(f"asked for {asked.rate_hz:g} frames a second, the camera gives {mode.rate_hz:g}")
-    profile = None
-    if band is Band.THERMAL:
-        profile = asked.profile or recognize(fourcc=mode.fourcc, size_px=mode.size_px, usb_id=usb_id, name=device.name)
-        if not profile.fits(mode.fourcc, mode.size_px):
-            raise CaptureError(
-                f"the camera gives {mode}, which is not of the profile {profile.name}; leave profile out"
-            )
-    device.start()
-    for control, value in () if profile is None else profile.commands:
-        try:
-            device.command(control, value)
-        except OSError as error:
-            notes.append(f"the camera does not take the command for raw counts ({error.strerror})")
-    return mode, profile, notes
+    return notes
+
+
+def _stream(device: VideoDevice, mode: Mode, other: str) -> None:
+    """Begin to stream; ``other`` is what can be asked for where the bus has no room."""
+    try:
+        device.start()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        smaller = f"ask for less, with {other}, or use" if other else "use"
+        raise CaptureError(
+            f"not enough USB bandwidth for {mode}; {smaller} a port of another USB controller"
+        ) from error
 
 
 def camera_opener(uri: SourceUri, *, band: Band, clock: Clock) -> Callable[[], V4l2Source]:
@@ -138,16 +197,16 @@ class V4l2Source:
     def __init__(
         self,
         device: VideoDevice,
-        mode: Mode,
+        started: Started,
         *,
-        profile: Profile | None,
         uri: str,
         band: Band,
-        notes: Sequence[str] = (),
         jpeg: JpegRules | None = None,
         clock: Clock = MONOTONIC,
     ) -> None:
         """Take a streaming device; reads its first frames to check their stamps."""
+        mode, profile = started.mode, started.profile
+        self._other = started.other
         self._device = device
         self._uri = uri
         self._band = band
@@ -158,7 +217,7 @@ class V4l2Source:
         self._reading = threading.Lock()
         self._closed = threading.Event()
         self._started = False
-        self._notes = tuple(notes)
+        self._notes = tuple(f"{uri}: {note}" for note in started.notes)
         self._empty_ns = clock.now_ns()
         self.drops = {"corrupt": 0, "driver": 0, "duplicate": 0}
         """Frames lost, by cause.
@@ -190,13 +249,18 @@ class V4l2Source:
             return self._read(timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Release the camera, from any thread. Idempotent."""
+        """Release the camera, from any thread. Idempotent.
+
+        A driver may hang when it is told to stop; it is waited for only a moment, and left to it then.
+        """
         self._closed.set()
-        if self._reading.acquire(timeout=_CLOSE_TIMEOUT_S):
-            try:
-                self._device.close()
-            finally:
-                self._reading.release()
+        releasing = threading.Thread(target=self._release, name="releasing", daemon=True)
+        releasing.start()
+        releasing.join(_CLOSE_TIMEOUT_S)
+
+    def _release(self) -> None:
+        with self._reading:
+            self._device.close()
 
     def _read(self, *, timeout_s: float) -> Frame:
         deadline_ns = self._clock.now_ns() + round(timeout_s * NS_PER_S)
@@ -260,9 +324,9 @@ class V4l2Source:
             frames = [self._read(timeout_s=OPEN_TIMEOUT_S) for _ in range(CHECKED_FRAMES)]
         except CaptureTimeout:
             broken = f" ({self.drops['corrupt']} broken buffers)" if self.drops["corrupt"] else ""
+            other = f", or ask for another mode, with {self._other}" if self._other else ""
             raise CaptureError(
-                f"{self._uri}: the camera opened but delivers no frames{broken}; unplug it and plug it in again, "
-                "or ask for another mode, for example ?size=640x480&format=mjpeg"
+                f"{self._uri}: the camera opened but delivers no frames{broken}; unplug it and plug it in again{other}"
             ) from None
         self._stamps.decide()
         return frames[-1]
@@ -347,7 +411,9 @@ def why_not_opened(error: OSError, path: str) -> str:
         (errno.EBUSY,): f"another program uses the camera; `fuser {path}` shows which",
         (errno.ENOTTY,): "not a camera; `rtfusion devices` lists the cameras",
         (errno.EINVAL,): "the camera refuses this mode, or this is not its video node; `rtfusion devices` lists both",
-        (errno.ENOSPC,): "not enough USB bandwidth; try ?format=mjpeg, a smaller size, or a port of another USB hub",
+        (errno.ENOSPC,): "not enough USB bandwidth; use a port of another USB controller",
+        _UNANSWERED: f"the camera did not answer over USB, twice ({error.strerror}); unplug it and plug it in again, into "
+        "another port, without a hub, or with another cable",
     }
     advice = (advice for numbers, advice in causes.items() if error.errno in numbers)
     return next(advice, f"the camera cannot be opened ({error.strerror or error})")

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rtfusion.cli.console import say, show
 from rtfusion.cli.progress import Status
+from rtfusion.cli.proposal import with_sources
 from rtfusion.cli.stats import write_stats
 from rtfusion.cli.stopping import Stopping
 from rtfusion.cli.summary import summary
 from rtfusion.cli.supervised import Supervised
 from rtfusion.config import Loaded
-from rtfusion.errors import EXIT_BUG, FusionError
+from rtfusion.errors import EXIT_BUG, EndOfStream, FusionError
 from rtfusion.files import check_output
 from rtfusion.memory import use_few_pools
 
@@ -45,6 +46,7 @@ def run_job(loaded: Loaded) -> int:
         FusionError: the run failed. What there is to tell of it has been printed and written all the same.
     """
     use_few_pools()
+    loaded = with_sources(loaded)
     if not loaded.settings.sink:
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"sink": (_default_sink(),)}))
     settings = loaded.settings
@@ -56,7 +58,7 @@ def run_job(loaded: Loaded) -> int:
         try:
             from rtfusion.pipeline import build
 
-            pipeline = build(settings)
+            pipeline = build(settings, stop=stopping.event)
             telemetry = pipeline.telemetry
             if settings.sink == ("null:",) and loaded.origins["sink"] == "default":
                 say(NOTHING_IS_KEPT)
@@ -69,6 +71,8 @@ def run_job(loaded: Loaded) -> int:
 
                 pipeline.run(stop=stopping.event, on_tick=tell)
             supervised.stopping()
+        except EndOfStream as error:  # asked to stop before it began
+            failure = error if stopping.signal is None else None
         except Exception as error:  # noqa: BLE001 - raised again below, once the run has been reported
             failure = error
     ending = _ending(stopping, failure)

@@ -22,6 +22,8 @@ def run(
     Two cameras, for a detector that listens on ZeroMQ, and recorded:
       rtfusion run --ir /dev/video2 --vis /dev/video0 \
         --sink zmq:tcp://127.0.0.1:5555 --sink fused.mp4
+    The two cameras that are plugged in, once you have agreed:
+      rtfusion run
     Two folders of images, matched by name:
       rtfusion run --ir ir/ --vis vi/ --sink images:fused/
 

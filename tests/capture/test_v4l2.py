@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from rtfusion.capture import v4l2_abi as abi
 from rtfusion.capture.buffers import BufferDecoder, JpegRules
-from rtfusion.capture.modes import FOURCCS, Asked, choose_mode
+from rtfusion.capture.modes import FOURCCS, Asked, choose_mode, lighter_mode
 from rtfusion.capture.profiles import PROFILES, recognize
 from rtfusion.capture.uri import parse_source
 from rtfusion.capture.v4l2 import MAX_AGE_NS, SequenceCounter, TimestampSelector, V4l2Source, open_v4l2
@@ -577,9 +577,16 @@ def test_close_wakes_a_read() -> None:
         (abi.S_FMT, errno.EBUSY, "another program uses the camera; `fuser /dev/video0` shows which"),
         (abi.S_FMT, errno.EINVAL, "the camera refuses this mode"),
         (abi.REQBUFS, errno.EBUSY, "another program uses the camera"),
-        (abi.STREAMON, errno.ENOSPC, "not enough USB bandwidth; try .format=mjpeg"),
+        (
+            abi.STREAMON,
+            errno.ENOSPC,
+            "not enough USB bandwidth for GREY 8x6 25 Hz; use a port of another USB controller",
+        ),
         (abi.STREAMON, errno.ENODEV, "no such camera"),
-        (abi.STREAMON, errno.EPROTO, r"the camera cannot be opened \(refused\)"),
+        (abi.STREAMON, errno.EPROTO, r"the camera did not answer over USB, twice \(refused\); unplug it"),
+        (abi.STREAMON, errno.ETIMEDOUT, r"the camera did not answer over USB, twice"),
+        (abi.S_FMT, errno.EIO, r"the camera did not answer over USB, twice"),
+        (abi.STREAMON, errno.ENOMEM, r"the camera cannot be opened \(refused\)"),
     ],
 )
 def test_what_to_do_about_a_camera_that_cannot_be_opened(request_number: int, number: int, message: str) -> None:
@@ -588,6 +595,73 @@ def test_what_to_do_about_a_camera_that_cannot_be_opened(request_number: int, nu
     with pytest.raises(CaptureError, match=f"^v4l2:/dev/video0: {message}"):
         bench.open()
     assert bench.kernel.open_count == 0
+
+
+def test_a_camera_that_does_not_answer_is_asked_once_more() -> None:
+    bench = Bench()
+    bench.camera.refuses[abi.STREAMON] = errno.EPROTO
+    sleeps = bench.clock.sleep_until_ns
+
+    def recovered(deadline_ns: int, *, wake: threading.Event) -> bool:
+        bench.camera.refuses.clear()
+        return sleeps(deadline_ns, wake=wake)
+
+    bench.clock.sleep_until_ns = recovered  # type: ignore[method-assign]
+    source = bench.open()
+    assert source.read(timeout_s=1).size_px == (8, 6)
+    source.close()
+    assert bench.kernel.open_count == 0
+
+
+def test_advice_is_what_the_camera_can_follow() -> None:
+    yuyv, mjpg = mode("YUYV", (640, 480), 30.0), mode("MJPG", (640, 480), 30.0)
+    small, h264 = mode("YUYV", (320, 240), 30.0), mode("H264", (320, 240), 30.0)
+    for modes, advice in (
+        ([yuyv, mjpg, small], "ask for less, with ?format=mjpeg, or use a port"),
+        ([yuyv, small], "ask for less, with ?size=320x240, or use a port"),
+        ([yuyv, h264], "not enough USB bandwidth for YUYV 640x480 30 Hz; use a port"),
+    ):
+        bench = Bench(*modes)
+        bench.camera.refuses[abi.STREAMON] = errno.ENOSPC
+        with pytest.raises(CaptureError) as caught:
+            bench.open(band=Band.VISIBLE)
+        assert advice in str(caught.value)
+    silent = Bench(yuyv, broken=True)
+    with pytest.raises(CaptureError, match=r"plug it in again$"):
+        silent.open(band=Band.VISIBLE)
+    for name in ("YUYV", "UYVY"):  # a thermal camera is not told to send color
+        assert "?" not in lighter_mode(
+            [mode("Y16", (160, 120), 9.0), mode(name, (80, 60), 9.0)], mode("Y16", (160, 120), 9.0), band=Band.THERMAL
+        )
+
+
+def test_a_driver_that_hangs_holds_nobody() -> None:
+    bench = Bench()
+    source = bench.open()
+    hangs, goes_on = threading.Event(), threading.Event()
+    ioctl = bench.kernel.ioctl
+
+    def hang(fd: int, request: int, argument: Any) -> None:
+        if request == abi.STREAMOFF:
+            hangs.set()
+            goes_on.wait(60)
+        ioctl(fd, request, argument)
+
+    bench.kernel.ioctl = hang  # type: ignore[method-assign]
+    source.close()
+    assert hangs.is_set()
+    assert bench.kernel.open_count == 1
+    goes_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "releasing":
+            thread.join(10)
+    assert bench.kernel.open_count == 0
+
+
+def test_a_thermal_camera_as_the_visible_one_is_said() -> None:
+    bench = Bench(mode("YUYV"), name="FLIR Boson")
+    source = bench.open(band=Band.VISIBLE)
+    assert source.notes == ("v4l2:/dev/video0: it is FLIR Boson, a thermal camera, and is read as the visible one",)
 
 
 def test_a_node_without_images_is_no_camera() -> None:

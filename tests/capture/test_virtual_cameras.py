@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -242,3 +245,121 @@ def test_frames_that_waited_while_the_process_was_stopped_keep_their_time(
         told_ms = [(getattr(pair, band.value).timestamp_ns - desk.epoch_ns) / NS_PER_MS for pair in pairs]
         true_ms = [code_ms(frame.image, at_top=at_top) for frame in recorded(session.folder, band)]
         assert told_ms == pytest.approx(true_ms, abs=1.0)
+
+
+# -- cameras that are named wrong, that hang, that do not answer --------------------------------------------------------
+
+
+def test_the_node_of_the_metadata_is_told_from_the_one_of_the_pictures(desk: Desk, rtfusion: Run) -> None:
+    desk.plug(webcam(), lepton())
+    code, _, err = rtfusion("run", "--ir", "/dev/video1", "--vis", "/dev/video0", "--sink", "null:")
+    assert code == 3
+    assert err == (
+        "rtfusion: /dev/video1: this node of HD Pro Webcam carries no pictures; its pictures come from /dev/video0; "
+        "other cameras: /dev/video2 (PureThermal (fw:v1.3.0), thermal)\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_thermal_camera_may_well_be_video1(desk: Desk, rtfusion: Run) -> None:
+    desk.plug(webcam(metadata_node=2), lepton(node=1, metadata_node=3))
+    code, out, err = rtfusion("run", "--ir", "/dev/video1", "--vis", "/dev/video0", *RUN[5:], "--max-frames", "3")
+    assert code == 0, err
+    assert "profile lepton" in out
+
+
+def test_exchanged_cameras_are_refused_and_may_be_meant(desk: Desk, rtfusion: Run) -> None:
+    desk.plug(webcam(), lepton())
+    code, _, err = rtfusion("run", "--ir", "/dev/video0", "--vis", "/dev/video2", *RUN[5:])
+    assert code == 2
+    assert "the cameras seem to be exchanged: /dev/video2 (PureThermal" in err
+    meant = ("--ir", "/dev/video0?profile=gray8", "--vis", "/dev/video2")
+    code, out, err = rtfusion("run", *meant, *RUN[5:], "--max-frames", "3")
+    assert code == 0, err
+    assert "a thermal camera, and is read as the visible one" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    "hangs", ["slow__S_FMT", pytest.param("slow__STREAMON", marks=pytest.mark.slow), "slow__STREAMOFF"]
+)
+def test_a_driver_that_hangs_keeps_nobody_from_stopping(
+    desk: Desk, environ: dict[str, str], tmp_path: Path, hangs: str
+) -> None:
+    thermal = lepton()
+    desk.plug(webcam(), thermal)
+    desk.set(thermal, **{hangs: 60_000})
+    with desk.start(*RTFUSION, *RUN, environ=environ, folder=tmp_path) as program:
+        if hangs == "slow__STREAMOFF":
+            program.until(lambda: desk.log(thermal).count("\n@") > 12)
+        else:
+            program.until(lambda: " open " in desk.log(thermal))
+            time.sleep(1.0)  # it hangs now, which the driver does not log
+        program.send(signal.SIGINT)
+        code, _, err = program.end(limit_s=20)
+    assert code == 130
+    assert err == "rtfusion: stopping, finishing outputs... (again to quit at once)\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", ["EPROTO", "EIO", "ETIMEDOUT"])
+def test_a_camera_that_does_not_answer_at_first_is_asked_again(desk: Desk, rtfusion: Run, number: str) -> None:
+    thermal = lepton()
+    desk.plug(webcam(), thermal)
+    desk.set(thermal, fail__STREAMON=number, fails=1)
+    code, _, err = rtfusion(*RUN, "--max-frames", "3")
+    assert code == 0, err
+    desk.set(thermal, fails=None)
+    code, _, err = rtfusion(*RUN, "--max-frames", "3")
+    assert code == 3
+    assert "the camera did not answer over USB, twice" in err
+    assert "another cable" in err
+
+
+@pytest.mark.slow
+def test_doctor_reads_from_all_cameras(desk: Desk, rtfusion: Run) -> None:
+    thermal = lepton()
+    desk.plug(webcam(), thermal)
+    _, out, _ = rtfusion("doctor", "--seconds", "0.1")
+    text = " ".join(out.split())
+    assert re.search(r"✓ /dev/video0 \(HD Pro Webcam\) visible, .* frames read, 1[45]\.\d frames/s", text)
+    assert re.search(r"✓ /dev/video2 \(PureThermal .*\) thermal, .* frames read, [89]\.\d frames/s", text)
+    desk.set(thermal, error=1)
+    _, out, _ = rtfusion("doctor", "--seconds", "0.1")
+    assert re.search(r"✗ /dev/video2 .*the camera opened but delivers no frames", " ".join(out.split()))
+
+
+# -- a run that names no cameras ----------------------------------------------------------------------------------------
+
+
+def test_without_sources_the_pair_that_is_here_is_proposed(desk: Desk, rtfusion: Run) -> None:
+    desk.plug(webcam(), lepton())
+    code, _, err = rtfusion("run", "--fuser", "average")
+    assert code == 2
+    assert err == (
+        "rtfusion: --ir and --vis are missing; of the cameras that are here: --ir /dev/video2 --vis /dev/video0 "
+        "(PureThermal (fw:v1.3.0) is taken for thermal, HD Pro Webcam for visible)\n"
+    )
+
+
+@pytest.mark.parametrize(("answer", "exit_code"), [(b"\n", 0), pytest.param(b"n\n", 2, marks=pytest.mark.slow)])
+def test_on_a_terminal_a_person_is_asked(
+    desk: Desk, environ: dict[str, str], tmp_path: Path, answer: bytes, exit_code: int
+) -> None:
+    desk.plug(webcam(), lepton())
+    leader, follower = os.openpty()
+    os.write(leader, answer)
+    words = [*RTFUSION, "run", *RUN[5:], "--max-frames", "3"]
+    variables = {**environ, **desk.environment()}
+    with subprocess.Popen(
+        words, env=variables, cwd=tmp_path, stdin=follower, stdout=subprocess.PIPE, stderr=follower
+    ) as process:
+        os.close(follower)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal is gone when the process is
+            while chunk := os.read(leader, 65536):
+                shown += chunk
+        out = process.stdout.read() if process.stdout else b""
+    os.close(leader)
+    assert b"use them? [Y/n]" in shown
+    assert process.returncode == exit_code, shown
+    assert (b"3 frames fused" in out) == (exit_code == 0)
