@@ -37,6 +37,7 @@ from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import JpegDecoder, JpegRules, jpeg_image
 from rtfusion.capture.container import video_stream
 from rtfusion.capture.http_camera import HttpCamera
+from rtfusion.capture.palette import AUTO, ThermalColors, palette_name
 from rtfusion.capture.pixels import PixelConverter
 from rtfusion.capture.playback import pts_to_ns
 from rtfusion.capture.stamps import CLOCKS, PtsClock, ReportClock
@@ -87,7 +88,7 @@ def open_network(
     """Open a network camera.
 
     After the ``#``, ``transport=udp`` asks RTSP for UDP instead of TCP, ``clock`` says what ties its times to ours (`CLOCKS`),
-    and ``poll_hz`` how often a snapshot is fetched. ``jpeg`` is what is known of the camera's JPEG images from before.
+    ``palette`` names the palette of thermal pictures, and ``poll_hz`` how often a snapshot is fetched. ``jpeg`` is what is known of the camera's JPEG images from before.
 
     Raises:
         ConfigError: a parameter after the # is wrong.
@@ -101,7 +102,7 @@ def open_network(
         "rtsp": {"transport": _transport, "clock": _clock},
         "http": {"poll_hz": rate_hz},
     }
-    asked = read_query(uri, takes.get(kind, {}))
+    asked = read_query(uri, takes.get(kind, {}) | {"palette": palette_name})
     jpeg = JpegRules() if jpeg is None else jpeg
     delivery: Delivery
     if kind == "http" and (camera := _open_http(uri, asked.get("poll_hz"), clock)) is not None:
@@ -112,7 +113,10 @@ def open_network(
             options["rtsp_transport"] = asked.get("transport", "tcp")
         delivery = _open_packets(uri, options, kind=kind, rule=asked.get("clock", "auto"), clock=clock)
     try:
-        return NetworkSource(delivery, uri=uri.text, kind=kind, band=band, clock=clock, jpeg=jpeg)
+        palette = asked.get("palette", AUTO)
+        return NetworkSource(
+            delivery, uri=uri.text, kind=kind, band=band, palette=palette, clock=clock, jpeg=jpeg
+        )
     except BaseException:
         delivery.close()
         delivery.release()
@@ -379,6 +383,7 @@ class NetworkSource:
         uri: str,
         kind: str,
         band: Band,
+        palette: str = AUTO,
         clock: Clock = MONOTONIC,
         jpeg: JpegRules | None = None,
     ) -> None:
@@ -388,7 +393,8 @@ class NetworkSource:
         self._clock = clock
         self._delivery = delivery
         self._jpeg = JpegDecoder(jpeg) if delivery.is_jpeg else None
-        self._convert = PixelConverter(band)
+        self._colors = ThermalColors(palette)
+        self._convert = PixelConverter(band, colors=self._colors)
         self._sequence = 0
         self._corrupt = self._behind = self._waiting = self._unread = 0
         self._heard = False
@@ -409,7 +415,8 @@ class NetworkSource:
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user about this camera."""
         lenient = None if self._jpeg is None else self._jpeg.note
-        return (*self._delivery.notes, *([f"{self._uri}: {lenient}"] if lenient else []))
+        own = (f"{self._uri}: {note}" for note in (lenient, self._colors.note) if note)
+        return (*self._delivery.notes, *own)
 
     @property
     def drops(self) -> dict[str, int]:

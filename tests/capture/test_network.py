@@ -198,6 +198,19 @@ def test_thermal_network_cameras_are_gray(server: MjpegServer) -> None:
         assert source.read(timeout_s=2).pixel_format is PixelFormat.GRAY8
 
 
+def test_the_palette_of_a_thermal_network_camera_is_undone() -> None:
+    level = np.tile(np.linspace(40, 200, 64), (48, 1)).astype(np.uint8)
+    image = bytes(cv2.imencode(".jpg", cv2.applyColorMap(level, cv2.COLORMAP_JET))[1].tobytes())
+    camera = MjpegServer(lambda number: image, rate_hz=100.0)
+    with opened(camera.url, band=Band.THERMAL) as source:
+        assert np.abs(source.read(timeout_s=2).image.astype(int) - level).mean() < 6
+        assert "the palette jet" in source.notes[-1]
+    with opened(f"{camera.url}#palette=none", band=Band.THERMAL) as source:
+        assert source.read(timeout_s=2).pixel_format is PixelFormat.GRAY8
+        assert source.notes == ()
+    camera.close()
+
+
 def test_close_ends_a_waiting_read(server: MjpegServer) -> None:
     with opened(server.url) as source:
         server.silent = True
@@ -313,7 +326,7 @@ def test_parameters_follow_after_a_hash() -> None:
     with pytest.raises(ConfigError, match="transport=tpc: expected tcp or udp"):
         open_network(parse_source("rtsp://camera/1#transport=tpc"), band=Band.VISIBLE)
     with pytest.raises(
-        ConfigError, match="unknown parameter 'transport'; it takes crop, flip, half, mask, poll_hz, rotate"
+        ConfigError, match="unknown parameter 'transport'; it takes crop, flip, half, mask, palette, poll_hz, rotate"
     ):
         open_network(parse_source("http://camera/1?transport=7#transport=tcp"), band=Band.VISIBLE)
 
