@@ -88,7 +88,8 @@ def open_network(
     """Open a network camera.
 
     After the ``#``, ``transport=udp`` asks RTSP for UDP instead of TCP, ``clock`` says what ties its times to ours (`CLOCKS`),
-    ``palette`` names the palette of thermal pictures, and ``poll_hz`` how often a snapshot is fetched. ``jpeg`` is what is known of the camera's JPEG images from before.
+    ``palette`` names the palette of thermal pictures, and ``poll_hz`` how often a snapshot is fetched. ``jpeg`` is what is known
+    of the camera's JPEG images from before.
 
     Raises:
         ConfigError: a parameter after the # is wrong.
@@ -114,9 +115,7 @@ def open_network(
         delivery = _open_packets(uri, options, kind=kind, rule=asked.get("clock", "auto"), clock=clock)
     try:
         palette = asked.get("palette", AUTO)
-        return NetworkSource(
-            delivery, uri=uri.text, kind=kind, band=band, palette=palette, clock=clock, jpeg=jpeg
-        )
+        return NetworkSource(delivery, uri=uri.text, kind=kind, band=band, palette=palette, clock=clock, jpeg=jpeg)
     except BaseException:
         delivery.close()
         delivery.release()
