@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
-from rtfusion.intents import Intents, with_own
+from rtfusion.intents import NEUTRAL, Intents, Said, say, with_own
 from rtfusion.models.shipping import is_name, shipped_names
 from rtfusion.redaction import without_credentials
 from rtfusion.text import did_you_mean
@@ -192,6 +192,8 @@ class Settings(BaseModel):
     intent: Annotated[str | None, _fusion(metavar="INTENTS", taker="wish", replayed=False)] = None
     """What the picture is to show, as axes from -1 to 1, people=0.8,color=-0.3, or presets by name, such as night-drive. At 0 on
     every axis it is as it is. It can be changed while a run goes on, and without this a replay follows what was recorded."""
+    say: Annotated[str | None, _fusion(metavar="TEXT", taker="wish", replayed=False)] = None
+    """The same in a sentence, in English or Chinese, such as "make people stand out"; a step from what intent says."""
     preset: Annotated[tuple[str, ...], _fusion(metavar="TEXT", taker="wish")] = ()
     """A preset of your own, NAME: people=0.8,color=-0.3 (repeatable). In a settings file they stand in the table intents."""
     focus_head: Annotated[bool, _fusion(taker="focus", argument="head")] = True
@@ -298,8 +300,13 @@ class Settings(BaseModel):
 
     @property
     def wish(self) -> Intents | None:
-        """The intents that are asked for at the start; None where none are."""
+        """The intents that are asked for at the start, but for what is said; None where none are."""
         return None if self.intent is None else Intents.parse(self.intent, presets=self.presets)
+
+    @property
+    def said(self) -> Said | None:
+        """What the sentence is taken for, a step from `wish`; None where nothing is said."""
+        return None if self.say is None else say(self.say, self.wish or NEUTRAL, presets=self.presets)
 
     def arguments(self, taker: Taker) -> dict[str, Any]:
         """The values that a part of the run takes, by the names of its arguments."""
@@ -356,6 +363,7 @@ def _conflicts_of_device(settings: Settings) -> Iterator[tuple[str, tuple[str, .
         "intent": ("an intent", bool(settings.intent)),
         "focus_detector": ("a detector", settings.focus_detector is not None),
         "publish_mask": ("publish_mask", settings.publish_mask),
+        "say": ("a wish that is said", settings.say is not None),
     }
     for name, (word, asked) in only_on_host.items():
         if asked:
@@ -367,13 +375,15 @@ def _conflicts_of_device(settings: Settings) -> Iterator[tuple[str, tuple[str, .
 
 def _conflicts_of_intents(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
     try:
-        wish = settings.wish
         with_own(settings.preset)
+        wish, said = settings.wish, settings.said
     except ConfigError as error:
         yield str(error), ("intent", "preset")
         return
-    if wish and settings.fuser not in WISHED:
-        yield not_wished(settings.fuser), ("intent", "fuser")
+    if said is not None and said.refused:
+        yield f"say is {settings.say!r}, which is {said}", ("say",)
+    if (wish or said is not None) and settings.fuser not in WISHED:
+        yield not_wished(settings.fuser), ("intent", "say", "fuser")
 
 
 def _conflicts_of_focus(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -40,7 +40,8 @@ from rtfusion.errors import ConfigError
 from rtfusion.focus import Box
 from rtfusion.fusion.base import Change, Control
 from rtfusion.fusion.fuser import PairFuser, open_fuser
-from rtfusion.intents import Intents
+from rtfusion.fusion.saying import tell
+from rtfusion.intents import Intents, Said
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import open_path
 from rtfusion.registration import Calibration, Registration, load_calibration
@@ -202,6 +203,14 @@ class Fuser:
         """
         self._opened().report(boxes, timestamp_ns=timestamp_ns)
 
+    def say(self, text: str) -> Said:
+        """Ask in a sentence for what the picture is to show, and be told what it was taken for; what is refused changes nothing.
+
+        Raises:
+            ConfigError: it is no text or too long, the fuser takes no intents, or this fuser is closed.
+        """
+        return tell(self._opened(), _sentence(text))
+
     def close(self) -> None:
         """Release the engine. Idempotent."""
         fuser, self._fuser = self._fuser, None
@@ -289,6 +298,10 @@ class FusedStream:
                 inputs=inputs,
             )
         )
+
+    def say(self, text: str) -> Said:
+        """Ask in a sentence for what the picture is to show, as `Fuser.say`. Any thread may call it."""
+        return tell(self._fuser, _sentence(text))
 
     def __iter__(self) -> Iterator[FusedFrame]:
         """Fuse pair after pair.
@@ -468,6 +481,12 @@ def _calibration(given: AnyCalibration, *, distance_m: float | None = None) -> C
 def _intents(given: Any) -> AnyIntents | None:
     if given is not None and not isinstance(given, Intents | str | Mapping):
         raise ConfigError(f"intents are of type {type(given).__name__}; expected a text, a mapping or Intents")
+    return given
+
+
+def _sentence(given: Any) -> str:
+    if not isinstance(given, str):
+        raise ConfigError(f"a sentence is of type {type(given).__name__}; expected text")
     return given
 
 

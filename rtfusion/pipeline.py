@@ -23,6 +23,8 @@ from rtfusion.errors import ConfigError, EndOfStream, FusionError, StreamLost
 from rtfusion.fusion import Control
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser, open_fuser
+from rtfusion.fusion.saying import tell
+from rtfusion.intents import Said
 from rtfusion.kernels import are_here
 from rtfusion.memory import return_freed_memory
 from rtfusion.pairs import PairStream, open_pairs
@@ -96,6 +98,14 @@ class Pipeline:
         The delay between the streams stays the one that the run began with.
         """
         self._fuser.change(change)
+
+    def say(self, text: str) -> Said:
+        """Ask in a sentence for what the picture is to show, and be told what it was taken for; what is refused changes nothing.
+
+        Raises:
+            ConfigError: the sentence is too long, or the fuser takes no intents.
+        """
+        return tell(self._fuser, text)
 
     def close(self) -> None:
         """Release a pipeline that does not run, or ask one that does to stop. Idempotent."""

@@ -16,7 +16,7 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady, HostRenderer
 from rtfusion.fusion.tone import GainControl
-from rtfusion.intents import Intents
+from rtfusion.intents import NEUTRAL, PRESETS, Intents
 from rtfusion.kernels import are_here
 from rtfusion.registration import Calibration
 from rtfusion.telemetry import Telemetry
@@ -130,6 +130,8 @@ class RecordingControl:
         self.calibration = calibration
         self.inputs: Mapping[str, InputValue] = {}
         self.palette: str | None = None
+        self.intents: Intents | None = NEUTRAL
+        self.presets: Mapping[str, Intents] = PRESETS
         self.regions: Sequence[Box] = ()
         self.reports: list[tuple[Sequence[Box], int]] = []
         self.changes = 0
@@ -141,6 +143,12 @@ class RecordingControl:
         self.calibration = change.calibration
         self.palette = change.palette or self.palette
         self.inputs = {**self.inputs, **change.inputs}
+        if isinstance(change.intents, str):
+            self.intents = Intents.parse(change.intents)
+        elif isinstance(change.intents, Mapping):
+            self.intents = (self.intents or NEUTRAL).changed(change.intents)
+        elif change.intents is not None:
+            self.intents = change.intents
         self.regions = self.regions if change.regions is None else change.regions
         self.changes += 1
 

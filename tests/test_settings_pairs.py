@@ -44,6 +44,7 @@ NOT_TOGETHER = {
     ("fuser", "look"),
     ("fuser", "polarity"),
     ("fuser", "publish_mask"),
+    ("fuser", "say"),
     ("sources", "loop"),
 }
 """The parameters of which some pair of values is refused."""
@@ -164,6 +165,7 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "opacity": (0.7, 1.0),
         "polarity": ("white-hot", "black-hot"),
         "intent": (None, "natural,thermal=0.5", "night-drive,color=-1,background=1,detail=1"),
+        "say": (None, "make people stand out"),
         "preset": ((), ("fog: clear_haze=1",)),
         "focus_head": (True, False),
         "focus_every": (None, 1),

@@ -66,8 +66,8 @@ class Control(Protocol):
         ...
 
     @property
-    def intents(self) -> Intents:
-        """What the picture is asked to show: where it is gliding to, or has arrived."""
+    def intents(self) -> Intents | None:
+        """What the picture is asked to show: where it is gliding to, or has arrived; None where it can be asked for nothing."""
         ...
 
     @property

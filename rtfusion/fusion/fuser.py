@@ -185,9 +185,9 @@ class PairFuser(Generic[ReadyT]):
         self._focus.report(boxes, timestamp_ns=timestamp_ns)
 
     @property
-    def intents(self) -> Intents:
+    def intents(self) -> Intents | None:
         """See `rtfusion.fusion.base.Control`."""
-        return self._wish or NEUTRAL
+        return None if self._renderer.refuses_intents is not None else self._wish or NEUTRAL
 
     @property
     def presets(self) -> Mapping[str, Intents]:
@@ -246,7 +246,7 @@ class PairFuser(Generic[ReadyT]):
         if isinstance(intents, str):
             wish = Intents.parse(intents, presets=self._presets)
         else:
-            wish = intents if isinstance(intents, Intents) else self.intents.changed(intents)
+            wish = intents if isinstance(intents, Intents) else (self._wish or NEUTRAL).changed(intents)
         if wish and self._renderer.refuses_intents is not None:
             raise ConfigError(self._renderer.refuses_intents)
         return wish
@@ -348,11 +348,19 @@ def open_fuser(
         telemetry=telemetry,
         calibration=calibration,
         denoiser=_open_denoiser(settings, telemetry=telemetry, still=still, thermal_still=thermal_still),
-        wish=settings.wish,
+        wish=_wish(settings, telemetry=telemetry),
         presets=settings.presets,
         glide_frames=1 if still else RAMP_FRAMES,
         **settings.arguments("fuser"),
     )
+
+
+def _wish(settings: Settings, *, telemetry: Telemetry) -> Intents | None:
+    """The intents of the settings; what a sentence was taken for is told."""
+    if (said := settings.said) is not None:
+        telemetry.note(f"say: {said}")
+        return said.intents
+    return settings.wish
 
 
 def _open_denoiser(settings: Settings, *, telemetry: Telemetry, still: bool, thermal_still: bool) -> Denoiser | None:

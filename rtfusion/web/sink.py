@@ -25,6 +25,7 @@ from rtfusion.errors import ConfigError, FusionError
 from rtfusion.files import expanded
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.color import PALETTES
+from rtfusion.fusion.saying import tell
 from rtfusion.sinks.base import SinkContext
 from rtfusion.text import is_loopback
 from rtfusion.types import FusedFrame
@@ -98,6 +99,7 @@ class WebSink:
             ("GET", "/metrics"): self._metrics,
             ("GET", "/healthz"): self._health,
             ("POST", "/control"): self._control,
+            ("POST", "/say"): self._say,
             ("POST", "/record"): self._record,
         }
         try:
@@ -206,6 +208,7 @@ class WebSink:
             "silent_s": time.monotonic() - self._written_s,
             "frame": None if frame is None else _described(frame),
             "scalars": {name: v for name, v in inputs.items() if isinstance(v, float)},  # a page shows no maps
+            "intents": self._intents(),
             "palette": self._latest.palette,
             "palettes": PALETTES,
             "record": None if self._recorder is None else self._recorder.state,
@@ -233,20 +236,41 @@ class WebSink:
         palette = wishes.pop("palette", None)
         if palette is not None and palette not in PALETTES:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"there are the palettes {', '.join(PALETTES)}")
+        intents = _wish(wishes.pop("intents", None))
         scalars: dict[str, Any] = {name: _number(name, value) for name, value in wishes.items()}
         control = self._run.control
-        if control is None and scalars:
+        if control is None and (scalars or intents is not None):
             raise Refused(HTTPStatus.CONFLICT, "nothing of this run can be changed")
         if unknown := scalars.keys() - (control.inputs if control is not None else {}):
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"this run has no dial {sorted(unknown)[0][:40]!r}")
         try:
             if control is not None:
                 painted = palette if control.palette is not None else None
-                control.change(Change(inputs=scalars, palette=painted))
+                control.change(Change(inputs=scalars, palette=painted, intents=intents))
         except FusionError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         self._latest.palette = palette or self._latest.palette
         return self._state(request)
+
+    def _say(self, request: Request) -> Answer:
+        text = request.body.get("text") if isinstance(request.body, dict) else None
+        if not isinstance(text, str) or len(request.body) != 1:
+            raise Refused(HTTPStatus.BAD_REQUEST, 'expected {"text": "what to see"}')
+        if self._run.control is None:
+            raise Refused(HTTPStatus.CONFLICT, "nothing of this run can be changed")
+        try:
+            said = tell(self._run.control, text)
+        except FusionError as error:
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
+        return json_answer({**said.as_dict(), "told": str(said), "intents": self._intents()})
+
+    def _intents(self) -> dict[str, Any] | None:
+        """Where every axis is going, and what has a name; None where nothing can be asked for."""
+        control = self._run.control
+        intents = None if control is None else control.intents
+        if control is None or intents is None:
+            return None
+        return {"axes": dict(intents), "presets": {name: dict(wish) for name, wish in control.presets.items()}}
 
     def _record(self, request: Request) -> Answer:
         if not isinstance(request.body, dict) or not isinstance(request.body.get("on"), bool):
@@ -315,6 +339,15 @@ def _number(name: str, value: object) -> float:
     return float(value)
 
 
+def _wish(given: object) -> str | dict[str, float] | None:
+    """Intents as a client writes them: a text as of ``--intent``, or numbers by axis."""
+    if given is None or isinstance(given, str):
+        return given
+    if not isinstance(given, dict):
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "intents should be a text, or numbers by axis")
+    return {name: _number(name, value) for name, value in given.items()}
+
+
 def _described(frame: FusedFrame) -> dict[str, Any]:
     return {
         "sequence": frame.sequence,
@@ -322,4 +355,6 @@ def _described(frame: FusedFrame) -> dict[str, Any]:
         "skew_ms": frame.skew_ns / NS_PER_MS,
         "degraded": None if frame.degraded is None else frame.degraded.value,
         "thermal": dict(frame.thermal_state),
+        "intents": dict(frame.intents),
+        "intents_version": frame.intents_version,
     }

@@ -50,7 +50,7 @@ def session_of(folder: Path) -> Path:
 
 def test_a_replay_takes_over_every_setting_of_the_fusing():
     fusing = {name: setting for name, setting in Settings.declared().items() if setting.group == "Fusion"}
-    with_each_frame = {"intent"}
+    with_each_frame = {"intent", "say"}
     assert {name for name, setting in fusing.items() if not setting.replayed} == with_each_frame
 
 

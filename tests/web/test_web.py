@@ -24,6 +24,7 @@ import rtfusion
 from rtfusion.config import load
 from rtfusion.errors import ConfigError
 from rtfusion.fusion import open_method
+from rtfusion.intents import PRESETS, Intents
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.sinks import SinkContext, open_sink, open_sinks
@@ -567,3 +568,68 @@ def test_the_end_waits_for_nobody(make_frame):
                 pass
     with pytest.raises(ConnectionRefusedError):
         raw(sink)
+
+
+# -- what the picture is to show --------------------------------------------------------------------------------------
+
+
+def test_intents_are_asked_for_by_axis_by_text_and_in_a_sentence() -> None:
+    control = Dials()
+    with serving(control=control) as sink:
+        assert post(sink, "/control", {"intents": {"people": 0.5, "color": -1}})[0] == 200
+        assert post(sink, "/control", {"intents": {"people": 1}})[0] == 200
+        assert control.intents == Intents(people=1.0, color=-1.0)
+        status, text = post(sink, "/control", {"intents": "night-drive"})
+        assert status == 200
+        assert json.loads(text)["intents"]["axes"] == dict(PRESETS["night-drive"])
+        assert set(json.loads(text)["intents"]["presets"]) == set(PRESETS)
+        status, text = post(sink, "/say", {"text": "back to normal"})
+        answer = json.loads(text)
+        assert (status, answer["reset"], answer["refused"]) == (200, True, False)
+        assert control.intents == Intents()
+        changes = control.changes
+        answer = json.loads(post(sink, "/say", {"text": "what time does the bakery open"})[1])
+        assert answer["refused"]
+        assert len(answer["nearest"]) == 3
+        assert control.changes == changes
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/control", {"intents": {"peple": 1}}, 422, "did you mean people"),
+        ("/control", {"intents": {"people": 2}}, 422, "expected -1 to 1"),
+        ("/control", {"intents": {"people": "much"}}, 422, "should be a number"),
+        ("/control", {"intents": [1]}, 422, "a text, or numbers by axis"),
+        ("/control", {"intents": "nihgt-drive"}, 422, "there is no preset"),
+        ("/say", {"text": 3}, 400, "expected"),
+        ("/say", {"text": "brighter", "more": 1}, 400, "expected"),
+        ("/say", {"text": "brighter " * 100}, 422, "500 at most"),
+    ],
+)
+def test_a_wish_that_cannot_be_read_is_refused(path: str, body: object, status: int, words: str) -> None:
+    fuser = host_fuser("pyramid")
+    with serving(control=fuser) as sink:
+        got, text = post(sink, path, body)
+        assert got == status
+        assert words in text
+        assert fuser.intents == Intents()
+
+
+def test_a_fuser_without_intents_has_none_on_the_page() -> None:
+    with serving(control=host_fuser("overlay")) as sink:
+        assert state(sink)["intents"] is None
+        status, text = post(sink, "/say", {"text": "brighter"})
+        assert (status, "takes no intents" in text) == (422, True)
+        assert post(sink, "/control", {"intents": {"people": 1}})[0] == 422
+
+
+def test_who_does_not_know_the_token_has_no_wishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
+    control = Dials()
+    with serving(control=control) as sink:
+        assert post(sink, "/say", {"text": "brighter"})[0] == 401
+        assert post(sink, "/control", {"intents": {"people": 1}})[0] == 401
+        assert control.changes == 0
+        assert post(sink, "/say", {"text": "brighter"}, Authorization=f"Bearer {TOKEN}")[0] == 200
+        assert control.changes == 1
