@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from rtfusion.evaluate.matching import brighter_by
 from rtfusion.fusion.color import luminance
 from rtfusion.types import Image8
 
-Plane = npt.NDArray[np.float64]
+Plane = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Boxes = Sequence[tuple[int, int, int, int]]
 """Left, top, width and height in pixels."""
@@ -29,6 +30,8 @@ GLARING_LEVEL = 235
 HAZY_LEVEL, HAZY_DEVIATION = 80, 18.0
 """Hazy is where the darkest visible channel is brighter than this, and the visible luminance deviates by less."""
 WINDOW_PX = 41
+WARM_LEVELS = 20.0
+"""So much warmer than its surroundings is foreground, where nothing is labeled."""
 SIGNAL_SHARE = 0.2
 """Share of the pixels with the strongest gradient in either band."""
 FITTED = 7
@@ -37,7 +40,7 @@ COLOR_LEVELS = 2.0
 """A visible picture with less chroma than this, on the mean, has no color."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
     """What a picture is measured against."""
 
@@ -48,10 +51,34 @@ class Scene:
     people: Boxes = ()
     vehicles: Boxes = ()
 
-    @property
+    @cached_property
     def visible_y(self) -> Image8:
         """(H, W): the visible luminance."""
         return luminance(self.visible)
+
+    @cached_property
+    def hazy(self) -> Mask:
+        """Where the visible band is hazy."""
+        darkest = self.visible if self.visible.ndim == 2 else self.visible.min(axis=2)
+        return (_blur(darkest) > HAZY_LEVEL) & (_deviation(self.visible_y) < HAZY_DEVIATION)
+
+    @cached_property
+    def signal(self) -> Mask:
+        """Where either band has edges."""
+        strength = np.maximum(_gradient(self.visible_y), _gradient(self.thermal))
+        return np.asarray(strength >= np.quantile(strength, 1 - SIGNAL_SHARE))
+
+    @cached_property
+    def foreground(self) -> Mask:
+        """People and vehicles, where they are labeled; else what is warmer than its surroundings."""
+        boxes = [*self.people, *self.vehicles]
+        if not boxes:
+            warm = self.thermal.astype(np.float32)
+            return np.asarray(warm - cv2.GaussianBlur(warm, (0, 0), 64.0) > WARM_LEVELS)
+        mask = np.zeros(self.thermal.shape, bool)
+        for left, top, width, height in boxes:
+            mask[max(top, 0) : top + height, max(left, 0) : left + width] = True
+        return mask
 
 
 Measure = Callable[[Image8, Scene], float | None]
@@ -87,25 +114,21 @@ def brighten(picture: Image8, scene: Scene) -> float | None:
 
 def tame_glare(picture: Image8, scene: Scene) -> float | None:
     """Levels below white where the visible band is near white."""
-    return _mean(255.0 - luminance(picture).astype(np.float64), scene.visible_y >= GLARING_LEVEL)
+    return _mean(255 - luminance(picture).astype(np.float32), scene.visible_y >= GLARING_LEVEL)
 
 
 def clear_haze(picture: Image8, scene: Scene) -> float | None:
-    """Local contrast where the visible band is hazy: deviation over mean in windows, relative to the whole picture's."""
-    gray = luminance(picture).astype(np.float64)
-    darkest = scene.visible if scene.visible.ndim == 2 else scene.visible.min(axis=2)
-    hazy = (_blur(darkest.astype(np.float64)) > HAZY_LEVEL) & (_deviation(scene.visible_y) < HAZY_DEVIATION)
-    return _mean(_deviation(gray) / (_blur(gray) + 10), hazy)
+    """Local contrast where the visible band is hazy: deviation over mean in windows."""
+    gray = luminance(picture)
+    return _mean(_deviation(gray) / (_blur(gray) + 10), scene.hazy)
 
 
 def detail(picture: Image8, scene: Scene) -> float | None:
-    """Energy of the finest band against that of the next coarser one, where either band has edges."""
-    gray = luminance(picture).astype(np.float64)
-    strength = np.maximum(_gradient(scene.visible_y), _gradient(scene.thermal))
-    signal = strength >= np.quantile(strength, 1 - SIGNAL_SHARE)
+    """Energy of the finest band against that of the next coarser one, where either band has edges, as a logarithm."""
+    gray = luminance(picture).astype(np.float32)
     near = cv2.GaussianBlur(gray, (0, 0), 1.0)
     far = cv2.GaussianBlur(near, (0, 0), 3.0)
-    finest, coarser = (float((part[signal] ** 2).mean()) for part in (gray - near, near - far))
+    finest, coarser = (float((part[scene.signal] ** 2).mean()) for part in (gray - near, near - far))
     return float(np.log((finest + 1) / (coarser + 1)))
 
 
@@ -117,23 +140,13 @@ def color(picture: Image8, scene: Scene) -> float | None:
 
 
 def background(picture: Image8, scene: Scene) -> float | None:
-    """Level and local contrast of what is no foreground: the geometric mean of both, as a logarithm, negative."""
-    outside = ~foreground(scene)
-    gray = luminance(picture).astype(np.float64)
-    level, deviation = gray[outside].mean(), _deviation(gray)[outside].mean()
+    """Level and local contrast of what is neither foreground nor hazy: the geometric mean of both, as a negative logarithm."""
+    outside = ~(scene.foreground | scene.hazy)
+    if outside.mean() < LEAST_SHARE:
+        return None
+    gray = luminance(picture)
+    level, deviation = float(gray[outside].mean()), float(_deviation(gray)[outside].mean())
     return -float(np.log((level + 1) * (deviation + 1))) / 2
-
-
-def foreground(scene: Scene) -> Mask:
-    """People and vehicles, where they are labeled; else what is warmer than its surroundings."""
-    boxes = [*scene.people, *scene.vehicles]
-    if not boxes:
-        warm = scene.thermal.astype(np.float64)
-        return warm - cv2.GaussianBlur(warm, (0, 0), 64.0) > 20
-    mask = np.zeros(scene.thermal.shape, bool)
-    for left, top, width, height in boxes:
-        mask[max(top, 0) : top + height, max(left, 0) : left + width] = True
-    return mask
 
 
 MEASURES: Mapping[str, Measure] = {
@@ -164,7 +177,7 @@ def contrast_of(picture: Image8, boxes: Boxes, scene: Scene) -> float | None:
 
 def _outstanding(picture: Image8, boxes: Boxes, scene: Scene) -> float | None:
     """The contrast of boxes less the one that they have in the mix of both bands that fits the rest of the picture best."""
-    outside = ~foreground(scene)
+    outside = ~scene.foreground
     gray, bands = luminance(picture), (scene.thermal, scene.visible_y)
     terms = np.stack([*(band[outside][::FITTED] for band in bands), np.ones(len(gray[outside][::FITTED]))], axis=1)
     shares = np.linalg.lstsq(terms.astype(np.float64), gray[outside][::FITTED].astype(np.float64), rcond=None)[0]
@@ -189,20 +202,20 @@ def _mean(values: Plane, where: Mask) -> float | None:
     return float(values[where].mean()) if where.mean() >= LEAST_SHARE else None
 
 
-def _blur(plane: Plane) -> Plane:
-    return np.asarray(cv2.blur(plane, (WINDOW_PX, WINDOW_PX)), np.float64)
+def _blur(image: Image8 | Plane) -> Plane:
+    return np.asarray(cv2.blur(image.astype(np.float32), (WINDOW_PX, WINDOW_PX)))
 
 
-def _deviation(image: npt.NDArray[np.generic]) -> Plane:
-    plane = image.astype(np.float64)
+def _deviation(image: Image8) -> Plane:
+    plane = image.astype(np.float32)
     return np.sqrt(np.maximum(_blur(plane * plane) - _blur(plane) ** 2, 0))
 
 
 def _gradient(image: Image8) -> Plane:
-    soft = cv2.GaussianBlur(image.astype(np.float64), (0, 0), 1.5)
-    return np.hypot(cv2.Sobel(soft, cv2.CV_64F, 1, 0), cv2.Sobel(soft, cv2.CV_64F, 0, 1))
+    soft = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.5)
+    return np.hypot(cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1))
 
 
 def _chroma(image: Image8) -> float:
-    parts = cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)[..., 1:].astype(np.float64) - 128
+    parts = cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)[..., 1:].astype(np.float32) - 128
     return float(np.hypot(parts[..., 0], parts[..., 1]).mean())

@@ -31,13 +31,13 @@ ELSEWHERE = ("people", "vehicles", "color")
 
 THERMAL_SHARE = 0.6
 """Share of what differs from the surroundings that is taken of one band alone, at thermal 1 and -1."""
-DARK_LEVEL, LIFT, DROP = 34.0, 2.3, 0.85
-"""A level y becomes y + lift y exp(-y / 34): the dark, but black, is lifted or dropped most."""
-GLARE_LEVEL, GLARE_SHARE = 150, 0.3
+DARK_LEVEL, LIFT, DROP = 30.0, 2.4, 0.85
+"""A level y becomes y + lift y exp(-y / 30): the dark, but black, is lifted or dropped most."""
+GLARE_LEVEL, GLARE_SHARE = 150, 0.22
 """Levels above this are drawn together, or apart."""
-GLARE_DETAIL, GLARE_DROP = 0.7, 0.6
+GLARE_DETAIL, GLARE_DROP = 0.5, 0.7
 """Share of the thermal detail that is added where the visible band is blinded, and by which the ground is lowered there."""
-GLARE_KEPT, HAZE_KEPT = 0.85, 0.5
+GLARE_KEPT, HAZE_KEPT = 0.85, 0.75
 """Share of what other axes do not do in glare and in haze, which have an axis of their own."""
 HAZE_GAIN, HAZE_LOSS, HAZE_DETAIL, HAZE_VEIL = 1.2, 0.75, 0.4, 0.35
 """In haze contrast is raised by so much, or lowered; so much thermal detail is added; and a bright veil is lowered."""

@@ -1,7 +1,7 @@
 """A window on this desktop, for a run (`WindowSink`) and for a published stream (`view_stream`).
 
 Keys: q or Esc quit, space pause, f fused / side by side / thermal / visible, s snapshot; in a run also those of
-`rtfusion.window.nudge`. The window lives in a process of its own; `rtfusion.window.viewer` says why.
+`rtfusion.window.nudge` and `rtfusion.window.wishes`. The window lives in a process of its own; `rtfusion.window.viewer` says why.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from rtfusion.sinks.base import SinkContext, StopRequested
 from rtfusion.types import FusedFrame
 from rtfusion.window.nudge import Nudger
 from rtfusion.window.viewer import Pictures, send
+from rtfusion.window.wishes import Wisher
 
 _log = logging.getLogger(__name__)
 
@@ -46,9 +47,12 @@ class WindowSink:
     def __init__(self, target: str, *, uri: str, context: SinkContext) -> None:
         self.uri = uri
         self._nudger: Nudger | None = None
+        self._wisher: Wisher | None = None
         if context.control is not None and context.sizes_px:
             self._nudger = Nudger(context.control, sizes_px=context.sizes_px)
-        self._viewer = Viewer(name="rtfusion", on_key=None if self._nudger is None else self._nudger.press)
+            self._wisher = Wisher(context.control)
+        is_run = self._nudger is not None
+        self._viewer = Viewer(name="rtfusion", on_key=self._press if is_run else None, on_sentence=self._say)
 
     def write(self, frame: FusedFrame) -> None:
         """Show one frame.
@@ -57,13 +61,24 @@ class WindowSink:
             StopRequested: the user pressed q or closed the window.
             SinkError: the window is gone, with its display, or does not answer.
         """
-        self._viewer.show(Pictures(fused=frame.image, visible=frame.visible, thermal=frame.thermal))
+        caption = "" if self._wisher is None else self._wisher.caption
+        pictures = Pictures(fused=frame.image, visible=frame.visible, thermal=frame.thermal, caption=caption)
+        self._viewer.show(pictures)
         if self._nudger is not None:
             self._nudger.apply()
 
     def close(self, *, aborted: bool) -> None:
         """Close the window. Idempotent."""
         self._viewer.close()
+
+    def _press(self, key: str) -> None:
+        for taker in (self._nudger, self._wisher):
+            if taker is not None:
+                taker.press(key)
+
+    def _say(self, text: str) -> None:
+        if self._wisher is not None:
+            self._wisher.say(text)
 
 
 def view_stream(
@@ -102,15 +117,21 @@ def view_stream(
 class Viewer:
     """A window in a process of its own."""
 
-    def __init__(self, *, name: str, on_key: Callable[[str], None] | None = None) -> None:
-        """Open it; ``on_key`` gets the keys that the window does not answer itself.
+    def __init__(
+        self,
+        *,
+        name: str,
+        on_key: Callable[[str], None] | None = None,
+        on_sentence: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open it; ``on_key`` gets the keys that the window does not answer itself, ``on_sentence`` what is typed.
 
         Raises:
             ConfigError: there is no display that can be opened, or OpenCV was built without windows.
         """
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError(f"no window can be opened: there is no display, DISPLAY is not set. {_ELSEWHERE}")
-        self._on_key = on_key
+        self._on_key, self._on_sentence = on_key, on_sentence
         self._ready = self._quit = False
         ours, remote = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", ANSWER_S, 0))
@@ -187,7 +208,9 @@ class Viewer:
             _log.warning("the snapshot could not be written: %s", text)
         elif event == "error":
             raise SinkError(text)
-        elif self._on_key is not None:
+        elif event == "say" and self._on_sentence is not None:
+            self._on_sentence(text)
+        elif event == "key" and self._on_key is not None:
             self._on_key(text)
 
     def _gone(self) -> SinkError:

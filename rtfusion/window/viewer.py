@@ -6,7 +6,7 @@ a recording. `rtfusion.window.sink` is the other end.
 
 Pictures come by `send`; events go back as pairs of a word and a text: ``ready`` (for the next picture), ``quit``, ``saved`` and
 a path, ``failed`` and a reason (a snapshot), ``error`` and a reason (no window), and in a run ``key`` and a name for every key
-that has no meaning here.
+that has no meaning here, and ``say`` and a sentence that was typed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from rtfusion.types import Image8
 LARGEST_PX = (1280, 800)
 IDLE_S = 0.02
 QUIT_KEYS = ("q", "\x1b")
+TYPE_KEY, SEND_KEYS, LEAVE_KEY, BACK_KEYS = "t", ("\r", "\n"), "\x1b", ("\b", "\x7f")
+LONGEST_SENTENCE = 200
 NAMED_KEYS = {
     0xFF51: "left",
     0xFF52: "up",
@@ -63,6 +65,8 @@ class Action(enum.Enum):
     FORWARD = "forward"
     """The key is for the run."""
     SNAPSHOT = "snapshot"
+    SAY = "say"
+    """A sentence was typed (`Screen.sentence`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -75,6 +79,8 @@ class Pictures:
     """(H, W, 3) BGR or (H, W)."""
     thermal: Image8 | None = None
     """(H, W)."""
+    caption: str = ""
+    """What is to be told of them in the title."""
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -101,6 +107,10 @@ class Screen:
         self._nudges = nudges
         self.view = View.FUSED
         self.paused = False
+        self.typed: str | None = None
+        """The sentence that is being typed; None while none is."""
+        self.sentence = ""
+        """The last one that was sent."""
         self._newest: Pictures | None = None
         self._shown: Pictures | None = None
 
@@ -112,9 +122,12 @@ class Screen:
     @property
     def title(self) -> str:
         """Says the view, and what the keys do."""
+        if self.typed is not None:
+            return f"say: {self.typed}_  |  Enter sends   Esc leaves"
         state = f"{self.view.value}, paused" if self.paused else self.view.value
-        nudge = "arrows + - [ ] nudge   w save   r reset   " if self._nudges else ""
-        return f"{state}  |  f view   space pause   s snapshot   {nudge}q quit"
+        told = f"  |  {self._newest.caption}" if self._newest is not None and self._newest.caption else ""
+        run = "arrows + - [ ] nudge   w save   r reset   i , . p 0 picture   t say   " if self._nudges else ""
+        return f"{state}{told}  |  f view   space pause   s snapshot   {run}q quit"
 
     def take(self, pictures: Pictures) -> None:
         """New pictures came."""
@@ -126,6 +139,8 @@ class Screen:
 
     def press(self, key: str) -> Action:
         """The user pressed a key; the state follows, and what remains to be done is returned."""
+        if self.typed is not None:
+            return self._type(self.typed, key)
         key = key.lower()
         if key in QUIT_KEYS:
             return Action.QUIT
@@ -138,8 +153,23 @@ class Screen:
         elif key == "f" and self._shown is not None:
             views = self._shown.views
             self.view = views[(views.index(self.view) + 1) % len(views)]
+        elif self._nudges and key == TYPE_KEY:
+            self.typed = ""
         elif self._nudges:
             return Action.FORWARD
+        return Action.NONE
+
+    def _type(self, typed: str, key: str) -> Action:
+        """One key of a sentence."""
+        if key in SEND_KEYS:
+            self.typed, self.sentence = None, typed.strip()
+            return Action.SAY if self.sentence else Action.NONE
+        if key == LEAVE_KEY:
+            self.typed = None
+        elif key in BACK_KEYS:
+            self.typed = typed[:-1]
+        elif len(key) == 1 and key.isprintable():
+            self.typed = (typed + key)[:LONGEST_SENTENCE]
         return Action.NONE
 
 
@@ -169,9 +199,9 @@ def save_snapshot(picture: Image8, *, folder: Path, now_s: float) -> Path:
 
 
 def send(connection: Connection, pictures: Pictures) -> None:
-    """Send pictures as `receive` reads them: their shapes, then their rows."""
+    """Send pictures as `receive` reads them: their caption and shapes, then their rows."""
     planes = (pictures.fused, pictures.visible, pictures.thermal)
-    connection.send([None if plane is None else plane.shape for plane in planes])
+    connection.send((pictures.caption, [None if plane is None else plane.shape for plane in planes]))
     for plane in planes:
         if plane is not None:
             connection.send_bytes(np.ascontiguousarray(plane).data.cast("B"))
@@ -180,13 +210,14 @@ def send(connection: Connection, pictures: Pictures) -> None:
 def receive(connection: Connection) -> Pictures | None:
     """The next pictures, or None when the other end is gone."""
     try:
+        caption, shapes = connection.recv()
         fused, visible, thermal = (
             None if shape is None else np.frombuffer(connection.recv_bytes(), np.uint8).reshape(shape)
-            for shape in connection.recv()
+            for shape in shapes
         )
     except (EOFError, OSError):
         return None
-    return None if fused is None else Pictures(fused=fused, visible=visible, thermal=thermal)
+    return None if fused is None else Pictures(fused=fused, visible=visible, thermal=thermal, caption=caption)
 
 
 def main() -> None:
@@ -238,6 +269,8 @@ class _Window:
             self._show()
         if action is Action.FORWARD:
             self._connection.send(("key", key))
+        if action is Action.SAY:
+            self._connection.send(("say", self._screen.sentence))
         if action is Action.SNAPSHOT:
             self._save()
         return action is not Action.QUIT and self._is_open()

@@ -74,6 +74,7 @@ function show(state) {
   showFigures(state);
   showBanner(state);
   showDials(state.scalars);
+  showIntents(state.intents);
   showPalette(state);
   showRecord(state.record);
   if (!run.sources) return;
@@ -176,20 +177,44 @@ function showDials(scalars) {
     at("dials").dataset.names = names.join();
     at("dials").replaceChildren(...names.map(dial));
   }
-  for (const name of names) {
-    const slider = at(`dial-${name}`);
-    if (slider.dataset.held) continue; // a finger is on it
-    slider.value = scalars[name];
-    slider.nextElementSibling.value = scalars[name].toFixed(2);
-  }
+  for (const name of names) stand(`dial-${name}`, scalars[name]);
 }
 
-function dial(name) {
+function stand(id, value) {
+  const slider = at(id);
+  if (slider.dataset.held) return; // a finger is on it
+  slider.value = value;
+  slider.nextElementSibling.value = value.toFixed(2);
+}
+
+// the wish for the picture: an axis each, from -1 to 1, presets by name, and sentences
+function showIntents(intents) {
+  at("wishes").hidden = at("saying").hidden = !intents;
+  if (!intents) return;
+  const names = Object.keys(intents.axes), presets = Object.keys(intents.presets), select = at("preset");
+  if (at("axes").dataset.names !== names.join()) {
+    at("axes").dataset.names = names.join();
+    at("axes").replaceChildren(...names.map((name) =>
+      slide(name, { id: `axis-${name}`, min: -1, max: 1, step: 0.05 }, (value) => ({ intents: { [name]: value } }))));
+  }
+  for (const name of names) stand(`axis-${name}`, intents.axes[name]);
+  if (select.dataset.names !== presets.join()) {
+    select.dataset.names = presets.join();
+    select.replaceChildren(new Option("–", ""), ...presets.map((name) => new Option(name.replaceAll("-", " "), name)));
+  }
+  const same = (preset) => names.every((name) => intents.presets[preset][name] === intents.axes[name]);
+  if (document.activeElement !== select) select.value = presets.find(same) ?? "";
+}
+
+const dial = (name) =>
+  slide(name, { id: `dial-${name}`, min: 0, max: 1, step: 0.01 }, (value) => ({ [name]: value }));
+
+function slide(name, range, wish) {
   const label = document.createElement("label"), title = document.createElement("span");
   const slider = document.createElement("input"), value = document.createElement("output");
   label.className = "field";
   title.textContent = name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
-  Object.assign(slider, { type: "range", id: `dial-${name}`, min: 0, max: 1, step: 0.01 });
+  Object.assign(slider, { type: "range", ...range });
   label.append(title, slider, value);
   let sending = false;
   slider.addEventListener("input", async () => {
@@ -200,7 +225,7 @@ function dial(name) {
     for (let sent = null; sent !== slider.value;) {
       sent = slider.value;
       try {
-        await post("/control", { [name]: Number(sent) });
+        await post("/control", wish(Number(sent)));
         say("");
       } catch (error) {
         say(error.message, true);
@@ -248,6 +273,36 @@ at("palette").addEventListener("change", async () => {
     say(error.message, true);
   }
   at("palette").blur();
+});
+
+at("preset").addEventListener("change", async () => {
+  const name = at("preset").value;
+  at("preset").blur();
+  if (!name) return;
+  try {
+    showIntents((await post("/control", { intents: name })).intents);
+    say("");
+  } catch (error) {
+    say(error.message, true);
+  }
+});
+
+at("saying").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = at("sentence").value.trim();
+  if (!text) return;
+  let told, bad = false;
+  try {
+    const said = await post("/say", { text });
+    [told, bad] = [said.told, said.refused];
+    showIntents(said.intents);
+    if (!bad) at("sentence").value = "";
+  } catch (error) {
+    [told, bad] = [error.message, true];
+  }
+  at("understood").hidden = false;
+  at("understood").textContent = told;
+  at("understood").classList.toggle("bad", bad);
 });
 
 at("snapshot").addEventListener("click", async () => {
