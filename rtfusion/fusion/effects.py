@@ -1,28 +1,27 @@
 """The effect of intents in the picture: from values on axes to shares of a retouch (`rtfusion.fusion.retouch`).
 
 Each axis is one small function of the places of a picture and of its means in cells. What is found out about a picture (where the
-visible band is hazy, where it is blinded, where it has structure, where it is warm) is soft and large, and is judged anew every
-seventy milliseconds. At 0 on every axis nothing is done at all.
+visible band is hazy, where it is blinded, where it has structure, where it is warm) is soft and large, and is judged anew eight
+times a second. At 0 on every axis nothing is done at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import cast
 
 import cv2
 import numpy as np
 
 from rtfusion.fusion.color import Take
-from rtfusion.fusion.retouch import CELL_PX, Retouch, Shares, cells_of
+from rtfusion.fusion.retouch import BRIGHT_LEVEL, CELL_PX, Retouch, Shares, cells_of
 from rtfusion.intents import Intents
 from rtfusion.kernels.retouch import open_retoucher
 from rtfusion.registration import RegisteredPair
 from rtfusion.types import Image8
 
-JUDGED_NS = 70_000_000
+JUDGED_NS = 120_000_000
 """Places are judged anew after this time."""
 SURROUNDINGS_CELLS = 5.0
 """The level of the surroundings is a Gaussian of this sigma, in cells: 40 pixels."""
@@ -31,10 +30,10 @@ ELSEWHERE = ("people", "vehicles", "color")
 
 THERMAL_SHARE = 0.6
 """Share of what differs from the surroundings that is taken of one band alone, at thermal 1 and -1."""
-DARK_LEVEL, LIFT, DROP = 30.0, 2.4, 0.85
-"""A level y becomes y + lift y exp(-y / 30): the dark, but black, is lifted or dropped most."""
-GLARE_LEVEL, GLARE_SHARE = 150, 0.22
-"""Levels above this are drawn together, or apart."""
+LIFT, DROP = 1.8, 0.85
+"""The slope of the curve at black is changed by so much."""
+PRESS = 0.22
+"""White is shown darker by so much of its distance to `BRIGHT_LEVEL`."""
 GLARE_DETAIL, GLARE_DROP = 0.5, 0.7
 """Share of the thermal detail that is added where the visible band is blinded, and by which the ground is lowered there."""
 GLARE_KEPT, HAZE_KEPT = 0.85, 0.75
@@ -102,6 +101,9 @@ class Effects:
         self._shape = 0, 0
         self._judged_ns = 0
         self._known: dict[str, Shares] = {}
+        self._asked: tuple[object, ...] = ()
+        """What the mix was made for."""
+        self._mix = _Mix((0, 0), both=None, worth={})
 
     def luminance(
         self,
@@ -131,8 +133,37 @@ class Effects:
         shape = cells_of(fused_y.shape)
         images = {"fused": fused_y, "visible": visible_y, "thermal": thermal}
         places = self._places(shape, visible=visible, images=images, timestamp_ns=registered.pair.timestamp_ns)
-        both = None if weights is None else _resized(weights[0], shape)
-        mix = _Mix(shape, images=images, both=both, worth=worth)
+        targets = registered.targets if intents.background else {}
+        asked = intents, dict(worth), id(weights), id(places.known)
+        if (
+            targets or asked != self._asked
+        ):  # targets move with every frame, all else is as it was until it is judged anew
+            both = None if weights is None else _resized(weights[0], shape)
+            self._asked, self._mix = asked, self._mixed(intents, places, targets=targets, both=both, worth=worth)
+        mix, levels = self._mix, _Levels(shape, images)
+        how = Retouch(
+            own=mix.own,
+            plus=mix.plus(levels),
+            thermal=mix.added.get("thermal"),
+            visible=mix.added.get("visible"),
+            fine=mix.fine,
+            core=mix.core,
+            lift=(LIFT if intents.brighten > 0 else DROP) * intents.brighten,
+            press=PRESS * intents.tame_glare,
+        )
+        return self._retouch(how, fused_y=fused_y, thermal=thermal, visible_y=visible_y, take=take)
+
+    def _mixed(
+        self,
+        intents: Intents,
+        places: Places,
+        *,
+        targets: Mapping[str, Shares],
+        both: Shares | None,
+        worth: Mapping[str, float],
+    ) -> _Mix:
+        """What every axis does, put together."""
+        mix = _Mix(places.shape, both=both, worth=worth)
         if intents.thermal:
             _thermal(mix, intents.thermal, glare=places.of("glare"))
         if intents.tame_glare > 0:
@@ -142,17 +173,8 @@ class Effects:
         if intents.detail or intents.denoise:
             _fine(mix, detail=intents.detail, denoise=intents.denoise, structure=places.of("structure"))
         if intents.background:
-            _background(mix, intents.background, places, foreground=self._foreground(places, registered.targets))
-        how = Retouch(
-            own=mix.own,
-            plus=mix.plus,
-            thermal=mix.added.get("thermal"),
-            visible=mix.added.get("visible"),
-            fine=mix.fine,
-            core=mix.core,
-            curve=_curve(round(intents.brighten, 3), round(intents.tame_glare, 3)),
-        )
-        return self._retouch(how, fused_y=fused_y, thermal=thermal, visible_y=visible_y, take=take)
+            _background(mix, intents.background, places, foreground=self._foreground(places, targets))
+        return mix
 
     def _foreground(self, places: Places, targets: Mapping[str, Shares]) -> Shares:
         if not targets:
@@ -194,39 +216,67 @@ def more_vivid(image: Image8, *, fused_y: Image8, color: float, take: Take) -> I
     return cast(Image8, cv2.addWeighted(image, 1 + gain, gray, -gain, 0, gray))
 
 
+class _Levels:
+    """The levels of a frame in cells, made when first asked for."""
+
+    def __init__(self, shape: tuple[int, int], images: Mapping[str, Image8]) -> None:
+        self._shape, self._images = shape, images
+        self._known: dict[tuple[str, str], Shares] = {}
+
+    def of(self, kind: str, image: str) -> Shares:
+        """One of ``mean``, a little smoothed; ``wide``, the level of the surroundings; and the parts of them that axes change.
+
+        ``image`` is ``fused``, ``thermal`` or ``visible``.
+        """
+        key = kind, image
+        if key not in self._known:
+            self._known[key] = self._made(kind, image)
+        return self._known[key]
+
+    def _made(self, kind: str, image: str) -> Shares:
+        if kind == "mean":
+            return cast(Shares, cv2.GaussianBlur(_in_cells(self._images[image], self._shape), (3, 3), 0))
+        if kind == "wide":
+            return _wide(self.of("mean", image))
+        if kind == "veil":
+            return np.maximum(self.of("wide", image) - np.float32(VEIL_LEVEL), 0)
+        if kind == "bright":
+            return np.maximum(self.of("mean", image) - np.float32(BRIGHT_LEVEL), 0)
+        least, most = DIM_LEVELS
+        return np.clip(self.of("mean", image) - np.float32(least), 0, np.float32(most - least))  # "lit"
+
+
 class _Mix:
-    """The shares of a retouch, as they come together.
+    """The shares of a retouch, as they come together: the same for many frames, but for the levels of each.
 
     ``both`` says where both cameras see: a band is added nowhere else.
     """
 
-    def __init__(
-        self, shape: tuple[int, int], *, images: Mapping[str, Image8], both: Shares | None, worth: Mapping[str, float]
-    ) -> None:
-        self._shape, self._images, self._both, self._worth = shape, images, both, worth
-        self._means: dict[str, Shares] = {}
-        self._surroundings: dict[str, Shares] = {}
-        self.own, self.plus = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+    def __init__(self, shape: tuple[int, int], *, both: Shares | None, worth: Mapping[str, float]) -> None:
+        self._both, self._worth = both, worth
+        self._shares_of: dict[tuple[str, str], Shares] = {}
+        """What is added of a level, by its kind and image."""
+        self.own = np.ones(shape, np.float32)
         self.added: dict[str, Shares] = {}
         self.fine: Shares | None = None
         self.core: Shares | None = None
 
-    def mean(self, name: str) -> Shares:
-        """The means of a picture, ``fused``, ``thermal`` or ``visible``, in cells, a little smoothed."""
-        if name not in self._means:
-            self._means[name] = cast(Shares, cv2.GaussianBlur(_in_cells(self._images[name], self._shape), (3, 3), 0))
-        return self._means[name]
+    def plus(self, levels: _Levels) -> Shares:
+        """What is added in every cell of a frame."""
+        plus = np.zeros_like(self.own)
+        for (kind, image), share in self._shares_of.items():
+            plus += share * levels.of(kind, image)
+        return plus
 
-    def surroundings(self, name: str) -> Shares:
-        """The level of the surroundings of every cell."""
-        if name not in self._surroundings:
-            self._surroundings[name] = _wide(self.mean(name))
-        return self._surroundings[name]
+    def add_level(self, share: Shares, kind: str, image: str = "fused") -> None:
+        """Add a share of a level (`_Levels`)."""
+        key = kind, image
+        self._shares_of[key] = self._shares_of[key] + share if key in self._shares_of else share
 
     def raise_contrast(self, gain: Shares) -> None:
         """Raise, or lower, what differs from the means by a gain."""
         self.own += gain
-        self.plus -= gain * self.mean("fused")
+        self.add_level(-gain, "mean")
 
     def add(self, band: str, share: Shares) -> Shares:
         """Add a share of what differs in a band from its surroundings; the share that was added."""
@@ -234,14 +284,14 @@ class _Mix:
         if self._both is not None:
             used *= self._both
         self.added[band] = self.added[band] + used if band in self.added else used
-        self.plus -= used * self.surroundings(band)
+        self.add_level(-used, "wide", band)
         return used
 
     def move_to(self, band: str, share: Shares) -> None:
         """Replace a share of what differs from the surroundings by what differs in a band."""
         used = self.add(band, share)
         self.own -= used
-        self.plus += used * self.surroundings("fused")
+        self.add_level(used, "wide")
 
 
 def _fine(mix: _Mix, *, detail: float, denoise: float, structure: Shares) -> None:
@@ -258,7 +308,7 @@ def _thermal(mix: _Mix, wish: float, *, glare: Shares) -> None:
 def _tame_glare(mix: _Mix, wish: float, *, glare: Shares) -> None:
     """Where the visible band is blinded, the ground is lowered, and thermal detail shown."""
     mix.add("thermal", GLARE_DETAIL * wish * glare)
-    mix.plus -= GLARE_DROP * wish * glare * np.maximum(mix.mean("fused") - GLARE_LEVEL, 0)
+    mix.add_level(-GLARE_DROP * wish * glare, "bright")
 
 
 def _clear_haze(mix: _Mix, wish: float, *, haze: Shares) -> None:
@@ -266,7 +316,7 @@ def _clear_haze(mix: _Mix, wish: float, *, haze: Shares) -> None:
     mix.raise_contrast((HAZE_GAIN if wish > 0 else HAZE_LOSS) * wish * haze)
     if wish > 0:
         mix.add("thermal", HAZE_DETAIL * wish * haze)
-        mix.plus -= HAZE_VEIL * wish * haze * np.maximum(mix.surroundings("fused") - VEIL_LEVEL, 0)
+        mix.add_level(-HAZE_VEIL * wish * haze, "veil")
 
 
 def _background(mix: _Mix, wish: float, places: Places, *, foreground: Shares) -> None:
@@ -274,21 +324,7 @@ def _background(mix: _Mix, wish: float, places: Places, *, foreground: Shares) -
     around = wish * (1 - foreground)
     mix.raise_contrast(-(CALM if wish > 0 else CLEARER) * around * (1 - HAZE_KEPT * places.of("haze")))
     if wish > 0:
-        around *= 1 - GLARE_KEPT * places.of("glare")
-        mix.plus -= DIM * around * (np.clip(mix.mean("fused"), *DIM_LEVELS) - DIM_LEVELS[0])
-
-
-@lru_cache(maxsize=512)
-def _curve(brighten: float, tame_glare: float) -> Image8 | None:
-    """(256,): the level for each one; None where each stays."""
-    if not (brighten or tame_glare):
-        return None
-    level = np.arange(256, dtype=np.float64)
-    lift = (LIFT if brighten > 0 else DROP) * brighten
-    shown = level + lift * level * np.exp(-level / DARK_LEVEL)
-    above = np.maximum(shown - GLARE_LEVEL, 0)
-    shown -= GLARE_SHARE * tame_glare * above**2 / (255 - GLARE_LEVEL)
-    return cast(Image8, np.clip(np.rint(shown), 0, 255).astype(np.uint8))
+        mix.add_level(-DIM * around * (1 - GLARE_KEPT * places.of("glare")), "lit")
 
 
 # -- where what is ----------------------------------------------------------------------------------------------------

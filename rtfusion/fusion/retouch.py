@@ -1,7 +1,9 @@
 """What a wish does to every pixel of a fused luminance, by smooth shares: `Retouch`, and the way of OpenCV to do it.
 
     p = f + fine (d - [d]) - core [d]                          d: f less its near surroundings; [d] its faint part
-    out = curve(own p + thermal t + visible v + plus)
+    q = own p + thermal t + visible v + plus
+    r = q + lift q / (1 + (q / dark)^2)
+    out = r - press (r - bright)^2                             beyond bright
 
 Every share is a map over cells of `CELL_PX` pixels a side and is interpolated between them, so no pass makes an edge.
 """
@@ -26,6 +28,11 @@ CORE_LEVELS = 7.0
 KEPT_LEVELS = 2.0
 """Differences up to this are not lifted with the detail."""
 
+DARK_LEVEL = 30.0
+"""The level that is lifted most."""
+BRIGHT_LEVEL = 150.0
+"""The level beyond which is pressed."""
+
 Shares = npt.NDArray[np.float32]
 """(rows, columns) of cells, float32."""
 _NEAR = np.array([1, 2, 1], np.float32) / 4
@@ -47,8 +54,10 @@ class Retouch:
     """How far fine detail is lifted, or taken away."""
     core: Shares | None = None
     """How far faint fine detail, up to `CORE_LEVELS`, is taken away, or lifted. Given if and only if ``fine`` is."""
-    curve: Image8 | None = None
-    """(256,): the level that is shown for each one."""
+    lift: float = 0.0
+    """How far the dark is lifted: its slope at black, less 1, -1 or more."""
+    press: float = 0.0
+    """How far the bright is pressed together: 255 is shown so much darker, in parts of its distance to `BRIGHT_LEVEL`."""
 
 
 class Retoucher(Protocol):
@@ -76,8 +85,17 @@ def retouched(how: Retouch, *, fused_y: Image8, thermal: Image8, visible_y: Imag
     for band, share in ((thermal, how.thermal), (visible_y, how.visible)):
         if share is not None:
             values += cv2.multiply(band, _spread(share, fused_y.shape), dtype=cv2.CV_32F)
-    made = cast(Image8, cv2.convertScaleAbs(np.maximum(values, 0, out=values), take(fused_y.shape)))
-    return made if how.curve is None else cast(Image8, cv2.LUT(made, how.curve, made))
+    values = np.maximum(values, 0, out=values)
+    if how.lift:
+        values += how.lift * values / (1 + (values / DARK_LEVEL) ** 2)
+    if how.press:
+        values -= press_of(how) * np.maximum(values - BRIGHT_LEVEL, 0) ** 2
+    return cast(Image8, cv2.convertScaleAbs(np.maximum(values, 0, out=values), take(fused_y.shape)))
+
+
+def press_of(how: Retouch) -> float:
+    """The factor of the square of what is beyond `BRIGHT_LEVEL`."""
+    return how.press / (255 - BRIGHT_LEVEL)
 
 
 def _spread(share: Shares, shape: tuple[int, ...]) -> Shares:

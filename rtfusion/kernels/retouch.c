@@ -15,8 +15,8 @@ typedef struct {
     int32_t width_px, height_px, columns, rows;
     const float *shares[SHARES]; /* (rows, columns); none but OWN and PLUS need be there */
     float core_levels, kept_levels; /* what is cored, and what is not lifted */
-    const uint8_t *curve;           /* 256 levels, or none */
-    float *scratch;                 /* (2 * SHARES + 1, columns * CELL + CELL) */
+    float lift, dark_level, press, bright_level; /* of the curve */
+    float *scratch;                 /* (2 * SHARES + 2, columns * CELL + CELL) */
 } Retouch;
 
 static const float NEARER[CELL] = {0.0625f, 0.1875f, 0.3125f, 0.4375f, 0.5625f, 0.6875f, 0.8125f, 0.9375f};
@@ -40,41 +40,15 @@ static inline float limited(float value, float largest) {
     return value > -largest ? value : -largest;
 }
 
-/* A row of pixels less its surroundings, weighted 1 2 1 by 1 2 1. */
-static inline void differ(const uint8_t *restrict above, const uint8_t *restrict here, const uint8_t *restrict below,
-                          float *restrict out, int width) {
+/* A row of pixels less its surroundings, weighted 1 2 1 by 1 2 1; at its ends a pixel stands for the one that is missing. */
+VECTORIZED static void differ(const uint8_t *restrict above, const uint8_t *restrict here, const uint8_t *restrict below,
+                              int16_t *restrict sums, float *restrict out, int width) {
+    for (int x = 0; x < width; x++) sums[x + 1] = (int16_t)(above[x] + 2 * here[x] + below[x]);
+    sums[0] = sums[1], sums[width + 1] = sums[width];
     for (int x = 0; x < width; x++) {
-        int left = x ? x - 1 : 0, right = x + 1 < width ? x + 1 : x;
-        int sum = above[left] + 2 * above[x] + above[right] + 2 * (here[left] + 2 * here[x] + here[right]) + below[left] +
-                  2 * below[x] + below[right];
-        out[x] = (float)(16 * here[x] - sum) * 0.0625f;
+        int16_t near = (int16_t)(sums[x] + 2 * sums[x + 1] + sums[x + 2]);
+        out[x] = (float)(int16_t)(16 * here[x] - near) * 0.0625f;
     }
-}
-
-VECTORIZED static void differ_inside(const uint8_t *restrict above, const uint8_t *restrict here, const uint8_t *restrict below,
-                                     float *restrict out, int width) {
-    for (int x = 1; x < width - 1; x++) {
-        int sum = above[x - 1] + 2 * above[x] + above[x + 1] + 2 * (here[x - 1] + 2 * here[x] + here[x + 1]) + below[x - 1] +
-                  2 * below[x] + below[x + 1];
-        out[x] = (float)(16 * here[x] - sum) * 0.0625f;
-    }
-}
-
-static void differ_row(const uint8_t *above, const uint8_t *here, const uint8_t *below, float *out, int width) {
-    if (width < 3) {
-        differ(above, here, below, out, width);
-        return;
-    }
-    uint8_t corner[3][2][2];
-    const uint8_t *const rows[3] = {above, here, below};
-    float edge[2];
-    for (int row = 0; row < 3; row++)
-        for (int k = 0; k < 2; k++) corner[row][0][k] = rows[row][k], corner[row][1][k] = rows[row][width - 2 + k];
-    differ(corner[0][0], corner[1][0], corner[2][0], edge, 2);
-    out[0] = edge[0];
-    differ(corner[0][1], corner[1][1], corner[2][1], edge, 2);
-    out[width - 1] = edge[1];
-    differ_inside(above, here, below, out, width);
 }
 
 static inline float between(const float *upper, const float *lower, int x, float share) {
@@ -106,9 +80,14 @@ VECTORIZED static void add(const uint8_t *restrict pixels, const float *restrict
     for (int x = 0; x < width; x++) out[x] = out[x] + (float)pixels[x] * between(up, low, x, share);
 }
 
-VECTORIZED static void round_off(const float *restrict values, uint8_t *restrict out, int width) {
+/* The dark lifted and the bright pressed together, and all of it rounded. */
+VECTORIZED static void finish(const float *restrict values, float lift, float darkness, float press, float bright,
+                              uint8_t *restrict out, int width) {
     for (int x = 0; x < width; x++) {
-        float value = values[x] + 0.5f;
+        float value = values[x] > 0.0f ? values[x] : 0.0f;
+        value = value + lift * value / (1.0f + value * value * darkness);
+        float above = value > bright ? value - bright : 0.0f;
+        value = value - press * (above * above) + 0.5f;
         value = value > 0.0f ? value : 0.0f;
         value = value < 255.0f ? value : 255.0f;
         out[x] = (uint8_t)(int32_t)value;
@@ -120,6 +99,8 @@ EXPORTED void rtfusion_retouch(const Retouch *how, const uint8_t *fused, ptrdiff
                                ptrdiff_t thermal_stride, const uint8_t *visible, ptrdiff_t visible_stride, uint8_t *out) {
     int width = how->width_px, height = how->height_px, rows = how->rows, widened = -1;
     float *values = line_of(how, 2 * SHARES);
+    int16_t *sums = (int16_t *)line_of(how, 2 * SHARES + 1);
+    float darkness = 1.0f / (how->dark_level * how->dark_level);
     for (int y = 0; y < height; y++) {
         int upper = (y - CELL / 2 < 0 ? 0 : (y - CELL / 2) / CELL);
         if (upper > rows - 1) upper = rows - 1;
@@ -136,7 +117,7 @@ EXPORTED void rtfusion_retouch(const Retouch *how, const uint8_t *fused, ptrdiff
 #define UP(which) line_of(how, 2 * which + upper % 2)
 #define LOW(which) line_of(how, 2 * which + lower % 2)
         if (how->shares[FINE]) {
-            differ_row(y ? here - fused_stride : here, here, y + 1 < height ? here + fused_stride : here, values, width);
+            differ(y ? here - fused_stride : here, here, y + 1 < height ? here + fused_stride : here, sums, values, width);
             refine(here, UP(FINE), LOW(FINE), UP(CORE), LOW(CORE), share, how->kept_levels, how->core_levels, values, width);
         } else {
             as_float(here, values, width);
@@ -144,8 +125,6 @@ EXPORTED void rtfusion_retouch(const Retouch *how, const uint8_t *fused, ptrdiff
         scale(UP(OWN), LOW(OWN), UP(PLUS), LOW(PLUS), share, values, width);
         if (how->shares[THERMAL]) add(thermal + y * thermal_stride, UP(THERMAL), LOW(THERMAL), share, values, width);
         if (how->shares[VISIBLE]) add(visible + y * visible_stride, UP(VISIBLE), LOW(VISIBLE), share, values, width);
-        round_off(values, made, width);
-        if (how->curve)
-            for (int x = 0; x < width; x++) made[x] = how->curve[made[x]];
+        finish(values, how->lift, darkness, how->press, how->bright_level, made, width);
     }
 }

@@ -9,7 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.fusion.color import Take
-from rtfusion.fusion.retouch import CELL_PX, CORE_LEVELS, KEPT_LEVELS, Retouch, Retoucher, cells_of, retouched
+from rtfusion.fusion.retouch import (
+    BRIGHT_LEVEL,
+    CELL_PX,
+    CORE_LEVELS,
+    DARK_LEVEL,
+    KEPT_LEVELS,
+    Retouch,
+    Retoucher,
+    cells_of,
+    press_of,
+    retouched,
+)
 from rtfusion.kernels import are_here, library
 from rtfusion.types import Image8
 
@@ -24,7 +35,7 @@ class _Retouch(ctypes.Structure):
         ("shares", ctypes.c_void_p * len(_SHARES)),
         ("core_levels", ctypes.c_float),
         ("kept_levels", ctypes.c_float),
-        ("curve", ctypes.c_void_p),
+        *((name, ctypes.c_float) for name in ("lift", "dark_level", "press", "bright_level")),
         ("scratch", ctypes.c_void_p),
     )
 
@@ -59,10 +70,9 @@ class CompiledRetoucher:
         given = [None if share is None else np.ascontiguousarray(share, np.float32) for share in shares]
         if any(share is not None and share.shape != (rows, columns) for share in given):
             raise ValueError(f"a share is of another shape than {(rows, columns)}")
-        size = (2 * len(_SHARES) + 1) * (columns + 1) * CELL_PX
+        size = (2 * len(_SHARES) + 2) * (columns + 1) * CELL_PX
         if self._scratch.size < size:
             self._scratch = np.empty(size, np.float32)
-        curve = None if how.curve is None else np.ascontiguousarray(how.curve, np.uint8)
         how_c = _Retouch(
             width_px=width,
             height_px=height,
@@ -71,7 +81,10 @@ class CompiledRetoucher:
             shares=(ctypes.c_void_p * len(_SHARES))(*(None if one is None else one.ctypes.data for one in given)),
             core_levels=CORE_LEVELS,
             kept_levels=KEPT_LEVELS,
-            curve=None if curve is None else curve.ctypes.data,
+            lift=how.lift,
+            dark_level=DARK_LEVEL,
+            press=press_of(how),
+            bright_level=BRIGHT_LEVEL,
             scratch=self._scratch.ctypes.data,
         )
         made = take((height, width))

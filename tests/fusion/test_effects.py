@@ -269,10 +269,10 @@ def random_retouch(shape: tuple[int, int], rng: np.random.Generator, *, parts: t
     def share(spread: float, middle: float = 0.0) -> np.ndarray:
         return (middle + spread * rng.standard_normal(cells_of(shape))).astype(np.float32)
 
-    given = {name: share(0.4) for name in parts if name != "curve"}
-    if "curve" in parts:
-        given["curve"] = rng.permutation(256).astype(np.uint8)
-    return Retouch(own=share(0.3, 1.0), plus=share(10.0), **given)
+    lift, press = rng.uniform(-0.9, 2), rng.uniform(-0.4, 0.4)
+    return Retouch(
+        own=share(0.3, 1.0), plus=share(10.0), lift=lift, press=press, **{name: share(0.4) for name in parts}
+    )
 
 
 @needs_kernels
@@ -292,15 +292,17 @@ def test_the_compiled_loop_gives_what_opencv_gives(shape: tuple[int, int], parts
 
 
 @needs_kernels
-def test_a_curve_comes_last() -> None:
-    shape, rng = (20, 30), np.random.default_rng(5)
-    image = rng.integers(0, 256, shape, dtype=np.uint8)
-    ones, none = np.ones(cells_of(shape), np.float32), np.zeros(cells_of(shape), np.float32)
-    curve = rng.permutation(256).astype(np.uint8)
+@pytest.mark.parametrize("lift", [-0.85, 1.8])
+@pytest.mark.parametrize("press", [-0.22, 0.22])
+def test_the_curve_rises_and_leaves_black_alone(lift: float, press: float) -> None:
+    image = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    ones, none = np.ones(cells_of(image.shape), np.float32), np.zeros(cells_of(image.shape), np.float32)
     planes = {"fused_y": image, "thermal": image, "visible_y": image}
     for retouch in (CompiledRetoucher(), retouched):
-        made = retouch(Retouch(own=ones, plus=none, curve=curve), **planes, take=fresh)
-        np.testing.assert_array_equal(made, curve[image])
+        made = retouch(Retouch(own=ones, plus=none, lift=lift, press=press), **planes, take=fresh).ravel().astype(int)
+        assert made[0] == 0
+        assert (np.diff(made) >= 0).all()
+        assert np.sign(made[30] - 30) == np.sign(lift)
 
 
 @needs_kernels
