@@ -1,7 +1,7 @@
 """The effect of intents in the picture: from values on axes to shares of a retouch (`rtfusion.fusion.retouch`).
 
 Each axis is one small function of the places of a picture and of its means in cells. What is found out about a picture (where the
-visible band is hazy, where it is blinded, where it has structure, where it is warm) is soft and large, and is judged anew eight
+visible band is hazy, where it is blinded, where it has structure, where it is warm) is soft and large, and is judged anew five
 times a second. At 0 on every axis nothing is done at all.
 """
 
@@ -21,7 +21,7 @@ from rtfusion.kernels.retouch import open_retoucher
 from rtfusion.registration import RegisteredPair
 from rtfusion.types import Image8
 
-JUDGED_NS = 120_000_000
+JUDGED_NS = 200_000_000
 """Places are judged anew after this time."""
 SURROUNDINGS_CELLS = 5.0
 """The level of the surroundings is a Gaussian of this sigma, in cells: 40 pixels."""

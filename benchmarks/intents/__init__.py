@@ -1,0 +1,112 @@
+"""Does the picture follow what was asked for, and nothing else?
+
+::
+
+    python -m benchmarks.intents --shared DIR [--part NAME ...] [--every N] [--model NAME] [--json FILE]
+
+``DIR`` holds the recordings (``data/eval``, ``data/labels``, ``data/video``). Every figure stands beside its bar, if any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table, grouped, markdown
+from rtfusion.intents import AXES
+
+PARTS = ("axes", "live", "cost")
+"""Modules of this package, each with its `measure`, which gives rows of figures."""
+COLUMNS = (
+    ("of", "{subject}"),
+    ("figure", "{figure}"),
+    ("value", "{value:.3g}"),
+    ("over", "{count}"),
+    ("bar", "{limit}"),
+    ("", "{met}"),
+)
+WORDS = {"higher": "at least", "lower": "at most"}
+
+
+def measure(options: argparse.Namespace) -> Measured:
+    """A row for every figure."""
+    rows: list[Row] = []
+    for part in options.part:
+        module = importlib.import_module(f"benchmarks.intents.{part}")
+        found = module.measure(shared=options.shared, model=options.model, every=options.every)
+        rows += [{"part": part, **row} for row in found]
+    return chosen(options, "part", "model", "every"), rows
+
+
+def figure(
+    subject: str, name: str, value: float, *, count: int, better: str = "higher", bar: float | None = None
+) -> Row:
+    """A row: a figure of an axis, a preset or a run, over how many pictures or frames, and its bar, if any."""
+    return {"subject": subject, "figure": name, "value": value, "count": count, "better": better, "bar": bar}
+
+
+def is_met(row: Row) -> bool:
+    """Tell whether a figure reaches its bar; one without a bar does."""
+    if row.get("bar") is None:
+        return True
+    return bool(row["value"] >= row["bar"] if row["better"] == "higher" else row["value"] <= row["bar"])
+
+
+def table(data: Result) -> str:
+    """The figures of every part, and the cross-talk as a matrix; Markdown."""
+    parts = []
+    for part, rows in grouped(data["rows"], "part").items():
+        figures = [row for row in rows if "measure" not in row]
+        parts += [part, columns_table(COLUMNS, [{**row, "limit": _limit(row), "met": _word(row)} for row in figures])]
+        if crossed := [row for row in rows if "measure" in row]:
+            parts += [
+                "cross-talk: the change of each measure (column) by each axis (row), in parts of its own",
+                _matrix(crossed),
+            ]
+    return "\n\n".join(parts)
+
+
+def _limit(row: Row) -> str:
+    return "" if row["bar"] is None else f"{WORDS[row['better']]} {row['bar']:.3g}"
+
+
+def _word(row: Row) -> str:
+    return "" if is_met(row) else "missed"
+
+
+def _matrix(rows: Sequence[Row]) -> str:
+    values = {(row["subject"], row["measure"]): row["value"] for row in rows}
+    names = [name for name in AXES if (name, name) in values]
+    body = [[axis, *(f"{values[axis, name]:.2f}" for name in names)] for axis in AXES if (axis, names[0]) in values]
+    return markdown(["", *names], body)
+
+
+def failures(data: Result) -> list[str]:
+    """The figures that miss their bars."""
+    missed = [row for row in data["rows"] if not is_met(row)]
+    return [
+        f"{row['subject']}, {row['figure']}: {row['value']:.3g}, {WORDS[row['better']]} {row['bar']:.3g} expected"
+        for row in missed
+    ]
+
+
+SUITE = Suite(
+    name="intents",
+    help=__doc__,
+    options={
+        "--shared": {"type": Path, "required": True, "metavar": "DIR", "help": "folder of the recordings"},
+        "--part": {"nargs": "+", "choices": PARTS, "default": list(PARTS), "help": "default: all"},
+        "--every": {
+            "type": int,
+            "default": 1,
+            "metavar": "N",
+            "help": "take every n-th picture of a set; default: all",
+        },
+        "--model": {"default": "small", "metavar": "NAME", "help": "default: small"},
+    },
+    measure=measure,
+    table=table,
+    failures=failures,
+)

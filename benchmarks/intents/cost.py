@@ -1,0 +1,50 @@
+"""What intents cost: processor time of whole runs, with all axes in use and without, one after the other."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.intents import figure
+from benchmarks.suite import Row
+from rtfusion.intents import AXES
+
+CLIP = "m3svd_0113_1714"
+FRAMES, BEGIN_FRAMES, ROUNDS = 420, 20, 5
+"""What a run of the first few frames takes is taken off: it is the time to begin."""
+LARGEST_RATIO = 1.05
+ALL = ",".join(f"{axis}=0.7" for axis in AXES)
+
+
+def measure(*, shared: Path, model: str, every: int) -> list[Row]:
+    """The ratio of processor time a frame, the median of rounds."""
+    clip = shared / "data" / "video" / CLIP
+    common = ["--ir", str(clip / "ir.mp4"), "--vis", str(clip / "vi.mp4"), "--model", model, "--threads", "1"]
+    times = []
+    for _ in range(ROUNDS):
+        times.append([_cpu_ms(common), _cpu_ms([*common, "--intent", ALL])])
+    without, with_all = np.array(times).T
+    ratio = float(np.median(with_all / without))
+    return [
+        figure("a whole run", "CPU ms a frame without a wish", float(np.median(without)), count=ROUNDS, better="lower"),
+        figure("a whole run", "CPU ms a frame with all axes", float(np.median(with_all)), count=ROUNDS, better="lower"),
+        figure("a whole run", "CPU, ratio", ratio, count=ROUNDS, better="lower", bar=LARGEST_RATIO),
+    ]
+
+
+def _cpu_ms(arguments: list[str]) -> float:
+    """Processor time of a frame in milliseconds."""
+    spent = [_spent_s([*arguments, "--max-frames", str(frames)]) for frames in (BEGIN_FRAMES, FRAMES)]
+    return 1e3 * (spent[1] - spent[0]) / (FRAMES - BEGIN_FRAMES)
+
+
+def _spent_s(arguments: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "rtfusion", "run", "--sink", "null:", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
