@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.intents --shared DIR [--part NAME ...] [--every N] [--model NAME] [--json FILE]
+    python -m benchmarks.intents --shared DIR [--case NAME ...] [--every N] [--model NAME] [--json FILE]
 
 ``DIR`` holds the recordings (``data/eval``, ``data/labels``, ``data/video``). Every figure stands beside its bar, if any.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table, grouped, markdown
 from rtfusion.intents import AXES
 
-PARTS = ("axes", "live", "cost")
+CASES = ("axes", "live", "cost")
 """Modules of this package, each with its `measure`, which gives rows of figures."""
 COLUMNS = (
     ("of", "{subject}"),
@@ -33,11 +33,11 @@ WORDS = {"higher": "at least", "lower": "at most"}
 def measure(options: argparse.Namespace) -> Measured:
     """A row for every figure."""
     rows: list[Row] = []
-    for part in options.part:
-        module = importlib.import_module(f"benchmarks.intents.{part}")
+    for case in options.case:
+        module = importlib.import_module(f"benchmarks.intents.{case}")
         found = module.measure(shared=options.shared, model=options.model, every=options.every)
-        rows += [{"part": part, **row} for row in found]
-    return chosen(options, "part", "model", "every"), rows
+        rows += [{"case": case, **row} for row in found]
+    return chosen(options, "case", "model", "every"), rows
 
 
 def figure(
@@ -55,11 +55,11 @@ def is_met(row: Row) -> bool:
 
 
 def table(data: Result) -> str:
-    """The figures of every part, and the cross-talk as a matrix; Markdown."""
+    """The figures of every case, and the cross-talk as a matrix; Markdown."""
     parts = []
-    for part, rows in grouped(data["rows"], "part").items():
+    for case, rows in grouped(data["rows"], "case").items():
         figures = [row for row in rows if "measure" not in row]
-        parts += [part, columns_table(COLUMNS, [{**row, "limit": _limit(row), "met": _word(row)} for row in figures])]
+        parts += [case, columns_table(COLUMNS, [{**row, "limit": _limit(row), "met": _word(row)} for row in figures])]
         if crossed := [row for row in rows if "measure" in row]:
             parts += [
                 "cross-talk: the change of each measure (column) by each axis (row), in parts of its own",
@@ -97,7 +97,7 @@ SUITE = Suite(
     help=__doc__,
     options={
         "--shared": {"type": Path, "required": True, "metavar": "DIR", "help": "folder of the recordings"},
-        "--part": {"nargs": "+", "choices": PARTS, "default": list(PARTS), "help": "default: all"},
+        "--case": {"nargs": "+", "choices": CASES, "default": list(CASES), "help": "default: all"},
         "--every": {
             "type": int,
             "default": 1,
