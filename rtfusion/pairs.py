@@ -21,6 +21,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -282,6 +283,8 @@ class PairStream:
         if pair is not None:
             self._count_frames(pair)
             self.telemetry.paired(pair, thermal_delay_ns=self._thermal_delay_ns, tolerance_ns=self._pairer.tolerance_ns)
+            if self._thermal_delay_ns:
+                pair = replace(pair, thermal_delay_ns=self._thermal_delay_ns)
         return pair
 
     def _count_frames(self, pair: FramePair) -> None:

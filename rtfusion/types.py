@@ -144,6 +144,8 @@ class FramePair:
     """One of the two cameras is lost, and what stands in for it."""
     intents: Mapping[str, float] | None = None
     """The intents that the picture of this pair was made with when it was recorded, those that were not at 0; None for others."""
+    thermal_delay_ns: int = 0
+    """The part of `skew_ns` that is known and was taken off when the two were paired."""
 
     def __post_init__(self) -> None:
         if self.visible.band is not Band.VISIBLE or self.thermal.band is not Band.THERMAL:
@@ -200,6 +202,8 @@ class FusedFrame:
     """The intents it was made with (`rtfusion.intents`), those that are not at 0, on the way to a new wish as far as they are."""
     intents_version: int = 0
     """How often the intents were changed before this frame, since the run began."""
+    thermal_delay_ns: int = 0
+    """The part of `skew_ns` that is known."""
     pair: FramePair | None = None
     """The frames it was made of, as the cameras gave them: for recording them."""
     targets: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
@@ -214,6 +218,11 @@ class FusedFrame:
     def skew_ns(self) -> int:
         """Thermal stamp minus visible stamp."""
         return self.thermal_timestamp_ns - self.timestamp_ns
+
+    @property
+    def skew_after_delay_ns(self) -> int:
+        """What is left of `skew_ns` without the known delay of the thermal stamps."""
+        return self.skew_ns - self.thermal_delay_ns
 
     @property
     def width_px(self) -> int:

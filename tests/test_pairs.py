@@ -116,6 +116,7 @@ def test_a_live_stream_gives_pairs_of_one_moment_in_order() -> None:
         found = list(islice(pairs, 20))
     assert [pair.sequence for pair in found] == list(range(20))
     assert all(abs(pair.skew_ns - 40 * MS) <= 4 * MS for pair in found)
+    assert {pair.thermal_delay_ns for pair in found} == {40 * MS}, "what of the skew is known"
     assert (pairs.live, pairs.visible.band, pairs.thermal.band) == (True, Band.VISIBLE, Band.THERMAL)
 
 

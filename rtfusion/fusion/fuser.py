@@ -129,6 +129,7 @@ class PairFuser(Generic[ReadyT]):
             degraded=pair.degraded,
             intents=intents.values,
             intents_version=version,
+            thermal_delay_ns=pair.thermal_delay_ns,
             pair=pair,
             targets=registered.targets,
         )

@@ -90,6 +90,8 @@ class ReceivedFrame:
         """Make a frame that sinks take, to show, write or publish it again; stamps stay, the single images are not there."""
         told = {name: getattr(self.header, name) for name in _FRAME_FIELDS}
         told["degraded"] = next((state for state in Degraded if state.value == self.header.degraded), None)
+        after_ns = self.header.skew_after_delay_ns
+        told["thermal_delay_ns"] = 0 if after_ns is None else self.header.skew_ns - after_ns
         mask = self.people_mask
         if mask is not None:
             told["targets"] = {PEOPLE: (mask / 255).astype(np.float32)}

@@ -77,6 +77,9 @@ class Header:
     """The intents that the frame was made with, those that are not at 0. Empty from publishers that do not know them."""
     people_mask: bytes | None = None
     """The map of people as a PNG file (`rtfusion.publish.targets`); None where the run does not send it."""
+    skew_after_delay_ns: int | None = None
+    """``skew_ns`` without the known delay of the thermal stamps: how far apart the two frames are. None from publishers that do
+    not tell it."""
     intents_version: int = 0
     """How often they were changed before this frame, in this session."""
 
@@ -219,7 +222,8 @@ def _short(value: object) -> str:
 
 
 _KEYS = tuple(field.name for field in fields(Header))
-_DEFAULTS: Mapping[str, Callable[[], Any]] = {"intents": dict, "intents_version": int, "people_mask": lambda: None}
+_DEFAULTS: Mapping[str, Callable[[], Any]] = {"intents": dict, "intents_version": int, "people_mask": lambda: None,
+                                                    "skew_after_delay_ns": lambda: None}  # fmt: skip
 """Keys that earlier publishers of this schema do not send."""
 _is_count = functools.partial(_is_int, low=0)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -241,6 +245,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a map from text to nil, a number, a truth value or text",
     ),
     (("drops",), lambda v: _is_map(v, _is_count), "a map from text to whole numbers, 0 or more"),
+    (("skew_after_delay_ns",), lambda v: v is None or _is_int(v), "nil or a whole number"),
     (("people_mask",), lambda v: v is None or is_mask(v), "nil or a PNG file"),
     (("intents",), lambda v: _is_map(v, _is_share), "a map from text to numbers from -1 to 1"),
 )

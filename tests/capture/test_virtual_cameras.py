@@ -21,7 +21,7 @@ from rtfusion.clock import NS_PER_MS
 from rtfusion.session.format import load_session
 from rtfusion.session.source import SessionSource
 from rtfusion.types import Band, Frame
-from tests.rig import pictures
+from tests.rig import endurance, pictures
 from tests.rig.disk import is_of_band
 from tests.rig.v4l2rig import RTFUSION, Desk, lepton, webcam
 
@@ -363,3 +363,15 @@ def test_on_a_terminal_a_person_is_asked(
     assert b"use them? [Y/n]" in shown
     assert process.returncode == exit_code, shown
     assert (b"3 frames fused" in out) == (exit_code == 0)
+
+
+# -- again and again ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_faults_one_after_the_other_are_told_and_got_over(rig_library: Path, tmp_path: Path) -> None:
+    found = endurance.run(tmp_path, minutes=0.5, every_s=13.0)
+    assert found["exit_code"] == 130
+    assert found["faults"] == 3
+    for wrong in ("told_late", "told_falsely", "not_back", "swapped"):
+        assert found[wrong] == [], found

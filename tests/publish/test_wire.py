@@ -41,6 +41,7 @@ def frames(draw: st.DrawFn) -> FusedFrame:
         name=draw(st.none() | TEXT),
         intents=draw(st.dictionaries(TEXT, st.floats(-1, 1), max_size=4)),
         intents_version=draw(U64),
+        thermal_delay_ns=draw(st.integers(-(10**10), 10**10)),
     )
 
 
@@ -95,6 +96,7 @@ def test_round_trip(frame, drops, live, published_ns, unix_ns):
         drops=drops,
         intents=frame.intents,
         intents_version=frame.intents_version,
+        skew_after_delay_ns=frame.skew_ns - frame.thermal_delay_ns,
     )
     pixels = np.frombuffer(message.payload, np.uint8).reshape(frame.image.shape)
     np.testing.assert_array_equal(pixels, frame.image)
@@ -186,9 +188,9 @@ def test_missing_keys_are_named():
 
 def test_earlier_publishers_know_no_intents():
     values = msgpack.unpackb(header_of(example_frame()))
-    del values["intents"], values["intents_version"]
+    del values["intents"], values["intents_version"], values["skew_after_delay_ns"]
     header = decode([b"rtfusion", msgpack.packb(values), bytes(18)]).header
-    assert (header.intents, header.intents_version) == ({}, 0)
+    assert (header.intents, header.intents_version, header.skew_after_delay_ns) == ({}, 0, None)
 
 
 @pytest.mark.parametrize("intents", [{"people": 1.5}, {"people": None}, {"people": float("nan")}, [1]])
