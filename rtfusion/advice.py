@@ -11,6 +11,8 @@ LEFT_S = 0.5
 SLOWER = 1.5
 """A camera is slower when the other one gives so many frames for each of its own."""
 ASPECTS_DIFFER = 0.05
+LARGER = 2.0
+"""A thermal picture with so many times the pixels of the visible one is unusual."""
 
 
 def advice_on(*, visible: StreamInfo, thermal: StreamInfo, pair: str) -> list[str]:
@@ -59,9 +61,17 @@ def _on_rates(visible: StreamInfo, thermal: StreamInfo, pair: str) -> str | None
 
 
 def _on_bands(visible: StreamInfo, thermal: StreamInfo) -> str | None:
-    if thermal.looks_like is not Band.VISIBLE or visible.looks_like is not Band.THERMAL:
+    """Two signs are needed: a night in gray, a large thermal picture or a palette that nobody knows is nothing by itself."""
+    signs = {
+        f"{thermal.uri} has natural colors": thermal.looks_like is Band.VISIBLE,
+        f"{visible.uri} has no color, or that of a thermal camera": visible.looks_like is Band.THERMAL,
+        f"{thermal.uri} is much larger": _pixels(thermal) >= LARGER * _pixels(visible),
+    }
+    seen = [sign for sign, is_there in signs.items() if is_there]
+    if len(seen) < 2:
         return None
-    return (
-        f"{thermal.uri} has natural colors, and {visible.uri} has none or those of a thermal camera: they may be exchanged; "
-        "--ir is the thermal source, --vis the visible one"
-    )
+    return f"the two may be exchanged: {' and '.join(seen)}; --ir is the thermal source, --vis the visible one"
+
+
+def _pixels(info: StreamInfo) -> int:
+    return info.width_px * info.height_px

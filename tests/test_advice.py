@@ -65,7 +65,13 @@ def test_another_aspect_without_a_calibration() -> None:
 
 def test_bands_that_may_be_exchanged() -> None:
     (sentence,) = said(visible={"looks_like": Band.THERMAL}, thermal={"looks_like": Band.VISIBLE})
-    assert "they may be exchanged" in sentence
+    assert sentence == (
+        "the two may be exchanged: t.mp4 has natural colors and v.mp4 has no color, or that of a thermal camera; "
+        "--ir is the thermal source, --vis the visible one"
+    )
+    large = {"width_px": 1920, "height_px": 1440}
+    assert "t.mp4 is much larger" in said(visible={"looks_like": Band.THERMAL}, thermal=large)[0]
+    assert said(thermal=large) == []
     assert said(visible={"looks_like": Band.THERMAL}) == said(thermal={"looks_like": Band.VISIBLE}) == []
 
 
@@ -88,7 +94,7 @@ def test_sources_that_are_exchanged_in_a_whole_run(tmp_path: Path) -> None:
         tmp_path / "gray.mp4", [cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) for image in patterns(5, channels=1)]
     )
     assert not any("exchanged" in note for note in notes_of(color, gray)[0])
-    assert any("they may be exchanged" in note for note in notes_of(gray, color)[0])
+    assert any("may be exchanged" in note for note in notes_of(gray, color)[0])
 
 
 @pytest.mark.parametrize(("seen", "warm"), [(60, 20), (20, 60)])

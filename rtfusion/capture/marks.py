@@ -83,6 +83,8 @@ class StillMarks:
 
     def _mark(self, spread: npt.NDArray[Any]) -> str | None:
         still = ((self._least >= WHITE) & (spread <= 255 - WHITE)).astype(np.uint8)
+        if np.count_nonzero(still) < LEAST_PX:
+            return None
         steps = cv2.morphologyEx(self._least, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         # of what is bright by itself the brightness falls off; what is drawn ends at once
         count, _, parts, _ = cv2.connectedComponentsWithStats(cv2.dilate(still, np.ones((5, 9), np.uint8)))

@@ -31,7 +31,7 @@ NEAR_SHARE = 0.9
 STILL_NEAR_SHARE = 0.6
 """And it fits no longer when fewer are."""
 FIRST_PICTURES, CHECK_EVERY = 60, 30
-SAMPLES = 4000
+SAMPLES = 1000
 _CELL_BITS = 6
 
 # (place, red, green, blue) of palettes that cameras draw and no library has
