@@ -163,10 +163,11 @@ def stamps_rate_hz(path: Path, *, uri: str, asked: str | None, band: Band, claim
 class Extent:
     """From when to when the packets of a track last, whether or not they are shown or can be decoded."""
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, *, begin: int | None = None) -> None:
+        """``begin`` is the first stamp, where what comes first is not read."""
         self._time_base = stream.time_base
         self._stretches_s = 0.0
-        self._first: int | None = None
+        self._first = begin
         self._end = 0
         self._last_dts: int | None = None
         self._waiting: list[int] | None = []

@@ -62,6 +62,10 @@ CUT_OFF = 0.05
 """Share of its declared length that a file may lack before it is said to be cut off."""
 LONGEST_START = 1000
 """So many packets may come before the first that can be decoded: a recorder's key frames may be 20 s apart."""
+LEAST_SEEK_NS = 5 * NS_PER_S
+REORDERED_NS = NS_PER_S
+SEEKABLE = ("mov", "avi")
+"""Beginnings that are shorter, and those of files without an index at hand, are decoded and left out."""
 RANGE_FRAMES = 10
 """In so many frames, numbers beyond video range are looked for."""
 
@@ -246,14 +250,16 @@ class VideoSource(Playback):
     def _round(self, container: InputContainer) -> Iterator[Frame]:
         stream = self._stream(container)
         stream.codec_context.thread_count = 1
-        extent = Extent(stream)
         begin_ns, begin = self._timeline.next_ns, self._sequence
+        sought_from = self._seek(container, stream)
+        extent = Extent(stream, begin=sought_from)
         decoded = self._decode(container, stream, extent)
         first = next(decoded, None)
         if first is not None:
             raw_ns = self._raw_ns(stream, begin)
-            earlier = extent.before(first.frame.pts)
-            first = self._count_undecodable(first, len(earlier))
+            earlier = extent.before(first.frame.pts) if sought_from is None else [sought_from]
+            if sought_from is None:
+                first = self._count_undecodable(first, len(earlier))
             time_base = _time_base(stream)
             origin_ns = 0 if self._asked.fps is not None else pts_to_ns(earlier[0], time_base) if earlier else None
             frames = ((one, raw_ns(one)) for one in chain([first], decoded))
@@ -265,6 +271,32 @@ class VideoSource(Playback):
                     asked_at_ns = self._clock.now_ns()
             self._left_out_ns += self._start_ns
         self._check_length(container, stream, extent)
+
+    def _seek(self, container: InputContainer, stream: VideoStream) -> int | None:
+        """Go to the last key frame before what is not left out; the stamp of the beginning, or None where all is decoded.
+
+        Only where much is left out, and an index says where the key frames are.
+        """
+        begin, time_base = stream.start_time, stream.time_base
+        indexed = container.format.name.split(",")[0] in SEEKABLE
+        if (
+            self._start_ns < LEAST_SEEK_NS
+            or self._asked.fps is not None
+            or not indexed
+            or begin is None
+            or time_base is None
+        ):
+            return None
+        # an index is of decoding times, which are earlier than those of showing by what a codec reorders
+        target = begin + int(Fraction(self._start_ns - REORDERED_NS, NS_PER_S) / time_base)
+        keys = [entry.timestamp for entry in stream.index_entries if entry.is_keyframe and entry.timestamp <= target]
+        if not keys:
+            return None
+        try:
+            container.seek(max(keys), stream=stream)
+        except (av.FFmpegError, OSError):
+            return None
+        return begin
 
     def _count_undecodable(self, first: _Decoded, count: int) -> _Decoded:
         """Count the pictures before the first one that could be decoded, which keep their places in time."""

@@ -206,6 +206,24 @@ def test_the_beginning_can_be_left_out(tmp_path: Path) -> None:
         opened(f"{path}?start=0:05")
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [("c.mp4", "libx264", {"bf": "2"}), ("c.mkv", "libx264", {}), ("c.avi", "mpeg4", {}), ("c.ts", "libx264", {})],
+)
+def test_a_long_beginning_is_left_out_to_the_frame(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    path = write_clip(tmp_path / name, numbered(240), codec=codec, gop=24, options=options)
+    for start_s in (5.0, 5.01, 7.9):
+        source = opened(f"{path}?start={start_s}")
+        frames = read_all(source)
+        assert numbers(frames) == [number for number in range(240) if number / 30 >= start_s - 1e-6]
+        assert [round(frame.timestamp_ns * 30 / 1e9, 2) for frame in frames] == pytest.approx(
+            [number - start_s * 30 for number in numbers(frames)], abs=0.05
+        )
+        assert source.notes == ()
+
+
 # -- tracks -------------------------------------------------------------------------------------------------------------
 
 
