@@ -59,7 +59,8 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
     Args:
         path: where to write; its folder must exist.
         content: all of it.
-        durable: the content has reached the disk before the file has its name, so that no power cut leaves half of it.
+        durable: the content has reached the disk before the file has its name, and the name when this returns, so that no
+            power cut leaves half of it.
 
     Raises:
         OSError: it cannot be written; the file is as it was before.
@@ -74,6 +75,21 @@ def write_whole(path: Path, content: str | bytes, *, durable: bool = False) -> N
         if durable:
             stream.flush()
             os.fsync(stream.fileno())
+    if durable:
+        sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names of the files in a folder to the disk.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Pairs → fuse → sinks: the page to read first.
 
 The stream of pairs reads both sources (`rtfusion.pairs`), the main thread fuses, one thread per sink writes. An error anywhere
-ends the run: every thread is joined, every output finished, and the error is raised.
+ends the run: every thread is joined, every output finished, and the error is raised. Cameras are fused on when an output breaks.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from rtfusion.kernels import are_here
 from rtfusion.memory import return_freed_memory
 from rtfusion.pairs import PairStream, open_pairs
 from rtfusion.registration import Calibration, PairShape, load_calibration
-from rtfusion.sinks import check_sinks, open_sinks
+from rtfusion.sinks import check_sinks, open_again, open_sinks
 from rtfusion.sinks.base import Sink, SinkContext
 from rtfusion.sinks.thread import SinkThread
 from rtfusion.types import Band, FramePair, FusedFrame
@@ -45,7 +47,15 @@ RETURN_MEMORY_S = 60.0
 class Pipeline:
     """A stream of pairs, a fuser and any number of sinks, run once. The counters of all are in ``telemetry``."""
 
-    def __init__(self, *, pairs: PairStream, fuser: PairFuser[Any], sinks: list[Sink]) -> None:
+    def __init__(
+        self,
+        *,
+        pairs: PairStream,
+        fuser: PairFuser[Any],
+        sinks: list[Sink],
+        reopen: Sequence[Callable[[], Sink]] | None = None,
+    ) -> None:
+        """``reopen`` opens each of the sinks again when it broke while cameras are fused; without it, that ends the run."""
         self.telemetry = telemetry = pairs.telemetry
         self._pairs = pairs
         self._fuser = fuser
@@ -53,7 +63,8 @@ class Pipeline:
         self._on_tick: Callable[[], None] | None = None
         self._ticked_s = self._returned_s = time.monotonic()
         self._sinks = [
-            SinkThread(sink, live=pairs.live, telemetry=telemetry, stop=self._request_stop) for sink in sinks
+            SinkThread(sink, live=pairs.live, telemetry=telemetry, stop=self._request_stop, reopen=again)
+            for sink, again in zip(sinks, reopen or repeat(None, len(sinks)), strict=True)
         ]
         self._spent: str | None = None
         telemetry.fuser = fuser.name
@@ -213,7 +224,10 @@ def build(settings: Settings, *, stop: threading.Event | None = None) -> Pipelin
         # a recording says which precision was run, and how, so that a replay runs the same on any machine
         precision = fuser.precision or settings.precision
         used = settings.model_copy(update={"precision": precision, "kernels": settings.kernels and are_here()})
-        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=_open_sinks(used, pairs=pairs, control=fuser))
+        context = _context(used, pairs=pairs, control=fuser)
+        sinks = open_sinks(settings.sink, context=context, inputs=inputs_of(settings))
+        again = [partial(open_again, uri, context=context) for uri in settings.sink]
+        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=sinks, reopen=again)
         opened.pop_all()
     return pipeline
 
@@ -268,10 +282,10 @@ def _stream(info: StreamInfo) -> dict[str, Any]:
             "rate_hz": info.rate_hz, "continuous": info.continuous}  # fmt: skip
 
 
-def _open_sinks(settings: Settings, *, pairs: PairStream, control: Control) -> list[Sink]:
+def _context(settings: Settings, *, pairs: PairStream, control: Control) -> SinkContext:
     telemetry = pairs.telemetry
     rates_hz = [pairs.visible.rate_hz] if settings.pair == "hold" else [pairs.visible.rate_hz, pairs.thermal.rate_hz]
-    context = SinkContext(
+    return SinkContext(
         rate_hz=min(rates_hz),
         live=pairs.live,
         session=uuid.uuid4().hex,
@@ -286,7 +300,6 @@ def _open_sinks(settings: Settings, *, pairs: PairStream, control: Control) -> l
         settings=settings.model_dump(mode="json"),
         streams={Band.VISIBLE: _stream(pairs.visible), Band.THERMAL: _stream(pairs.thermal)},
     )
-    return open_sinks(settings.sink, context=context, inputs=inputs_of(settings))
 
 
 def inputs_of(settings: Settings) -> list[Path]:

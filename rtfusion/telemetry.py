@@ -71,6 +71,10 @@ class Histogram:
         return math.copysign(2.0 ** ((abs(bucket) - 0.5) / cls._PER_OCTAVE), bucket) if bucket else 0.0
 
 
+MOST_NOTES = 200
+"""Enough for a person to read; a run goes on for months."""
+
+
 class Telemetry:
     """Filled by the pipeline and its threads, read by whoever shows it (`snapshot`).
 
@@ -159,8 +163,8 @@ class Telemetry:
             self._focus_ages.setdefault(provider, Histogram()).record(age_ns)
 
     def note(self, text: str) -> None:
-        """Keep a sentence for the person who reads the table; the same one only once."""
-        if text not in self.notes:
+        """Keep a sentence for the person who reads the table; the same one only once, and not more than `MOST_NOTES`."""
+        if text not in self.notes and len(self.notes) < MOST_NOTES:
             self.notes.append(text)
 
     def drops_by_cause(self) -> dict[str, int]:

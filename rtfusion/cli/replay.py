@@ -21,6 +21,12 @@ def replay(
     check: Annotated[
         bool, typer.Option("--check", metavar="", rich_help_panel="Output", help="Fail unless all frames are the same.")
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", metavar="", rich_help_panel="Input", help="Fail at a damaged segment; else it is skipped."
+        ),
+    ] = False,
     log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
@@ -38,9 +44,9 @@ def replay(
     from rtfusion.redaction import MASK
     from rtfusion.session.format import load_session
 
-    session = load_session(folder)
+    session = load_session(folder, strict=strict)
     replayed = [name for name, setting in Settings.declared().items() if setting.replayed]
-    source = f"session:{session.folder}"
+    source = f"session:{session.folder}" + ("?strict=true" if strict else "")
     recorded = {name: session.settings.get(name) for name in replayed}
     for name, value in recorded.items():
         if MASK in str(value) and name not in flags:

@@ -124,7 +124,12 @@ class RingWriter:
         self.close()
         name = f"{PREFIX}{uuid.uuid4().hex}"
         hidden = self._folder / f".{name}"
-        file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SinkError(
+                f"no ring can be made in {self._folder}: {error.strerror}; publish with encoding=raw"
+            ) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.posix_fallocate(file, 0, SLOTS * slot_bytes)  # a hole that cannot be filled later would end the process

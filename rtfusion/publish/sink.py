@@ -108,7 +108,13 @@ class ZmqSink:
             return
         if not listened:
             return
-        payload = self._payload(frame)
+        try:
+            payload = self._payload(frame)
+        except SinkError as error:
+            if not self._run.live:
+                raise
+            self._tell_failure(error)
+            return
         header = encode_header(
             frame,
             session=self._run.session,
@@ -190,6 +196,14 @@ class ZmqSink:
             self.publisher = self._open(endpoint)
         except ConfigError as error:
             raise SinkError(str(error)) from None
+
+    def _tell_failure(self, error: SinkError) -> None:
+        """Count a frame for which there is no room; subscribers stay, and the next frame is tried."""
+        if not self.drops["failed"]:
+            _log.warning("%s: %s. The run goes on, and every frame is tried", self.uri, error)
+            if self._run.note is not None:
+                self._run.note(f"{self.uri}: {error}")
+        self.drops["failed"] += 1
 
     def _payload(self, frame: FusedFrame) -> memoryview | bytes:
         if self._ring is not None:

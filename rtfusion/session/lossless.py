@@ -11,7 +11,8 @@ import av
 import numpy as np
 
 from rtfusion.capture.container import open_container
-from rtfusion.errors import CaptureError, SinkError
+from rtfusion.errors import CaptureError, ConfigError, SinkError
+from rtfusion.sinks.guarded import GuardedFile
 from rtfusion.sinks.video import FFV1_OPTIONS, MATROSKA_OPTIONS
 from rtfusion.types import Frame, PixelFormat
 
@@ -25,7 +26,7 @@ class LosslessVideo:
         """Begin the file.
 
         Raises:
-            SinkError: it cannot be written.
+            SinkError: it cannot be written, or is there already.
         """
         self._path = path
         self._kind = like.size_px, like.pixel_format
@@ -33,9 +34,15 @@ class LosslessVideo:
         """Frames so far."""
         rate = max(Fraction(rate_hz).limit_denominator(1001), Fraction(1, 1001))
         try:
-            self._container = av.open(path, "w", format="matroska", container_options=MATROSKA_OPTIONS)
+            self._file = GuardedFile(path, uri=str(path), overwrite=False)
+        except ConfigError as error:
+            raise SinkError(str(error)) from error
+        self._file.give_name()
+        try:
+            self._container = av.open(self._file, "w", format="matroska", container_options=MATROSKA_OPTIONS)
             stream = self._container.add_stream("ffv1", rate=rate, options=FFV1_OPTIONS)
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._file.discard()
             raise SinkError(f"{path}: cannot be written: {error}") from error
         stream.width, stream.height = like.size_px
         stream.pix_fmt = _FORMATS[like.pixel_format]
@@ -64,23 +71,47 @@ class LosslessVideo:
         try:
             for packet in self._stream.encode(picture):
                 self._container.mux(packet)
-        except (av.FFmpegError, OSError) as error:
+                self._file.mark_whole()
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise SinkError(f"{self._path}: writing failed after {self.count} frames: {error}") from error
+        self._raise_file_error()
         self.count += 1
         return self.count - 1
 
+    def sync(self) -> None:
+        """Bring it to the disk.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self._file.sync()
+
     def close(self) -> None:
-        """Finish the file.
+        """Finish the file, and bring it to the disk.
 
         Raises:
             SinkError: it could not be finished; it plays all the same.
         """
+        failed_before = self._file.error is not None
         try:
-            for packet in self._stream.encode(None):
-                self._container.mux(packet)
-            self._container.close()
-        except (av.FFmpegError, OSError) as error:
+            try:
+                for packet in self._stream.encode(None):
+                    self._container.mux(packet)
+            finally:
+                self._container.close()
+            self._file.try_sync()
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise SinkError(f"{self._path}: could not be finished: {error}") from error
+        finally:
+            self._file.close()
+        if failed_before:
+            raise SinkError(f"{self._path}: is not whole, writing failed before")
+        self._raise_file_error()
+
+    def _raise_file_error(self) -> None:
+        error = self._file.error
+        if error is not None:
+            raise SinkError(f"{self._path}: {error.strerror} after {self.count} frames") from error
 
 
 def count_frames(path: Path) -> int:

@@ -1,7 +1,8 @@
 """Recording a session (`rtfusion.session.format`): the raw frames of both cameras, their stamps, and the fused video.
 
 Recording never ends a run: when the disk gets full, or writing fails, it stops, is counted and noted, and the run goes on
-fusing. With room again, it goes on in a new segment.
+fusing. With room again, or once the disk is back, it goes on in a new segment. What is written is brought to the disk twice
+within ``sync_s``, frames before the lines that name them, so that a power cut costs no more than that.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import shutil
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from rtfusion.clock import NS_PER_S
-from rtfusion.errors import ConfigError, SinkError
-from rtfusion.files import expanded, write_whole
+from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
+from rtfusion.errors import ConfigError, FusionError, SinkError
+from rtfusion.files import expanded, sync_folder, write_whole
 from rtfusion.session.format import (
     CALIBRATION_FILE,
     FINISHED,
@@ -33,6 +36,8 @@ from rtfusion.session.format import (
 )
 from rtfusion.session.lossless import LosslessVideo
 from rtfusion.sinks.base import SinkContext
+from rtfusion.sinks.guarded import SYNC_S, DiskSync
+from rtfusion.sinks.retry import Retry
 from rtfusion.sinks.video import VideoSink
 from rtfusion.types import Band, Frame, FramePair, FusedFrame
 
@@ -58,6 +63,8 @@ class RecordSink:
         segment_s: int = SEGMENT_S,
         reserve_mb: int = RESERVE_MB,
         fused: bool = True,
+        sync_s: int = SYNC_S,
+        clock: Clock = MONOTONIC,
     ) -> None:
         """Make the folder and describe the run in it.
 
@@ -75,14 +82,18 @@ class RecordSink:
         self._full = False
         self._number = -1
         self._segment: _Segment | None = None
+        self._sync = DiskSync(sync_s)
+        self._retry = Retry(clock)
         name = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime()) + f"-{context.session[:6]}"
-        self.folder = expanded(target) / name
+        self._root = expanded(target)
+        self.folder = self._root / name
         try:
             self.folder.mkdir(parents=True)
+            self._device = self._root.stat().st_dev
             self._describe()
+            free_bytes = shutil.disk_usage(self.folder).free
         except OSError as error:
             raise ConfigError(f"{self.uri}: cannot record into {self.folder}: {error.strerror}") from error
-        free_bytes = shutil.disk_usage(self.folder).free
         if free_bytes < self._reserve_bytes:
             raise ConfigError(
                 f"{self.uri}: {free_bytes / 1e6:.0f} MB are free, and {reserve_mb} are to be left; make room, or lower "
@@ -91,25 +102,60 @@ class RecordSink:
         _log.info("recording into %s", self.folder)
 
     def write(self, frame: FusedFrame) -> None:
-        """Record one pair and what was made of it, unless the disk is full."""
-        if frame.pair is None or not self._has_room():
-            self.drops["disk_full" if self._full else "no_pair"] += 1
-            return
-        try:
-            if self._segment is None or self._segment.is_over(frame.pair):
-                self._end_segment(finished=True)
-                self._number += 1  # also when the segment cannot begin: the next one has files of its own
-                self._segment = _Segment(self.folder, self._number, first=frame.pair, context=self._context,
-                                         length_ns=self._segment_ns, fused=self._with_fused)  # fmt: skip
-            self._segment.write(frame, frame.pair)
-        except (ConfigError, SinkError, OSError) as error:
+        """Record one pair and what was made of it, unless the disk is full or gone."""
+        if frame.pair is None:
+            self.drops["no_pair"] += 1
+        elif not self._retry.is_due:
             self.drops["failed"] += 1
-            self._note(f"{self.uri}: recording was interrupted: {error}")
-            self._end_segment(finished=False)
+        else:
+            try:
+                self._record(frame, frame.pair)
+            except (FusionError, OSError, ValueError) as error:  # ValueError is PyAV's
+                self._interrupt(error)
 
     def close(self, *, aborted: bool) -> None:
         """Finish the segment."""
         self._end_segment(finished=True)
+        self._sync.close()
+
+    def _record(self, frame: FusedFrame, pair: FramePair) -> None:
+        if self._retry.failures:
+            self._return()
+        if not self._has_room():
+            self.drops["disk_full"] += 1
+            return
+        if self._sync.error is not None:
+            raise self._sync.error
+        if self._segment is None or self._segment.is_over(pair):
+            self._end_segment(finished=True)
+            self._number += 1  # also when the segment cannot begin: the next one has files of its own
+            self._segment = _Segment(self.folder, self._number, first=pair, context=self._context, sync=self._sync,
+                                     length_ns=self._segment_ns, fused=self._with_fused)  # fmt: skip
+        self._segment.write(frame, pair)
+        if self._retry.failures:
+            _log.info("%s: recording goes on, %d pairs were not recorded", self.uri, self.drops["failed"])
+            self._retry.succeeded()
+
+    def _interrupt(self, error: Exception) -> None:
+        """Count a pair that was lost, end the segment, and wait some time."""
+        self.drops["failed"] += 1
+        if not self._retry.failures:
+            self._note(f"{self.uri}: recording was interrupted, fusing goes on: {_sentence(error)}")
+        self._retry.failed()
+        self._end_segment(finished=False)
+
+    def _return(self) -> None:
+        """Make sure of the folder: the disk may have gone, and another one stand in its place.
+
+        Raises:
+            SinkError: the disk is not there.
+            OSError: it cannot be written.
+        """
+        if self._root.stat().st_dev != self._device:
+            raise SinkError(f"{self._root} is on another disk than before")
+        if not (self.folder / SESSION_FILE).exists():
+            self.folder.mkdir(exist_ok=True)
+            self._describe()
 
     def _has_room(self) -> bool:
         free_bytes = shutil.disk_usage(self.folder).free
@@ -130,8 +176,9 @@ class RecordSink:
             return
         try:
             segment.close(finished=finished)
-        except (SinkError, OSError) as error:
-            self._note(f"{self.uri}: a segment could not be finished, it plays all the same: {error}")
+        except (FusionError, OSError, ValueError) as error:
+            if not self._retry.failures:
+                self._note(f"{self.uri}: a segment could not be finished, it plays all the same: {_sentence(error)}")
 
     def _note(self, text: str) -> None:
         _log.warning("%s", text)
@@ -139,10 +186,11 @@ class RecordSink:
             self._context.note(text)
 
     def _describe(self) -> None:
+        """Write what the session is, so that a power cut leaves it whole."""
         settings = dict(self._context.settings)
         calibration = settings.get("calibration")
         if calibration is not None:
-            shutil.copyfile(str(calibration), self.folder / CALIBRATION_FILE)
+            write_whole(self.folder / CALIBRATION_FILE, Path(calibration).read_bytes(), durable=True)
         values: dict[str, Any] = {
             "schema": SCHEMA,
             "session": self._context.session,
@@ -151,25 +199,50 @@ class RecordSink:
             "settings": settings,
             "streams": {band.value: dict(stream) for band, stream in self._context.streams.items()},
         }
-        write_whole(self.folder / SESSION_FILE, json.dumps(values, indent=2, default=str) + "\n")
+        write_whole(self.folder / SESSION_FILE, json.dumps(values, indent=2, default=str) + "\n", durable=True)
+        for folder in (self._root, *self._root.resolve().parents):
+            if folder.stat().st_dev == self._device:
+                with contextlib.suppress(PermissionError):  # not ours to read; then it was not made by us
+                    sync_folder(folder)
 
 
 class _Segment:
     """Three videos and the lines that go with them."""
 
     def __init__(
-        self, folder: Path, number: int, *, first: FramePair, context: SinkContext, length_ns: int, fused: bool
+        self,
+        folder: Path,
+        number: int,
+        *,
+        first: FramePair,
+        context: SinkContext,
+        sync: DiskSync,
+        length_ns: int,
+        fused: bool,
     ) -> None:
         self._end_ns = first.timestamp_ns + length_ns
         self._last: dict[Band, tuple[Frame, FrameRecord]] = {}
-        self._videos: Mapping[Band, LosslessVideo] = {
-            band: LosslessVideo(video_path(folder, number, band.value), like=_of(first, band), rate_hz=context.rate_hz)
-            for band in Band
-        }
-        fused_path = video_path(folder, number, "fused")
-        self._fused = VideoSink(fused_path, context=replace(context, overwrite=False)) if fused else None
-        descriptor = os.open(folder / f"{number:06}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._lines: IO[bytes] = os.fdopen(descriptor, "wb", buffering=0)
+        self._sync = sync
+        self._videos: dict[Band, LosslessVideo] = {}
+        self._fused: VideoSink | None = None
+        with contextlib.ExitStack() as opened:
+            for band in Band:
+                path = video_path(folder, number, band.value)
+                video = LosslessVideo(path, like=_of(first, band), rate_hz=context.rate_hz)
+                opened.callback(_quietly, video.close)
+                self._videos[band] = video
+            if fused:
+                # brought to the disk with the others
+                within = replace(context, overwrite=False)
+                self._fused = VideoSink(video_path(folder, number, "fused"), context=within, sync_s=0)
+                opened.callback(_quietly, partial(self._fused.close, aborted=True))
+            lines = folder / f"{number:06}.jsonl"
+            descriptor = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            self._lines: FileIO = FileIO(descriptor, "wb")
+            opened.pop_all()
+        syncs = [video.sync for video in self._videos.values()]
+        syncs += [] if self._fused is None else [self._fused.sync]
+        sync.watch(*syncs, self._sync_lines, partial(sync_folder, folder))
 
     def is_over(self, pair: FramePair) -> bool:
         """True when this pair belongs to the next segment, by its time, or because a camera has another size now."""
@@ -186,20 +259,45 @@ class _Segment:
             intents=dict(frame.intents),
             intents_version=frame.intents_version,
         )
-        self._lines.write(record.line())
+        self._write_line(record.line())
         if self._fused is not None:
             self._fused.write(frame)
 
     def close(self, *, finished: bool) -> None:
-        """End all files; the first error is raised once everything was tried."""
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._lines.close)
-            if finished:
-                stack.callback(self._lines.write, FINISHED)
-            for video in self._videos.values():
-                stack.callback(video.close)
-            if self._fused is not None:
-                stack.callback(self._fused.close, aborted=not finished)
+        """End all files; the last line says that the segment is whole, so it is written when all else is on the disk.
+
+        Raises:
+            SinkError, OSError: the first thing that failed, once everything was tried.
+        """
+        self._sync.forget()
+        ends: list[Callable[[], None]] = [video.close for video in self._videos.values()]
+        ends += [] if self._fused is None else [partial(self._fused.close, aborted=not finished)]
+        errors = [error for error in map(_quietly, ends) if error is not None]
+        try:
+            if finished and not errors:
+                self._sync_lines()
+                self._write_line(FINISHED)
+            self._sync_lines()
+        except OSError as error:
+            errors.append(error)
+        finally:
+            self._lines.close()
+        if errors:
+            raise errors[0]
+
+    def _write_line(self, line: bytes) -> None:
+        """Write all of a line or nothing of it."""
+        start, rest = self._lines.tell(), memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._lines.write(rest) or 0 :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._lines.truncate(start)
+            raise
+
+    def _sync_lines(self) -> None:
+        os.fsync(self._lines.fileno())
 
     def _stored(self, frame: Frame) -> FrameRecord:
         """Store a frame, unless it is the one before, held."""
@@ -209,6 +307,23 @@ class _Segment:
         record = FrameRecord.of(frame, index=self._videos[frame.band].write(frame))
         self._last[frame.band] = frame, record
         return record
+
+
+def _quietly(end: Callable[[], None]) -> Exception | None:
+    """End something, and return what went wrong."""
+    try:
+        end()
+    except (FusionError, OSError, ValueError) as error:
+        return error
+    return None
+
+
+def _sentence(error: Exception) -> str:
+    return (
+        error.strerror or str(error)
+        if isinstance(error, OSError) and not isinstance(error, FusionError)
+        else str(error)
+    )
 
 
 def crc32(frame: FusedFrame) -> int:

@@ -18,14 +18,25 @@ from rtfusion.errors import CaptureError, ConfigError, StreamLost
 from rtfusion.session.format import FrameRecord, PairRecord, Session, load_session, video_path
 from rtfusion.types import Band, Frame, FramePair
 
+MOST_NOTES = 20
+"""Damaged segments that are told of one by one; all are counted."""
+
 
 class SessionSource(Playback):
     """One camera of a session: every frame that was recorded, once, with its own stamps relative to the first pair."""
 
     def __init__(
-        self, folder: Path, *, uri: str, band: Band, loop: int = 1, pace: bool = False, clock: Clock = MONOTONIC
+        self,
+        folder: Path,
+        *,
+        uri: str,
+        band: Band,
+        loop: int = 1,
+        pace: bool = False,
+        strict: bool = False,
+        clock: Clock = MONOTONIC,
     ) -> None:
-        """Open the session.
+        """Open the session. What is damaged in it is skipped and counted, or an error with ``strict``.
 
         Raises:
             CaptureError: it is none, or there is no pair in it.
@@ -33,12 +44,12 @@ class SessionSource(Playback):
         if loop != 1:
             raise CaptureError(f"{uri}: a session is played once; leave out loop")
         super().__init__(self._play(), pace=pace, clock=clock)
-        self.session = load_session(folder)
+        self.session = load_session(folder, strict=strict)
         self._band = band
         first = next(self.session.pairs(), None)
         if first is None:
             raise CaptureError(f"{uri}: not one pair was recorded in this session")
-        self._start_ns = min(first.visible.timestamp_ns, first.thermal.timestamp_ns)
+        self._start_ns = _start_ns(first)
         stream = self.session.streams[band]
         self.info = StreamInfo.like(
             self.peek(),
@@ -54,14 +65,26 @@ class SessionSource(Playback):
         for segment in self.session.segments():
             if records := segment.frames(self._band):
                 path = video_path(self.session.folder, segment.number, self._band.value)
-                yield from self._segment(path, records, convert)
+                try:
+                    yield from self._segment(path, records, convert)
+                except CaptureError as error:
+                    if self.session.strict:
+                        raise
+                    self.session.leave_out(segment.number, str(error))
+            self.notes = tuple(f"a damaged segment: {why}" for why in list(self.session.damaged.values())[:MOST_NOTES])
+        if self.session.damaged:
+            self.drops["segments_damaged"] = len(self.session.damaged)
 
     def _segment(
         self, path: Path, records: tuple[FrameRecord, ...], convert: PixelConverter
     ) -> Generator[Frame, None, None]:
         played = 0
         with open_container(path, uri=str(path)) as container:
-            container.streams.video[0].codec_context.thread_count = 1
+            codec = container.streams.video[0].codec_context
+            codec.thread_count = 1
+            codec.options = {
+                "err_detect": "explode"
+            }  # a slice whose checksum is wrong is an error, not a copy of the last one
             try:
                 for record, decoded in zip(records, container.decode(video=0), strict=False):
                     image, pixel_format = convert(decoded)
@@ -77,33 +100,53 @@ class SessionSource(Playback):
                         shutter=record.shutter,
                     )
                     played += 1
-            except (av.FFmpegError, OSError) as error:
+            except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+                if isinstance(error, CaptureError):
+                    raise
                 raise StreamLost(f"{path}: damaged after {played} frames: {error}") from error
         if played < len(records):
             raise StreamLost(f"{path}: holds {played} frames, its lines name {len(records)}")
 
 
 def open_session(uri: SourceUri, *, band: Band, loop: int, pace: bool, clock: Clock) -> SessionSource:
-    """Open one camera of a session by its URI, which takes no parameters."""
-    read_query(uri, {})
-    if uri.query:
+    """Open one camera of a session by its URI; ``?strict=true`` makes what is damaged an error."""
+    strict = read_query(uri, {"strict": _boolean}).get("strict", False)
+    if corrections := uri.query.keys() - {"strict"}:
         raise ConfigError(
-            f"{uri.text}: a session holds its pictures as they were corrected then; leave out {', '.join(uri.query)}"
+            f"{uri.text}: a session holds its pictures as they were corrected then; leave out {', '.join(corrections)}"
         )
-    return SessionSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, clock=clock)
+    return SessionSource(uri.path, uri=uri.text, band=band, loop=loop, pace=pace, strict=strict, clock=clock)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text == "true"
+
+
+def _start_ns(first: PairRecord) -> int:
+    """The moment from which the stamps of a session count."""
+    return min(first.visible.timestamp_ns, first.thermal.timestamp_ns)
 
 
 class SessionPairer:
-    """Puts the frames of a session together as they were when it was recorded. Used as a `rtfusion.pairing.Pairer`."""
+    """Puts the frames of a session together as they were when it was recorded. Used as a `rtfusion.pairing.Pairer`.
+
+    Frames that do not come, since they are damaged, cost the pairs that they were in.
+    """
 
     tolerance_ns = None
     """Pairs are what they were."""
 
     def __init__(self, session: Session) -> None:
+        self._start_ns = next((_start_ns(pair) for pair in session.pairs()), 0)
         self._pairs = _with_positions(session)
         self._next = next(self._pairs, None)
+        self._records = {band: _frames(session, band) for band in Band}
         self._frames: dict[Band, Frame] = {}
+        self._used: dict[Band, bool] = dict.fromkeys(Band, True)
         self._arrived = dict.fromkeys(Band, 0)
+        """Frames of a band that came, or will not come any more, since a later one came."""
         self._ended: set[Band] = set()
         self.pairs = 0
         self.drops: dict[Band, Counter[str]] = {band: Counter() for band in Band}
@@ -125,8 +168,14 @@ class SessionPairer:
 
     def push(self, frame: Frame) -> None:
         """Take one frame."""
-        self._frames[frame.band] = frame
-        self._arrived[frame.band] += 1
+        band = frame.band
+        if not self._used[band]:
+            self.drops[band]["damaged"] += 1
+        self._frames[band], self._used[band] = frame, False
+        for record in self._records[band]:
+            self._arrived[band] += 1
+            if (record.timestamp_ns - self._start_ns, record.sequence) == (frame.timestamp_ns, frame.sequence):
+                break
 
     def end(self, band: Band) -> None:
         """Say that a stream has no further frames."""
@@ -134,18 +183,21 @@ class SessionPairer:
 
     def take(self) -> FramePair | None:
         """The next pair, or None."""
-        if self._next is None or self._missing:
-            return None
-        record = self._next[0]
-        self._next = next(self._pairs, None)
-        self.count()
-        return FramePair(
-            visible=self._frames[Band.VISIBLE],
-            thermal=self._frames[Band.THERMAL],
-            sequence=record.sequence,
-            degraded=record.degraded,
-            intents=record.intents,
-        )
+        while self._next is not None and not self._missing:
+            record, positions = self._next
+            self._next = next(self._pairs, None)
+            if any(self._arrived[band] != positions[band] + 1 for band in Band):
+                continue  # one of its frames did not come
+            self._used = dict.fromkeys(Band, True)
+            self.count()
+            return FramePair(
+                visible=self._frames[Band.VISIBLE],
+                thermal=self._frames[Band.THERMAL],
+                sequence=record.sequence,
+                degraded=record.degraded,
+                intents=record.intents,
+            )
+        return None
 
     def count(self) -> int:
         """The number of the next pair."""
@@ -165,3 +217,8 @@ def _with_positions(session: Session) -> Iterator[tuple[PairRecord, dict[Band, i
             yield pair, {band: before[band] + pair.of(band).index for band in Band}
         for band in Band:
             before[band] += len(segment.frames(band))
+
+
+def _frames(session: Session, band: Band) -> Iterator[FrameRecord]:
+    """All frames of a band, in order."""
+    return (record for segment in session.segments() for record in segment.frames(band))

@@ -3,11 +3,13 @@
 ::
 
     out.mp4 (.mkv .mov .avi)                            a video file
-    video:PATH?codec=h264|ffv1&crf=18&preset=veryfast   the same, with settings
+    video:PATH?codec=h264|ffv1&crf=18&preset=veryfast&sync_s=1
+                                                        the same, with settings
     images:DIR?format=png|jpg&quality=95                one image per frame
     zmq:tcp://127.0.0.1:5555?encoding=raw|jpeg|shm&quality=90&topic=rtfusion&hwm=2
                                                         also keys=FILE.key&clients=FOLDER (encrypted), insecure=true
-    record:DIR?segment_s=60&reserve_mb=1024&fused=true  raw frames of both cameras, to be replayed (`rtfusion.session.format`)
+    record:DIR?segment_s=60&reserve_mb=1024&fused=true&sync_s=1
+                                                        raw frames of both cameras, to be replayed (`rtfusion.session.format`)
     compare:DIR                                         compares with a recorded session, bit for bit
     web://127.0.0.1:8080?record=DIR&quality=80          a page for browsers; also token=TOKEN (or RTFUSION_WEB_TOKEN), name=NAME
     window:                                             a window on this desktop
@@ -22,6 +24,8 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -32,7 +36,16 @@ from rtfusion.redaction import without_credentials
 from rtfusion.sinks.base import Sink, SinkContext, StopRequested, socket_path
 from rtfusion.text import did_you_mean
 
-__all__ = ["Sink", "SinkContext", "StopRequested", "check_sinks", "open_sink", "open_sinks", "written_path"]
+__all__ = [
+    "Sink",
+    "SinkContext",
+    "StopRequested",
+    "check_sinks",
+    "open_again",
+    "open_sink",
+    "open_sinks",
+    "written_path",
+]
 
 WRITTEN = ("video", "images", "record", "compare")
 """Kinds whose target is a path."""
@@ -54,6 +67,23 @@ def open_sink(uri: str, *, context: SinkContext) -> Sink:
     shown = without_credentials(uri)
     opened: Sink = getattr(importlib.import_module(module), name)(target, uri=shown, context=context, **options)
     return opened
+
+
+def open_again(uri: str, *, context: SinkContext) -> Sink:
+    """Open an output again that broke while running; what it wrote before is kept.
+
+    A video begins a new file, ``out-2.mp4``, and images are added to the folder.
+
+    Raises:
+        ConfigError: it cannot be made yet.
+    """
+    scheme, target, query = _split(uri)
+    if scheme == "video":
+        path = Path(target)
+        numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+        free = next(part for part in numbered if not expanded(part).exists())
+        uri = f"video:{free}" + (f"?{query}" if query else "")
+    return open_sink(uri, context=replace(context, overwrite=scheme == "images"))
 
 
 def open_sinks(uris: Iterable[str], *, context: SinkContext, inputs: Iterable[Path] = ()) -> list[Sink]:
@@ -200,6 +230,7 @@ def _topic(text: str) -> str:
 
 _preset = _one_of("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 _percent = _whole_number(1, 100)
+_sync_s = _whole_number(0, 3600)
 
 
 class Kind(NamedTuple):
@@ -217,7 +248,7 @@ KINDS: Mapping[str, Kind] = {
     "video": Kind(
         "rtfusion.sinks.video:VideoSink",
         "video:out.mp4",
-        {"codec": _one_of("h264", "ffv1"), "crf": _whole_number(0, 51), "preset": _preset},
+        {"codec": _one_of("h264", "ffv1"), "crf": _whole_number(0, 51), "preset": _preset, "sync_s": _sync_s},
     ),
     "images": Kind(
         "rtfusion.sinks.images:ImagesSink", "images:frames", {"format": _one_of("png", "jpg"), "quality": _percent}
@@ -231,7 +262,8 @@ KINDS: Mapping[str, Kind] = {
     "record": Kind(
         "rtfusion.session.record:RecordSink",
         "record:recordings",
-        {"segment_s": _whole_number(1, 86_400), "reserve_mb": _whole_number(1, 10**9 - 1), "fused": _boolean},
+        {"segment_s": _whole_number(1, 86_400), "reserve_mb": _whole_number(1, 10**9 - 1), "fused": _boolean,
+         "sync_s": _sync_s},
     ),
     "compare": Kind("rtfusion.session.compare:CompareSink", "compare:recordings/2026-11-21T05-45-12Z-5f0c9e"),
     "web": Kind(

@@ -1,16 +1,21 @@
-"""One thread per sink, so that no sink can slow the run, nor another sink."""
+"""One thread per sink, so that no sink can slow the run, nor another sink, nor end a run of cameras."""
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 
-from rtfusion.clock import MONOTONIC, Clock
-from rtfusion.errors import EndOfStream
+from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
+from rtfusion.errors import ConfigError, EndOfStream, FusionError, SinkError
 from rtfusion.mailbox import Closed, Mailbox, Policy
 from rtfusion.sinks.base import Sink, StopRequested
+from rtfusion.sinks.retry import Retry
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import FusedFrame
+
+_log = logging.getLogger(__name__)
 
 RECORDED_CAPACITY = 4
 LIVE_CAPACITY = 2
@@ -19,17 +24,33 @@ LIVE_CAPACITY = 2
 class SinkThread:
     """Writes frames to one sink. Live, a slow sink loses frames, counted; from recordings it makes the run wait.
 
-    ``error`` holds what broke the sink, if anything did; the run looks at it between frames.
+    Live, a sink that breaks is given up and opened again by ``reopen``, for as long as it takes (`Retry`), and the frames that it
+    misses are counted as ``failed``. Otherwise, and where it is still broken at the end, ``error`` holds what broke it; the run
+    looks at it between frames.
     """
 
     def __init__(
-        self, sink: Sink, *, live: bool, telemetry: Telemetry, stop: Callable[[], None], clock: Clock = MONOTONIC
+        self,
+        sink: Sink,
+        *,
+        live: bool,
+        telemetry: Telemetry,
+        stop: Callable[[], None],
+        reopen: Callable[[], Sink] | None = None,
+        clock: Clock = MONOTONIC,
     ) -> None:
         self.uri = sink.uri
-        self._sink = sink
+        self._sink: Sink | None = sink
         self._live = live
         self._telemetry = telemetry
         self._stop = stop
+        self._reopen = reopen if live else None
+        self._retry = Retry(clock)
+        self._broken: Exception | None = None
+        self._broken_ns = 0
+        self._failed = 0
+        self._drops_before: Counter[str] = Counter()
+        """Of sinks that were given up."""
         self._clock = clock
         capacity = getattr(sink, "capacity_frames", LIVE_CAPACITY) if live else RECORDED_CAPACITY
         self._mailbox: Mailbox[FusedFrame] = Mailbox(capacity=capacity, policy=Policy.LATEST if live else Policy.BLOCK)
@@ -44,7 +65,9 @@ class SinkThread:
     @property
     def drops(self) -> dict[str, int]:
         """All frames lost at this sink, by cause; zeros are left out."""
-        drops: dict[str, int] = {"slow": self.dropped, **getattr(self._sink, "drops", {})}
+        drops = Counter(self._drops_before)
+        drops.update(getattr(self._sink, "drops", {}))
+        drops.update(slow=self.dropped, failed=self._failed)
         return {cause: count for cause, count in drops.items() if count}
 
     def start(self) -> None:
@@ -90,15 +113,72 @@ class SinkThread:
 
     def _write_all(self) -> None:
         while (frame := self._mailbox.get()) is not None:  # without a timeout it gives an item or raises
-            started_ns = self._clock.now_ns()
-            self._sink.write(frame)
-            ended_ns = self._clock.now_ns()
-            captured_ns = frame.timestamp_ns if self._live else frame.received_ns
-            self._telemetry.sink_wrote(self.uri, age_ns=ended_ns - captured_ns, write_ns=ended_ns - started_ns)
+            try:
+                sink = self._open_again() if self._sink is None else self._sink
+                if sink is not None:
+                    self._write(sink, frame)
+                    continue
+            except (FusionError, OSError) as error:
+                if self._reopen is None:
+                    raise
+                self._give_up(error)
+            self._failed += 1
+
+    def _write(self, sink: Sink, frame: FusedFrame) -> None:
+        started_ns = self._clock.now_ns()
+        sink.write(frame)
+        ended_ns = self._clock.now_ns()
+        captured_ns = frame.timestamp_ns if self._live else frame.received_ns
+        self._telemetry.sink_wrote(self.uri, age_ns=ended_ns - captured_ns, write_ns=ended_ns - started_ns)
+        if self._broken is not None:
+            seconds = (ended_ns - self._broken_ns) / NS_PER_S
+            _log.info("%s works again after %.0f s; %d frames were lost", self.uri, seconds, self._failed)
+            self._broken = None
+            self._retry.succeeded()
+
+    def _open_again(self) -> Sink | None:
+        """The sink, opened anew; None while it is too early to try that."""
+        if self._reopen is None or not self._retry.is_due:
+            return None
+        self._sink = self._reopen()
+        return self._sink
+
+    def _give_up(self, error: Exception) -> None:
+        """Let go of a sink that broke, or that could not be opened again, until the next attempt."""
+        if self._broken is None:
+            self._broken, self._broken_ns = error, self._clock.now_ns()
+            sentence = f"{_told(error, self.uri)}. The run goes on, and the output is tried again"
+            _log.warning("%s", sentence)
+            self._telemetry.note(sentence)
+        self._retry.failed()
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            try:
+                sink.close(aborted=True)
+            except (FusionError, OSError) as also:
+                _log.debug("%s: closing failed too: %s", self.uri, also)
+            self._drops_before.update(getattr(sink, "drops", {}))
 
     def _close(self) -> None:
         try:
-            self._sink.close(aborted=self.error is not None)
+            if self._sink is not None:
+                self._sink.close(aborted=self.error is not None)
         except BaseException as error:  # noqa: BLE001 - carried to the main thread; the first error is the cause
             if self.error is None:
                 self.error = error
+        if self.error is None:
+            self.error = self._broken
+        if isinstance(self.error, ConfigError) or (
+            isinstance(self.error, OSError) and not isinstance(self.error, FusionError)
+        ):
+            self.error = SinkError(_told(self.error, self.uri))  # it broke while running
+
+
+def _told(error: Exception, uri: str) -> str:
+    """What went wrong, with the name of the output in it."""
+    text = (
+        str(error)
+        if isinstance(error, FusionError)
+        else f"{uri}: {error.strerror if isinstance(error, OSError) else error}"
+    )
+    return text if uri in text else f"{uri}: {text}"

@@ -6,7 +6,6 @@ at twice the size, FFV1 90. B frames are off: they save 4 % here and would hold 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError, SinkError
 from rtfusion.files import expanded
 from rtfusion.sinks.base import SinkContext
+from rtfusion.sinks.guarded import SYNC_S, DiskSync, GuardedFile
 from rtfusion.text import did_you_mean
 from rtfusion.types import FusedFrame, Image8
 
@@ -67,6 +67,7 @@ class VideoSink:
         codec: str = "h264",
         crf: int | None = None,
         preset: str | None = None,
+        sync_s: int = SYNC_S,
     ) -> None:
         self.uri = uri if uri is not None else str(target)
         self._path = path = _video_path(str(target), uri=self.uri)
@@ -84,10 +85,12 @@ class VideoSink:
             "preset": preset or "veryfast", "crf": str(18 if crf is None else crf), "bf": "0",
             "rc-lookahead": str(lookahead_frames), "forced-idr": "1",
         }  # fmt: skip
-        self._file = _GuardedFile(path, uri=self.uri, overwrite=context.overwrite)
+        self._file = GuardedFile(path, uri=self.uri, overwrite=context.overwrite)
         self._encoder: _Encoder | None = None
         self._size_px: tuple[int, int] | None = None
         self._closed = False
+        # a recording is fused again; what cameras saw is seen once
+        self._sync = DiskSync(sync_s) if context.live and sync_s else None
 
     def write(self, frame: FusedFrame) -> None:
         """Encode one frame.
@@ -106,6 +109,8 @@ class VideoSink:
                     "a video file has one size. What was written so far is kept"
                 )
             self._encoder.encode(frame.image, timestamp_ns=frame.timestamp_ns)
+            if self._sync is not None and self._sync.error is not None:
+                raise SinkError(f"{self._path}: the disk did not take what was written: {self._sync.error.strerror}")
         except av.FFmpegError as error:
             raise SinkError(f"{self._path}: the {self._codec} encoder failed: {error}") from error
         self._raise_file_error()
@@ -119,6 +124,8 @@ class VideoSink:
         if self._closed:
             return
         self._closed = True
+        if self._sync is not None:
+            self._sync.close()
         if self._encoder is None:
             self._file.discard()
             if not aborted:
@@ -130,12 +137,26 @@ class VideoSink:
         except av.FFmpegError as error:
             raise SinkError(f"{self._path}: the file could not be finished: {error}") from error
         finally:
-            self._file.close()
+            self._finish_file()
             is_stub = self._file.error is not None or self._file.whole_bytes == 0
             if is_stub and self._encoder.duration_s < AT_RISK_S and not _plays(self._path):
                 self._path.unlink(missing_ok=True)
         if not already_raised:
             self._raise_file_error()
+
+    def _finish_file(self) -> None:
+        self._file.give_name()
+        if self._sync is not None and self._file.error is None:
+            self._file.try_sync()
+        self._file.close()
+
+    def sync(self) -> None:
+        """Bring what was written to the disk, for a caller that does so itself.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self._file.sync()
 
     def _raise_file_error(self) -> None:
         if self._file.error is None or self._encoder is None:
@@ -148,6 +169,8 @@ class VideoSink:
 
     def _open_encoder(self, size_px: tuple[int, int], *, first_ns: int) -> _Encoder:
         self._file.begin()
+        if self._sync is not None:
+            self._sync.watch(self._file.sync)
         lossless = self._codec == "ffv1"
         coded_px = size_px if lossless else (size_px[0] + size_px[0] % 2, size_px[1] + size_px[1] % 2)
         if coded_px != size_px:
@@ -166,7 +189,7 @@ class _Encoder:
 
     def __init__(
         self,
-        file: _GuardedFile,
+        file: GuardedFile,
         *,
         container: str,
         lossless: bool,
@@ -236,93 +259,6 @@ class _Encoder:
             self._file.mark_whole()
 
 
-class _GuardedFile:
-    """The file below the muxer: a failed write is kept in `error`, never raised into it, and nothing is written after.
-
-    A muxer goes on after a failure, and finishing an MP4 turns its fragments into one ordinary file by overwriting the
-    beginning: without room for the index at the end, the whole recording would be lost. So a failure puts the file back
-    to what it was after the last whole packet, which plays.
-    """
-
-    def __init__(self, path: Path, *, uri: str, overwrite: bool) -> None:
-        self._path = path
-        self._existed = path.exists()
-        self._file = _open_for_writing(path, uri=uri, overwrite=overwrite)
-        self._end_bytes = 0
-        self._overwritten: list[tuple[int, bytes]] = []
-        self.whole_bytes = 0
-        self.error: OSError | None = None
-
-    def begin(self) -> None:
-        """Empty the file: only now, so that a run that ends before its first frame destroys no earlier recording."""
-        existed, self._existed = self._existed, False
-        try:
-            if existed and os.fstat(self._file).st_nlink > 1:
-                self._part_from_other_names()
-            os.ftruncate(self._file, 0)
-        except OSError as error:
-            self.error = error
-
-    def _part_from_other_names(self) -> None:
-        """Begin a new file where the old one has other names too (hard links): what they name stays as it is."""
-        self._path.unlink()
-        fresh = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        os.close(self._file)
-        self._file = fresh
-
-    def write(self, data: bytes) -> int:
-        """Write all of ``data``, or note why not."""
-        if self.error is None:
-            try:
-                self._write_all(data)
-            except OSError as error:
-                self.error = error
-                self._restore()
-        return len(data)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position and return it."""
-        return os.lseek(self._file, offset, whence)
-
-    def tell(self) -> int:
-        """Return the position."""
-        return os.lseek(self._file, 0, os.SEEK_CUR)
-
-    def mark_whole(self) -> None:
-        """The file plays as it is now."""
-        if self.error is None:
-            self.whole_bytes = self._end_bytes
-            self._overwritten.clear()
-
-    def close(self) -> None:
-        """Close; an error that the file system reports only now is kept too."""
-        try:
-            os.close(self._file)
-        except OSError as error:
-            self.error = self.error or error
-
-    def discard(self) -> None:
-        """Close and remove the file, unless it is an earlier one."""
-        self.close()
-        if not self._existed:
-            self._path.unlink(missing_ok=True)
-
-    def _write_all(self, data: bytes) -> None:
-        start = self.tell()
-        if start < self.whole_bytes:
-            self._overwritten.append((start, os.pread(self._file, len(data), start)))
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
-        self._end_bytes = max(self._end_bytes, start + len(data))
-
-    def _restore(self) -> None:
-        with contextlib.suppress(OSError):  # a device that is gone takes nothing back
-            for start, data in reversed(self._overwritten):
-                os.pwrite(self._file, data, start)
-            os.ftruncate(self._file, self.whole_bytes)
-
-
 def _video_path(target: str, *, uri: str) -> Path:
     path = expanded(target)
     suffix = path.suffix.lower()
@@ -335,20 +271,6 @@ def _video_path(target: str, *, uri: str) -> Path:
     raise ConfigError(
         f"sink {uri!r} is not a video file by its name; expected one of {' '.join(_FORMATS)} at the end{hint}"
     )
-
-
-def _open_for_writing(path: Path, *, uri: str, overwrite: bool) -> int:
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"{uri}: {path} is not a regular file; name a file that can be written")
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
-    try:
-        return os.open(path, flags, 0o666)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists; choose another name, or replace it with --overwrite") from None
-    except FileNotFoundError:
-        raise ConfigError(f"{uri}: the folder {path.parent} does not exist; make it first") from None
-    except OSError as error:
-        raise ConfigError(f"{uri}: {path} cannot be written: {error.strerror}; choose a place that can be") from None
 
 
 def _plays(path: Path) -> bool:

@@ -1,0 +1,287 @@
+"""A run of cameras outlives its outputs: what breaks is given up, tried again with pauses, and taken up again."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rtfusion.clock import NS_PER_S
+from rtfusion.config import Settings
+from rtfusion.errors import ConfigError, SinkError
+from rtfusion.pipeline import build
+from rtfusion.publish.ring import RingWriter
+from rtfusion.publish.sink import ZmqSink
+from rtfusion.session.format import load_session
+from rtfusion.sinks import SinkContext, open_again, open_sink
+from rtfusion.sinks.retry import Retry
+from rtfusion.sinks.thread import SinkThread
+from rtfusion.telemetry import Telemetry
+from rtfusion.types import FusedFrame
+from tests.session.test_record import context as session_context
+from tests.session.test_record import fused_of
+
+Maker = Callable[..., FusedFrame]
+
+
+class Hand:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def now_ns(self) -> int:
+        return self.now
+
+    def sleep_until_ns(self, deadline_ns: int, *, wake: threading.Event) -> bool:
+        return True
+
+
+class Fragile:
+    """A sink that takes frames until it is to break."""
+
+    uri = "fragile:"
+
+    def __init__(self, broken: Callable[[], Exception | None]) -> None:
+        self._broken = broken
+        self.taken: list[int] = []
+        self.closed = 0
+
+    def write(self, frame: FusedFrame) -> None:
+        if (error := self._broken()) is not None:
+            raise error
+        self.taken.append(frame.sequence)
+
+    def close(self, *, aborted: bool) -> None:
+        self.closed += 1
+
+
+def test_pauses_grow_up_to_half_a_minute() -> None:
+    clock = Hand()
+    retry = Retry(clock)
+    tries = []
+    for tick in range(200):
+        clock.now = tick * NS_PER_S
+        if retry.is_due:
+            tries.append(tick)
+            retry.failed()
+    assert tries == [0, 1, 2, 4, 8, 16, 32, 62, 92, 122, 152, 182]
+    retry.succeeded()
+    assert retry.is_due
+
+
+@pytest.mark.parametrize(
+    "error", [SinkError("full"), ConfigError("gone"), OSError(errno.EMFILE, "Too many open files")]
+)
+def test_a_live_run_outlives_a_sink(make_frame: Maker, error: Exception) -> None:
+    state: dict[str, Exception | None] = {"error": None}
+    opened = [Fragile(lambda: state["error"])]
+    telemetry, clock = Telemetry(), Hand()
+
+    def reopen() -> Fragile:
+        if state["error"] is not None:
+            raise ConfigError("still gone")
+        opened.append(Fragile(lambda: state["error"]))
+        return opened[-1]
+
+    thread = SinkThread(opened[0], live=True, telemetry=telemetry, stop=lambda: None, reopen=reopen, clock=clock)
+    handed: list[int] = []
+
+    def write(number: int) -> None:
+        thread._mailbox.put(make_frame(number))
+        with pytest.raises(EndOfTheseFrames):
+            thread._mailbox.fail(EndOfTheseFrames())
+            thread._write_all()
+        thread._mailbox._finished, thread._mailbox._error = False, None
+        handed.append(number)
+
+    write(0)
+    state["error"] = error
+    for number in range(1, 5):
+        clock.now += NS_PER_S // 10
+        write(number)
+    assert thread.drops == {"failed": 4}
+    assert thread.error is None
+    assert opened[0].closed == 1
+    state["error"] = None
+    clock.now += 60 * NS_PER_S
+    write(5)
+    assert [sink.taken for sink in opened] == [[0], [5]]
+    assert thread.drops == {"failed": 4}
+    (note,) = telemetry.notes
+    assert note.startswith("fragile:: ")
+    assert "The run goes on" in note
+
+
+class EndOfTheseFrames(Exception):  # noqa: N818 - no failure
+    pass
+
+
+@pytest.mark.parametrize(("live", "broken_at_the_end"), [(True, True), (True, False), (False, True)])
+def test_what_is_broken_at_the_end_is_an_error_of_a_run(make_frame: Maker, live: bool, broken_at_the_end: bool) -> None:
+    """Exit code 5, and not that of a wrong setting, whatever the sink raised."""
+    errors: Iterator[Exception | None] = iter([None, ConfigError("no descriptors"), *[None] * 9])
+    sink = Fragile(lambda: next(errors))
+
+    def reopen() -> Fragile:
+        if broken_at_the_end:
+            raise ConfigError("no descriptors")
+        return sink
+
+    thread = SinkThread(sink, live=live, telemetry=Telemetry(), stop=lambda: None, reopen=reopen)
+    thread._mailbox._capacity = 10
+    for number in range(4):
+        thread.put(make_frame(number), timeout_s=1)
+    thread.finish()
+    thread.start()
+    assert thread.join(timeout_s=20)
+    if broken_at_the_end:
+        assert type(thread.error) is SinkError
+        assert str(thread.error) == "fragile:: no descriptors"
+    else:
+        assert thread.error is None
+        assert sink.taken == [0, 2, 3]
+
+
+def test_a_video_goes_on_in_a_file_of_its_own(tmp_path: Path, make_context, make_frame: Maker) -> None:
+    uri, context = f"video:{tmp_path}/out.mkv?crf=30", make_context(overwrite=True)
+    for number, open_it in enumerate((open_sink, open_again, open_again)):
+        sink = open_it(uri, context=context)
+        sink.write(make_frame(number))
+        sink.close(aborted=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-2.mkv", "out-3.mkv", "out.mkv"]
+
+
+def test_images_go_on_in_their_folder(tmp_path: Path, make_context, make_frame: Maker) -> None:
+    for number, open_it in enumerate((open_sink, open_again)):
+        sink = open_it(f"images:{tmp_path}/out", context=make_context())
+        sink.write(make_frame(number))
+        sink.close(aborted=False)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000.png", "000001.png"]
+
+
+def test_a_ring_without_room_costs_frames_and_no_subscriber(
+    tmp_path: Path, make_frame: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[str] = []
+    context = SinkContext(rate_hz=30, live=True, session="run", note=notes.append)
+    monkeypatch.setattr(ZmqSink, "has_subscribers", lambda self: True)
+    sink = open_sink("zmq:tcp://127.0.0.1:*?encoding=shm", context=context)
+    assert isinstance(sink, ZmqSink)
+    folder = tmp_path / "shm"
+    sink._ring = RingWriter(folder=tmp_path)
+    sink._ring._folder = folder
+    try:
+        for number in range(3):
+            sink.write(make_frame(number))
+        assert dict(sink.drops) == {"failed": 3}
+        folder.mkdir()
+        sink.write(make_frame(3))
+        assert dict(sink.drops) == {"failed": 3}
+        assert len(list(folder.iterdir())) == 1
+        assert len(notes) == 1
+        assert "no ring can be made" in notes[0]
+    finally:
+        sink.close(aborted=True)
+
+
+def test_of_recordings_a_ring_without_room_is_an_error(tmp_path: Path, make_frame: Maker) -> None:
+    ring = RingWriter(folder=tmp_path)
+    ring._folder = tmp_path / "gone"
+    with pytest.raises(SinkError, match="no ring can be made"):
+        ring.put(make_frame(0).image)
+
+
+# -- a session --------------------------------------------------------------------------------------------------------
+
+
+def move(source: Path, target: Path) -> None:
+    source.rename(target)
+
+
+@pytest.mark.parametrize("what", ["folder", "folder removed", "descriptors"])
+def test_recording_never_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    import os
+    import shutil
+
+    clock, notes = Hand(), []
+    sink = open_sink(f"record:{tmp_path}/sessions?reserve_mb=1&segment_s=1", context=session_context(note=notes.append))
+    sink._retry = Retry(clock)  # type: ignore[attr-defined]
+    original = os.open
+
+    def no_more(path, *arguments, **keywords):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    for number in range(90):
+        clock.now += NS_PER_S // 3
+        if number == 20:
+            if what == "descriptors":
+                monkeypatch.setattr(os, "open", no_more)
+            elif what == "folder":
+                (tmp_path / "sessions").rename(tmp_path / "away")
+            else:
+                shutil.rmtree(tmp_path / "sessions")
+        if number == 50:
+            monkeypatch.setattr(os, "open", original)
+            if what == "folder":
+                (tmp_path / "away").rename(tmp_path / "sessions")
+            else:
+                (tmp_path / "sessions").mkdir(exist_ok=True)
+        sink.write(fused_of(number))
+    sink.close(aborted=False)
+    failed = sink.drops["failed"]  # type: ignore[attr-defined]
+    assert 10 <= failed < 70
+    recorded = [pair.sequence for pair in load_session(tmp_path / "sessions").pairs()]
+    assert recorded[-1] == 89
+    assert len(recorded) == 90 - failed - (20 if what == "folder removed" else 0)
+    assert len(notes) <= 2
+    assert "recording was interrupted, fusing goes on" in notes[-1]
+
+
+def test_another_disk_in_the_place_of_the_first_is_not_written_to(tmp_path: Path) -> None:
+    clock = Hand()
+    sink = open_sink(f"record:{tmp_path}/sessions?reserve_mb=1", context=session_context())
+    sink._retry = Retry(clock)  # type: ignore[attr-defined]
+    sink.write(fused_of(0))
+    move(tmp_path / "sessions", tmp_path / "away")
+    (tmp_path / "sessions").mkdir()
+    sink._device += 1  # type: ignore[attr-defined]
+    sink._end_segment(finished=True)  # type: ignore[attr-defined]
+    for number in range(1, 9):
+        clock.now += 40 * NS_PER_S
+        sink.write(fused_of(number))
+    sink.close(aborted=False)
+    assert sink.drops["failed"] == 8  # type: ignore[attr-defined]
+    assert list((tmp_path / "sessions").iterdir()) == []
+
+
+def test_a_whole_run_goes_on_when_its_folder_goes(tmp_path: Path) -> None:
+    camera = "synthetic:?live=true&fps=20&size=64x48&frames=80"
+    sinks = (
+        f"images:{tmp_path}/images",
+        f"{tmp_path}/out.mkv",
+        f"record:{tmp_path}/sessions?reserve_mb=1&segment_s=1",
+        "null:",
+    )
+    pipeline = build(Settings(ir=camera, vis=camera, sink=sinks, fuser="average"))
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 5:
+            (tmp_path / "images").rename(tmp_path / "away")
+            (tmp_path / "images").write_bytes(b"in the way")
+        if ticks == 11:
+            (tmp_path / "images").unlink()
+            (tmp_path / "away").rename(tmp_path / "images")
+
+    pipeline.run(on_tick=tick)
+    telemetry = pipeline.telemetry
+    assert telemetry.written["null:"] >= 40
+    assert telemetry.drops["sinks"][f"images:{tmp_path}/images"]["failed"] >= 3
+    assert (tmp_path / "images" / f"{telemetry.fused - 1:06d}.png").exists()
+    assert any("The run goes on" in note for note in telemetry.notes)
