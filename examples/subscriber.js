@@ -11,6 +11,7 @@ const { Subscriber } = require("zeromq");
 
 const TOPIC = "rtfusion";
 const MAX_HEADER_BYTES = 65536;
+const MAX_IMAGE_BYTES = 1 << 28;
 const SLOT_HEAD_BYTES = 64n;
 
 function check(holds, what) {
@@ -24,6 +25,7 @@ function read(parts) {
   const header = decode(packed, { useBigInt64: true });
   check(Number(header.schema) === 1, `schema ${header.schema}`);
   const pixels = Number(header.width_px) * Number(header.height_px) * 3;
+  check(pixels > 0 && pixels <= MAX_IMAGE_BYTES, `${header.width_px}x${header.height_px}`);
   if (header.encoding === "bgr8") {
     check(payload.length === pixels, `${payload.length} bytes instead of ${pixels}`);
     return { header, image: payload };
@@ -37,12 +39,14 @@ function fromSharedMemory(payload, pixels) {
   const place = decode(payload, { useBigInt64: true });
   check(/^rtfusion-ring-[0-9a-f]{32}$/.test(place.name), "the name is not that of a ring");
   const [offset, ticket] = [BigInt(place.offset_bytes), BigInt(place.ticket)];
-  const file = fs.openSync(`/dev/shm/${place.name}`, "r");
+  const { O_RDONLY, O_NONBLOCK, O_NOFOLLOW } = fs.constants; // a pipe of that name is not waited for
+  const file = fs.openSync(`/dev/shm/${place.name}`, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
   try {
+    check(fs.fstatSync(file).isFile(), "the ring is no regular file");
     const found = Buffer.alloc(8);
     const image = Buffer.alloc(pixels);
     const whole = () => {
-      fs.readSync(file, found, 0, 8, offset);
+      check(fs.readSync(file, found, 0, 8, offset) === 8, "the ring is too short");
       check(found.readBigUInt64LE() === ticket, "the frame was overwritten: this reader is too slow");
     };
     whole();

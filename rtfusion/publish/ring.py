@@ -17,6 +17,7 @@ import fcntl
 import mmap
 import os
 import re
+import stat
 import struct
 import uuid
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ PREFIX = "rtfusion-ring-"
 SLOTS = 8
 SLOT_HEAD_BYTES = 64
 MAX_PLACE_BYTES = 256
+MAX_OFFSET_BYTES = 1 << 40
 
 _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{32}}")
 _GENERATION = struct.Struct("<Q")
@@ -65,7 +67,12 @@ class Place:
         name, offset, generation = (values.get(key) for key in ("name", "offset_bytes", "ticket"))
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise WireError("the payload's name is not that of a ring")
-        if type(offset) is not int or offset < 0 or type(generation) is not int or generation < 1:
+        if (
+            type(offset) is not int
+            or not 0 <= offset <= MAX_OFFSET_BYTES
+            or type(generation) is not int
+            or generation < 1
+        ):
             raise WireError("the payload's offset_bytes and ticket are not whole numbers of 0 and 1 or more")
         return cls(name=name, offset_bytes=offset, generation=generation)
 
@@ -147,12 +154,16 @@ class RingWriter:
 
 
 class RingReader:
-    """A subscriber's side: keeps the ring of the last message open."""
+    """A subscriber's side: keeps the ring of the last message open.
+
+    The publisher names a file, and nothing in it is trusted: it is read and not mapped, so that one that is cut off while it is
+    read is an error and not the end of the process, and a pipe is not waited for.
+    """
 
     def __init__(self, *, folder: Path = FOLDER) -> None:
         self._folder = folder
         self._name: str | None = None
-        self._memory: Any = None
+        self._file = -1
 
     def read(self, payload: memoryview, *, width_px: int, height_px: int) -> Image8:
         """(H, W, 3) BGR in memory of its own.
@@ -163,19 +174,37 @@ class RingReader:
         """
         place = Place.parse(payload)
         if place.name != self._name:
-            self._memory, self._name = _mapped(self._folder / place.name), place.name
+            self.close()
+            self._file, self._name = _opened(self._folder / place.name), place.name
         start, count = place.offset_bytes + SLOT_HEAD_BYTES, width_px * height_px * 3
-        if start + count > len(self._memory):
+        if start + count > os.fstat(self._file).st_size:
             raise WireError(f"the payload's slot at {place.offset_bytes} ends beyond its ring")
         self._check_generation(place)
-        image: Image8 = self._memory[start : start + count].reshape(height_px, width_px, 3).copy()
+        image: Image8 = np.empty((height_px, width_px, 3), np.uint8)
+        self._fill(image.data.cast("B"), start)
         self._check_generation(place)
         return image
 
+    def close(self) -> None:
+        """Let go of the ring. Idempotent."""
+        file, self._file, self._name = self._file, -1, None
+        if file >= 0:
+            os.close(file)
+
     def _check_generation(self, place: Place) -> None:
-        (generation,) = _GENERATION.unpack_from(self._memory, place.offset_bytes)
+        found = bytearray(_GENERATION.size)
+        self._fill(memoryview(found), place.offset_bytes)
+        (generation,) = _GENERATION.unpack(found)
         if generation != place.generation:
             raise Overrun(f"slot {place.offset_bytes} has generation {generation}, not {place.generation}")
+
+    def _fill(self, buffer: memoryview, offset: int) -> None:
+        """Read so much as the buffer holds."""
+        while buffer:
+            count = os.preadv(self._file, [buffer], offset)
+            if not count:
+                raise WireError(f"the ring {self._folder / (self._name or '')} was cut off")
+            buffer, offset = buffer[count:], offset + count
 
 
 def unpack_map(packed: memoryview, *, what: str, max_bytes: int) -> dict[str, Any]:
@@ -210,16 +239,14 @@ def sweep(folder: Path = FOLDER) -> int:
     return removed
 
 
-def _mapped(path: Path) -> Any:
+def _opened(path: Path) -> int:
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise Overrun(f"{path} is gone with its writer, or is of another machine") from None
     except OSError as error:
         raise WireError(f"the ring {path} cannot be opened: {error.strerror}") from None
-    try:
-        return np.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ), np.uint8)
-    except (OSError, ValueError) as error:
-        raise WireError(f"the ring {path} cannot be read: {error}") from None
-    finally:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
+        raise WireError(f"the ring {path} is no regular file")
+    return file

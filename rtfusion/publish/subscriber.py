@@ -134,6 +134,7 @@ class Subscription:
         # The thread holds the receiver, not this object, which could not be collected otherwise.
         self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox, curve=curve)
         self._close = weakref.finalize(self, self._receiver.stop)
+        self._close_ring = weakref.finalize(self, self._ring.close)
         self._thread = threading.Thread(target=self._receiver.run, name=f"subscription-{url}", daemon=True)
         self._thread.start()
 
@@ -187,6 +188,7 @@ class Subscription:
         """End the iteration and free the sockets. Idempotent; any thread may call it."""
         self._close()
         self._thread.join()
+        self._close_ring()
 
     def __enter__(self) -> Subscription:
         return self
@@ -357,7 +359,10 @@ def _decoded_image(message: Message, ring: RingReader) -> Image8:
         return pixels.reshape(header.height_px, header.width_px, 3).copy()
     import cv2
 
-    image = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise WireError(f"the payload is a JPEG image that cannot be decoded: {error.err}") from None
     if image is None or image.shape != (header.height_px, header.width_px, 3):
         raise WireError("the payload is a JPEG image that cannot be decoded")
     return np.ascontiguousarray(image, np.uint8)

@@ -20,6 +20,7 @@ from rtfusion.types import Image8
 
 MAX_MASK_BYTES = 32_768
 """The map in a header is made smaller until it fits: half of what a header may have."""
+MAX_MASK_PX = 16_000_000
 BOXES = b"rtfusion-boxes"
 """The beginning of a message of boxes; neither 0 nor 1, which begin subscriptions."""
 MAX_BOXES_BYTES = 8192
@@ -39,10 +40,16 @@ def encode_mask(plane: npt.NDArray[np.float32]) -> bytes:
 
 def is_mask(value: object) -> bool:
     """Tell what may be a map: a PNG file that says a size no larger than a picture's, before a decoder makes room for it."""
-    if not isinstance(value, bytes) or len(value) > MAX_MASK_BYTES or value[:8] != _SIGNATURE or len(value) < _IHDR + 8:
+    if (
+        not isinstance(value, bytes)
+        or len(value) > MAX_MASK_BYTES
+        or value[:8] != _SIGNATURE
+        or len(value) < _IHDR + 10
+    ):
         return False
-    sides = (int.from_bytes(value[at : at + 4], "big") for at in (_IHDR, _IHDR + 4))
-    return all(1 <= side <= 16_384 for side in sides)
+    width, height = (int.from_bytes(value[at : at + 4], "big") for at in (_IHDR, _IHDR + 4))
+    is_gray8 = value[_IHDR + 8 : _IHDR + 10] == b"\x08\x00"
+    return is_gray8 and 1 <= width <= 16_384 and 1 <= height <= 16_384 and width * height <= MAX_MASK_PX
 
 
 def decode_mask(packed: bytes) -> Image8:

@@ -15,6 +15,7 @@ import msgpack
 import numpy as np
 
 from rtfusion.errors import WireError
+from rtfusion.publish.jpeg import jpeg_frame
 from rtfusion.publish.ring import Place, unpack_map
 from rtfusion.publish.targets import is_mask
 from rtfusion.types import FusedFrame
@@ -30,6 +31,8 @@ ENCODINGS = (BGR8, JPEG, SHM)
 
 MAX_HEADER_BYTES = 65_536
 MAX_SIDE_PX = 65_535
+MAX_PX = (1 << 28) // 3
+"""Of a frame: as many as a message of 256 MiB holds raw, however it is encoded."""
 
 Part = bytes | bytearray | memoryview
 Scalar = bool | int | float | str | None
@@ -176,26 +179,19 @@ def _check_payload(header: Header, payload: memoryview) -> None:
                 f"the payload has {len(payload)} bytes; expected {expected} for {header.width_px}x{header.height_px} bgr8"
             )
         return
+    if header.width_px * header.height_px > MAX_PX:
+        raise WireError(f"the header says {header.width_px}x{header.height_px}; a frame has {MAX_PX} pixels at most")
     if header.encoding == SHM:
         Place.parse(payload)
         return
-    size_px = _jpeg_size_px(payload)
-    if size_px != (header.width_px, header.height_px):
-        found = "not a JPEG image" if size_px is None else f"a JPEG image of {size_px[0]}x{size_px[1]}"
+    frame = jpeg_frame(payload)
+    if frame is None or frame.size_px != (header.width_px, header.height_px):
+        found = "not a JPEG image" if frame is None else "a JPEG image of {}x{}".format(*frame.size_px)
         raise WireError(f"the payload is {found}; expected a JPEG image of {header.width_px}x{header.height_px}")
-
-
-def _jpeg_size_px(data: memoryview) -> tuple[int, int] | None:
-    """(width, height) as the frame header says, read before a decoder makes room for the pixels; None: not a JPEG."""
-    if bytes(data[:2]) != b"\xff\xd8":
-        return None
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+    if len(payload) < frame.least_bytes:
+        raise WireError(
+            f"the payload has {len(payload)} bytes, and no image of its size has less than {frame.least_bytes}"
+        )
 
 
 def _plain_number(value: object) -> object:

@@ -40,7 +40,7 @@ class GuardedFile:
         self._path = path.resolve()
         self._overwrite = overwrite
         self._existed = path.exists()
-        self._file, self._is_named = _open_for_writing(path, uri=uri, overwrite=overwrite)
+        self._file, self.is_named = _open_for_writing(path, uri=uri, overwrite=overwrite)
         self._end_bytes = 0
         self._head_bytes: int | None = None
         self._overwritten: list[tuple[int, bytes]] = []
@@ -52,7 +52,7 @@ class GuardedFile:
         """Empty the file: only now, so that a run that ends before its first frame destroys no earlier recording."""
         existed, self._existed = self._existed, False
         try:
-            if self._is_named and existed and os.fstat(self._file).st_nlink > 1:
+            if self.is_named and existed and os.fstat(self._file).st_nlink > 1:
                 self._part_from_other_names()
             os.ftruncate(self._file, 0)
         except OSError as error:
@@ -89,9 +89,8 @@ class GuardedFile:
 
     def give_name(self) -> None:
         """Let the file appear under its name, in the place of an earlier one where that was to be overwritten."""
-        if self._is_named:
+        if self.is_named:
             return
-        self._is_named = True
         try:
             if self._overwrite:
                 part = self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}.part")
@@ -99,6 +98,7 @@ class GuardedFile:
                 part.replace(self._path)
             else:
                 self._link(self._path)
+            self.is_named = True
         except OSError as error:
             self.error = self.error or error
 
@@ -109,7 +109,7 @@ class GuardedFile:
             OSError: the disk does not take it.
         """
         os.fsync(self._file)
-        if self._is_named and not self._name_is_synced:
+        if self.is_named and not self._name_is_synced:
             try:
                 sync_folder(self._path.parent)
             except OSError as error:
@@ -135,7 +135,7 @@ class GuardedFile:
     def discard(self) -> None:
         """Close and remove the file, unless it is an earlier one."""
         self.close()
-        if self._is_named and not self._existed:
+        if self.is_named and not self._existed:
             self._path.unlink(missing_ok=True)
 
     def _link(self, path: Path) -> None:

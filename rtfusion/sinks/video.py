@@ -139,7 +139,7 @@ class VideoSink:
         finally:
             self._finish_file()
             is_stub = self._file.error is not None or self._file.whole_bytes == 0
-            if is_stub and self._encoder.duration_s < AT_RISK_S and not _plays(self._path):
+            if is_stub and self._file.is_named and self._encoder.duration_s < AT_RISK_S and not _plays(self._path):
                 self._path.unlink(missing_ok=True)
         if not already_raised:
             self._raise_file_error()

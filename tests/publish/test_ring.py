@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -135,3 +136,48 @@ def test_shared_memory_is_for_this_machine():
             "zmq:tcp://0.0.0.0:*?encoding=shm&insecure=true",
             context=SinkContext(rate_hz=30.0, live=True, session="s"),
         )
+
+
+NAME = f"{PREFIX}{'a' * 32}"
+
+
+def place_at(offset: int = 0) -> bytes:
+    packed: bytes = msgpack.packb({"name": NAME, "offset_bytes": offset, "ticket": 1})
+    return packed
+
+
+@pytest.mark.parametrize("what", ["pipe", "link", "folder", "device", "empty", "short"])
+def test_what_is_no_ring_is_a_wire_error_and_never_waited_for(tmp_path, what):
+    path = tmp_path / NAME
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    elif what in ("link", "device"):
+        path.symlink_to("/etc/passwd" if what == "link" else "/dev/zero")
+    else:
+        path.write_bytes((1).to_bytes(8, "little") + bytes(100) if what == "short" else b"")
+    reader = RingReader(folder=tmp_path)
+    with pytest.raises(WireError):
+        read(reader, place_at())
+    reader.close()
+
+
+@pytest.mark.parametrize("left_bytes", [0, 4, 64, 5000])
+def test_a_ring_that_is_cut_off_while_it_is_read_is_a_wire_error(tmp_path, left_bytes, monkeypatch):
+    """A mapped file would end the process here (SIGBUS)."""
+    path = tmp_path / NAME
+    path.write_bytes((1).to_bytes(8, "little") + bytes(56 + 64 * 48 * 3))
+    reader = RingReader(folder=tmp_path)
+    read(reader, place_at())
+    status = os.fstat
+
+    def cut_after_looking(file):
+        found = status(file)
+        os.truncate(path, left_bytes)
+        return found
+
+    monkeypatch.setattr(os, "fstat", cut_after_looking)
+    with pytest.raises(WireError, match="was cut off"):
+        read(reader, place_at())
+    reader.close()

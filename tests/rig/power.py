@@ -65,7 +65,7 @@ def cuts(folder: Path, *, count: int, seed: int) -> Iterator[Cut]:
         with _mounted(image, folder / "disk"), _recording(folder / "disk") as process:
             time.sleep(draw.uniform(0.2, SPAN_S))
             process.send_signal(signal.SIGSTOP)  # the copy is of one moment
-            written_ns = _last_stamp_ns(folder / "disk")
+            written_ns = _stamps_ns(folder / "disk")
             subprocess.run(["cp", "--sparse=always", str(image), str(copy)], check=True)
             process.kill()
         yield _looked_at(copy, folder / "after", written_ns)
@@ -115,25 +115,29 @@ def _recording(disk: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def _last_stamp_ns(disk: Path) -> int:
-    """Stamp of the last pair of which the line is written."""
+def _stamps_ns(disk: Path) -> tuple[int, int]:
+    """Stamps of the first and of the last pair of which the line is written."""
     lines = [line for path in sorted(disk.glob("sessions/*/*.jsonl")) for line in path.read_bytes().splitlines()]
     stamps = [json.loads(line)["visible"]["timestamp_ns"] for line in lines if b"sequence" in line]
-    return int(stamps[-1])
+    return int(stamps[0]), int(stamps[-1])
 
 
-def _looked_at(copy: Path, point: Path, written_ns: int) -> Cut:
+def _looked_at(copy: Path, point: Path, written_ns: tuple[int, int]) -> Cut:
     subprocess.run(["e2fsck", "-fy", str(copy)], check=False, capture_output=True)
     with _mounted(copy, point):
         session = load_session(next((point / "sessions").iterdir()))
-        pairs = list(session.pairs())
-        source = f"session:{session.folder}"
-        replay = build(Settings(ir=source, vis=source, sink="null:", fuser="average"))
-        replay.run()
-        last_s = pairs[-1].visible.timestamp_ns / NS_PER_S
-        span_s = last_s - pairs[0].visible.timestamp_ns / NS_PER_S
+        stamps_ns = [pair.visible.timestamp_ns for pair in session.pairs()] or [written_ns[0]]
+        fused = _replayed(session.folder) if len(stamps_ns) > 1 else 0
+        span_s = (stamps_ns[-1] - stamps_ns[0]) / NS_PER_S
         videos = {name: _missing_s(point / name, span_s) for name in ("a.mp4", "b.mkv")}
-    return Cut(lost_s=written_ns / NS_PER_S - last_s, fused=replay.telemetry.fused, pairs=len(pairs), videos=videos)
+    lost_s = (written_ns[1] - stamps_ns[-1]) / NS_PER_S
+    return Cut(lost_s=lost_s, fused=fused, pairs=len(stamps_ns) if fused else 0, videos=videos)
+
+
+def _replayed(folder: Path) -> int:
+    replay = build(Settings(ir=f"session:{folder}", vis=f"session:{folder}", sink="null:", fuser="average"))
+    replay.run()
+    return replay.telemetry.fused
 
 
 def _missing_s(path: Path, span_s: float) -> float | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import signal
@@ -255,6 +256,51 @@ except SinkError as error:
     failed = f"{failed} close: {error}"
 print(failed, flush=True)
 """
+
+
+@pytest.mark.parametrize("frames", [0, 1, 5, 20])
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov", "out.avi"])
+def test_what_is_killed_in_its_first_second_plays_or_is_not_there(name, frames, tmp_path, child_environment):
+    arguments = [sys.executable, "-c", WRITER, str(tmp_path / name), str(frames), "0"]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "written\n"
+        writer.kill()
+    left = list(tmp_path.iterdir())
+    assert left in ([], [tmp_path / name])
+    for path in left:
+        with av.open(path) as container:
+            assert next(container.decode(video=0), None) is not None
+
+
+def test_an_earlier_file_stays_until_the_new_one_plays(tmp_path, make_context, make_frame):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"earlier")
+    sink = open_sink(str(path), context=make_context(overwrite=True))
+    sink.write(make_frame(0))
+    assert path.read_bytes() == b"earlier"
+    for number in range(1, 60):
+        sink.write(make_frame(number))
+    assert path.read_bytes() != b"earlier"
+    sink.close(aborted=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_of_two_runs_with_one_name_the_second_does_not_replace_the_first(tmp_path, make_context, make_frame):
+    path = tmp_path / "out.mkv"
+    first, second = (open_sink(str(path), context=make_context()) for _ in range(2))
+    for number in range(40):
+        first.write(make_frame(number))
+    size_bytes = path.stat().st_size
+    with pytest.raises(SinkError, match="File exists"):
+        for number in range(40):
+            second.write(make_frame(number))
+    with contextlib.suppress(SinkError):
+        second.close(aborted=True)
+    assert path.stat().st_size == size_bytes
+    first.close(aborted=False)
 
 
 @pytest.mark.parametrize(("name", "lost"), [("out.mp4", 60), ("out.mkv", 15), ("out.mov", 60), ("out.avi", 15)])
