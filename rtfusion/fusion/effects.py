@@ -28,15 +28,15 @@ SURROUNDINGS_CELLS = 5.0
 ELSEWHERE = ("people", "vehicles", "color")
 """Axes that change no luminance here: targets stand out by `rtfusion.fusion.emphasis`, and colors are composed."""
 
-THERMAL_SHARE = 0.6
+THERMAL_SHARE = 0.55
 """Share of what differs from the surroundings that is taken of one band alone, at thermal 1 and -1."""
 LIFT, DROP = 1.8, 0.85
 """The slope of the curve at black is changed by so much."""
 PRESS = 0.22
 """White is shown darker by so much of its distance to `BRIGHT_LEVEL`."""
-GLARE_DETAIL, GLARE_DROP = 0.5, 0.7
+GLARE_DETAIL, GLARE_DROP = 0.4, 0.7
 """Share of the thermal detail that is added where the visible band is blinded, and by which the ground is lowered there."""
-GLARE_KEPT, HAZE_KEPT = 0.85, 0.75
+GLARE_KEPT, HAZE_KEPT = 0.9, 0.85
 """Share of what other axes do not do in glare and in haze, which have an axis of their own."""
 HAZE_GAIN, HAZE_LOSS, HAZE_DETAIL, HAZE_VEIL = 1.2, 0.75, 0.4, 0.35
 """In haze contrast is raised by so much, or lowered; so much thermal detail is added; and a bright veil is lowered."""
@@ -47,7 +47,7 @@ CORE_SHARE, CORE_LIFT = 0.95, 0.8
 """Elsewhere, faint fine detail is taken away by so much, or lifted."""
 COLOR_GAIN = 0.8
 """Colors are raised by up to so much, or taken away."""
-CALM, DIM, CLEARER = 0.4, 0.25, 0.8
+CALM, DIM, CLEARER = 0.42, 0.28, 0.85
 """In the background contrast is lowered by so much and what is brighter than the dark is dimmed, or contrast is raised."""
 DIM_LEVELS = 40.0, 150.0
 """What is darker than this is not dimmed, and what is brighter than the second no more than at that."""
