@@ -31,6 +31,7 @@ _SUITES = (
     "enhanced",
     "faults",
     "focus",
+    "intents",
     "latency",
     "networks",
     "robust",
@@ -54,6 +55,7 @@ TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
 PAGES = {
     "README.md": ("fusers", "speed"),
     "docs/focus.md": ("focus",),
+    "docs/intents.md": ("intents",),
     "docs/visibility.md": ("visibility",),
     "docs/trust.md": ("robust",),
     "docs/comparison.md": ("ranks", "losses", *_SETS, "stability", "enhanced", "networks", "printed"),

@@ -27,6 +27,12 @@ COLUMNS = (
     ("bar", "{limit}"),
     ("", "{met}"),
 )
+OF_AXIS = (
+    *(f"measure at {value:+g}" for value in (-1.0, -0.5, 0.0, 0.5, 1.0)),
+    *("right sign at 1", "right sign at -1", "monotone"),
+)
+"""Figures that every axis has."""
+GUARD = ", ratio to neutral"
 WORDS = {"higher": "at least", "lower": "at most"}
 
 
@@ -55,17 +61,44 @@ def is_met(row: Row) -> bool:
 
 
 def table(data: Result) -> str:
-    """The figures of every case, and the cross-talk as a matrix; Markdown."""
+    """Axes and presets as tables, the cross-talk as a matrix, and every other figure beside its bar; Markdown."""
     parts = []
     for case, rows in grouped(data["rows"], "case").items():
-        figures = [row for row in rows if "measure" not in row]
-        parts += [case, columns_table(COLUMNS, [{**row, "limit": _limit(row), "met": _word(row)} for row in figures])]
-        if crossed := [row for row in rows if "measure" in row]:
-            parts += [
-                "cross-talk: the change of each measure (column) by each axis (row), in parts of its own",
-                _matrix(crossed),
-            ]
+        crossed = [row for row in rows if "measure" in row]
+        tabled = [row for row in rows if row["figure"] in OF_AXIS or row["figure"].endswith(GUARD)]
+        plain = [row for row in rows if row not in crossed and row not in tabled]
+        if case == "axes":
+            parts += ["Each axis by its own measure, over so many pictures", _by_subject(tabled, OF_AXIS)]
+            parts += ["The change of each measure (column) by each axis (row), in parts of its own", _matrix(crossed)]
+            guards = [name for name in dict.fromkeys(row["figure"] for row in tabled) if name.endswith(GUARD)]
+            parts += ["Quality against both bands at 1, as a ratio to the neutral picture", _by_subject(tabled, guards)]
+        parts += [columns_table(COLUMNS, [{**row, "limit": _limit(row), "met": _word(row)} for row in plain])]
     return "\n\n".join(parts)
+
+
+def _by_subject(rows: Sequence[Row], figures: Sequence[str]) -> str:
+    """A line for every axis or preset."""
+    found = {subject: {row["figure"]: row for row in some} for subject, some in grouped(rows, "subject").items()}
+    known = {subject: of for subject, of in found.items() if any(name in of for name in figures)}
+    body = [
+        [
+            subject,
+            str(next(of[name]["count"] for name in figures if name in of)),
+            *(
+                f"{of[name]['value']:.3g}{' *missed*' if not is_met(of[name]) else ''}" if name in of else "-"
+                for name in figures
+            ),
+        ]
+        for subject, of in known.items()
+    ]
+    return markdown(["", "over", *(name.removesuffix(GUARD) for name in figures)], body)
+
+
+def _matrix(rows: Sequence[Row]) -> str:
+    values = {(row["subject"], row["measure"]): row["value"] for row in rows}
+    names = [name for name in AXES if (name, name) in values]
+    body = [[axis, *(f"{values[axis, name]:.2f}" for name in names)] for axis in AXES if (axis, names[0]) in values]
+    return markdown(["", *names], body)
 
 
 def _limit(row: Row) -> str:
@@ -74,13 +107,6 @@ def _limit(row: Row) -> str:
 
 def _word(row: Row) -> str:
     return "" if is_met(row) else "missed"
-
-
-def _matrix(rows: Sequence[Row]) -> str:
-    values = {(row["subject"], row["measure"]): row["value"] for row in rows}
-    names = [name for name in AXES if (name, name) in values]
-    body = [[axis, *(f"{values[axis, name]:.2f}" for name in names)] for axis in AXES if (axis, names[0]) in values]
-    return markdown(["", *names], body)
 
 
 def failures(data: Result) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.intents import figure
+from benchmarks.intents import GUARD, figure
 from benchmarks.intents.measures import MEASURES, Scene, contrast_of
 from benchmarks.intents.scenes import Asked, Picture, pictures
 from benchmarks.suite import Row
@@ -69,7 +69,7 @@ def measure(*, shared: Path, model: str, every: int) -> list[Row]:
     rows += [row for axis in AXES for row in _of_axis(axis, own[axis])]
     rows += [*_crossed(spans), *_of_targets(targets)]
     for (subject, name), values in guards.items():
-        rows.append(figure(subject, f"{name}, ratio to neutral", float(np.mean(values)), count=len(values)))
+        rows.append(figure(subject, f"{name}{GUARD}", float(np.mean(values)), count=len(values)))
     return rows
 
 
@@ -137,7 +137,7 @@ def _of_targets(targets: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[
             continue
         count = len(targets[axis, "before"])
         gain = float(np.mean(targets[axis, "after"]) / np.mean(targets[axis, "before"]))
-        yield figure(axis, "contrast at 1, ratio to neutral, boxes given", gain, count=count, bar=CONTRAST_GAIN)
+        yield figure(axis, "contrast at 1 to that at 0, boxes given", gain, count=count, bar=CONTRAST_GAIN)
         outside, alike = (float(np.mean(targets[axis, name])) for name in ("outside", "ssim"))
         yield figure(axis, "change outside, levels", outside, count=count, better="lower", bar=OUTSIDE_LEVELS)
         yield figure(axis, "SSIM outside to neutral", alike, count=count, bar=OUTSIDE_SSIM)

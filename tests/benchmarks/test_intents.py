@@ -63,11 +63,11 @@ def test_every_axis_is_measured(
     assert found["all axes at 0", "largest difference"] == 0
     for axis in set(AXES) - {"vehicles"}:
         assert found[axis, "right sign at 1"] == found[axis, "right sign at -1"] == found[axis, "monotone"] == 1.0, axis
-    assert found["people", "contrast at 1, ratio to neutral, boxes given"] > 1.15
+    assert found["people", "contrast at 1 to that at 0, boxes given"] > 1.15
     assert found["people", "change outside, levels"] < 0.5
     assert {row["measure"] for row in rows if "measure" in row} == set(MEASURES) - {"vehicles"}
     assert all(found[axis, f"cross-talk on {axis}"] == 1.0 for axis in set(MEASURES) - {"vehicles"})
-    assert "| preset firefighter | qabf, ratio to neutral |" in capsys.readouterr().out
+    assert "| preset firefighter | 1 |" in capsys.readouterr().out
 
 
 def test_no_pictures_are_said_to_be_none(shared: Path) -> None:
