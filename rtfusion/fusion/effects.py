@@ -40,6 +40,8 @@ GLARE_KEPT, HAZE_KEPT = 0.9, 0.85
 """Share of what other axes do not do in glare and in haze, which have an axis of their own."""
 HAZE_GAIN, HAZE_LOSS, HAZE_DETAIL, HAZE_VEIL = 1.2, 0.75, 0.4, 0.35
 """In haze contrast is raised by so much, or lowered; so much thermal detail is added; and a bright veil is lowered."""
+HAZE_CORE = 0.6
+"""Share of faint fine detail that is taken away in haze, so that no grain is raised with the contrast."""
 VEIL_LEVEL = 90.0
 FINE_GAIN, FINE_LOSS = 1.2, 0.85
 """Where there is structure, fine detail is lifted by so much, or taken away."""
@@ -170,8 +172,8 @@ class Effects:
             _tame_glare(mix, intents.tame_glare, glare=places.of("glare"))
         if intents.clear_haze:
             _clear_haze(mix, intents.clear_haze, haze=places.of("haze"))
-        if intents.detail or intents.denoise:
-            _fine(mix, detail=intents.detail, denoise=intents.denoise, structure=places.of("structure"))
+        if intents.detail or intents.denoise or intents.clear_haze > 0:
+            _fine(mix, intents, places)
         if intents.background:
             _background(mix, intents.background, places, foreground=self._foreground(places, targets))
         return mix
@@ -294,10 +296,16 @@ class _Mix:
         self.add_level(used, "wide")
 
 
-def _fine(mix: _Mix, *, detail: float, denoise: float, structure: Shares) -> None:
+def _fine(mix: _Mix, intents: Intents, places: Places) -> None:
     """Fine detail is lifted where there is structure, and what is faint taken away where there is none."""
-    mix.fine = (FINE_GAIN if detail > 0 else FINE_LOSS) * detail * structure
-    mix.core = (CORE_SHARE if denoise > 0 else CORE_LIFT) * denoise * (1 - structure)
+    mix.fine, mix.core = np.zeros_like(mix.own), np.zeros_like(mix.own)
+    if intents.detail or intents.denoise:
+        structure = places.of("structure")
+        mix.fine += (FINE_GAIN if intents.detail > 0 else FINE_LOSS) * intents.detail * structure
+        mix.core += (CORE_SHARE if intents.denoise > 0 else CORE_LIFT) * intents.denoise * (1 - structure)
+    if intents.clear_haze > 0:
+        mix.core += HAZE_CORE * intents.clear_haze * places.of("haze")
+        np.minimum(mix.core, 1, out=mix.core)
 
 
 def _thermal(mix: _Mix, wish: float, *, glare: Shares) -> None:
