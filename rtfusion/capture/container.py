@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -43,19 +44,26 @@ def open_container(path: Path, *, uri: str) -> InputContainer:
         raise CaptureError(f"{uri}: the file is empty (0 bytes); expected a video file")
     try:
         # "file:" keeps a name such as "http:x" from being taken for an address.
-        return av.open(
+        container = av.open(
             f"file:{path.absolute()}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
         )
     except PermissionError:
         raise CaptureError(f"{uri}: no permission to read the file; check it with ls -l") from None
     except (av.FFmpegError, OSError) as error:
         raise CaptureError(f"{uri}: not a video that can be read ({reason(error)}); {_advice(path)}") from error
+    if not container.streams:
+        container.close()
+        raise CaptureError(f"{uri}: not a video that can be read (it holds no track); {_advice(path)}")
+    return container
 
 
 def _advice(path: Path) -> str:
     with path.open("rb") as file:
-        if file.read(12)[4:8] == b"ftyp":
-            return "an MP4 file without its index: the recording or a copy of it was cut off before its end"
+        head = file.read(12)
+    if head[4:8] == b"ftyp":
+        return "an MP4 file without its index: the recording or a copy of it was cut off before its end"
+    if head.startswith(b"FFF\0") or path.suffix.lower() in (".seq", ".csq", ".fff", ".ats", ".sfmov"):
+        return "recordings of FLIR's own software are not read; export them as 16-bit TIFF or as a video"
     return "expected a video file such as .mp4, .mkv, .avi or .ts"
 
 
@@ -248,6 +256,17 @@ def _says_it_ends_at(file: BinaryIO, size: int) -> int:
     return _segment_ends_at(file) if head[:4] == b"\x1a\x45\xdf\xa3" else 0
 
 
+def appended_bytes(path: Path) -> int:
+    """Bytes of further recordings behind an MP4 or MOV file, to which it was joined byte by byte: no reader comes to them."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            boxes = [at for at, kind in _boxes(file, size) if kind == b"ftyp"]
+    except OSError:
+        return 0
+    return size - boxes[1] if len(boxes) > 1 and not boxes[0] else 0
+
+
 def _riff_ends_at(file: BinaryIO) -> int:
     """The end of the last chunk; a long AVI has several."""
     at = 0
@@ -263,17 +282,35 @@ def _riff_ends_at(file: BinaryIO) -> int:
 
 
 def _boxes_end_at(file: BinaryIO, size: int) -> int:
+    """The end of the last box of an MP4 file; 0 where one goes "to the end", which says nothing."""
+    end = 0
+    for at, _ in _boxes(file, size):
+        length = _box_length(file, at)
+        if not length:
+            return 0
+        end = at + length
+    return end
+
+
+def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
+    """Where each outer box begins, and its kind."""
     at = 0
     while at < size:
-        file.seek(at)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8:
-            return 0  # "to the end", which says nothing
+        file.seek(at + 4)
+        yield at, file.read(4)
+        length = _box_length(file, at)
+        if not length:
+            return
         at += length
-    return at
+
+
+def _box_length(file: BinaryIO, at: int) -> int:
+    file.seek(at)
+    head = file.read(16)
+    length = int.from_bytes(head[:4], "big")
+    if length == 1:
+        length = int.from_bytes(head[8:16], "big")
+    return length if length >= 8 else 0
 
 
 def _segment_ends_at(file: BinaryIO) -> int:

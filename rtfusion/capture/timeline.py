@@ -120,7 +120,9 @@ class Timeline:
         """What is to be said of the stamps of ``count`` frames."""
         notes = []
         if self.missing:
-            notes.append(f"{self.missing} of {count} frames have no stamp; placed at {self.rate_hz:g} frames a second")
+            notes.append(
+                f"{self.missing} of {count} frames have no stamp; placed at {self.rate_hz:g} a second (?fps= says another rate)"
+            )
         if self.strays:
             notes.append(
                 f"{self.strays} of {count} stamps fit nowhere between the others; placed between their neighbors"

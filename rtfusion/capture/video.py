@@ -29,6 +29,7 @@ from av.video.stream import VideoStream
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.container import (
     Extent,
+    appended_bytes,
     declared_s,
     is_whole_in_transport_stream,
     missing_bytes,
@@ -56,6 +57,8 @@ from rtfusion.types import Band, Frame
 
 MAX_ERRORS_IN_A_ROW = 30
 ASSUMED_RATE_HZ = 25.0
+TIMELESS = ("mjpeg", "mpjpeg", "rawvideo")
+"""Formats of pictures alone, for which FFmpeg makes up times."""
 PLAUSIBLE_HZ = 240.0
 """A header that claims more gives the unit of its stamps instead of a rate."""
 CUT_OFF = 0.05
@@ -153,7 +156,8 @@ class VideoSource(Playback):
             if self._asked.stream is None:
                 self._note_tracks(container, stream)
             nominal_hz = self._nominal_hz(container, stream)
-            self._timeline = Timeline(rate_hz=self._rate_hz(nominal_hz))
+            timeless = container.format.name in TIMELESS
+            self._timeline = Timeline(rate_hz=self._rate_hz(nominal_hz, timeless=timeless))
             first = self._first_frame(stream)
             self.info = StreamInfo.like(
                 first,
@@ -186,16 +190,17 @@ class VideoSource(Playback):
         rate = stream.average_rate if container.duration else stream.guessed_rate
         return float(rate) if rate else None
 
-    def _rate_hz(self, nominal_hz: float | None) -> float:
+    def _rate_hz(self, nominal_hz: float | None, *, timeless: bool) -> float:
         """What the user says, else what the stamps say, else what the header claims."""
         if self._asked.fps is not None:
             return self._asked.fps
         measured_hz = stamps_rate_hz(
             self._path, uri=self._uri, asked=self._asked.stream, band=self._band, claimed_hz=nominal_hz
         )
-        if measured_hz is None and nominal_hz is None:
-            self._note(f"the file names no frame rate; {ASSUMED_RATE_HZ:g} a second are assumed")
-        return measured_hz or nominal_hz or ASSUMED_RATE_HZ
+        rate_hz = measured_hz or nominal_hz or ASSUMED_RATE_HZ
+        if timeless or (measured_hz is None and nominal_hz is None):
+            self._note(f"the file tells no times; {rate_hz:g} frames a second are assumed; ?fps= says another rate")
+        return rate_hz
 
     def _duration_s(self, container: InputContainer, stream: VideoStream, nominal_hz: float | None) -> float:
         """The length that the file declares, at the rate that the user says; 0 where it declares none."""
@@ -460,6 +465,11 @@ class VideoSource(Playback):
             self._note(
                 f"{self.drops['no_key_frame']} frames before its first key frame could not be decoded, as where it was cut out "
                 "of a longer one; the others keep their times"
+            )
+        if appended := appended_bytes(self._path):
+            self._note(
+                f"behind it lie {appended} bytes of another recording, joined to it byte by byte, which no reader comes to; give "
+                "that one as a file of its own"
             )
         if self.drops["corrupt"]:
             self._note(f"{self.drops['corrupt']} corrupt packets or frames were skipped")

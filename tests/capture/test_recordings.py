@@ -136,6 +136,29 @@ def test_a_stream_that_begins_between_key_frames_keeps_its_times(tmp_path: Path)
     assert "30 frames before its first key frame could not be decoded" in source.notes[0]
 
 
+def test_a_second_recording_behind_the_first_is_told(tmp_path: Path) -> None:
+    parts = [write_clip(tmp_path / f"{name}.mp4", patterns(12)).read_bytes() for name in "ab"]
+    (tmp_path / "joined.mp4").write_bytes(b"".join(parts))
+    source = opened(tmp_path / "joined.mp4")
+    assert len(read_all(source)) == 12
+    assert f"behind it lie {len(parts[1])} bytes of another recording" in source.notes[0]
+
+
+def test_a_file_that_was_cut_off_before_its_index_says_so(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "c.mp4", numbered(60))
+    whole = path.read_bytes()
+    for share in (0.2, 0.5, 0.8):
+        path.write_bytes(whole[: round(share * len(whole))])
+        with pytest.raises(CaptureError, match="an MP4 file without its index"):
+            opened(path)
+
+
+def test_recordings_of_software_that_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "c.seq").write_bytes(b"FFF\0" + bytes(5000))
+    with pytest.raises(CaptureError, match="export them as 16-bit TIFF"):
+        opened(tmp_path / "c.seq")
+
+
 # -- rates and stamps ---------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +175,16 @@ def test_the_rate_is_that_of_the_stamps(tmp_path: Path) -> None:
     source = opened(path)
     assert source.info.rate_hz == pytest.approx(15, rel=0.01)
     assert [frame.timestamp_ns // MS for frame in read_all(source)] == stamps
+
+
+def test_pictures_alone_tell_no_times(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "c.mjpeg", patterns(6), codec="mjpeg", pix_fmt="yuvj420p", options={"b": "4000000"})
+    source = opened(path)
+    assert len(read_all(source)) == 6
+    assert source.notes == (
+        f"{path}: the file tells no times; 25 frames a second are assumed; ?fps= says another rate",
+    )
+    assert opened(f"{path}?fps=9").notes == ()
 
 
 def test_a_user_may_say_the_rate(tmp_path: Path) -> None:

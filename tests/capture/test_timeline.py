@@ -52,7 +52,7 @@ def test_stamps_that_begin_again_go_on_from_the_last() -> None:
 def test_no_stamp_at_all_is_the_rate() -> None:
     timeline = Timeline(rate_hz=10)
     assert place(timeline, [None, None, None]) == [0, 100, 200]
-    assert timeline.notes(count=3) == ["3 of 3 frames have no stamp; placed at 10 frames a second"]
+    assert timeline.notes(count=3) == ["3 of 3 frames have no stamp; placed at 10 a second (?fps= says another rate)"]
 
 
 def test_rounds_follow_one_another() -> None:

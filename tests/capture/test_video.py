@@ -75,7 +75,7 @@ def test_frames_stored_out_of_order_come_in_the_order_they_are_shown(tmp_path: P
 def test_a_file_without_stamps_is_played_at_its_nominal_rate(tmp_path: Path) -> None:
     source = open_video(write_clip(tmp_path / "clip.h264", patterns(6)))
     assert [frame.timestamp_ns for frame in read_all(source)] == [index * round(NS_PER_S / 30) for index in range(6)]
-    assert source.notes == ("clip.h264: 6 of 6 frames have no stamp; placed at 30 frames a second",)
+    assert source.notes == ("clip.h264: 6 of 6 frames have no stamp; placed at 30 a second (?fps= says another rate)",)
 
 
 # -- pixels -----------------------------------------------------------------------------------------------------------
