@@ -49,7 +49,7 @@ BITS, CELL_PX, CODE_TOP_PX = 26, 8, 112
 SHARE = 0.9
 """Of frames and of answers that have to come while something else goes wrong."""
 AGE_ERROR_MS = 1000.0
-BEFORE_READING = ("behind", "corrupt", "duplicate", "driver", "no_key_frame")
+BEFORE_READING = ("behind", "network_queue", "corrupt", "duplicate", "driver", "no_key_frame")
 """Causes of drops of frames that were never read."""
 STANDING, STANDS_S = 2500, 4.5
 """Connections that say nothing, to publisher and page each, and how long each is held."""
