@@ -53,7 +53,7 @@ class ImagesParameters:
     palette: str = AUTO
     """The palette that colored thermal pictures, ``auto``, or ``none``."""
     unit: str | None = None
-    """What floating numbers of thermal pictures are: ``kelvin`` or ``celsius``."""
+    """What the numbers of thermal pictures are: ``kelvin``, ``decikelvin``, ``centikelvin`` or ``celsius``."""
     stream: str | None = None
     """Which picture of a radiometric JPEG, that of the band; so that one folder may be given for both."""
 

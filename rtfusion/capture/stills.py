@@ -14,7 +14,9 @@ from rtfusion.capture.palette import AUTO, ThermalColors
 from rtfusion.capture.radiometric import KELVIN_PER_COUNT, Radiometric, counts_of_kelvin, read_radiometric
 from rtfusion.types import Band, Image, PixelFormat
 
-UNITS = ("kelvin", "celsius")
+KELVIN_PER_NUMBER = {"kelvin": 1.0, "decikelvin": 0.1, "centikelvin": 0.01}
+"""Units of thermal numbers that begin at absolute zero: what one of them means."""
+UNITS = (*KELVIN_PER_NUMBER, "celsius")
 COLDEST_KELVIN = 150.0
 """Numbers of which most are larger are kelvin, else degrees Celsius."""
 ZERO_CELSIUS_KELVIN = 273.15
@@ -90,7 +92,15 @@ class StillReader:
         if self._band is Band.THERMAL and image.ndim == 3 and image.dtype == np.uint8:
             gray = self.colors.gray(image)
             image = image if gray is None else gray
+        if self._band is Band.THERMAL and self._unit is not None and image.ndim == 2 and image.dtype == np.uint16:
+            return self._of_counts(image, self._unit)
         return Decoded(*to_band(image, band=self._band))
+
+    def _of_counts(self, image: Any, unit: str) -> Decoded:
+        """Counts of which the user says what they mean."""
+        if unit == "celsius":
+            return Decoded(counts_of_kelvin(image + ZERO_CELSIUS_KELVIN), PixelFormat.GRAY16, KELVIN_PER_COUNT)
+        return Decoded(image, PixelFormat.GRAY16, KELVIN_PER_NUMBER[unit])
 
     def _of_radiometric(self, image: Any, found: Radiometric) -> Decoded:
         if self._band is Band.VISIBLE:
@@ -117,11 +127,11 @@ class StillReader:
         unit = self._unit
         if unit is None:
             unit = self._unit = "kelvin" if np.median(finite) > COLDEST_KELVIN else "celsius"
-            other = UNITS[unit == "kelvin"]
+            other = "celsius" if unit == "kelvin" else "kelvin"
             self._guesses["unit"] = (
                 f"its floating numbers are taken as temperatures in {unit} (?unit={other} otherwise)"
             )
-        kelvin = image if unit == "kelvin" else image + ZERO_CELSIUS_KELVIN
+        kelvin = image + ZERO_CELSIUS_KELVIN if unit == "celsius" else image * KELVIN_PER_NUMBER[unit]
         return Decoded(counts_of_kelvin(kelvin), PixelFormat.GRAY16, KELVIN_PER_COUNT)
 
     @property

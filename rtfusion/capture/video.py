@@ -49,11 +49,12 @@ from rtfusion.capture.pixels import PixelConverter, range_is_doubtful
 from rtfusion.capture.playback import Playback, pts_to_ns
 from rtfusion.capture.profiles import Picture
 from rtfusion.capture.raw_stream import RawStream, profile_name, raw_stream_of
+from rtfusion.capture.stills import KELVIN_PER_NUMBER
 from rtfusion.capture.timeline import Timeline
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, ConfigError, EndOfStream, StreamLost
-from rtfusion.types import Band, Frame
+from rtfusion.types import Band, Frame, PixelFormat
 
 MAX_ERRORS_IN_A_ROW = 30
 ASSUMED_RATE_HZ = 25.0
@@ -89,6 +90,8 @@ class VideoParameters:
     """The palette that colored thermal pictures, ``auto``, or ``none``."""
     profile: str | None = None
     """The camera whose stream was recorded as it came (`rtfusion.capture.profiles`), of thermal sources."""
+    unit: str | None = None
+    """What the counts of thermal pictures are: ``kelvin``, ``decikelvin`` or ``centikelvin``."""
     start: float = 0.0
     """Seconds from its beginning that are left out."""
 
@@ -106,6 +109,7 @@ CONVERTERS: Mapping[str, Callable[[str], Any]] = {
     "bits": bits,
     "palette": palette_name,
     "profile": profile_name,
+    "unit": one_of(*KELVIN_PER_NUMBER),
     "start": seconds,
 }
 """The parameters that video files take."""
@@ -155,6 +159,8 @@ class VideoSource(Playback):
             stream = self._stream(container)
             if self._asked.stream is None:
                 self._note_tracks(container, stream)
+            if stream.sample_aspect_ratio not in (None, 0, 1):
+                self._note(f"its pixels are not square ({stream.sample_aspect_ratio}); they are taken as if they were")
             nominal_hz = self._nominal_hz(container, stream)
             timeless = container.format.name in TIMELESS
             self._timeline = Timeline(rate_hz=self._rate_hz(nominal_hz, timeless=timeless))
@@ -369,6 +375,8 @@ class VideoSource(Playback):
             # asked once and not once per round: side data and its frame hold one another until the garbage collector runs
             self._orientation = self._orientation_of(frame)
             self._raw = self._raw_stream(frame, codec=codec)
+            if frame.interlaced_frame:
+                self._note("its frames are interlaced, and shown as they are stored: what moves has combs")
         try:
             picture = self._picture(frame)
         except (av.FFmpegError, ValueError, NotImplementedError) as error:
@@ -393,7 +401,9 @@ class VideoSource(Playback):
         if self._looked_at < RANGE_FRAMES:
             self._look_at_range(frame)
         image, pixel_format = self._convert(frame)
-        return Picture(image=image, pixel_format=pixel_format)
+        unit = self._asked.unit if pixel_format is PixelFormat.GRAY16 else None
+        kelvin_per_count = None if unit is None else KELVIN_PER_NUMBER[unit]
+        return Picture(image=image, pixel_format=pixel_format, kelvin_per_count=kelvin_per_count)
 
     def _raw_stream(self, frame: av.VideoFrame, *, codec: Codec) -> RawStream | None:
         """How to decode what a thermal camera sent, where it was recorded as it came."""

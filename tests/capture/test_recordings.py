@@ -311,6 +311,25 @@ def test_a_range_that_is_not_said_and_not_kept_is_told(tmp_path: Path) -> None:
     assert limited.notes == ()
 
 
+def test_pixels_that_are_not_square_and_frames_that_are_interlaced_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for index, image in enumerate(patterns(4)):
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="yuv420p")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    source = opened(path)
+    read_all(source)
+    assert any("its pixels are not square (4/3)" in note for note in source.notes)
+    with av.open(str(path)) as container:
+        is_marked = next(container.decode(video=0)).interlaced_frame
+    assert any("interlaced" in note for note in source.notes) == is_marked
+
+
 def test_twelve_bits_in_sixteen(tmp_path: Path) -> None:
     ramp = np.tile(np.linspace(0, 4095, 64), (48, 1)).astype(np.uint16)
     path = write_clip(tmp_path / "c.mkv", [ramp] * 2, codec="ffv1", pix_fmt="gray16le", source_format="gray16le")

@@ -110,6 +110,24 @@ def test_floating_temperatures(tmp_path: Path, celsius: bool, query: str, unit: 
     assert [f"in {unit} " in note for note in source.notes] == ([True] if unit else [])
 
 
+@pytest.mark.parametrize(("unit", "kelvin_per_count"), [("kelvin", 1.0), ("decikelvin", 0.1), ("centikelvin", 0.01)])
+def test_a_user_may_say_what_counts_are(tmp_path: Path, unit: str, kelvin_per_count: float) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), COUNTS)
+    frame, source = only(f"{tmp_path}/a.png?unit={unit}")
+    assert np.array_equal(frame.image, COUNTS)
+    assert (frame.kelvin_per_count, source.notes) == (kelvin_per_count, ())
+    clip = write_clip(tmp_path / "c.mkv", [COUNTS], codec="ffv1", pix_fmt="gray16le", source_format="gray16le")
+    assert only(f"{clip}?unit={unit}")[0].kelvin_per_count == kelvin_per_count
+    assert only(clip)[0].kelvin_per_count is None
+
+
+def test_counts_of_whole_degrees(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((48, 64), 37, np.uint16))
+    frame, _ = only(f"{tmp_path}/a.png?unit=celsius")
+    assert frame.kelvin_per_count is not None
+    assert np.abs(frame.image * frame.kelvin_per_count - 310.15).max() < 0.011
+
+
 def test_floating_levels_are_no_temperatures(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.tiff"), np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64))
     frame, source = only(tmp_path)
