@@ -198,6 +198,7 @@ class Detector:
         self.age_ns = timestamp_ns - found.timestamp_ns
         share = still_there(self.age_ns, fresh_ns=self._fresh_ns)
         if not share:
+            self.age_ns = None
             return {}
         if self._painted[0] is not found or self._painted[1] != shape:
             self._painted = found, shape, painted(found.boxes, shape=shape)

@@ -45,6 +45,8 @@ class Focus:
         self._always = frozenset(always)
         self._weight = SmoothingWeight(time_constant_s=0.0 if still else EASE_S)
         self._maps: dict[str, Map] = {}
+        self._runs: dict[str, int] = {}
+        """What each had done when it was asked last: who is told does so between two frames."""
         self._shape: tuple[int, ...] = ()
         self._timestamp_ns = 0
 
@@ -116,11 +118,13 @@ class Focus:
         for provider in self._providers:
             if sought.isdisjoint(provider.targets):
                 continue
-            runs = provider.runs
             for name, one in provider.maps(registered).items():
                 if name in sought:
                     found[name] = np.maximum(found[name], one) if name in found else one
-            self._telemetry.focused(provider.name, runs=provider.runs - runs, age_ns=provider.age_ns)
+            runs = provider.runs
+            new = runs - self._runs.get(provider.name, 0)
+            self._runs[provider.name] = runs
+            self._telemetry.focused(provider.name, runs=new, age_ns=provider.age_ns)
         return found
 
     def _eased(self, found: Mapping[str, Map], registered: RegisteredPair) -> Maps:

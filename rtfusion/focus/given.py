@@ -107,6 +107,7 @@ class Reported:
         self.age_ns = registered.pair.timestamp_ns - found.timestamp_ns
         share = still_there(self.age_ns)
         if not share:
+            self.age_ns = None
             return {}
         if self._painted[0] is not found or self._painted[1] != shape:
             self._painted = found, shape, painted(found.boxes, shape=shape)

@@ -201,6 +201,8 @@ def test_boxes_of_somebody_else_bring_out_what_is_in_them_while_they_are_fresh()
     fuse.report([Box(target="dogs", **HALF)], timestamp_ns=before.timestamp_ns)
     assert not np.array_equal(fuse(pair(100 * MS)).image, before.image)
     assert np.array_equal(fuse(pair(GONE_NS)).image, before.image)
+    told = telemetry.snapshot()["focus"]["subscriber"]
+    assert (told["runs"], told["age_ms"]["max"]) == (1, 100), "what is gone has no age"
 
 
 def test_a_painting_fuser_takes_no_rectangles() -> None:
