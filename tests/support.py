@@ -132,7 +132,7 @@ class RecordingControl:
         self.palette: str | None = None
         self.intents: Intents | None = NEUTRAL
         self.presets: Mapping[str, Intents] = PRESETS
-        self.regions: Sequence[Box] = ()
+        self.regions: Sequence[Box] | None = ()
         self.reports: list[tuple[Sequence[Box], int]] = []
         self.changes = 0
 

@@ -15,6 +15,8 @@ from rtfusion.focus.base import SCALE, Map, map_shape
 
 MAX_BOXES = 64
 """The most boxes that count at a time."""
+MARKED = "marked"
+"""The target of a rectangle whose contents have no name."""
 EDGE, LEAST_EDGE_CELLS = 0.15, 0.75
 """Half the width of the soft edge about a box: a fraction of half its length, and at least so many values of the map."""
 ROUNDNESS = 3.0

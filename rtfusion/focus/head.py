@@ -17,7 +17,7 @@ from rtfusion.focus.spec import MAPS, SHIPPED, read_head_spec
 from rtfusion.registration import RegisteredPair
 from rtfusion.types import Image8
 
-EVERY = 4
+EVERY = 5
 """It looks at every so-many-th frame; in between its last maps hold."""
 
 

@@ -53,8 +53,8 @@ class Control(Protocol):
         ...
 
     @property
-    def regions(self) -> Sequence[Box]:
-        """The rectangles that a person drew, and that count."""
+    def regions(self) -> Sequence[Box] | None:
+        """The rectangles that a person drew, and that count; None where this fuser takes none."""
         ...
 
     def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:

@@ -30,6 +30,8 @@ STEP_BACK = 0.6
 """Share of what differs that is taken away, where a target steps back in full."""
 FAINT = 0.02
 """A target that is fainter than this is left alone."""
+WINDOW_CELLS = 4
+"""What is changed is looked for in squares of so many values of a map a side."""
 SURROUNDINGS_CELLS = 2
 """Side of the cells in which surroundings are averaged, in those of an eighth of the resolution."""
 SURROUNDINGS_SIGMA = 2.0
@@ -68,7 +70,7 @@ def emphasized(
     result = take(fused_y.shape)
     np.copyto(result, fused_y)
     for window in windows:
-        _apply(result, thermal, *(plane[window] for plane in planes), window=window)
+        _apply(result, fused_y, thermal, planes, window=window)
     return result
 
 
@@ -87,13 +89,20 @@ def _shares(targets: Maps, *, strengths: Mapping[str, float], shape: tuple[int, 
 
 
 def _windows(share: Map) -> list[tuple[slice, slice]]:
-    """The rectangles of cells about all that is to be changed, each with a rim of a cell that is not."""
-    mask = (share > FAINT).astype(np.uint8)
-    count, _, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(mask, _NEAR), connectivity=8)
+    """The rectangles of cells about all that is to be changed, each with a rim of a cell that is not; they may overlap."""
+    height, width = share.shape
+    size = -(-width // WINDOW_CELLS), -(-height // WINDOW_CELLS)
+    mask = cv2.resize(share, size, interpolation=cv2.INTER_AREA) > FAINT / WINDOW_CELLS**2
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     return [
-        (slice(top, top + height), slice(left, left + width))
-        for left, top, width, height in stats[1:count, :4].tolist()
+        (_cells(top, tall, of=size[1], cells=height), _cells(left, wide, of=size[0], cells=width))
+        for left, top, wide, tall in stats[1:count, :4].tolist()
     ]
+
+
+def _cells(first: int, length: int, *, of: int, cells: int) -> slice:
+    """So many of ``of`` parts of a side, and a rim, in cells."""
+    return slice(max(first * cells // of - 1, 0), min(-(-(first + length) * cells // of) + 1, cells))
 
 
 def _planes(fused_y: Image8, thermal: Image8, *, out: Map, gain: Map, back: Map) -> tuple[Map, Map, Map]:
@@ -135,14 +144,15 @@ def _surroundings(plane: Image8, around: Map) -> Map:
     return cast(Map, cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def _apply(result: Image8, thermal: Image8, times: Map, warm: Map, plus: Map, *, window: tuple[slice, slice]) -> None:
-    """Change one window of the picture in place."""
+def _apply(
+    result: Image8, fused_y: Image8, thermal: Image8, planes: tuple[Map, Map, Map], *, window: tuple[slice, slice]
+) -> None:
+    """Make one window of the result of that of the pictures."""
     there = tuple(slice(side.start * SCALE, side.stop * SCALE) for side in window)
-    part = result[there]
-    cells_px = times.shape[1] * SCALE, times.shape[0] * SCALE
-    whole = [cv2.resize(one, cells_px, interpolation=cv2.INTER_LINEAR) for one in (times, warm, plus)]
-    times, warm, plus = (cast(Map, one)[: part.shape[0], : part.shape[1]] for one in whole)
-    step = cast(Map, cv2.multiply(part, times, dtype=cv2.CV_32F))
-    cv2.add(step, cv2.multiply(thermal[there], warm, dtype=cv2.CV_32F), step)
-    cv2.add(step, plus, step)
-    cv2.add(part, step, part, dtype=cv2.CV_8U)
+    part = fused_y[there]
+    cells_px = planes[0][window].shape[1] * SCALE, planes[0][window].shape[0] * SCALE
+    whole = (cv2.resize(plane[window], cells_px, interpolation=cv2.INTER_LINEAR) for plane in planes)
+    times, warm, step = (cast(Map, one)[: part.shape[0], : part.shape[1]] for one in whole)
+    cv2.add(step, cv2.multiply(part, times, times, dtype=cv2.CV_32F), step)
+    cv2.add(step, cv2.multiply(thermal[there], warm, warm, dtype=cv2.CV_32F), step)
+    cv2.add(part, step, result[there], dtype=cv2.CV_8U)

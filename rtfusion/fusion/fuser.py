@@ -176,10 +176,10 @@ class PairFuser(Generic[ReadyT]):
         return self._latest().palette
 
     @property
-    def regions(self) -> Sequence[Box]:
-        """The rectangles that a person drew, and that count."""
+    def regions(self) -> Sequence[Box] | None:
+        """The rectangles that a person drew, and that count; None where this fuser takes none."""
         focus = self._renderer.focus
-        return () if focus is None else focus.regions
+        return None if focus is None else focus.regions
 
     def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:
         """Take what was found in the fused frame of this stamp; see `rtfusion.fusion.base.Control`."""

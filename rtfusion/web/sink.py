@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import ConfigError, FusionError
 from rtfusion.files import expanded
+from rtfusion.focus.boxes import MARKED, MAX_BOXES, Box
 from rtfusion.fusion.base import Change
 from rtfusion.fusion.color import PALETTES
 from rtfusion.fusion.saying import tell
@@ -209,6 +211,7 @@ class WebSink:
             "frame": None if frame is None else _described(frame),
             "scalars": {name: v for name, v in inputs.items() if isinstance(v, float)},  # a page shows no maps
             "intents": self._intents(),
+            "regions": self._regions(),
             "palette": self._latest.palette,
             "palettes": PALETTES,
             "record": None if self._recorder is None else self._recorder.state,
@@ -237,16 +240,17 @@ class WebSink:
         if palette is not None and palette not in PALETTES:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"there are the palettes {', '.join(PALETTES)}")
         intents = _wish(wishes.pop("intents", None))
+        regions = _boxes(wishes.pop("regions", None))
         scalars: dict[str, Any] = {name: _number(name, value) for name, value in wishes.items()}
         control = self._run.control
-        if control is None and (scalars or intents is not None):
+        if control is None and (scalars or intents is not None or regions is not None):
             raise Refused(HTTPStatus.CONFLICT, "nothing of this run can be changed")
         if unknown := scalars.keys() - (control.inputs if control is not None else {}):
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"this run has no dial {sorted(unknown)[0][:40]!r}")
         try:
             if control is not None:
                 painted = palette if control.palette is not None else None
-                control.change(Change(inputs=scalars, palette=painted, intents=intents))
+                control.change(Change(inputs=scalars, palette=painted, intents=intents, regions=regions))
         except FusionError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         self._latest.palette = palette or self._latest.palette
@@ -271,6 +275,11 @@ class WebSink:
         if control is None or intents is None:
             return None
         return {"axes": dict(intents), "presets": {name: dict(wish) for name, wish in control.presets.items()}}
+
+    def _regions(self) -> list[dict[str, Any]] | None:
+        """The rectangles that count; None where nothing can be brought out."""
+        regions = None if self._run.control is None else self._run.control.regions
+        return None if regions is None else [asdict(box) for box in regions]
 
     def _record(self, request: Request) -> Answer:
         if not isinstance(request.body, dict) or not isinstance(request.body.get("on"), bool):
@@ -346,6 +355,20 @@ def _wish(given: object) -> str | dict[str, float] | None:
     if not isinstance(given, dict):
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "intents should be a text, or numbers by axis")
     return {name: _number(name, value) for name, value in given.items()}
+
+
+def _boxes(given: object) -> list[Box] | None:
+    """Rectangles as a client writes them: objects with the fields of a `Box`; ``target`` and ``weight`` may be left out."""
+    if given is None:
+        return None
+    if not isinstance(given, list) or len(given) > MAX_BOXES or not all(isinstance(one, dict) for one in given):
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"regions should be a list of at most {MAX_BOXES} rectangles")
+    try:
+        return [Box(**{"target": MARKED, **one}) for one in given]
+    except TypeError:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "a rectangle has left, top, right and bottom") from None
+    except FusionError as error:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
 
 
 def _described(frame: FusedFrame) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import rtfusion
 from rtfusion.config import load
 from rtfusion.errors import ConfigError
+from rtfusion.focus import Box
+from rtfusion.focus.boxes import MARKED
 from rtfusion.fusion import open_method
 from rtfusion.intents import PRESETS, Intents
 from rtfusion.pairs import PairStream
@@ -251,6 +254,33 @@ def test_the_dial_and_the_palette_reach_the_run():
         assert post(sink, "/control", {"enhance": 0.9, "palette": "rainbow"})[0] == 200
         assert (control.inputs, control.palette) == ({"enhance": 0.9}, "rainbow")
         assert state(sink)["palette"] == "rainbow"
+
+
+def test_rectangles_reach_the_run_and_come_back_with_the_state():
+    control = Dials()
+    half = {"left": 0.25, "top": 0.25, "right": 0.5, "bottom": 0.75}
+    with serving(control=control) as sink:
+        status, body = post(sink, "/control", {"regions": [half, {**half, "target": "dogs", "weight": 0.5}]})
+        assert status == 200
+        assert control.regions == [Box(target=MARKED, **half), Box(target="dogs", weight=0.5, **half)]
+        assert json.loads(body)["regions"] == state(sink)["regions"] == [asdict(box) for box in control.regions]
+        for wrong in (
+            "all",
+            [half] * 65,
+            [[0, 0, 1, 1]],
+            [{"left": 0}],
+            [{**half, "depth": 1}],
+            [{**half, "left": 0.9}],
+        ):
+            assert post(sink, "/control", {"regions": wrong})[0] in (413, 422)
+        assert len(control.regions) == 2
+        assert post(sink, "/control", {"regions": []})[0] == 200
+        assert control.regions == []
+    control.regions = None
+    with serving(control=control) as sink:
+        assert state(sink)["regions"] is None, "the page offers no rectangles"
+    with serving() as sink:
+        assert post(sink, "/control", {"regions": [half]})[0] == 409
 
 
 def test_the_palette_of_a_running_overlay():

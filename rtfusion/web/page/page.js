@@ -75,6 +75,7 @@ function show(state) {
   showBanner(state);
   showDials(state.scalars);
   showIntents(state.intents);
+  showMarks(state.regions);
   showPalette(state);
   showRecord(state.record);
   if (!run.sources) return;
@@ -238,6 +239,57 @@ function slide(name, range, wish) {
   return label;
 }
 
+// rectangles over the picture, in fractions of it: what is in them stands out
+let marks = [], drawn = null;
+
+function showMarks(regions) {
+  at("marking").hidden = !regions;
+  if (regions) marks = regions;
+  at("unmark").disabled = marks.length === 0;
+  placeMarks();
+}
+
+function placeMarks() {
+  const picture = at("picture"), stage = picture.parentElement.getBoundingClientRect(), seen = pictureBox();
+  const whole = ["fused", "thermal", "visible"].includes(picture.dataset.view);
+  const shown = whole && seen ? [...marks, ...(drawn ? [drawn] : [])] : [];
+  if (seen) {
+    Object.assign(at("marks").style, { left: `${seen.left - stage.left}px`, top: `${seen.top - stage.top}px`,
+      width: `${seen.width}px`, height: `${seen.height}px` });
+  }
+  at("marks").replaceChildren(...shown.map(({ left, top, right, bottom }) => {
+    const mark = document.createElement("div"), percent = (share) => `${100 * share}%`;
+    Object.assign(mark.style, { left: percent(left), top: percent(top), width: percent(right - left),
+      height: percent(bottom - top) });
+    return mark;
+  }));
+}
+
+function pictureBox() { // the picture is as large as fits, in the middle of its element
+  const picture = at("picture"), box = picture.getBoundingClientRect();
+  if (!picture.naturalWidth || !box.width) return null;
+  const scale = Math.min(box.width / picture.naturalWidth, box.height / picture.naturalHeight);
+  const width = picture.naturalWidth * scale, height = picture.naturalHeight * scale;
+  return { left: box.left + (box.width - width) / 2, top: box.top + (box.height - height) / 2, width, height };
+}
+
+function pointAt(event) {
+  const seen = pictureBox(), share = (px, length) => Math.min(Math.max(px / length, 0), 1);
+  return seen && { x: share(event.clientX - seen.left, seen.width), y: share(event.clientY - seen.top, seen.height) };
+}
+
+async function mark(boxes) {
+  const short = (share) => Number(share.toFixed(4));
+  const regions = boxes.map(({ target = "marked", left, top, right, bottom }) =>
+    ({ target, left: short(left), top: short(top), right: short(right), bottom: short(bottom) }));
+  try {
+    showMarks((await post("/control", { regions })).regions);
+    say("");
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
 function showPalette(state) {
   const select = at("palette");
   if (select.options.length === 0) select.replaceChildren(...state.palettes.map((name) => new Option(name, name)));
@@ -304,6 +356,42 @@ at("saying").addEventListener("submit", async (event) => {
   at("understood").textContent = told;
   at("understood").classList.toggle("bad", bad);
 });
+at("mark").addEventListener("click", () => {
+  const on = at("mark").getAttribute("aria-pressed") !== "true";
+  at("mark").setAttribute("aria-pressed", on);
+  at("picture").parentElement.classList.toggle("marking", on);
+});
+
+at("unmark").addEventListener("click", () => mark([]));
+
+{
+  const stage = at("picture").parentElement;
+  let from = null;
+  stage.addEventListener("pointerdown", (event) => {
+    if (!stage.classList.contains("marking") || event.button !== 0) return;
+    event.preventDefault();
+    from = pointAt(event);
+    stage.setPointerCapture(event.pointerId);
+  });
+  stage.addEventListener("pointermove", (event) => {
+    const to = from && pointAt(event);
+    if (!to) return;
+    drawn = { left: Math.min(from.x, to.x), top: Math.min(from.y, to.y),
+      right: Math.max(from.x, to.x), bottom: Math.max(from.y, to.y) };
+    placeMarks();
+  });
+  stage.addEventListener("pointerup", () => {
+    const made = drawn;
+    from = drawn = null;
+    if (made && made.right - made.left > 0.005 && made.bottom - made.top > 0.005) mark([...marks, made]);
+    placeMarks();
+  });
+  stage.addEventListener("pointercancel", () => {
+    from = drawn = null;
+    placeMarks();
+  });
+  new ResizeObserver(placeMarks).observe(stage);
+}
 
 at("snapshot").addEventListener("click", async () => {
   try {
