@@ -56,10 +56,10 @@ PARAMETER = re.compile(r"(?<![\w/.])[?#&]([a-z_]+)=")
 
 def parameters_that_exist() -> set[str]:
     """What sources and outputs take after their ``?`` or ``#``, by the code that reads it."""
-    from rtfusion.capture import images, parameters, video
+    from rtfusion.capture import images, parameters, video_parameters
     from rtfusion.synthetic.parameters import SyntheticParameters
 
-    known = {*parameters.CONVERTERS, *video.CONVERTERS, *images.CONVERTERS}
+    known = {*parameters.CONVERTERS, *video_parameters.CONVERTERS, *images.CONVERTERS}
     known |= {field.name.removesuffix("_px") for field in dataclasses.fields(SyntheticParameters)}
     for path in (ROOT / "rtfusion").rglob("*.py"):  # those of cameras, outputs and pages are named where they are read
         if path.parent.name in ("capture", "sinks", "publish", "session", "web", "window"):
@@ -74,18 +74,25 @@ def test_a_parameter_that_a_page_advises_exists(page: Path) -> None:
 
 
 def test_a_parameter_that_a_message_advises_exists() -> None:
-    from rtfusion.capture import images, parameters, video
+    from rtfusion.capture import images, parameters, video_parameters
 
-    known = {*parameters.CONVERTERS, *video.CONVERTERS, *images.CONVERTERS}
-    rooms = ("capture/video.py", "capture/images.py", "capture/names.py", "capture/stills.py", "capture/palette.py")
+    known = {*parameters.CONVERTERS, *video_parameters.CONVERTERS, *images.CONVERTERS}
+    rooms = (
+        "capture/video.py",
+        "capture/picture_reader.py",
+        "capture/images.py",
+        "capture/names.py",
+        "capture/stills.py",
+        "capture/palette.py",
+    )
     for room in (*rooms, "capture/depth.py", "capture/marks.py", "capture/__init__.py", "advice.py"):
         advised = set(PARAMETER.findall((ROOT / "rtfusion" / room).read_text(encoding="utf-8")))
         assert advised <= known, room
 
 
 def test_every_parameter_of_recordings_is_on_the_page_of_sources() -> None:
-    from rtfusion.capture import images, parameters, video
+    from rtfusion.capture import images, parameters, video_parameters
 
     page = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
-    for key in {*parameters.CONVERTERS, *video.CONVERTERS, *images.CONVERTERS}:
+    for key in {*parameters.CONVERTERS, *video_parameters.CONVERTERS, *images.CONVERTERS}:
         assert f"`?{key}=" in page, key

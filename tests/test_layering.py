@@ -28,6 +28,7 @@ HOMES = {
         "rtfusion/capture/pixels.py",
         "rtfusion/capture/container.py",
         "rtfusion/capture/raw_stream.py",
+        "rtfusion/capture/picture_reader.py",
         "rtfusion/capture/buffers.py",
         "rtfusion/capture/network.py",
         "rtfusion/session/source.py",

@@ -13,8 +13,7 @@ A decoder uses one thread. Two decoders and a fuser fill two cores, and more thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -29,10 +28,7 @@ from av.video.stream import VideoStream
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.container import (
     Extent,
-    appended_bytes,
     declared_s,
-    is_whole_in_transport_stream,
-    missing_bytes,
     open_container,
     reason,
     stamps_rate_hz,
@@ -41,20 +37,16 @@ from rtfusion.capture.container import (
     video_stream,
     video_tracks,
 )
-from rtfusion.capture.depth import Depth, bits
-from rtfusion.capture.orientation import Orientation
-from rtfusion.capture.palette import AUTO, ThermalColors, looks_like, palette_name
-from rtfusion.capture.parameters import one_of, seconds
-from rtfusion.capture.pixels import PixelConverter, range_is_doubtful
+from rtfusion.capture.file_ends import appended_bytes, is_whole_in_transport_stream, missing_bytes
+from rtfusion.capture.palette import looks_like
+from rtfusion.capture.picture_reader import PictureReader
 from rtfusion.capture.playback import Playback, pts_to_ns
-from rtfusion.capture.profiles import Picture
-from rtfusion.capture.raw_stream import RawStream, profile_name, raw_stream_of
-from rtfusion.capture.stills import KELVIN_PER_NUMBER
 from rtfusion.capture.timeline import Timeline
-from rtfusion.capture.uri import SourceUri, rate_hz, read_query
+from rtfusion.capture.uri import SourceUri, read_query
+from rtfusion.capture.video_parameters import CONVERTERS, VideoParameters
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
-from rtfusion.errors import CaptureError, ConfigError, EndOfStream, StreamLost
-from rtfusion.types import Band, Frame, PixelFormat
+from rtfusion.errors import CaptureError, EndOfStream, StreamLost
+from rtfusion.types import Band, Frame
 
 MAX_ERRORS_IN_A_ROW = 30
 ASSUMED_RATE_HZ = 25.0
@@ -70,49 +62,6 @@ LEAST_SEEK_NS = 5 * NS_PER_S
 REORDERED_NS = NS_PER_S
 SEEKABLE = ("mov", "avi")
 """Beginnings that are shorter, and those of files without an index at hand, are decoded and left out."""
-RANGE_FRAMES = 10
-"""In so many frames, numbers beyond video range are looked for."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VideoParameters:
-    """What a user says of a video by its URI."""
-
-    fps: float | None = None
-    """Its frames came at this rate, whatever their stamps say."""
-    stream: str | None = None
-    """Which track: its number among the video tracks, or ``visible`` or ``thermal`` where one is named so."""
-    range: str | None = None
-    """``full`` or ``limited``: what its levels span, whatever they are tagged with."""
-    bits: int | None = None
-    """Depth of visible pictures that are stored in 16 bits."""
-    palette: str = AUTO
-    """The palette that colored thermal pictures, ``auto``, or ``none``."""
-    profile: str | None = None
-    """The camera whose stream was recorded as it came (`rtfusion.capture.profiles`), of thermal sources."""
-    unit: str | None = None
-    """What the counts of thermal pictures are: ``kelvin``, ``decikelvin`` or ``centikelvin``."""
-    start: float = 0.0
-    """Seconds from its beginning that are left out."""
-
-
-def _track(text: str) -> str:
-    if not (text.isdecimal() or text in (Band.VISIBLE.value, Band.THERMAL.value)):
-        raise ValueError("expected the number of a video track, such as 1, or visible or thermal")
-    return text
-
-
-CONVERTERS: Mapping[str, Callable[[str], Any]] = {
-    "fps": rate_hz,
-    "stream": _track,
-    "range": one_of("full", "limited"),
-    "bits": bits,
-    "palette": palette_name,
-    "profile": profile_name,
-    "unit": one_of(*KELVIN_PER_NUMBER),
-    "start": seconds,
-}
-"""The parameters that video files take."""
 
 
 class _Decoded(NamedTuple):
@@ -144,16 +93,10 @@ class VideoSource(Playback):
         self._band = band
         self._asked = parameters if parameters is not None else VideoParameters()
         self._start_ns = round(self._asked.start * NS_PER_S)
-        self._depth = Depth(self._asked.bits)
-        full_range = None if self._asked.range is None else self._asked.range == "full"
-        self._colors = ThermalColors(self._asked.palette)
-        self._convert = PixelConverter(band, depth=self._depth, full_range=full_range, colors=self._colors)
+        self._read_picture = PictureReader(band, self._asked, uri=uri, note=self._note)
         self._sequence = 0
-        self._looked_at = 0
         self._was_marked = False
         self._left_out_ns = 0
-        self._orientation: Orientation | None = None
-        self._raw: RawStream | None = None
         self.drops = {"corrupt": 0}
         try:
             stream = self._stream(container)
@@ -172,7 +115,7 @@ class VideoSource(Playback):
                 live=False,
                 frame_count=stream.frames * loop or None,
                 duration_s=self._duration_s(container, stream, nominal_hz) * loop or None,
-                looks_like=looks_like(first, self._colors),
+                looks_like=looks_like(first, self._read_picture.colors),
                 starts_ns=self._begins_ns(container),
                 description=self._description(container, stream, nominal_hz),
             )
@@ -371,21 +314,15 @@ class VideoSource(Playback):
 
     def _frame(self, decoded: _Decoded, timestamp_ns: int, *, received_ns: int, codec: Codec) -> Frame:
         frame = decoded.frame
-        if self._orientation is None:
-            # asked once and not once per round: side data and its frame hold one another until the garbage collector runs
-            self._orientation = self._orientation_of(frame)
-            self._raw = self._raw_stream(frame, codec=codec)
-            if frame.interlaced_frame:
-                self._note("its frames are interlaced, and shown as they are stored: what moves has combs")
         try:
-            picture = self._picture(frame)
+            picture = self._read_picture(frame, codec=codec)
         except (av.FFmpegError, ValueError, NotImplementedError) as error:
             raise StreamLost(
                 f"{self._uri}: frames of the pixel format {frame.format.name} cannot be converted ({reason(error)}); "
                 "store the video as yuv420p, gray or gray16le"
             ) from error
         return Frame(
-            image=self._orientation(picture.image),
+            image=picture.image,
             pixel_format=picture.pixel_format,
             band=self._band,
             timestamp_ns=timestamp_ns,
@@ -395,58 +332,12 @@ class VideoSource(Playback):
             shutter=picture.shutter,
         )
 
-    def _picture(self, frame: av.VideoFrame) -> Picture:
-        if self._raw is not None:
-            return self._raw(frame)
-        if self._looked_at < RANGE_FRAMES:
-            self._look_at_range(frame)
-        image, pixel_format = self._convert(frame)
-        unit = self._asked.unit if pixel_format is PixelFormat.GRAY16 else None
-        kelvin_per_count = None if unit is None else KELVIN_PER_NUMBER[unit]
-        return Picture(image=image, pixel_format=pixel_format, kelvin_per_count=kelvin_per_count)
-
-    def _raw_stream(self, frame: av.VideoFrame, *, codec: Codec) -> RawStream | None:
-        """How to decode what a thermal camera sent, where it was recorded as it came."""
-        if self._band is not Band.THERMAL:
-            return None
-        try:
-            raw = raw_stream_of(frame, asked=self._asked.profile)
-        except ValueError as error:
-            raise ConfigError(f"{self._uri}: profile={self._asked.profile}: {error}") from None
-        if raw is not None and codec.lossy:
-            self._note(f"it holds counts in the layout {raw.profile.name}, but {codec.name} may have damaged them")
-        if raw is not None and self._asked.profile is None:
-            self._note(
-                f"it is taken for the stream of a camera of the profile {raw.profile.name}, recorded as it came, and its counts "
-                "are read; ?profile=gray8 takes it as a picture"
-            )
-        return raw
-
-    def _look_at_range(self, frame: av.VideoFrame) -> None:
-        self._looked_at += 1
-        if self._asked.range is None and range_is_doubtful(frame):
-            self._looked_at = RANGE_FRAMES
-            self._note(
-                "its levels are taken for video range (16..235), since it does not say, and go beyond it; where dark or "
-                "bright parts are cut off, ?range=full"
-            )
-
     def _lose_one(self) -> None:
         self.drops["corrupt"] += 1
         self._sequence += 1
 
     def _position(self) -> str:
         return f" at frame {self._sequence}, {self._timeline.next_ns / NS_PER_S:.2f} s"
-
-    def _orientation_of(self, frame: av.VideoFrame) -> Orientation:
-        try:
-            side_data: Any = frame.side_data
-            orientation = Orientation.from_display_matrix(bytes(side_data["DISPLAYMATRIX"]))
-        except (KeyError, ValueError):  # ValueError: side data of a kind that this PyAV does not know
-            return Orientation()
-        if orientation is None:
-            self._note("it asks to be shown at an angle that is not a right one; shown as stored")
-        return orientation or Orientation()
 
     def _check_length(self, container: InputContainer, stream: VideoStream, extent: Extent) -> None:
         """Fail when the packets of the file ended well before the length it declares, and bytes of it may be missing."""
@@ -469,7 +360,7 @@ class VideoSource(Playback):
     def _note_ending(self) -> None:
         for note in self._timeline.notes(count=self._sequence):
             self._note(note)
-        for note in filter(None, (self._depth.note, self._colors.note)):
+        for note in self._read_picture.notes:
             self._note(note)
         if "no_key_frame" in self.drops:
             self._note(
