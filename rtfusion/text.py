@@ -1,4 +1,4 @@
-"""Texts that people write in options and addresses: sizes, misspelt words, hosts."""
+"""Texts that people write in options and addresses: sizes, times, misspelt words, hosts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 
 from rtfusion.errors import ConfigError
+
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def parse_size_px(text: str, *, option: str | None = None) -> tuple[int, int]:
@@ -25,6 +27,30 @@ def parse_size_px(text: str, *, option: str | None = None) -> tuple[int, int]:
         given = "" if option is None else f"{option} is {text!r}; "
         raise ConfigError(f"{given}expected WIDTHxHEIGHT in pixels, such as 640x480")
     return int(match[1]), int(match[2])
+
+
+def parse_time_s(text: str) -> float:
+    """Read a time such as ``7d``: minutes, hours, days or weeks.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})([mhdw])", text, re.ASCII)
+    if match is None or not int(match[1]):
+        raise ValueError("expected a number with m, h, d or w, such as 7d")
+    return float(int(match[1]) * _SECONDS[match[2]])
+
+
+def parse_size_gb(text: str) -> float:
+    """Read a size in GB, such as ``500`` or ``0.5``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,3})?", text, re.ASCII)
+    if match is None or not float(text):
+        raise ValueError("expected a number of GB, such as 500")
+    return float(text)
 
 
 def did_you_mean(wrong: str, known: Iterable[str], *, hint: str = "; did you mean {}?") -> str:

@@ -28,6 +28,14 @@ def record(
         int,
         typer.Option("--reserve-mb", metavar="MB", min=1, rich_help_panel="Recording", help="Left free on the disk."),
     ] = 1024,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", metavar="TIME", rich_help_panel="Recording", help="Delete older segments, as with 7d."),
+    ] = None,
+    max_gb: Annotated[
+        float | None,
+        typer.Option("--max-gb", metavar="GB", rich_help_panel="Recording", help="Delete the oldest beyond this size."),
+    ] = None,
     config: ConfigFile = None,
     log_json: LogJson = False,
     debug: Debug = False,
@@ -45,6 +53,8 @@ def record(
     from rtfusion.config import load
 
     loaded = load(flags, file=config, environ=os.environ)
-    sink = (*loaded.settings.sink, f"record:{out}?segment_s={segment_s}&reserve_mb={reserve_mb}")
+    bounds = {"segment_s": segment_s, "reserve_mb": reserve_mb, "keep": keep, "max_gb": max_gb}
+    query = "&".join(f"{name}={value}" for name, value in bounds.items() if value is not None)
+    sink = (*loaded.settings.sink, f"record:{out}?{query}")
     settings = loaded.settings.model_copy(update={"sink": sink})
     sys.exit(run_job(type(loaded)(settings=settings, origins=loaded.origins, file=loaded.file)))

@@ -35,6 +35,7 @@ from rtfusion.session.format import (
     video_path,
 )
 from rtfusion.session.lossless import LosslessVideo
+from rtfusion.session.retention import Retention
 from rtfusion.sinks.base import SinkContext
 from rtfusion.sinks.guarded import SYNC_S, DiskSync
 from rtfusion.sinks.retry import Retry
@@ -64,9 +65,14 @@ class RecordSink:
         reserve_mb: int = RESERVE_MB,
         fused: bool = True,
         sync_s: int = SYNC_S,
+        keep: float | None = None,
+        max_gb: float | None = None,
         clock: Clock = MONOTONIC,
     ) -> None:
         """Make the folder and describe the run in it.
+
+        Segments of any session in the folder given go when they are older than ``keep``, in seconds, and the oldest where all
+        are larger than ``max_gb`` (`rtfusion.session.retention`).
 
         Raises:
             ConfigError: it cannot be made, or there is too little room to begin.
@@ -82,6 +88,7 @@ class RecordSink:
         self._full = False
         self._number = -1
         self._segment: _Segment | None = None
+        self._retention = Retention(keep_s=keep, max_bytes=None if max_gb is None else max_gb * 1e9)
         self._sync = DiskSync(sync_s)
         self._retry = Retry(clock)
         name = time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime()) + f"-{context.session[:6]}"
@@ -128,6 +135,7 @@ class RecordSink:
             raise self._sync.error
         if self._segment is None or self._segment.is_over(pair):
             self._end_segment(finished=True)
+            self._forget_old()
             self._number += 1  # also when the segment cannot begin: the next one has files of its own
             self._segment = _Segment(self.folder, self._number, first=pair, context=self._context, sync=self._sync,
                                      length_ns=self._segment_ns, fused=self._with_fused)  # fmt: skip
@@ -135,6 +143,11 @@ class RecordSink:
         if self._retry.failures:
             _log.info("%s: recording goes on, %d pairs were not recorded", self.uri, self.drops["failed"])
             self._retry.succeeded()
+
+    def _forget_old(self) -> None:
+        """Delete what is to be kept no longer."""
+        if count := self._retention.apply(self._root, written=self.folder):
+            _log.info("%s: %d segments were deleted, as keep and max_gb say", self.uri, count)
 
     def _interrupt(self, error: Exception) -> None:
         """Count a pair that was lost, end the segment, and wait some time."""

@@ -34,7 +34,7 @@ from rtfusion.errors import ConfigError
 from rtfusion.files import expanded, same_file
 from rtfusion.redaction import without_credentials
 from rtfusion.sinks.base import Sink, SinkContext, StopRequested, socket_path
-from rtfusion.text import did_you_mean
+from rtfusion.text import did_you_mean, parse_size_gb, parse_time_s
 
 __all__ = [
     "Sink",
@@ -263,7 +263,7 @@ KINDS: Mapping[str, Kind] = {
         "rtfusion.session.record:RecordSink",
         "record:recordings",
         {"segment_s": _whole_number(1, 86_400), "reserve_mb": _whole_number(1, 10**9 - 1), "fused": _boolean,
-         "sync_s": _sync_s},
+         "sync_s": _sync_s, "keep": parse_time_s, "max_gb": parse_size_gb},
     ),
     "compare": Kind("rtfusion.session.compare:CompareSink", "compare:recordings/2026-11-21T05-45-12Z-5f0c9e"),
     "web": Kind(

@@ -30,10 +30,10 @@ CAMERAS = "synthetic:?live=true&size=160x120&thermal_size=80x60&bits=16&fps=15&j
 SIZE = {"visible": (48, 64, 3), "thermal": (30, 40)}
 
 
-def record(folder: Path, *, frames: int, **settings: object) -> list[int]:
+def record(folder: Path, *, frames: int, query: str = "", **settings: object) -> list[int]:
     """Fuse live cameras and record; the checksums of the fused images, from lossless files."""
     images = folder / "images"
-    sinks = (f"record:{folder}/sessions?segment_s=1&reserve_mb=1", f"images:{images}")
+    sinks = (f"record:{folder}/sessions?segment_s=1&reserve_mb=1{query}", f"images:{images}")
     pipeline = build(Settings(ir=CAMERAS, vis=CAMERAS, sink=sinks, max_frames=frames, **settings))
     pipeline.run()
     return checksums(images)

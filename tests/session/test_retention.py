@@ -1,0 +1,111 @@
+"""Recordings that are kept for some time, or up to some size: what goes, and what is never touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rtfusion.session.format import load_session
+from rtfusion.session.retention import Retention
+from rtfusion.text import parse_size_gb, parse_time_s
+from tests.session.test_record import record, session_of
+
+NOW_S = 1_900_000_000.0
+HOUR_S = 3600.0
+
+
+def make_session(root: Path, name: str, *, hours_old: list[float], segment_bytes: int = 1000) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / "session.json").write_text("{}")
+    for number, hours in enumerate(hours_old):
+        for file in (f"{number:06}.jsonl", f"{number:06}-visible.mkv"):
+            (folder / file).write_bytes(bytes(segment_bytes // 2))
+            os.utime(folder / file, (NOW_S - HOUR_S * hours,) * 2)
+    return folder
+
+
+def segments(root: Path) -> set[str]:
+    return {f"{path.parent.name}/{path.stem}" for path in root.glob("*/*.jsonl")}
+
+
+def apply(root: Path, written: Path, **rule: float) -> int:
+    return Retention(now_s=lambda: NOW_S, **rule).apply(root, written=written)
+
+
+def test_what_is_too_old_goes(tmp_path: Path) -> None:
+    make_session(tmp_path, "a", hours_old=[50, 49])
+    make_session(tmp_path, "b", hours_old=[25, 23])
+    now = make_session(tmp_path, "c", hours_old=[1, 0])
+    assert apply(tmp_path, now, keep_s=24 * HOUR_S) == 3
+    assert segments(tmp_path) == {"b/000001", "c/000000", "c/000001"}
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_oldest_go_where_there_is_too_much(tmp_path: Path) -> None:
+    make_session(tmp_path, "a", hours_old=[50, 5])
+    now = make_session(tmp_path, "b", hours_old=[40, 0])
+    assert apply(tmp_path, now, max_bytes=2000) == 2
+    assert segments(tmp_path) == {"a/000001", "b/000001"}
+    assert (now / "session.json").exists()
+
+
+def test_what_is_being_written_stays(tmp_path: Path) -> None:
+    now = make_session(tmp_path, "a", hours_old=[100, 90])
+    assert apply(tmp_path, now, keep_s=HOUR_S, max_bytes=1) == 1
+    assert segments(tmp_path) == {"a/000001"}
+
+
+def test_nothing_else_is_touched(tmp_path: Path) -> None:
+    now = make_session(tmp_path / "recordings", "now", hours_old=[0])
+    other = make_session(tmp_path, "elsewhere", hours_old=[500])
+    root = tmp_path / "recordings"
+    (root / "link").symlink_to(other)
+    (root / "notes").mkdir()
+    (root / "notes" / "000000.jsonl").write_text("of somebody")
+    mixed = make_session(root, "mixed", hours_old=[500])
+    (mixed / "thesis.txt").write_text("keep me")
+    (mixed / "000000-visible.mkv").unlink()
+    (mixed / "000000-visible.mkv").symlink_to(other / "000000-visible.mkv")
+    apply(root, now, keep_s=HOUR_S, max_bytes=1)
+    assert (other / "000000-visible.mkv").exists()
+    assert (other / "000000.jsonl").exists()
+    assert (root / "notes" / "000000.jsonl").exists()
+    assert (mixed / "thesis.txt").read_text() == "keep me"
+
+
+def test_without_a_rule_nothing_goes(tmp_path: Path) -> None:
+    now = make_session(tmp_path, "a", hours_old=[9000, 0])
+    assert apply(tmp_path, now) == 0
+    assert len(segments(tmp_path)) == 2
+
+
+def test_a_run_keeps_to_it_and_what_is_left_plays(tmp_path: Path) -> None:
+    record(tmp_path, frames=40)
+    old = session_of(tmp_path)
+    size_bytes = sum(path.stat().st_size for path in old.iterdir())
+    shutil.rmtree(tmp_path / "images")
+    record(tmp_path, frames=60, query=f"&max_gb={max(0.001, round(size_bytes / 1e9, 3))}")
+    left = sorted((tmp_path / "sessions").iterdir())
+    written = next(session for session in left if session.name != old.name)
+    assert list(load_session(written).pairs())
+
+
+@pytest.mark.parametrize(("text", "time_s"), [("90m", 5400), ("36h", 129_600), ("7d", 604_800), ("2w", 1_209_600)])
+def test_times(text: str, time_s: float) -> None:
+    assert parse_time_s(text) == time_s
+
+
+@pytest.mark.parametrize("text", ["", "7", "d", "0d", "-1d", "1y", "1.5d", "٣d"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 7d"):
+        parse_time_s(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "1e9", "5GB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 500"):
+        parse_size_gb(text)
