@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.intents import GUARD, figure
 from benchmarks.intents.measures import MEASURES, Scene, contrast_of
-from benchmarks.intents.scenes import Asked, Picture, pictures
+from benchmarks.intents.scenes import LABELED, Asked, Picture, pictures
 from benchmarks.suite import Row
 from rtfusion.clock import NS_PER_S
 from rtfusion.evaluate.metrics import qabf, ssim, vif
@@ -25,6 +25,7 @@ CONTRAST_GAIN, OUTSIDE_LEVELS, OUTSIDE_SSIM = 1.15, 0.5, 0.99
 NOISE_LEVELS, NOISY_FRAMES, NOISY_EVERY = 8.0, 8, 3
 """Noise that is added to see what is left of it, over so many frames, in every so many of the pictures."""
 RATE_HZ = 30
+TARGETS = ("people", "vehicles")
 GUARDS = {"qabf": qabf, "ssim": ssim, "vif": vif}
 Values = dict[str, dict[float, list[float | None]]]
 """By axis and value, its own measure in every picture."""
@@ -46,7 +47,7 @@ def measure(*, shared: Path, model: str, every: int) -> list[Row]:
             for axis in AXES:
                 shown = {value: asked.picture(Intents.of({axis: value}), picture.scene) for value in VALUES if value}
                 ends = {value: _measured(shown[value], picture.scene) for value in (VALUES[0], VALUES[-1])}
-                if axis in MEASURES:
+                if axis in MEASURES and axis not in TARGETS:
                     middle = {value: MEASURES[axis](shown[value], picture.scene) for value in (-0.5, 0.5)}
                     for value in VALUES:
                         found = {**{end: of[axis] for end, of in ends.items()}, **middle, 0.0: at_rest[axis]}
@@ -56,12 +57,14 @@ def measure(*, shared: Path, model: str, every: int) -> list[Row]:
                     if low is not None and high is not None:
                         spans[axis, name].append((high - low) / 2)
                 _guard(guards, axis, shown[VALUES[-1]], as_it_is, picture.scene)
-                if axis in ("people", "vehicles"):
-                    _target(targets, axis, shown[VALUES[-1]], as_it_is, picture)
             for name, wish in PRESETS.items():
                 _guard(guards, f"preset {name}", asked.picture(wish, picture.scene), as_it_is, picture.scene)
             again = asked.picture(NEUTRAL, picture.scene)
             largest = max(largest, int(cv2.absdiff(again, as_it_is).max()))
+        # few pictures are labeled, so that all of them are looked at
+        for picture in pictures(shared, every=1, sets=(LABELED,)):
+            asked.look_at(picture.regions)
+            _look_for_targets(asked, picture, own=own, targets=targets)
     own["denoise"] = _noise(looked[::NOISY_EVERY], model=model)
     rows = [
         figure("all axes at 0", "largest difference", largest, count=len(looked), better="lower", bar=NEUTRAL_LEVELS)
@@ -71,6 +74,17 @@ def measure(*, shared: Path, model: str, every: int) -> list[Row]:
     for (subject, name), values in guards.items():
         rows.append(figure(subject, f"{name}{GUARD}", float(np.mean(values)), count=len(values)))
     return rows
+
+
+def _look_for_targets(
+    asked: Asked, picture: Picture, *, own: Values, targets: dict[tuple[str, str], list[float]]
+) -> None:
+    as_it_is = asked.picture(NEUTRAL, picture.scene)
+    for axis in TARGETS:
+        shown = {value: asked.picture(Intents.of({axis: value}), picture.scene) for value in VALUES if value}
+        for value, image in (*shown.items(), (0.0, as_it_is)):
+            own[axis][value].append(MEASURES[axis](image, picture.scene))
+        _target(targets, axis, shown[VALUES[-1]], as_it_is, picture)
 
 
 def _measured(picture: Image8, scene: Scene) -> dict[str, float | None]:
@@ -128,11 +142,11 @@ def _target(
     targets[axis, "outside"].append(float(changed[outside].mean()))
     plain, filled = luminance(as_it_is), luminance(picture).copy()
     filled[~outside] = plain[~outside]
-    targets[axis, "ssim"].append(ssim(fused=filled, visible=plain, thermal=plain) / 2)
+    targets[axis, "ssim"].append(ssim(fused=filled, visible=plain, thermal=plain))
 
 
 def _of_targets(targets: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[Row]:
-    for axis in ("people", "vehicles"):
+    for axis in TARGETS:
         if not targets.get((axis, "before")):
             continue
         count = len(targets[axis, "before"])

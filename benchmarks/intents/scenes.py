@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +39,7 @@ class Picture:
     """The labeled boxes, as somebody would draw them."""
 
 
-def pictures(shared: Path, *, every: int) -> Iterator[Picture]:
+def pictures(shared: Path, *, every: int, sets: Sequence[str] = SETS) -> Iterator[Picture]:
     """Every n-th pair of each set.
 
     Raises:
@@ -47,7 +47,7 @@ def pictures(shared: Path, *, every: int) -> Iterator[Picture]:
     """
     labels = json.loads((shared / "data" / "labels" / "msrs_eval.json").read_text(encoding="utf-8"))
     count = 0
-    for name in SETS:
+    for name in sets:
         for path in sorted((shared / "data" / "eval" / name / "vi").glob("*"))[::every]:
             visible = cv2.imread(str(path))
             other = next((path.parent.parent / "ir").glob(f"{path.stem}.*"), None)

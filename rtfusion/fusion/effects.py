@@ -30,14 +30,12 @@ ELSEWHERE = ("people", "vehicles", "color")
 
 THERMAL_SHARE = 0.55
 """Share of what differs from the surroundings that is taken of one band alone, at thermal 1 and -1."""
-LIFT, DROP = 1.8, 0.85
+LIFT, DROP = 1.5, 0.8
 """The slope of the curve at black is changed by so much."""
 PRESS = 0.22
 """White is shown darker by so much of its distance to `BRIGHT_LEVEL`."""
-GLARE_DETAIL, GLARE_DROP = 0.4, 0.7
+GLARE_DETAIL, GLARE_DROP = 0.35, 0.75
 """Share of the thermal detail that is added where the visible band is blinded, and by which the ground is lowered there."""
-GLARE_KEPT, HAZE_KEPT = 0.9, 0.85
-"""Share of what other axes do not do in glare and in haze, which have an axis of their own."""
 HAZE_GAIN, HAZE_LOSS, HAZE_DETAIL, HAZE_VEIL = 1.2, 0.75, 0.4, 0.35
 """In haze contrast is raised by so much, or lowered; so much thermal detail is added; and a bright veil is lowered."""
 HAZE_CORE = 0.6
@@ -49,7 +47,7 @@ CORE_SHARE, CORE_LIFT = 0.95, 0.8
 """Elsewhere, faint fine detail is taken away by so much, or lifted."""
 COLOR_GAIN = 0.8
 """Colors are raised by up to so much, or taken away."""
-CALM, DIM, CLEARER = 0.42, 0.28, 0.85
+CALM, DIM, CLEARER = 0.5, 0.3, 1.0
 """In the background contrast is lowered by so much and what is brighter than the dark is dimmed, or contrast is raised."""
 DIM_LEVELS = 40.0, 150.0
 """What is darker than this is not dimmed, and what is brighter than the second no more than at that."""
@@ -58,7 +56,7 @@ HAZE_DARKEST = 45.0, 100.0
 """In haze and smoke the darkest channel is from, and surely is, above such a level;"""
 HAZE_CONTRAST = 8.0, 26.0
 """and the luminance deviates by less than this; from the second on it is clear."""
-GLARING = 215.0, 245.0
+GLARING = 205.0, 240.0
 """Visible levels from which on something glares, and surely does."""
 WARM_LEVELS = 12.0, 35.0
 """What is by so much warmer than its surroundings is no background, where nobody says where people and vehicles are."""
@@ -309,8 +307,8 @@ def _fine(mix: _Mix, intents: Intents, places: Places) -> None:
 
 
 def _thermal(mix: _Mix, wish: float, *, glare: Shares) -> None:
-    """What differs from the surroundings is taken of one band."""
-    mix.move_to("thermal" if wish > 0 else "visible", THERMAL_SHARE * abs(wish) * (1 - GLARE_KEPT * glare))
+    """What differs from the surroundings is taken of one band; not in glare, which has an axis of its own."""
+    mix.move_to("thermal" if wish > 0 else "visible", THERMAL_SHARE * abs(wish) * (1 - glare))
 
 
 def _tame_glare(mix: _Mix, wish: float, *, glare: Shares) -> None:
@@ -328,11 +326,11 @@ def _clear_haze(mix: _Mix, wish: float, *, haze: Shares) -> None:
 
 
 def _background(mix: _Mix, wish: float, places: Places, *, foreground: Shares) -> None:
-    """Around what counts, contrast is lowered and brightness dimmed; or contrast raised."""
-    around = wish * (1 - foreground)
-    mix.raise_contrast(-(CALM if wish > 0 else CLEARER) * around * (1 - HAZE_KEPT * places.of("haze")))
+    """Around what counts, contrast is lowered and brightness dimmed, or contrast raised; glare and haze have axes of their own."""
+    around = wish * (1 - foreground) * (1 - places.of("glare"))
+    mix.raise_contrast(-(CALM if wish > 0 else CLEARER) * around * (1 - places.of("haze")))
     if wish > 0:
-        mix.add_level(-DIM * around * (1 - GLARE_KEPT * places.of("glare")), "lit")
+        mix.add_level(-DIM * around, "lit")
 
 
 # -- where what is ----------------------------------------------------------------------------------------------------
@@ -358,7 +356,7 @@ def _glare(places: Places) -> Shares:
     """The visible band is blinded, and what is around that."""
     rows, columns = places.shape
     quarter = cv2.resize(places.visible_y, (2 * columns, 2 * rows), interpolation=cv2.INTER_AREA)
-    glaring = _rising(quarter.astype(np.float32), *GLARING)
+    glaring = _rising(cv2.dilate(quarter, _RIM).astype(np.float32), *GLARING)
     cells = cv2.resize(glaring, (columns, rows), interpolation=cv2.INTER_AREA)
     return cast(Shares, cv2.blur(cv2.dilate(cells, _RIM), (3, 3)))
 
