@@ -326,7 +326,7 @@ def _clear_haze(mix: _Mix, wish: float, *, haze: Shares) -> None:
 
 
 def _background(mix: _Mix, wish: float, places: Places, *, foreground: Shares) -> None:
-    """Around what counts, contrast is lowered and brightness dimmed, or contrast raised; glare and haze have axes of their own."""
+    """Around what counts, contrast is lowered and brightness dimmed, or contrast raised; not in glare and haze."""
     around = wish * (1 - foreground) * (1 - places.of("glare"))
     mix.raise_contrast(-(CALM if wish > 0 else CLEARER) * around * (1 - places.of("haze")))
     if wish > 0:
