@@ -18,7 +18,7 @@ from rtfusion.fusion.color import Take
 from rtfusion.fusion.retouch import BRIGHT_LEVEL, CELL_PX, Retouch, Shares, cells_of
 from rtfusion.intents import Intents
 from rtfusion.kernels.retouch import open_retoucher
-from rtfusion.registration import RegisteredPair
+from rtfusion.registration import RegisteredPair, Registration
 from rtfusion.types import Image8
 
 JUDGED_NS = 200_000_000
@@ -98,11 +98,13 @@ class Effects:
         self._retouch = open_retoucher(kernels=kernels)
         self._still = still
         self._note = note
-        self._shape = 0, 0
+        self._registration: Registration | None = None
         self._judged_ns = 0
         self._known: dict[str, Shares] = {}
         self._asked: tuple[object, ...] = ()
         """What the mix was made for."""
+        self._held: object = None
+        """What is named there by its identity, which is nobody else's as long as it is held."""
         self._mix = _Mix((0, 0), both=None, worth={})
 
     def luminance(
@@ -132,13 +134,13 @@ class Effects:
         thermal, weights = registered.thermal, registered.registration.weights
         shape = cells_of(fused_y.shape)
         images = {"fused": fused_y, "visible": visible_y, "thermal": thermal}
-        places = self._places(shape, visible=visible, images=images, timestamp_ns=registered.pair.timestamp_ns)
+        places = self._places(registered, visible=visible, images=images)
         targets = registered.targets if intents.background else {}
-        asked = intents, dict(worth), id(weights), id(places.known)
-        if (
-            targets or asked != self._asked
-        ):  # targets move with every frame, all else is as it was until it is judged anew
+        asked = intents, dict(worth), id(places.known)
+        # targets move with every frame, all else is as it was until it is judged anew
+        if targets or asked != self._asked:
             both = None if weights is None else _resized(weights[0], shape)
+            self._held = places.known
             self._asked, self._mix = asked, self._mixed(intents, places, targets=targets, both=both, worth=worth)
         mix, levels = self._mix, _Levels(shape, images)
         how = Retouch(
@@ -185,13 +187,13 @@ class Effects:
         )
         return cast(Shares, cv2.blur(cv2.dilate(found, _RIM), (3, 3)))
 
-    def _places(
-        self, shape: tuple[int, int], *, visible: Image8, images: Mapping[str, Image8], timestamp_ns: int
-    ) -> Places:
-        if self._still or shape != self._shape or not 0 <= timestamp_ns - self._judged_ns < JUDGED_NS:
-            self._shape, self._judged_ns, self._known = shape, timestamp_ns, {}
+    def _places(self, registered: RegisteredPair, *, visible: Image8, images: Mapping[str, Image8]) -> Places:
+        timestamp_ns, registration = registered.pair.timestamp_ns, registered.registration
+        age_ns = timestamp_ns - self._judged_ns
+        if self._still or registration is not self._registration or not 0 <= age_ns < JUDGED_NS:
+            self._registration, self._judged_ns, self._known = registration, timestamp_ns, {}
         return Places(
-            shape=shape,
+            shape=cells_of(images["fused"].shape),
             visible=visible,
             visible_y=images["visible"],
             thermal=images["thermal"],

@@ -316,3 +316,20 @@ def test_what_does_not_fit_is_refused_and_read_nowhere() -> None:
     ):
         with pytest.raises(ValueError, match=r"expected|another shape"):
             CompiledRetoucher()(how, **{"fused_y": image, "thermal": image, "visible_y": image, **planes}, take=fresh)
+
+
+def test_another_registration_is_seen_at_once() -> None:
+    def shifted(dx: float) -> Calibration:
+        return Calibration.from_homography(
+            visible_from_thermal_px=np.array([[1.0, 0.0, dx], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]),
+            visible_size_px=(WIDTH_PX, HEIGHT_PX),
+            thermal_size_px=(WIDTH_PX, HEIGHT_PX),
+        )
+
+    wish = Intents(thermal=1.0, background=0.5)
+    fuse = opened(calibration=shifted(10.0), wish=wish)
+    for sequence, dx in enumerate((200.0, 20.0, 160.0)):
+        fuse.change(Change(calibration=shifted(dx)))
+        np.testing.assert_array_equal(
+            fuse(pair(sequence)).image, opened(calibration=shifted(dx), wish=wish)(pair(sequence)).image
+        )
