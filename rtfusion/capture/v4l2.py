@@ -36,6 +36,9 @@ T = TypeVar("T")
 OPEN_TIMEOUT_S = 5.0
 MAX_AGE_NS = NS_PER_S // 2
 """A stamp older than this, when its frame becomes ready, is of another clock."""
+LAG_STEP_NS = NS_PER_S // 5
+"""No exposure grows by so much: a stamp that is all of a sudden so much older than usual is of a clock that jumped."""
+LAG_WINDOW_NS = 10 * NS_PER_S
 CHECKED_FRAMES = 5
 ASSUMED_RATE_HZ = 30.0
 FORMATS = {{"MJPG": "mjpeg", "GREY": "gray"}.get(name, name.lower()): name for name in FOURCCS}
@@ -324,6 +327,8 @@ class V4l2Source:
             frames = [self._read(timeout_s=OPEN_TIMEOUT_S) for _ in range(CHECKED_FRAMES)]
         except CaptureTimeout:
             broken = f" ({self.drops['corrupt']} broken buffers)" if self.drops["corrupt"] else ""
+            if self.drops["duplicate"]:
+                broken = f" but the same one, {self.drops['duplicate']} times"
             other = f", or ask for another mode, with {self._other}" if self._other else ""
             raise CaptureError(
                 f"{self._uri}: the camera opened but delivers no frames{broken}; unplug it and plug it in again{other}"
@@ -374,6 +379,8 @@ class TimestampSelector:
         self._last_driver_ns: int | None = None
         self._last_ns = 0
         self._start_of_exposure = False
+        self._usual: tuple[int, int] | None = None
+        """The age of the last stamp that was taken, on arrival, and when that was."""
 
     @property
     def description(self) -> str:
@@ -391,16 +398,29 @@ class TimestampSelector:
     ) -> int:
         """Return the stamp of the next frame, which may have waited in the driver for so long before it arrived here.
 
-        A single implausible time of a trusted driver is replaced, too.
+        A single implausible time of a trusted driver is replaced, too: by the arrival, less what frames usually take to arrive.
         """
         advances = driver_ns is not None and (self._last_driver_ns is None or driver_ns > self._last_driver_ns)
         plausible = driver_ns is not None and advances and 0 <= arrived_ns - driver_ns < MAX_AGE_NS + waited_ns
         self._plausible = self._plausible and plausible
         self._last_driver_ns = driver_ns
         self._start_of_exposure = start_of_exposure
-        stamp_ns = driver_ns if driver_ns is not None and plausible and self._trusted is not False else arrived_ns
+        usual_ns = self._usual[0] if self._usual is not None and self._trusted else 0
+        stamp_ns = arrived_ns - usual_ns
+        if driver_ns is not None and plausible and self._trusted is not False:
+            age_ns = arrived_ns - driver_ns
+            if self._is_usual(age_ns - waited_ns, arrived_ns):
+                stamp_ns = driver_ns
+                if waited_ns < LAG_STEP_NS or self._usual is None:  # of one that waited for long the age tells nothing
+                    self._usual = age_ns, arrived_ns
         self._last_ns = max(stamp_ns, self._last_ns + 1)
         return self._last_ns
+
+    def _is_usual(self, age_ns: int, arrived_ns: int) -> bool:
+        """False for a stamp that is all of a sudden much older than the one before; not for ever, should it stay so."""
+        if self._usual is None or arrived_ns - self._usual[1] > LAG_WINDOW_NS:
+            return True
+        return age_ns <= self._usual[0] + LAG_STEP_NS
 
 
 def why_not_opened(error: OSError, path: str) -> str:

@@ -112,7 +112,7 @@ class WatchedSource:
         self._attempts = 0
         self._retry_ns = 0
         self._picture = PictureWatch()
-        self._held_told = False
+        self._held_told = self._still_told = False
         self._left_ns = clock.now_ns()
         self._rate = RateWatch(self.info.rate_hz)
         self._sizes_told: set[tuple[int, int]] = set()
@@ -247,6 +247,12 @@ class WatchedSource:
         if repeated and frame.band is Band.THERMAL and not is_held:
             self._drops["duplicate"] += 1
             return None
+        is_still = repeated and held_s >= self.limit_s and not self._picture.may_be_frozen
+        if is_still and not self._still_told:
+            self._still_told = True
+            self._notes.append(
+                f"{self.info.uri}: its picture has not changed since the start: a still, or the camera hangs"
+            )
         fitted = self._fitted(frame)
         if fitted is None:
             return None

@@ -225,6 +225,7 @@ def test_a_picture_that_stands_still_from_the_beginning_is_what_the_camera_shows
     rig.camera.content = lambda of, sequence: noise(of, 7)
     assert len(rig.frames(250)) == 250
     assert rig.source.faults == {}
+    assert rig.source.notes[-1].endswith("its picture has not changed since the start: a still, or the camera hangs")
     thermal = Rig(fourcc="GREY")
     thermal.camera.content = lambda of, sequence: noise(of, 7)
     frames = thermal.frames(250)
