@@ -33,7 +33,7 @@ NOT_RUN_ON_HARDWARE = (
     "TensorRT, 10 and 11, and torch_tensorrt (held against their documented interfaces)",
     "ONNX Runtime's CUDA and TensorRT providers, and PyTorch on CUDA",
     "any Jetson",
-    "any camera (V4L2 ran on a driver written for the tests, network cameras on the loopback interface)",
+    "any camera (V4L2 ran on virtual cameras, network cameras on the loopback interface)",
 )
 """Written, tested as far as a machine without a GPU allows, and never yet run on one: see docs/gpu.md."""
 

@@ -369,5 +369,5 @@ def test_every_snippet_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     visible, thermal = images(bits=16)
     frames = [(visible, thermal, 33_000_000 * index) for index in range(3)]
     for snippet in snippets:
-        program = snippet.replace('"/dev/video1"', repr(STREET)).replace('"/dev/video0"', repr(STREET))
+        program = snippet.replace('"/dev/video2"', repr(STREET)).replace('"/dev/video0"', repr(STREET))
         exec(compile(program, "docs/library.md", "exec"), {"bgr": visible, "counts": thermal, "frames": frames})  # noqa: S102

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BOARD_HELP = """Calibrate both cameras with a board: lenses, pose, registration.
 
 Two cameras, guided in a window; hold the board in front of both:
-  rtfusion calibrate board --ir /dev/video1 --vis /dev/video0 \\
+  rtfusion calibrate board --ir /dev/video2 --vis /dev/video0 \\
     --board chessboard:9x6 --square-mm 30 --out rig.json
 Two folders of images, matched by name, or two videos:
   rtfusion calibrate board --ir ir/ --vis vi/ \\

@@ -14,7 +14,7 @@ from rtfusion.cli.options import Debug
 HELP = """Measure by how much the stamps of the thermal camera are late.
 
 Two cameras that see somebody wave, walk or drive by:
-  rtfusion calibrate delay --ir /dev/video1 --vis /dev/video0 --out rig.json
+  rtfusion calibrate delay --ir /dev/video2 --vis /dev/video0 --out rig.json
 Two recordings that began at the same moment:
   rtfusion calibrate delay --ir thermal.mp4 --vis visible.mp4 --out rig.json
 

@@ -10,7 +10,7 @@ from rtfusion.cli.options import Debug, Overwrite
 HELP = """Estimate the registration from an ordinary scene, without a target.
 
 Two cameras, looking at a scene with many edges, all far away:
-  rtfusion calibrate scene --ir /dev/video1 --vis /dev/video0 --out rig.json
+  rtfusion calibrate scene --ir /dev/video2 --vis /dev/video0 --out rig.json
 Two folders of images, matched by name, or two videos:
   rtfusion calibrate scene --ir ir/ --vis vi/ --out rig.json
 

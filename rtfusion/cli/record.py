@@ -42,7 +42,7 @@ def record(
 ) -> None:
     """Fuse as [bold]run[/bold] does, and record both cameras losslessly with all that replaying needs.
 
-      rtfusion record --ir /dev/video1 --vis /dev/video0 --out recordings
+      rtfusion record --ir /dev/video2 --vis /dev/video0 --out recordings
       rtfusion replay recordings/2026-11-21T05-45-12Z-5f0c9e
 
     Every run makes a folder of its own in --out: raw frames (16-bit thermal counts
