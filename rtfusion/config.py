@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from rtfusion.files import expanded
 from rtfusion.intents import NEUTRAL, Intents, Said, say, with_own
 from rtfusion.models.shipping import is_name, shipped_names
 from rtfusion.redaction import without_credentials
-from rtfusion.text import did_you_mean
+from rtfusion.text import did_you_mean, is_loopback
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -429,6 +431,8 @@ class Loaded:
     """Origin by field: ``default``, ``file rtfusion.toml``, ``environment RTFUSION_PAIR`` or ``flag --pair``."""
     file: Path | None
     """The settings file that was read, if any."""
+    found: bool = False
+    """True where the file was found in the current folder, and not named by anybody."""
 
 
 def load(flags: Mapping[str, object], *, file: Path | None, environ: Mapping[str, str]) -> Loaded:
@@ -443,7 +447,9 @@ def load(flags: Mapping[str, object], *, file: Path | None, environ: Mapping[str
     Raises:
         ConfigError: an unknown key or variable, a value that is not legal, a file that cannot be read.
     """
-    path = _find_file(file, environ)
+    path, found = _find_file(file, environ)
+    if path is not None and found:
+        _refuse_foreign(path)
     values: dict[str, object] = {}
     origins = dict.fromkeys(Settings.model_fields, "default")
     for layer in (_from_file(path), _from_environment(environ), _from_flags(flags)):
@@ -452,15 +458,53 @@ def load(flags: Mapping[str, object], *, file: Path | None, environ: Mapping[str
             origins[name] = origin
     settings = Settings.model_construct(_fields_set=set(values), **values)  # each value has been checked above
     _refuse_conflicts(settings, origins=origins)
-    return Loaded(settings=settings, origins=origins, file=path)
+    if found:
+        _refuse_surprises(settings, origins=origins, file=path)
+    return Loaded(settings=settings, origins=origins, file=path, found=found)
 
 
-def _find_file(file: Path | None, environ: Mapping[str, str]) -> Path | None:
+def _find_file(file: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
+    """The settings file, and whether it only happens to be in the current folder."""
     named = file or (Path(environ["RTFUSION_CONFIG"]) if environ.get("RTFUSION_CONFIG") else None)
     if named is not None:
-        return named
+        return named, False
+    if Path(FILE_NAME).is_file():
+        return Path(FILE_NAME), True
     home = expanded(environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "~")) / ".config")
-    return next((path for path in (Path(FILE_NAME), home / "rtfusion" / "config.toml") if path.is_file()), None)
+    own = home / "rtfusion" / "config.toml"
+    return (own if own.is_file() else None), False
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Settings that somebody else left in a folder are not taken without a word: they name files and addresses."""
+    status = path.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        owner = "belongs to another user"
+    elif status.st_mode & stat.S_IWOTH:
+        owner = "can be written by everybody"
+    else:
+        return
+    raise ConfigError(f"the settings file {path.resolve()} {owner}; if it is meant, name it with --config {path}")
+
+
+def _refuse_surprises(settings: Settings, *, origins: Mapping[str, str], file: Path | None) -> None:
+    """Whoever only stands in a folder is not to open this machine to others, nor to replace files."""
+    of_file = {name for name, origin in origins.items() if origin == f"file {file}"}
+    what = None
+    if "overwrite" in of_file and settings.overwrite:
+        what = "overwrites files"
+    elif "sink" in of_file and (public := next(filter(_is_public, settings.sink), None)) is not None:
+        what = f"opens an address to other machines ({without_credentials(public)})"
+    if what is not None:
+        raise ConfigError(
+            f"the settings file {file}, found in this folder, {what}; if that is meant, name it with --config {file}"
+        )
+
+
+def _is_public(uri: str) -> bool:
+    """True for an output at an address that other machines can reach."""
+    match = re.match(r"(?:zmq:tcp|web)://(\[[^\]]*\]|[^/:?]*)", uri, re.IGNORECASE)
+    return match is not None and not is_loopback(match[1])
 
 
 def _from_file(path: Path | None) -> Iterator[tuple[str, object, str]]:

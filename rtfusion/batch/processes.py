@@ -72,8 +72,8 @@ def _attempt(job: Job, stop: threading.Event) -> Outcome | None:
     """One process; None when it was killed, or stopped."""
     if stop.is_set():
         return None
-    with subprocess.Popen(
-        [sys.executable, "-m", "rtfusion.batch.work"],
+    with subprocess.Popen(  # noqa: S603 - of this program
+        [sys.executable, "-m", "rtfusion.batch.work", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import uuid
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ SCHEMA = 1
 STAGING = ".rtfusion-batch"
 """Folder of the output in which recordings are fused; removed when a batch is over."""
 DONE = "done.json"
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +181,14 @@ def _record(job: Job) -> dict[str, Any]:
     return record
 
 
+def end_with_parent(parent: int) -> None:
+    """Have the system kill this process when its parent ends, however that ends; ends at once where it is gone already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)
+
+
 def _checksum(path: Path) -> str:
     digest = hashlib.sha256()
     try:
@@ -190,7 +201,11 @@ def _checksum(path: Path) -> str:
 
 
 def main() -> int:
-    """Do the job on stdin; the exit code is that of a run, and a message on stderr says what is wrong."""
+    """Do the job on stdin; the exit code is that of a run, and a message on stderr says what is wrong.
+
+    The argument is the process that wants it done: the work ends with it.
+    """
+    end_with_parent(int(sys.argv[1]))
     job = Job(**json.load(sys.stdin))
     if job.cores is not None:
         os.sched_setaffinity(0, job.cores)

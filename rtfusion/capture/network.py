@@ -157,12 +157,18 @@ def _with_poll_of_query(uri: SourceUri) -> SourceUri:
 
 def _open_packets(uri: SourceUri, options: dict[str, str], *, kind: str, rule: str, clock: Clock) -> _Packets:
     timeout = (OPEN_TIMEOUT_S, POLL_S if kind == "rtsp" else READ_TIMEOUT_S)
+    began_ns = clock.now_ns()
     try:
         container = av.open(uri.target, container_options=options, timeout=timeout, metadata_errors="replace")
     except av.error.ExitError as error:
         reason = _SILENT if kind == "rtsp" and _answers(uri.target) else _why(error)
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = _why(error)
+        # FFmpeg says so of a silence too
+        is_late = (
+            isinstance(error, av.error.InvalidDataError)
+            and clock.now_ns() - began_ns > LATE * OPEN_TIMEOUT_S * NS_PER_S
+        )
+        reason = _MUTE if is_late else _why(error)
     else:
         try:
             return _Packets(container, uri=uri.text, kind=kind, rule=rule, clock=clock)
@@ -173,6 +179,11 @@ def _open_packets(uri: SourceUri, options: dict[str, str], *, kind: str, rule: s
     raise CaptureError(f"{uri.text}: {reason}")
 
 
+_MUTE = (
+    "it takes the connection and is mute; check that this is the port of the camera's stream, and restart the camera"
+)
+LATE = 0.8
+"""What takes nearly the whole time to fail ran out of it."""
 _SILENT = "the camera answers, but sends no pictures: it is silent; check what it is set to, and restart it"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 
@@ -10,9 +11,20 @@ from rtfusion.errors import EXIT_BUG, EXIT_INTERRUPTED, FusionError
 
 def main() -> None:
     """Entry point of the console script: one clear line and the documented exit code for everything that goes wrong."""
-    from rtfusion.cli.app import app
-    from rtfusion.cli.console import log_to_stderr
+    try:
+        _run()
+    except SystemExit as ending:
+        from rtfusion.cli.leaving import leave_hanging_threads
 
+        leave_hanging_threads(ending.code)
+        raise
+
+
+def _run() -> None:
+    from rtfusion.cli.app import app
+    from rtfusion.cli.console import keep_streams, log_to_stderr
+
+    keep_streams()
     log_to_stderr(verbose=_debugging())
     try:
         app(prog_name="rtfusion")
@@ -29,7 +41,8 @@ def _fail(message: str, exit_code: int) -> None:
     from rtfusion.cli.console import say
 
     if _debugging():
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
     say(message, level="error")
     sys.exit(exit_code)
 

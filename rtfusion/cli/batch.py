@@ -69,11 +69,14 @@ def batch(
     from rtfusion.batch import find_recordings, run
     from rtfusion.batch.archive import THERMAL_NAMES, VISIBLE_NAMES
     from rtfusion.cli.console import say
+    from rtfusion.cli.job import tell_found
     from rtfusion.cli.stopping import Stopping
     from rtfusion.config import load
 
     archive, out = archive.resolve(), out.resolve()
-    settings = _plain(_with_precision(load(flags, file=config, environ=os.environ).settings, out=out))
+    loaded = load(flags, file=config, environ=os.environ)
+    tell_found(loaded)
+    settings = _plain(_with_precision(loaded.settings, out=out))
     recordings = find_recordings(
         archive, visible=vis_name or VISIBLE_NAMES, thermal=ir_name or THERMAL_NAMES, leave_out=out
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
+import io
 import json
 import logging
 import os
@@ -11,10 +13,14 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rtfusion.errors import SinkError
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+NOBODY = (errno.EPIPE, errno.EBADF, errno.EIO)
+"""The other end of a stream is gone: a pipe, a file, a terminal."""
 NAME_WIDTH = 24
 """Width of the first column in tables of numbers, so that they stand below each other."""
 
@@ -23,20 +29,36 @@ def show(*renderables: RenderableType) -> None:
     """Print to stdout, plain when it is not a terminal. A reader that went away (``| head``) is no error."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    with console.capture() as captured:
-        for renderable in renderables:
-            console.print(renderable)
-    show_text(captured.get())
+    text = _LikeStdout()
+    console = Console(highlight=False, file=text)
+    for renderable in renderables:
+        console.print(renderable)
+    show_text(text.getvalue())
+
+
+class _LikeStdout(io.StringIO):
+    """Text that looks as it would on stdout, in colors where that is a terminal."""
+
+    encoding = property(lambda self: sys.stdout.encoding)
+
+    def isatty(self) -> bool:
+        return sys.stdout.isatty()
 
 
 def show_text(text: str) -> None:
-    """Write to stdout as it is."""
+    """Write to stdout as it is.
+
+    Raises:
+        SinkError: it cannot be written there, for want of room.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        # what is buffered would be tried again at the end, and be a failure once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno not in NOBODY:
+            raise SinkError(f"stdout cannot be written: {error.strerror}") from None
 
 
 def say(message: str, *, level: str = "info") -> None:
@@ -45,9 +67,23 @@ def say(message: str, *, level: str = "info") -> None:
     if "--log-json" in sys.argv:
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "level": level, "message": message}, ensure_ascii=False)
-    with contextlib.suppress(BrokenPipeError):  # nobody listens any more, which is no reason to stop
+    with contextlib.suppress(OSError):  # nobody listens any more, or there is no room: no reason to stop
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+
+
+def keep_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr the null device in their place.
+
+    Else the first file that it opens takes their number, and gets what is printed.
+    """
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 @contextlib.contextmanager

@@ -46,6 +46,7 @@ def run_job(loaded: Loaded) -> int:
         FusionError: the run failed. What there is to tell of it has been printed and written all the same.
     """
     use_few_pools()
+    tell_found(loaded)
     loaded = with_sources(loaded)
     if not loaded.settings.sink:
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"sink": (_default_sink(),)}))
@@ -133,14 +134,29 @@ def _ending(stopping: Stopping, failure: Exception | None) -> Ending:
 
 
 def _tell(loaded: Loaded, snapshot: Mapping[str, Any], ending: Ending) -> None:
-    """Write the table to stdout and the statistics to their file."""
-    if snapshot:
-        show(summary(snapshot))
-    if loaded.settings.stats_json is None:
-        return
+    """Write the table to stdout and the statistics to their file, each whatever becomes of the other one."""
+    failures: list[FusionError] = []
+    with _kept(failures):
+        if snapshot:
+            show(summary(snapshot))
+    with _kept(failures):
+        if loaded.settings.stats_json is not None:
+            write_stats(loaded.settings.stats_json, snapshot=snapshot, loaded=loaded, ending=ending._asdict())
+    if failures and ending.exit_code == 0:
+        raise failures[0]
+    for failure in failures:
+        say(str(failure))  # what ended the run is the more important news
+
+
+@contextmanager
+def _kept(failures: list[FusionError]) -> Iterator[None]:
     try:
-        write_stats(loaded.settings.stats_json, snapshot=snapshot, loaded=loaded, ending=ending._asdict())
+        yield
     except FusionError as error:
-        if ending.exit_code == 0:
-            raise
-        say(str(error))  # what ended the run is the more important news
+        failures.append(error)
+
+
+def tell_found(loaded: Loaded) -> None:
+    """Say which settings were taken that nobody named: before anything else."""
+    if loaded.found and loaded.file is not None:
+        say(f"settings from {loaded.file.resolve()}, found in this folder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rtfusion.cli.console import say
@@ -27,6 +28,7 @@ class Status:
         self._period_s = TERMINAL_PERIOD_S if sys.stderr.isatty() else PLAIN_PERIOD_S
         self._next_s = time.monotonic() + self._period_s
         self._display: Progress | None = None
+        self._nobody_looks = False
 
     def __enter__(self) -> Status:
         return self
@@ -34,16 +36,23 @@ class Status:
     def __exit__(self, *error: object) -> None:
         if self._display is not None:
             self._show()
-            self._display.stop()
+            with suppress(OSError, SystemExit):
+                self._display.stop()
 
     def update(self) -> None:
         """Show how things stand, when it is time to."""
         now_s = time.monotonic()
-        if now_s >= self._next_s:
+        if now_s >= self._next_s and not self._nobody_looks:
             self._next_s = now_s + self._period_s
             self._show()
 
     def _show(self) -> None:
+        try:
+            self._draw()
+        except (OSError, SystemExit):  # the terminal went away, for which rich would end the process
+            self._nobody_looks = True
+
+    def _draw(self) -> None:
         snapshot = self._snapshot()
         total = None if snapshot["live"] else expected_frames(snapshot, self._settings)
         if not sys.stderr.isatty():

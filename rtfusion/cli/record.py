@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -57,4 +58,4 @@ def record(
     query = "&".join(f"{name}={value}" for name, value in bounds.items() if value is not None)
     sink = (*loaded.settings.sink, f"record:{out}?{query}")
     settings = loaded.settings.model_copy(update={"sink": sink})
-    sys.exit(run_job(type(loaded)(settings=settings, origins=loaded.origins, file=loaded.file)))
+    sys.exit(run_job(replace(loaded, settings=settings)))

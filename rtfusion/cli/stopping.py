@@ -1,4 +1,7 @@
-"""Ctrl-C and termination: the first one asks the run to finish, the second one ends the process."""
+"""Ctrl-C and termination: the first one asks the run to finish, the second one ends the process.
+
+A terminal that goes away (SIGHUP) asks as SIGTERM does; where that is ignored, as under ``nohup``, it stays so.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ SHOW_CURSOR = "\x1b[?25h"
 
 
 class Stopping:
-    """While entered, SIGINT and SIGTERM set `event`; `exit_code` says which of them came."""
+    """While entered, SIGINT, SIGTERM and SIGHUP set `event`; `exit_code` says which of them came."""
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -26,7 +29,9 @@ class Stopping:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stopping:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -40,6 +45,7 @@ class Stopping:
         return 0 if self.signal is None else 128 + self.signal
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        number = signal.SIGTERM if number == signal.SIGHUP else number
         if self.signal is None:
             self.signal = signal.Signals(number)
             self._signaled_s = time.monotonic()
@@ -53,7 +59,7 @@ class Stopping:
 def _write_now(message: str, *, with_cursor: bool = False) -> None:
     """Past the buffers of stderr, in the middle of whose work a signal may come."""
     line = f"rtfusion: {message}\n"
-    if sys.stderr.isatty():  # below a bar or a status line, which hides the cursor
-        line = f"\n{line}{SHOW_CURSOR if with_cursor else ''}"
     with contextlib.suppress(OSError):  # nobody is left to read it
+        if sys.stderr.isatty():  # below a bar or a status line, which hides the cursor
+            line = f"\n{line}{SHOW_CURSOR if with_cursor else ''}"
         os.write(sys.stderr.fileno(), line.encode())
