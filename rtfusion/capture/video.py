@@ -45,7 +45,7 @@ from rtfusion.capture.timeline import Timeline
 from rtfusion.capture.uri import SourceUri, read_query
 from rtfusion.capture.video_parameters import CONVERTERS, VideoParameters
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
-from rtfusion.errors import CaptureError, EndOfStream, StreamLost
+from rtfusion.errors import CaptureError, ConfigError, EndOfStream, StreamLost
 from rtfusion.types import Band, Frame
 
 MAX_ERRORS_IN_A_ROW = 30
@@ -316,6 +316,8 @@ class VideoSource(Playback):
         frame = decoded.frame
         try:
             picture = self._read_picture(frame, codec=codec)
+        except ConfigError:
+            raise
         except (av.FFmpegError, ValueError, NotImplementedError) as error:
             raise StreamLost(
                 f"{self._uri}: frames of the pixel format {frame.format.name} cannot be converted ({reason(error)}); "
