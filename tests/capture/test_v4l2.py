@@ -456,6 +456,22 @@ def test_one_bad_stamp_of_a_good_driver_is_replaced() -> None:
     assert description.startswith("stamped by the driver")
 
 
+def test_frames_that_waited_through_a_suspend_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asleep = [0]
+    monkeypatch.setattr("rtfusion.capture.v4l2.suspended_ns", lambda: asleep[0])
+    bench = Bench()
+    source = bench.open()
+    source.read(timeout_s=1)
+    bench.clock.advance_ns(
+        4 * PERIOD_NS
+    )  # four buffers are filled; then the machine sleeps, and no clock of ours goes on
+    asleep[0] = 3600 * NS_PER_S
+    woke_ns = bench.clock.now_ns()
+    frame = source.read(timeout_s=1)
+    assert frame.timestamp_ns + 10 * NS_PER_MS > woke_ns, "taken after it woke"
+    assert source.drops["driver"] == 0
+
+
 def test_a_clock_that_jumps_is_not_followed() -> None:
     frames = [(i * 66 * NS_PER_MS, 12 * NS_PER_MS) for i in range(1, 200)]
     jumped = [(at - (300 * NS_PER_MS if i // 30 % 2 else 0), at + lag) for i, (at, lag) in enumerate(frames)]
