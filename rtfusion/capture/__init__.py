@@ -89,9 +89,15 @@ def open_pair(
         from rtfusion.capture.images import open_image_pair
 
         stills = open_image_pair(visible=visible_uri, thermal=thermal_uri, loop=loop, pace=pace, clock=clock)
-        return _corrected(stills[0], visible_uri), _held(
-            _corrected(stills[1], thermal_uri), thermal_uri, shutter=shutter
-        )
+        with ExitStack() as opened:
+            for still in stills:
+                opened.callback(still.close)
+            pair = tuple(
+                _recorded(still, uri, shutter=shutter)
+                for still, uri in zip(stills, (visible_uri, thermal_uri), strict=True)
+            )
+            opened.pop_all()
+        return pair[0], pair[1]
     with ExitStack() as opened:
         first, second = _open_both(
             visible_uri, thermal_uri, loop=loop, pace=pace, shutter=shutter, stop=stop, clock=clock

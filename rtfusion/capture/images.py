@@ -159,6 +159,8 @@ class ImagesSource(Playback):
         self._band = band
         self._axis = axis if axis is not None else axis_of(list(stills), fps=fps)
         self._start_ns = round(asked.start * NS_PER_S)
+        # two folders that are matched stay matched: what one leaves out moves no time
+        self._begin_ns = self._start_ns if axis is None else 0
         # in the order of time; what the user left out is not read at all
         stamps = {stem: self._axis.stamp_ns(stem, lap=0) for stem in stills}
         self._stills = {
@@ -211,7 +213,7 @@ class ImagesSource(Playback):
         try:
             for lap in range(loop):
                 for stem, still in self._stills.items():
-                    stamp_ns = self._axis.stamp_ns(stem, lap=lap) - (lap + 1) * self._start_ns
+                    stamp_ns = self._axis.stamp_ns(stem, lap=lap) - (lap + 1) * self._begin_ns
                     try:
                         yield self._frame(stem, still, sequence=sequence, timestamp_ns=stamp_ns)
                     except (OSError, ValueError, cv2.error) as error:

@@ -163,6 +163,23 @@ def test_a_rate_given_once_holds_for_both(tmp_path: Path) -> None:
         assert second.info.continuous
 
 
+def test_a_beginning_that_one_folder_leaves_out_moves_no_names(tmp_path: Path) -> None:
+    visible, thermal = (save_images(tmp_path / name, ["a", "b", "c"]) for name in ("v", "t"))
+    first, second = open_images(f"{visible}?start=1&fps=1", thermal)
+    assert [(frame.name, frame.timestamp_ns // 10**9) for frame in read_all(first)] == [("b", 1), ("c", 2)]
+    assert [(frame.name, frame.timestamp_ns // 10**9) for frame in read_all(second)] == [("a", 0), ("b", 1), ("c", 2)]
+    alone = open_source(f"{visible}?start=1&fps=1", band=Band.VISIBLE)
+    assert [(frame.name, frame.timestamp_ns // 10**9) for frame in read_all(alone)] == [("b", 0), ("c", 1)]
+
+
+def test_folders_that_are_videos_keep_to_one_size(tmp_path: Path) -> None:
+    visible, thermal = (save_images(tmp_path / name, ["a", "b"]) for name in ("v", "t"))
+    cv2.imwrite(str(visible / "b.png"), patterns(1, width=128, height=96, channels=1)[0])
+    first, second = open_images(f"{visible}?fps=9", thermal)
+    assert {frame.size_px for frame in (*read_all(first), *read_all(second))} == {(64, 48)}
+    assert "frames are 128x96 instead of 64x48; they are scaled" in first.notes[0]
+
+
 def test_folders_of_two_rates_are_two_videos(tmp_path: Path) -> None:
     visible, thermal = save_images(tmp_path / "v", ["a", "b"]), save_images(tmp_path / "t", ["c", "d"])
     first, second = open_images(f"{visible}?fps=10", f"{thermal}?fps=5")
