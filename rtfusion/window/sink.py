@@ -1,7 +1,8 @@
 """A window on this desktop, for a run (`WindowSink`) and for a published stream (`view_stream`).
 
 Keys: q or Esc quit, space pause, f fused / side by side / thermal / visible, s snapshot; in a run also those of
-`rtfusion.window.nudge` and `rtfusion.window.wishes`. The window lives in a process of its own; `rtfusion.window.viewer` says why.
+`rtfusion.window.nudge`, `rtfusion.window.wishes` and `rtfusion.window.marks`. The window lives in a process of its own;
+`rtfusion.window.viewer` says why.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import IO
 from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
 from rtfusion.sinks.base import SinkContext, StopRequested
 from rtfusion.types import FusedFrame
+from rtfusion.window.marks import Corners, Marker
 from rtfusion.window.nudge import Nudger
 from rtfusion.window.viewer import Pictures, send
 from rtfusion.window.wishes import Wisher
@@ -48,11 +50,15 @@ class WindowSink:
         self.uri = uri
         self._nudger: Nudger | None = None
         self._wisher: Wisher | None = None
+        self._marker: Marker | None = None
         if context.control is not None and context.sizes_px:
             self._nudger = Nudger(context.control, sizes_px=context.sizes_px)
             self._wisher = Wisher(context.control)
+            self._marker = Marker(context.control)
         is_run = self._nudger is not None
-        self._viewer = Viewer(name="rtfusion", on_key=self._press if is_run else None, on_sentence=self._say)
+        self._viewer = Viewer(
+            name="rtfusion", on_key=self._press if is_run else None, on_sentence=self._say, on_mark=self._mark
+        )
 
     def write(self, frame: FusedFrame) -> None:
         """Show one frame.
@@ -75,6 +81,12 @@ class WindowSink:
         for taker in (self._nudger, self._wisher):
             if taker is not None:
                 taker.press(key)
+        if self._marker is not None and self._wisher is not None and (told := self._marker.press(key)) is not None:
+            self._wisher.caption = told
+
+    def _mark(self, corners: Corners) -> None:
+        if self._marker is not None and self._wisher is not None:
+            self._wisher.caption = self._marker.mark(corners)
 
     def _say(self, text: str) -> None:
         if self._wisher is not None:
@@ -123,15 +135,18 @@ class Viewer:
         name: str,
         on_key: Callable[[str], None] | None = None,
         on_sentence: Callable[[str], None] | None = None,
+        on_mark: Callable[[Corners], None] | None = None,
     ) -> None:
         """Open it; ``on_key`` gets the keys that the window does not answer itself, ``on_sentence`` what is typed.
+
+        ``on_mark`` gets the corners of a rectangle that is drawn.
 
         Raises:
             ConfigError: there is no display that can be opened, or OpenCV was built without windows.
         """
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError(f"no window can be opened: there is no display, DISPLAY is not set. {_ELSEWHERE}")
-        self._on_key, self._on_sentence = on_key, on_sentence
+        self._on_key, self._on_sentence, self._on_mark = on_key, on_sentence, on_mark
         self._ready = self._quit = False
         ours, remote = socket.socketpair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", ANSWER_S, 0))
@@ -210,6 +225,9 @@ class Viewer:
             raise SinkError(text)
         elif event == "say" and self._on_sentence is not None:
             self._on_sentence(text)
+        elif event == "mark" and self._on_mark is not None:
+            left, top, right, bottom = map(float, text.split())
+            self._on_mark((left, top, right, bottom))
         elif event == "key" and self._on_key is not None:
             self._on_key(text)
 

@@ -6,7 +6,8 @@ a recording. `rtfusion.window.sink` is the other end.
 
 Pictures come by `send`; events go back as pairs of a word and a text: ``ready`` (for the next picture), ``quit``, ``saved`` and
 a path, ``failed`` and a reason (a snapshot), ``error`` and a reason (no window), and in a run ``key`` and a name for every key
-that has no meaning here, and ``say`` and a sentence that was typed.
+that has no meaning here, ``say`` and a sentence that was typed, and ``mark`` and the
+corners of a rectangle that was drawn.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ IDLE_S = 0.02
 QUIT_KEYS = ("q", "\x1b")
 TYPE_KEY, SEND_KEYS, LEAVE_KEY, BACK_KEYS = "t", ("\r", "\n"), "\x1b", ("\b", "\x7f")
 LONGEST_SENTENCE = 200
+LEAST_MARK = 0.005
+"""A rectangle that is drawn is at least this wide and high, in fractions of the picture."""
+MARK_COLOR = 80, 220, 255
 NAMED_KEYS = {
     0xFF51: "left",
     0xFF52: "up",
@@ -111,13 +115,23 @@ class Screen:
         """The sentence that is being typed; None while none is."""
         self.sentence = ""
         """The last one that was sent."""
+        self._from: tuple[float, float] | None = None
+        self._to = 0.0, 0.0
         self._newest: Pictures | None = None
         self._shown: Pictures | None = None
 
     @property
     def picture(self) -> Image8 | None:
-        """(H, W, 3) BGR, or None before the first one came."""
-        return None if self._shown is None else self._shown.picture(self.view)
+        """(H, W, 3) BGR, or None before the first one came; with the rectangle that is being drawn."""
+        if self._shown is None:
+            return None
+        picture = self._shown.picture(self.view)
+        if self._from is None:
+            return picture
+        height, width = picture.shape[:2]
+        left, top, right, bottom = self._corners(self._from)
+        corners_px = (round(left * width), round(top * height)), (round(right * width), round(bottom * height))
+        return np.asarray(cv2.rectangle(picture.copy(), *corners_px, MARK_COLOR, 1), np.uint8)
 
     @property
     def title(self) -> str:
@@ -126,7 +140,11 @@ class Screen:
             return f"say: {self.typed}_  |  Enter sends   Esc leaves"
         state = f"{self.view.value}, paused" if self.paused else self.view.value
         told = f"  |  {self._newest.caption}" if self._newest is not None and self._newest.caption else ""
-        run = "arrows + - [ ] nudge   w save   r reset   i , . p 0 picture   t say   " if self._nudges else ""
+        run = (
+            "arrows + - [ ] nudge   w save   r reset   i , . p 0 picture   t say   drag marks   "
+            if self._nudges
+            else ""
+        )
         return f"{state}{told}  |  f view   space pause   s snapshot   {run}q quit"
 
     def take(self, pictures: Pictures) -> None:
@@ -136,6 +154,35 @@ class Screen:
             self._shown = pictures
             if self.view not in pictures.views:
                 self.view = View.FUSED
+
+    def grab(self, x_px: int, y_px: int) -> None:
+        """The user begins to draw a rectangle, at a pixel of the picture; not where three pictures stand side by side."""
+        if self._nudges and self._shown is not None and self.view is not View.SIDE_BY_SIDE:
+            self._from = self._to = self._place(x_px, y_px)
+
+    def drag(self, x_px: int, y_px: int) -> bool:
+        """The user moves on; True while a rectangle is being drawn."""
+        if self._from is not None:
+            self._to = self._place(x_px, y_px)
+        return self._from is not None
+
+    def drop(self, x_px: int, y_px: int) -> tuple[float, float, float, float] | None:
+        """The user lets go: left, top, right and bottom of the rectangle, in fractions of the picture; None for none."""
+        self.drag(x_px, y_px)
+        start, self._from = self._from, None
+        if start is None:
+            return None
+        left, top, right, bottom = corners = self._corners(start)
+        return corners if right - left >= LEAST_MARK and bottom - top >= LEAST_MARK else None
+
+    def _place(self, x_px: int, y_px: int) -> tuple[float, float]:
+        assert self._shown is not None  # noqa: S101 - nothing is drawn before
+        height, width = self._shown.fused.shape[:2]
+        return min(max(x_px / width, 0.0), 1.0), min(max(y_px / height, 0.0), 1.0)
+
+    def _corners(self, start: tuple[float, float]) -> tuple[float, float, float, float]:
+        (left, right), (top, bottom) = (sorted(pair) for pair in zip(start, self._to, strict=True))
+        return left, top, right, bottom
 
     def press(self, key: str) -> Action:
         """The user pressed a key; the state follows, and what remains to be done is returned."""
@@ -240,6 +287,7 @@ class _Window:
         self._screen = Screen(nudges=nudges)
         self._shown: tuple[str, tuple[int, ...]] | None = None
         cv2.namedWindow(name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.setMouseCallback(name, self._answer_mouse)
         cv2.waitKey(1)
         connection.send(("ready", ""))
         # From here on Qt's warnings, one per frame on some desktops, have no reader.
@@ -274,6 +322,17 @@ class _Window:
         if action is Action.SNAPSHOT:
             self._save()
         return action is not Action.QUIT and self._is_open()
+
+    def _answer_mouse(self, event: int, x_px: int, y_px: int, flags: int, param: object) -> None:
+        """Called by OpenCV while it waits for keys."""
+        if event == cv2.EVENT_LBUTTONDOWN:
+            self._screen.grab(x_px, y_px)
+        elif event == cv2.EVENT_LBUTTONUP:
+            if corners := self._screen.drop(x_px, y_px):
+                self._connection.send(("mark", " ".join(map(str, corners))))
+            self._show()
+        elif event == cv2.EVENT_MOUSEMOVE and self._screen.drag(x_px, y_px):
+            self._show()
 
     def _is_open(self) -> bool:
         try:

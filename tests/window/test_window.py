@@ -50,6 +50,15 @@ def xdotool(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def drag(window: str, *places: tuple[int, int]) -> None:
+    """Press the left button at the first place, and let it go at the last one."""
+    for index, (x_px, y_px) in enumerate(places):
+        xdotool("mousemove", "--sync", "--window", window, str(x_px), str(y_px))
+        if index == 0:
+            xdotool("mousedown", "1")
+    xdotool("mouseup", "1")
+
+
 def title() -> str:
     return xdotool("search", "--name", "fused|thermal", "getwindowname")
 
@@ -107,6 +116,34 @@ def test_keys_nudge_the_registration(display, tmp_path, monkeypatch, make_frame)
         assert control.calibration.homography_px[0, 2] >= 1.0
         write_until(sink, frame, lambda: list(tmp_path.glob("calibration-*.json")), key="w")
         assert Calibration.load(next(tmp_path.iterdir())) == control.calibration
+    finally:
+        sink.close(aborted=False)
+
+
+@needs_windows
+def test_a_rectangle_that_is_dragged_reaches_the_run_where_it_was_drawn(display, make_frame):
+    control = RecordingControl()
+    context = SinkContext(
+        rate_hz=30.0, live=False, session="run", control=control,
+        sizes_px={Band.VISIBLE: (320, 240), Band.THERMAL: (320, 240)},
+    )  # fmt: skip
+    sink = open_sink("window:", context=context)
+    frame = make_frame(0, size_px=(320, 240))
+    try:
+        write_until(sink, frame, lambda: "marks" in title())
+        window = xdotool("search", "--name", "marks").splitlines()[0]
+
+        def drawn() -> bool:
+            drag(window, (80, 60), (120, 120), (160, 180))
+            for _ in range(5):
+                sink.write(frame)
+                time.sleep(0.05)
+            return bool(control.regions)
+
+        write_until(sink, frame, drawn)
+        box = control.regions[0]
+        assert (box.left, box.top, box.right, box.bottom) == pytest.approx((0.25, 0.25, 0.5, 0.75), abs=0.05)
+        write_until(sink, frame, lambda: not control.regions, key="x")
     finally:
         sink.close(aborted=False)
 
