@@ -28,6 +28,7 @@ PROPERTIES: Mapping[str, Property] = {
     "vehicles": Property("vehicles", 1, 1),
     "thermal": Property("thermal", 1, 1),
     "visible_camera": Property("thermal", -1, 1),
+    "thermal_look": Property("thermal", 1, -1),
     "dark": Property("brighten", -1, -1),
     "bright": Property("brighten", 1, 1),
     "glare": Property("tame_glare", -1, -1),
@@ -44,43 +45,43 @@ PROPERTIES: Mapping[str, Property] = {
     "dull": Property("color", -1, -1),
     "garish": Property("color", 1, -1),
     "background": Property("background", -1, 1),
+    "scenery": Property("background", -1, 1),
     "busy": Property("background", -1, -1),
     "calm": Property("background", 1, 1),
 }
 _COMPLAINTS = frozenset(name for name, it in PROPERTIES.items() if it.alone < 0)
-_TARGETS = frozenset({"people", "vehicles", "thermal", "visible_camera", "background"})
+_FIGURES = frozenset({"people", "vehicles"})
+_TARGETS = _FIGURES | {"thermal", "visible_camera", "background", "scenery"}
+_LOOKS = frozenset({"dark", "bright", "sharp", "blur", "dull", "calm", "busy", "gray"})
 _ABSORBED: Mapping[str, frozenset[str]] = {
-    "glare": frozenset({"vehicles", "bright", "dark", "background", "busy", "sharp", "people"}),
-    "plastic": frozenset({"noise", "denoise", "sharp", "blur", "people"}),
-    "dehaze": frozenset({"haze", "sharp", "bright", "dark"}),
-    "haze": frozenset({"gray", "dull", "sharp", "blur", "bright", "dark", "background", "calm", "thermal", "denoise"}),
+    "glare": _LOOKS | {"vehicles", "background", "people", "color", "visible_camera", "thermal"},
+    "plastic": frozenset({"noise", "denoise", "sharp", "blur", "people", "dull"}),
+    "dehaze": _LOOKS | {"haze"},
+    "haze": _LOOKS | {"background", "thermal", "denoise", "visible_camera"},
     "denoise": frozenset({"noise", "sharp", "thermal", "blur"}),
-    "noise": frozenset(
-        {"dark", "bright", "busy", "thermal", "calm", "visible_camera", "denoise", "sharp", "background"}
-    ),
+    "noise": _LOOKS | {"thermal", "visible_camera", "background", "color"},
     "harsh": frozenset({"sharp", "blur", "color"}),
-    "background": frozenset(
-        {"busy", "calm", "dark", "bright", "blur", "sharp", "color", "gray", "dull", "noise", "denoise"}
-    ),
-    "people": frozenset({"bright", "sharp", "thermal", "background", "dark", "blur", "busy", "calm"}),
-    "vehicles": frozenset({"bright", "sharp", "thermal", "background", "dark", "blur", "busy", "calm"}),
+    "background": _LOOKS | {"color", "noise", "denoise", "thermal"},
+    "people": _LOOKS | {"thermal", "background", "visible_camera"},
+    "vehicles": _LOOKS | {"thermal", "background"},
     "garish": frozenset({"color", "bright"}),
     "dull": frozenset({"color", "dark", "gray"}),
     "gray": frozenset({"color", "sharp", "dark", "bright"}),
-    "color": frozenset({"bright", "thermal", "dark", "calm", "blur"}),
-    "dark": frozenset({"sharp", "bright", "background", "calm", "thermal"}),
+    "color": frozenset({"bright", "thermal", "dark", "calm", "blur", "visible_camera"}),
+    "dark": frozenset({"sharp", "bright", "calm", "thermal"}),
     "bright": frozenset({"thermal", "visible_camera"}),
-    "thermal": frozenset({"sharp", "visible_camera"}),
+    "sharp": frozenset({"blur", "thermal"}),
+    "thermal_look": frozenset({"thermal"}),
 }
 """What is no wish of its own beside another property in one clause: the bright of "bright headlights", the dark of "dark fog"."""
 _LESS_PROMINENT = frozenset({"dark", "blur", "gray", "calm", "dull", "denoise"})
 _MORE_PROMINENT = frozenset({"bright", "sharp", "color", "busy", "noise"})
-SURE, LIKELY, MENTIONED = 3, 2, 1
+SURE, COMPLAINED, STATED, MENTIONED = 4, 3, 2, 1
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One axis, how far and which way, and how plainly it was said: `SURE`, `LIKELY` (a complaint), or only `MENTIONED`."""
+    """One axis, how far and which way, and how plainly it was said: an order is `SURE`, a name alone only `MENTIONED`."""
 
     axis: str
     value: float
@@ -108,12 +109,15 @@ def read(text: str, presets: Mapping[str, Intents] = PRESETS) -> Reading:
     preset = _preset(words, text, presets)
     wishes: list[Wish] = []
     last: Clause | None = None
-    for part in _clauses(words):
-        clause = Clause(part, last)
+    for part, joined in _clauses(words):
+        clause = Clause(part, last, joined=joined)
         wishes += clause.wishes()
         last = clause if clause.properties or last is None else last
     chosen = _chosen(wishes)
-    reset = not chosen and preset is None and any("reset" in word.meanings for word in words)
+    said_reset = any("reset" in word.meanings for word in words)
+    if said_reset and all(wish.plain < COMPLAINED for wish in chosen):
+        chosen = []
+    reset = said_reset and not chosen and preset is None
     return Reading(tuple(chosen), reset, preset, tuple(words))
 
 
@@ -127,53 +131,67 @@ def _chosen(wishes: Iterable[Wish]) -> list[Wish]:
     return [wish for wish in best.values() if wish.plain == plainest]
 
 
-def _clauses(words: list[Word]) -> list[list[Word]]:
-    """Split where one wish may end and another begin; a clause without a property or a doing stays with its neighbor."""
-    parts: list[list[Word]] = [[]]
+def _clauses(words: list[Word]) -> list[tuple[list[Word], bool]]:
+    """Split where one wish may end and another begin; and say of each part if a mere "and" joins it to the one before."""
+    parts: list[tuple[list[Word], bool]] = [([], False)]
     for word in words:
         if word.meanings & {"break", "then", "and"}:
-            parts.append([])
+            parts.append(([], "and" in word.meanings))
         else:
-            parts[-1].append(word)
-    return [part for part in parts if part]
+            parts[-1][0].append(word)
+    return [part for part in parts if part[0]]
+
+
+_DOINGS = frozenset({"more", "less", "keep", "neg", "notso", "up", "down", "weak", "strong", "soft", "fix", "clear"})
 
 
 class Clause:
     """A part of a sentence with one doing, and the properties that it is done to."""
 
-    def __init__(self, words: list[Word], before: Clause | None) -> None:
+    def __init__(self, words: list[Word], before: Clause | None, *, joined: bool) -> None:
         self.words = words
-        self.meanings = frozenset().union(*(word.meanings for word in words))
-        named = [name for word in words for name in PROPERTIES if name in word.meanings]
-        self.named = frozenset(named)
-        absorbed = frozenset().union(*(_ABSORBED.get(name, frozenset()) for name in named))
-        self.properties = [name for name in dict.fromkeys(named) if name not in absorbed] or named[:1]
-        self.does = bool(self.meanings & {"more", "less", "keep", "notso", "neg"})
-        if not self.properties and before is not None and self.does and self._points_back():
-            self.properties = before.properties
-        elif self.properties and not self.does and before is not None and self._goes_on(before):
-            self.meanings |= before.meanings & {
-                "more",
-                "less",
-                "keep",
-                "neg",
-                "notso",
-                "up",
-                "down",
-                "weak",
-                "strong",
-                "soft",
-            }
+        self.has = frozenset().union(*(word.meanings for word in words))
+        self.inherited: frozenset[str] = frozenset()
+        self.properties = self._properties()
+        self.does = bool(self.has & {"less", "keep", "notso", "neg", "fix", "clear", "up", "down"}) or self._says(
+            "more"
+        )
+        known = all(word.meanings - {"unknown", "other"} for word in words)
+        if not self.properties and before is not None and before.properties and self.does and known:
+            self.properties = before.properties  # "the feed is grainy, clean it up"
+        elif not self.properties and "pronoun" in self.has and (self.does or "unseen" in self.has):
+            self.properties = ["people"]
+        elif self.properties and before is not None and before.does and joined and self._is_mere_name():
+            self.inherited = before.has & _DOINGS  # "highlight people and cars"
+            self.has |= self.inherited
             self.does = True
 
-    def _points_back(self) -> bool:
-        """True where "it", or nothing at all, stands for what was spoken of before: "the feed is grainy, clean it up"."""
-        return all(word.meanings - {"unknown"} for word in self.words)
+    def _properties(self) -> list[str]:
+        named = [name for word in self.words for name in PROPERTIES if name in word.meanings]
+        self.named = frozenset(named)
+        self.active = frozenset(
+            name for word in self.words if "more" in word.meanings for name in word.meanings & self.named
+        )
+        lying = {PROPERTIES[name].axis for name in self.active}
+        named = [
+            name for name in named if name in self.active or name in _TARGETS or PROPERTIES[name].axis not in lying
+        ]
+        absorbed = frozenset().union(*(_ABSORBED.get(name, frozenset()) for name in named))
+        if "background" in named and "people" in named and self.has & {"busy", "behind"}:
+            absorbed = absorbed - {"background"} | _FIGURES
+        if "scenery" in named and self.active & _LESS_PROMINENT:
+            absorbed |= _LOOKS
+        elif set(named) - {"scenery"}:
+            absorbed |= {"scenery"}
+        return [name for name in dict.fromkeys(named) if name not in absorbed] or named[:1]
 
-    def _goes_on(self, before: Clause) -> bool:
-        """True where a mere name follows, which is meant like the one before: "highlight people and cars"."""
+    def _is_mere_name(self) -> bool:
         plain = all(word.meanings & {*PROPERTIES, "polite"} for word in self.words)
-        return before.does and plain and not self.named & _COMPLAINTS
+        return plain and not self.does and not self.named & _COMPLAINTS
+
+    def _says(self, meaning: str) -> bool:
+        """True where a doing is named by a word that is more than "want" or "see"."""
+        return any(meaning in word.meanings and "soft" not in word.meanings for word in self.words)
 
     def wishes(self) -> list[Wish]:
         """What this clause asks for."""
@@ -187,71 +205,88 @@ class Clause:
 
     def _way(self, name: str) -> int:
         """+1 for more of this property, -1 for less, 0 where nothing tells."""
-        if name == "background":
-            return self._way_of_background()
-        if name in ("people", "vehicles") and self.named & {"dark", "bright", "blur", "sharp"} and not self.does:
+        has = self.has
+        if look := self._look(name):
+            return -look if "neg" in has and "notso" not in has else look
+        doing = self._doing(name)
+        alone = PROPERTIES[name].alone if name not in ("background", "scenery") else 0
+        if "neg" in has:
+            lets = "letting" in has and name in _COMPLAINTS  # "don't let the lamps blind me"
+            return -1 if "notso" in has or lets or not doing else -doing
+        if "unseen" in has and not self._says("less"):
+            return alone or 1
+        if "toofar" in has:
+            return -doing or -1
+        if "too" in has and doing >= 0:
+            return -1
+        if "lack" in has:
             return 1
-        return self._turned(name, self._doing(name))
-
-    def _way_of_background(self) -> int:
-        less, more = self.named & _LESS_PROMINENT, self.named & _MORE_PROMINENT
-        if less or more:
-            name = next(iter(sorted(less or more)))
-            return self._turned(name, self._doing(name)) * (-1 if less else 1)
-        if not self.meanings & {"more", "less", "keep", "too", "lack", "neg", "notso", "unseen", "see"}:
-            return 0
-        return self._turned("background", self._doing("background"))
+        return doing or alone
 
     def _doing(self, name: str) -> int:
         """What is done, as if nothing were negated: +1 more, -1 less, 0 nothing."""
-        has = self.meanings
-        if name == "dark" and self._doing_to_dark():
-            return self._doing_to_dark()
+        if name == "dark" and name not in self.active and self._raised():
+            return self._raised()
+        has = frozenset().union(*(word.meanings for word in self.words if name not in word.meanings)) | self.inherited
+        if name in self.active:
+            return -1 if has & {"less", "notso"} else 1
         if name == "haze" and "show" in has:
             return -1
-        if "less" in has or "notso" in has:
+        if has & {"fix", "clear"}:
+            return PROPERTIES[name].alone if name not in ("background", "scenery") else -1
+        if has & {"less", "notso"}:
             return -1
-        if has & {"more", "keep", "see"} and not (name in _COMPLAINTS and "soft" in has and not self._says_more()):
+        if self._says("more") or "keep" in has or self._is_adjusted(name):
             return 1
-        return 0
+        if self._followed(name, "back"):
+            return -1
+        return 1 if has & {"more", "see"} and name not in _COMPLAINTS else 0
 
-    def _says_more(self) -> bool:
-        return any("more" in word.meanings and "soft" not in word.meanings for word in self.words)
+    def _look(self, name: str) -> int:
+        """How a target is to look: "darken the background" is less of it, "brighten the people" is more of them."""
+        if name not in _TARGETS or name in ("thermal", "visible_camera"):
+            return 0
+        less, more = self.named & _LESS_PROMINENT, self.named & _MORE_PROMINENT
+        if name in _FIGURES and not self.active & (less | more):
+            return 0
+        if name not in _FIGURES and not less | more:
+            return 0
+        way = -1 if less else 1
+        if self.has & {"less", "notso", "fix", "clear", "too", "toofar"}:
+            return -way
+        if self.has & {"lack", "make"} or self.does or self.active or "be" not in self.has:
+            return way
+        return way * PROPERTIES[min(less or more)].alone
 
-    def _doing_to_dark(self) -> int:
-        """Shadows that are brought up or shown get lighter, those that are brought down get darker."""
+    def _raised(self) -> int:
+        """Shadows that are brought up or shown get lighter (-1), those that are brought down get darker (+1)."""
         words = [word for word in self.words if "dark" not in word.meanings]
         if any(word.meanings & {"up", "show"} for word in words):
             return -1
         return 1 if any("down" in word.meanings for word in words) else 0
 
-    def _turned(self, name: str, doing: int) -> int:
-        """The doing with its negations, and what is asked for where nothing is done."""
-        has, alone = self.meanings, PROPERTIES[name].alone
-        if "neg" in has:
-            return -1 if "notso" in has or not doing else -doing
-        if "unseen" in has and not doing:
-            return alone
-        if "too" in has and doing >= 0:
-            return 1 if name in _TARGETS and "unseen" in has else -1
-        if "lack" in has:
-            return 1
-        if "not" in has and doing:
-            return doing if name in _COMPLAINTS else -doing
-        return doing or alone
+    def _is_adjusted(self, name: str) -> bool:
+        """True for "make it dark" and for the adjective of 暗一点, but not for 有点暗."""
+        if "make" in self.has and name in ("dark", "blur", "haze", "gray", "dull"):
+            return True
+        return "too" not in self.has and self._followed(name, "suffix")
+
+    def _followed(self, name: str, meaning: str) -> bool:
+        pairs = zip(self.words, self.words[1:], strict=False)
+        return any(name in one.meanings and meaning in after.meanings for one, after in pairs)
 
     def _plainness(self, name: str) -> int:
-        if self.does:
+        if self.does or self._is_adjusted(name) or (name in _TARGETS and self._followed(name, "back")):
             return SURE
-        if self.meanings & {"too", "lack", "unseen", "not", "see"}:
-            return SURE if name not in _TARGETS else LIKELY
-        return LIKELY if name not in _TARGETS else MENTIONED
+        if self.has & {"too", "toofar", "lack", "unseen", "not"} and (name not in _TARGETS or "unseen" in self.has):
+            return COMPLAINED
+        return STATED if name not in _TARGETS or self.has & {"more", "see", "too"} else MENTIONED
 
     def _strength(self) -> float:
         for word in self.words:
             if "number" in word.meanings and word.text.endswith("%"):
                 return min(float(word.text.rstrip("% ")) / 100, 1.0) or PLAIN
-        has = self.meanings
+        has = self.has
         if "extreme" in has:
             return EXTREME
         if "weak" in has:

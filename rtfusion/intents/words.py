@@ -16,12 +16,11 @@ _PHRASE_WORDS = 6
 _CHINESE = "\u3400-\u9fff"
 _PIECES = re.compile(rf"\d+(?:\.\d+)?\s*%?|[a-z0-9&/]+(?:['`;][a-z]+)?|[{_CHINESE}]+|[,.;:!?、。\n]|[-\u2013\u2014]+\s")
 _PARTICLE = re.compile(
-    r"\b(tone|toned|turn|dial|pull|bring|take|knock|calm|keep|hold|crank|pump|push|fade|scale|rein|boost|lift|cut|clean|clear|"
-    r"back|ease|bump|dim|light|open|sharpen|soften|wash|fill|crush|tuck|switch|mute|set|put|strip|drag|let|blow|blur|filter|"
-    r"zoom|point|pick|call|draw|stand|step|lay|make|roll|thin|move|shut|kill|leave)"
+    r"\b(tone|toned|turn|get|drop|dial|pull|bring|take|knock|calm|keep|hold|crank|pump|push|fade|scale|rein|boost|lift|cut|clean|clear|"
+    r"back|ease|bump|dim|light|open|sharpen|soften|wash|fill|crush|tuck|switch|mute|set|put|strip|drag|blow|blur|filter|"
+    r"zoom|point|pick|call|draw|stand|step|lay|roll|thin|move|shut|kill)"
     r"((?:\s+(?!and\b|but\b|or\b|then\b|so\b|to\b)[a-z']+){1,5}?)\s+(down|up|back|out|off|away|through)\b(?!\s+the\b|\s+of\b)"
 )
-_VERB_ENDS = ("ing", "ed", "es", "s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +54,23 @@ def normalized(text: str) -> str:
     """The text as the lexicon has it: lower case, half-width, simplified characters, particles at their verbs."""
     text = unicodedata.normalize("NFKC", text).lower().translate(_QUOTES).translate(_SIMPLIFIED)
     text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text)
-    text = re.sub(r"(.)\1{2,}", r"\1\1", text)  # sooooo
+    text = re.sub(r"([a-z])\1{2,}", r"\1\1", text)  # sooooo
+    text = re.sub(r"\bkeeps? (?=[a-z]+ing\b)", "always ", text).replace("x光", "爱克斯光")
     return _PARTICLE.sub(r"\1 \3\2", text)
 
 
 def stem(word: str) -> str:
     """An English word without its ending, the same for all forms of a regular verb or noun."""
     word = word.removesuffix("'s").replace("colour", "color").replace("grey", "gray")
-    if len(word) > 4:
-        for ending in _VERB_ENDS:
-            rest = word.removesuffix(ending)
-            if (
-                rest != word
-                and len(rest) > 2
-                and not word.endswith(("ss", "us", "is", "thing", "eed"))
-                and _has_vowel(rest)
-            ):
-                word = _undoubled(rest) if ending in ("ing", "ed") else rest
-                break
-    if len(word) > 3 and word.endswith("ie"):
-        return word[:-2] + "y"
-    if len(word) > 3 and word.endswith("i"):
-        return word[:-1] + "y"
-    return word[:-1] if len(word) > 3 and word.endswith("e") else word
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-3] + "y" if word.endswith("ies") and len(word) > 4 else word[:-1]
+    for ending in ("ing", "ed"):
+        rest = word.removesuffix(ending)
+        if rest != word and len(rest) > 2 and not word.endswith(("thing", "eed")) and _has_vowel(rest):
+            word = _undoubled(rest)
+            break
+    word = word[:-1] if len(word) > 3 and word.endswith("e") else word
+    return word[:-1] + "y" if len(word) > 3 and word.endswith("i") else word
 
 
 def _has_vowel(word: str) -> bool:
@@ -89,19 +82,21 @@ def _undoubled(word: str) -> str:
 
 
 def _english(pieces: list[str]) -> Iterator[Word]:
-    lexicon = _lexicon()
     stems = [_corrected(stem(piece)) for piece in pieces]
     at = 0
     while at < len(stems):
         for length in range(min(_PHRASE_WORDS, len(stems) - at), 0, -1):
-            phrase = " ".join(stems[at : at + length])
-            if phrase in lexicon:
-                yield Word(phrase, lexicon[phrase])
+            meanings = _meanings(" ".join(pieces[at : at + length]), " ".join(stems[at : at + length]))
+            if meanings:
                 break
-        else:
-            length = 1
-            yield Word(stems[at], UNKNOWN)
+        yield Word(" ".join(stems[at : at + length]), meanings or UNKNOWN)
         at += length
+
+
+def _meanings(as_written: str, stems: str) -> frozenset[str]:
+    """What a phrase means as it is written ("highlights" are lights), else what its plain form does ("highlighting")."""
+    lexicon = _lexicon()
+    return lexicon.get(as_written) or lexicon.get(stems) or frozenset()
 
 
 def _chinese(text: str) -> Iterator[Word]:
@@ -144,16 +139,15 @@ def _edits(word: str) -> Iterator[str]:
 
 @functools.cache
 def _lexicon() -> dict[str, frozenset[str]]:
-    """What every word and phrase means; English ones by their stems."""
+    """What every word and phrase means, as it is written; and English ones by their stems, after the shortest form."""
     found: dict[str, frozenset[str]] = {}
     for line in resources.files(__package__).joinpath("lexicon.txt").read_text(encoding="utf-8").splitlines():
-        if not line or line.startswith("#"):
-            continue
-        meanings, _, phrases = line.partition(":")
+        meanings, _, phrases = ("" if line.startswith("#") else line).partition(":")
         for phrase in filter(None, map(str.strip, phrases.split(","))):
-            is_chinese = re.search(rf"[{_CHINESE}、]", phrase) is not None
-            key = phrase if is_chinese else " ".join(map(stem, re.sub(r"(?<=[a-z])-(?=[a-z])", " ", phrase).split()))
+            key = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", phrase)
             found[key] = found.get(key, frozenset()) | frozenset(meanings.split())
+    for key in sorted(found, key=len):
+        found.setdefault(" ".join(map(stem, key.split())), found[key])
     return found
 
 
