@@ -31,6 +31,7 @@ PROPERTIES: Mapping[str, Property] = {
     "thermal_look": Property("thermal", 1, -1),
     "dark": Property("brighten", -1, -1),
     "bright": Property("brighten", 1, 1),
+    "daylight": Property("brighten", 1, -1),
     "glare": Property("tame_glare", -1, -1),
     "haze": Property("clear_haze", -1, -1),
     "dehaze": Property("clear_haze", 1, 1),
@@ -51,8 +52,9 @@ PROPERTIES: Mapping[str, Property] = {
 }
 _COMPLAINTS = frozenset(name for name, it in PROPERTIES.items() if it.alone < 0)
 _FIGURES = frozenset({"people", "vehicles"})
+_SURROUNDINGS = frozenset({"background", "scenery"})
 _TARGETS = _FIGURES | {"thermal", "visible_camera", "background", "scenery"}
-_LOOKS = frozenset({"dark", "bright", "sharp", "blur", "dull", "calm", "busy", "gray"})
+_LOOKS = frozenset({"dark", "bright", "sharp", "blur", "dull", "calm", "busy", "gray", "garish"})
 _ABSORBED: Mapping[str, frozenset[str]] = {
     "glare": _LOOKS | {"vehicles", "background", "people", "color", "visible_camera", "thermal"},
     "plastic": frozenset({"noise", "denoise", "sharp", "blur", "people", "dull"}),
@@ -67,15 +69,16 @@ _ABSORBED: Mapping[str, frozenset[str]] = {
     "garish": frozenset({"color", "bright"}),
     "dull": frozenset({"color", "dark", "gray"}),
     "gray": frozenset({"color", "sharp", "dark", "bright"}),
-    "color": frozenset({"bright", "thermal", "dark", "calm", "blur", "visible_camera"}),
+    "color": frozenset({"busy", "bright", "thermal", "dark", "calm", "blur", "visible_camera"}),
     "dark": frozenset({"sharp", "bright", "calm", "thermal"}),
-    "bright": frozenset({"thermal", "visible_camera"}),
+    "bright": frozenset({"visible_camera"}),
+    "daylight": frozenset({"dark", "visible_camera"}),
     "sharp": frozenset({"blur", "thermal"}),
     "thermal_look": frozenset({"thermal"}),
 }
 """What is no wish of its own beside another property in one clause: the bright of "bright headlights", the dark of "dark fog"."""
 _LESS_PROMINENT = frozenset({"dark", "blur", "gray", "calm", "dull", "denoise"})
-_MORE_PROMINENT = frozenset({"bright", "sharp", "color", "busy", "noise"})
+_MORE_PROMINENT = frozenset({"bright", "sharp", "color", "busy", "noise", "garish"})
 SURE, COMPLAINED, STATED, MENTIONED = 4, 3, 2, 1
 
 
@@ -114,7 +117,10 @@ def read(text: str, presets: Mapping[str, Intents] = PRESETS) -> Reading:
         wishes += clause.wishes()
         last = clause if clause.properties or last is None else last
     chosen = _chosen(wishes)
-    said_reset = any("reset" in word.meanings for word in words)
+    meant = frozenset().union(*(word.meanings for word in words))
+    said_reset = "reset" in meant or (
+        "changes" in meant and not chosen and bool(meant & {"less", "neg", "reset", "clear"})
+    )
     if said_reset and all(wish.plain < COMPLAINED for wish in chosen):
         chosen = []
     reset = said_reset and not chosen and preset is None
@@ -145,11 +151,14 @@ def _clauses(words: list[Word]) -> list[tuple[list[Word], bool]]:
 _DOINGS = frozenset({"more", "less", "keep", "neg", "notso", "up", "down", "weak", "strong", "soft", "fix", "clear"})
 
 
+_FEWER = frozenset({"less", "les", "少", "少点", "少一点", "fewer", "reduc", "weaker", "reduce", "减少"})
+
+
 class Clause:
     """A part of a sentence with one doing, and the properties that it is done to."""
 
     def __init__(self, words: list[Word], before: Clause | None, *, joined: bool) -> None:
-        self.words = words
+        self.words = words = words[:-1] if words[-1].text == "too" and len(words) > 1 else words  # "that too"
         self.has = frozenset().union(*(word.meanings for word in words))
         self.inherited: frozenset[str] = frozenset()
         self.properties = self._properties()
@@ -157,7 +166,9 @@ class Clause:
             "more"
         )
         known = all(word.meanings - {"unknown", "other"} for word in words)
-        if not self.properties and before is not None and before.properties and self.does and known:
+        if not self.properties and {"clear", "picture"} <= self.has and known:
+            self.properties = ["denoise" if any(word.text.startswith(("clean", "清")) for word in words) else "sharp"]
+        elif not self.properties and before is not None and before.properties and self.does and known:
             self.properties = before.properties  # "the feed is grainy, clean it up"
         elif not self.properties and "pronoun" in self.has and (self.does or "unseen" in self.has):
             self.properties = ["people"]
@@ -185,6 +196,11 @@ class Clause:
             absorbed |= {"scenery"}
         return [name for name in dict.fromkeys(named) if name not in absorbed] or named[:1]
 
+    def _too_much(self) -> frozenset[str]:
+        """What stands right behind a "too": "too bright in the dark corner"."""
+        pairs = zip(self.words, self.words[1:], strict=False)
+        return frozenset(name for one, after in pairs if "too" in one.meanings for name in after.meanings & self.named)
+
     def _is_mere_name(self) -> bool:
         plain = all(word.meanings & {*PROPERTIES, "polite"} for word in self.words)
         return plain and not self.does and not self.named & _COMPLAINTS
@@ -207,17 +223,19 @@ class Clause:
         """+1 for more of this property, -1 for less, 0 where nothing tells."""
         has = self.has
         if look := self._look(name):
-            return -look if "neg" in has and "notso" not in has else look
+            return -look if "neg" in has and not has & {"notso", "too", "busy"} else look
         doing = self._doing(name)
         alone = PROPERTIES[name].alone if name not in ("background", "scenery") else 0
         if "neg" in has:
             lets = "letting" in has and name in _COMPLAINTS  # "don't let the lamps blind me"
             return -1 if "notso" in has or lets or not doing else -doing
+        if "covers" in has:
+            return -1 if self._covers(name) else alone or 1
         if "unseen" in has and not self._says("less"):
             return alone or 1
         if "toofar" in has:
             return -doing or -1
-        if "too" in has and doing >= 0:
+        if has & {"too", "busy"} and doing >= 0:
             return -1
         if "lack" in has:
             return 1
@@ -230,38 +248,57 @@ class Clause:
         has = frozenset().union(*(word.meanings for word in self.words if name not in word.meanings)) | self.inherited
         if name in self.active:
             return -1 if has & {"less", "notso"} else 1
-        if name == "haze" and "show" in has:
+        if name == "haze" and "show" in has and not self._wanted(name):
             return -1
+        if self._undoes():
+            return 1
         if has & {"fix", "clear"}:
             return PROPERTIES[name].alone if name not in ("background", "scenery") else -1
-        if has & {"less", "notso"}:
+        if has & {"less", "notso", "down"}:
             return -1
-        if self._says("more") or "keep" in has or self._is_adjusted(name):
+        if has & {"up"} or self._says("more") or "keep" in has or self._is_adjusted(name):
             return 1
-        if self._followed(name, "back"):
+        if name in _FIGURES and self._followed(name, "back"):
             return -1
-        return 1 if has & {"more", "see"} and name not in _COMPLAINTS else 0
+        return 1 if has & {"more", "see"} and (name not in _COMPLAINTS or self._wanted(name)) else 0
+
+    def _wanted(self, name: str) -> bool:
+        """True where a fault itself is wanted: "I want to see the smoke", but not "show me who is in the smoke"."""
+        words = [word for word in self.words if word.meanings - {"polite"}]
+        pairs = zip(words, words[1:], strict=False)
+        return any(one.meanings & {"soft", "show"} and name in after.meanings for one, after in pairs)
+
+    def _undoes(self) -> bool:
+        """True for less of a reduction: "less suppression", 少压一点."""
+        words = [word for word in self.words if word.meanings - {"polite", "weak", "suffix"}]
+        pairs = zip(words, words[1:], strict=False)
+        return any(one.text in _FEWER and "less" in after.meanings for one, after in pairs)
 
     def _look(self, name: str) -> int:
         """How a target is to look: "darken the background" is less of it, "brighten the people" is more of them."""
-        if name not in _TARGETS or name in ("thermal", "visible_camera"):
-            return 0
         less, more = self.named & _LESS_PROMINENT, self.named & _MORE_PROMINENT
-        if name in _FIGURES and not self.active & (less | more):
-            return 0
-        if name not in _FIGURES and not less | more:
+        if name in _SURROUNDINGS and self.named & {"busy", "calm"}:
+            return -1
+        told = self.has & {"too", "toofar", "lack", "make"} or self.active & (less | more) or "notso" in self.has
+        if not (less | more) or not (name in _SURROUNDINGS or (told and name in {*_FIGURES, "glare"})):
             return 0
         way = -1 if less else 1
         if self.has & {"less", "notso", "fix", "clear", "too", "toofar"}:
             return -way
-        if self.has & {"lack", "make"} or self.does or self.active or "be" not in self.has:
+        if told or self.does or "be" not in self.has:
             return way
         return way * PROPERTIES[min(less or more)].alone
+
+    def _covers(self, name: str) -> bool:
+        """True for what hides something else, and for a fault: it stands before the verb."""
+        verb = next(at for at, word in enumerate(self.words) if "covers" in word.meanings)
+        before = any(name in word.meanings for word in self.words[:verb])
+        return name in _COMPLAINTS or (before and "passive" not in self.has)
 
     def _raised(self) -> int:
         """Shadows that are brought up or shown get lighter (-1), those that are brought down get darker (+1)."""
         words = [word for word in self.words if "dark" not in word.meanings]
-        if any(word.meanings & {"up", "show"} for word in words):
+        if any(word.meanings & {"up", "show", "see"} for word in words):
             return -1
         return 1 if any("down" in word.meanings for word in words) else 0
 
@@ -276,7 +313,7 @@ class Clause:
         return any(name in one.meanings and meaning in after.meanings for one, after in pairs)
 
     def _plainness(self, name: str) -> int:
-        if self.does or self._is_adjusted(name) or (name in _TARGETS and self._followed(name, "back")):
+        if self.does or self._is_adjusted(name) or (name in _FIGURES and self._followed(name, "back")):
             return SURE
         if self.has & {"too", "toofar", "lack", "unseen", "not"} and (name not in _TARGETS or "unseen" in self.has):
             return COMPLAINED
@@ -310,11 +347,10 @@ def _preset(words: list[Word], text: str, presets: Mapping[str, Intents]) -> str
     plain = re.sub(r"[ .!。!]+$", "", plain)
     for name in presets:
         pattern = _PRESET_WORDS.get(name, re.escape(name.replace("-", " ")))
+        kinds = "mode|preset|profile|settings?|模式|预设|档|场景|风格" + ("" if name == "natural" else "|view|look")
         if plain == name.replace("-", " ") or re.fullmatch(pattern, plain):
             return name
-        if re.search(
-            rf"(?:{pattern})['s]* *(?:的)? *(?:mode|preset|profile|settings?|view|look|模式|预设|档|场景|风格)", plain
-        ):
+        if re.search(rf"(?:{pattern})['s]* *(?:的)? *(?:{kinds})", plain):
             return name
         if re.search(rf"(?:mode|preset|profile|模式|预设)(?: to| for| of| as|:|=|为|成|到|换)? *(?:{pattern})", plain):
             return name

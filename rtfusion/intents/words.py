@@ -123,15 +123,20 @@ def _chinese(text: str) -> Iterator[Word]:
 def _corrected(word: str) -> str:
     if len(word) < 5 or word in _parts() or word in _other_words():
         return word
-    return next(filter(_telling().__contains__, _edits(word)), word)
+    edits = _swapped(word) if len(word) < 6 else _edits(word)
+    return next(filter(_telling().__contains__, edits), word)
+
+
+def _swapped(word: str) -> Iterator[str]:
+    """Every text with two neighboring letters the other way round."""
+    yield from (word[:at] + word[at + 1] + word[at] + word[at + 2 :] for at in range(len(word) - 1))
 
 
 def _edits(word: str) -> Iterator[str]:
-    """Every text at one slip of the fingers from a word, the first letter kept: swapped, lost, doubled or wrong letters."""
+    """Every text at one slip of the fingers from a word: letters swapped, lost, doubled or wrong, but not the first."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     splits = [(word[:at], word[at:]) for at in range(1, len(word) + 1)]
-    yield word[1] + word[0] + word[2:]
-    yield from (left + right[1] + right[0] + right[2:] for left, right in splits if len(right) > 1)
+    yield from _swapped(word)
     yield from (left + right[1:] for left, right in splits if right)
     yield from (left + letter + right for left, right in splits for letter in letters)
     yield from (left + letter + right[1:] for left, right in splits if right for letter in letters)
