@@ -92,7 +92,10 @@ def _named_features(reading: Reading) -> Iterator[tuple[float, list[str]]]:
     """Groups of features by name, each with its weight."""
     words = [word for word in reading.words if "break" not in word.meanings]
     texts = [word.text for word in words]
-    yield 1.0, [f"word {text}" for text in texts] + [f"words {one} {two}" for one, two in zip(texts, texts[1:], strict=False)]
+    yield (
+        1.0,
+        [f"word {text}" for text in texts] + [f"words {one} {two}" for one, two in zip(texts, texts[1:], strict=False)],
+    )
     yield 0.7, sorted(set(_pieces(reading)))
     meant = [sorted(word.meanings - {"polite"}) for word in words if word.meanings - {"polite"}]
     singles = [f"means {meaning}" for meanings in meant for meaning in meanings]
@@ -114,7 +117,11 @@ def _pieces(reading: Reading) -> Iterator[str]:
 
 def _form(reading: Reading) -> Iterator[str]:
     """How much of a sentence is known, and if it asks a question."""
-    content = [word for word in reading.words if not word.meanings & {"break", "polite", "be", "number"} or len(word.meanings) > 1]
+    content = [
+        word
+        for word in reading.words
+        if not word.meanings & {"break", "polite", "be", "number"} or len(word.meanings) > 1
+    ]
     foreign = sum(1 for word in content if word.meanings & {"unknown", "other"})
     share = foreign / len(content) if content else 0.0
     yield f"foreign share {round(share * 4)}"

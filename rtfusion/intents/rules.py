@@ -30,6 +30,7 @@ PROPERTIES: Mapping[str, Property] = {
     "visible_camera": Property("thermal", -1, 1),
     "thermal_look": Property("thermal", 1, -1),
     "dark": Property("brighten", -1, -1),
+    "blind": Property("brighten", -1, -1),
     "bright": Property("brighten", 1, 1),
     "daylight": Property("brighten", 1, -1),
     "glare": Property("tame_glare", -1, -1),
@@ -62,7 +63,7 @@ _ABSORBED: Mapping[str, frozenset[str]] = {
     "haze": _LOOKS | {"background", "thermal", "denoise", "visible_camera"},
     "denoise": frozenset({"noise", "sharp", "thermal", "blur"}),
     "noise": _LOOKS | {"thermal", "visible_camera", "background", "color"},
-    "harsh": frozenset({"sharp", "blur", "color"}),
+    "harsh": frozenset({"sharp", "blur", "color", "garish"}),
     "background": _LOOKS | {"color", "noise", "denoise", "thermal"},
     "people": _LOOKS | {"thermal", "background", "visible_camera"},
     "vehicles": _LOOKS | {"thermal", "background"},
@@ -151,6 +152,7 @@ def _clauses(words: list[Word]) -> list[tuple[list[Word], bool]]:
 _DOINGS = frozenset({"more", "less", "keep", "neg", "notso", "up", "down", "weak", "strong", "soft", "fix", "clear"})
 
 
+_PROCESSES = frozenset({"dehaze", "denoise"})
 _FEWER = frozenset({"less", "les", "少", "少点", "少一点", "fewer", "reduc", "weaker", "reduce", "减少"})
 
 
@@ -162,6 +164,8 @@ class Clause:
         self.has = frozenset().union(*(word.meanings for word in words))
         self.inherited: frozenset[str] = frozenset()
         self.properties = self._properties()
+        if {"prefer", "not"} <= self.has:
+            self.has |= {"neg"}  # "I'd rather they didn't"
         self.does = bool(self.has & {"less", "keep", "notso", "neg", "fix", "clear", "up", "down"}) or self._says(
             "more"
         )
@@ -170,15 +174,19 @@ class Clause:
             self.properties = ["denoise" if any(word.text.startswith(("clean", "清")) for word in words) else "sharp"]
         elif not self.properties and before is not None and before.properties and self.does and known:
             self.properties = before.properties  # "the feed is grainy, clean it up"
+        elif before is not None and self._means_those(before):
+            self.properties = before.properties
         elif not self.properties and "pronoun" in self.has and (self.does or "unseen" in self.has):
             self.properties = ["people"]
-        elif self.properties and before is not None and before.does and joined and self._is_mere_name():
+        elif self.properties and before is not None and before.does and joined and self._goes_on(before):
             self.inherited = before.has & _DOINGS  # "highlight people and cars"
             self.has |= self.inherited
             self.does = True
 
     def _properties(self) -> list[str]:
         named = [name for word in self.words for name in PROPERTIES if name in word.meanings]
+        if self.has & {"behind", "except"} and self._stands_before_figure():
+            named = ["background", *(name for name in named if name not in _FIGURES)]
         self.named = frozenset(named)
         self.active = frozenset(
             name for word in self.words if "more" in word.meanings for name in word.meanings & self.named
@@ -190,20 +198,37 @@ class Clause:
         absorbed = frozenset().union(*(_ABSORBED.get(name, frozenset()) for name in named))
         if "background" in named and "people" in named and self.has & {"busy", "behind"}:
             absorbed = absorbed - {"background"} | _FIGURES
+        if "except" in self.has and len(set(named)) > 1:
+            absorbed |= _FIGURES
+        if set(named) - {"blind"}:
+            absorbed |= {"blind"}
         if "scenery" in named and self.active & _LESS_PROMINENT:
             absorbed |= _LOOKS
         elif set(named) - {"scenery"}:
             absorbed |= {"scenery"}
         return [name for name in dict.fromkeys(named) if name not in absorbed] or named[:1]
 
+    def _stands_before_figure(self) -> bool:
+        """True for "whatever is around the car", which is not about the car."""
+        words = [word for word in self.words if word.meanings - {"polite"}]
+        pairs = zip(words, words[1:], strict=False)
+        return any(one.meanings & {"behind", "except"} and after.meanings & _FIGURES for one, after in pairs)
+
+    def _means_those(self, before: Clause) -> bool:
+        """True for "soften them" behind people or vehicles."""
+        return "pronoun" in self.has and set(self.properties) <= _LOOKS and bool(_FIGURES & set(before.properties))
+
     def _too_much(self) -> frozenset[str]:
         """What stands right behind a "too": "too bright in the dark corner"."""
         pairs = zip(self.words, self.words[1:], strict=False)
         return frozenset(name for one, after in pairs if "too" in one.meanings for name in after.meanings & self.named)
 
+    def _goes_on(self, before: Clause) -> bool:
+        return self._is_mere_name() and (not self.named & _COMPLAINTS or bool(before.has & {"less", "fix", "clear"}))
+
     def _is_mere_name(self) -> bool:
         plain = all(word.meanings & {*PROPERTIES, "polite"} for word in self.words)
-        return plain and not self.does and not self.named & _COMPLAINTS
+        return plain and not self.does
 
     def _says(self, meaning: str) -> bool:
         """True where a doing is named by a word that is more than "want" or "see"."""
@@ -233,8 +258,8 @@ class Clause:
             return -1 if self._covers(name) else alone or 1
         if "unseen" in has and not self._says("less"):
             return alone or 1
-        if "toofar" in has:
-            return -doing or -1
+        if "toofar" in has or {"too", "past"} <= has:
+            return -1 if name in self.active or name in _PROCESSES else -doing or -1
         if has & {"too", "busy"} and doing >= 0:
             return -1
         if "lack" in has:
@@ -313,6 +338,8 @@ class Clause:
         return any(name in one.meanings and meaning in after.meanings for one, after in pairs)
 
     def _plainness(self, name: str) -> int:
+        if name == "blind":
+            return MENTIONED
         if self.does or self._is_adjusted(name) or (name in _FIGURES and self._followed(name, "back")):
             return SURE
         if self.has & {"too", "toofar", "lack", "unseen", "not"} and (name not in _TARGETS or "unseen" in self.has):
