@@ -120,9 +120,9 @@ def _form(reading: Reading) -> Iterator[str]:
     content = [
         word
         for word in reading.words
-        if not word.meanings & {"break", "polite", "be", "number"} or len(word.meanings) > 1
+        if not word.meanings & {"break", "polite", "be", "number", "place"} or len(word.meanings) > 1
     ]
-    foreign = sum(1 for word in content if word.meanings & {"unknown", "other"})
+    foreign = sum(1 for word in content if word.meanings & {"unknown", "other", "command", "fact"})
     share = foreign / len(content) if content else 0.0
     yield f"foreign share {round(share * 4)}"
     yield f"foreign {min(foreign, 5)}"
@@ -131,8 +131,13 @@ def _form(reading: Reading) -> Iterator[str]:
         yield "question mark"
     if reading.words and "ask" in reading.words[0].meanings:
         yield "asks first"
-    if any("ask" in word.meanings for word in reading.words):
-        yield "asks"
+    for meaning in ("ask", "fact", "command", "other", "place"):
+        times = sum(meaning in word.meanings for word in reading.words)
+        if times:
+            yield meaning
+            yield f"{meaning} {min(times, 3)}"
+    if reading.words:
+        yield from (f"first {meaning}" for meaning in sorted(reading.words[0].meanings))
     yield f"wishes {len(reading.wishes)}"
     yield f"plain {max((wish.plain for wish in reading.wishes), default=0)}"
     yield f"reset {reading.reset}"
