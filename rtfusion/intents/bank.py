@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rtfusion.intents.axes import AXES
@@ -94,12 +95,12 @@ def _named_features(reading: Reading) -> Iterator[tuple[float, list[str]]]:
     texts = [word.text for word in words]
     yield (
         1.0,
-        [f"word {text}" for text in texts] + [f"words {one} {two}" for one, two in zip(texts, texts[1:], strict=False)],
+        [f"word {text}" for text in texts] + [f"words {one} {two}" for one, two in pairwise(texts)],
     )
     yield 0.7, sorted(set(_pieces(reading)))
     meant = [sorted(word.meanings - {"polite"}) for word in words if word.meanings - {"polite"}]
     singles = [f"means {meaning}" for meanings in meant for meaning in meanings]
-    pairs = [f"means {a} {b}" for one, two in zip(meant, meant[1:], strict=False) for a in one for b in two]
+    pairs = [f"means {a} {b}" for one, two in pairwise(meant) for a in one for b in two]
     yield 1.0, singles + pairs
     yield 1.5, [f"rule {wish.axis} {wish.value > 0} {wish.plain}" for wish in reading.wishes] or ["rule none"]
     yield 1.0, list(_form(reading))

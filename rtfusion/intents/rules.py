@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from rtfusion.intents.axes import PRESETS, Intents
 from rtfusion.intents.words import Word, words_of
@@ -152,6 +153,8 @@ def _clauses(words: list[Word]) -> list[tuple[list[Word], bool]]:
 _DOINGS = frozenset({"more", "less", "keep", "neg", "notso", "up", "down", "weak", "strong", "soft", "fix", "clear"})
 
 
+_LIKED = frozenset({"glare", "haze", "noise"})
+"""Faults that some people want: the glow of lamps, mist, the grain of film."""
 _PROCESSES = frozenset({"dehaze", "denoise"})
 _FEWER = frozenset({"less", "les", "少", "少点", "少一点", "fewer", "reduc", "weaker", "reduce", "减少"})
 
@@ -211,7 +214,7 @@ class Clause:
     def _stands_before_figure(self) -> bool:
         """True for "whatever is around the car", which is not about the car."""
         words = [word for word in self.words if word.meanings - {"polite"}]
-        pairs = zip(words, words[1:], strict=False)
+        pairs = pairwise(words)
         return any(one.meanings & {"behind", "except"} and after.meanings & _FIGURES for one, after in pairs)
 
     def _means_those(self, before: Clause) -> bool:
@@ -220,7 +223,7 @@ class Clause:
 
     def _too_much(self) -> frozenset[str]:
         """What stands right behind a "too": "too bright in the dark corner"."""
-        pairs = zip(self.words, self.words[1:], strict=False)
+        pairs = pairwise(self.words)
         return frozenset(name for one, after in pairs if "too" in one.meanings for name in after.meanings & self.named)
 
     def _goes_on(self, before: Clause) -> bool:
@@ -249,6 +252,8 @@ class Clause:
         has = self.has
         if look := self._look(name):
             return -look if "neg" in has and not has & {"notso", "too", "busy"} else look
+        if name in _TARGETS and self._denied(name):
+            return -1
         doing = self._doing(name)
         alone = PROPERTIES[name].alone if name not in ("background", "scenery") else 0
         if "neg" in has:
@@ -285,18 +290,19 @@ class Clause:
             return 1
         if name in _FIGURES and self._followed(name, "back"):
             return -1
-        return 1 if has & {"more", "see"} and (name not in _COMPLAINTS or self._wanted(name)) else 0
+        wants = has & {"more", "see"} and (name not in _COMPLAINTS or self._wanted(name))
+        return 1 if wants or ("want" in has and name in _LIKED) else 0
 
     def _wanted(self, name: str) -> bool:
         """True where a fault itself is wanted: "I want to see the smoke", but not "show me who is in the smoke"."""
         words = [word for word in self.words if word.meanings - {"polite"}]
-        pairs = zip(words, words[1:], strict=False)
+        pairs = pairwise(words)
         return any(one.meanings & {"soft", "show"} and name in after.meanings for one, after in pairs)
 
     def _undoes(self) -> bool:
         """True for less of a reduction: "less suppression", 少压一点."""
         words = [word for word in self.words if word.meanings - {"polite", "weak", "suffix"}]
-        pairs = zip(words, words[1:], strict=False)
+        pairs = pairwise(words)
         return any(one.text in _FEWER and "less" in after.meanings for one, after in pairs)
 
     def _look(self, name: str) -> int:
@@ -313,6 +319,11 @@ class Clause:
         if told or self.does or "be" not in self.has:
             return way
         return way * PROPERTIES[min(less or more)].alone
+
+    def _denied(self, name: str) -> bool:
+        """True for the heat of "the photo, not the heat"."""
+        words = [word for word in self.words if word.meanings - {"polite"}]
+        return any(one.text in ("not", "不是") and name in after.meanings for one, after in pairwise(words))
 
     def _covers(self, name: str) -> bool:
         """True for what hides something else, and for a fault: it stands before the verb."""
@@ -334,7 +345,7 @@ class Clause:
         return "too" not in self.has and self._followed(name, "suffix")
 
     def _followed(self, name: str, meaning: str) -> bool:
-        pairs = zip(self.words, self.words[1:], strict=False)
+        pairs = pairwise(self.words)
         return any(name in one.meanings and meaning in after.meanings for one, after in pairs)
 
     def _plainness(self, name: str) -> int:

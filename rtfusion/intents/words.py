@@ -96,7 +96,8 @@ def _english(pieces: list[str]) -> Iterator[Word]:
 def _meanings(as_written: str, stems: str) -> frozenset[str]:
     """What a phrase means as it is written ("highlights" are lights), else what its plain form does ("highlighting")."""
     lexicon = _lexicon()
-    return lexicon.get(as_written) or lexicon.get(stems) or frozenset()
+    singular = as_written.removesuffix("s")  # "buildings" are none of the forms of "build"
+    return lexicon.get(as_written) or lexicon.get(singular) or lexicon.get(stems) or frozenset()
 
 
 def _chinese(text: str) -> Iterator[Word]:
