@@ -20,7 +20,7 @@ _FAINT = 0.2
 """A wish that only the classifier finds needs this score."""
 _FAINT_BEHIND_NEGATION = 0.35
 """The same where the sentence negates: no encoder hears a "don't"."""
-_DOUBT: Mapping[Resolver, float] = {"bank": 0.4, "encoder": 0.22, "clip": 0.4}
+_DOUBT: Mapping[Resolver, float] = {"bank": 0.4, "encoder": 0.3, "clip": 0.4}
 """By how much a classifier must prefer another wish to overrule the one that the rules found."""
 _NEGATIONS = frozenset({"neg", "notso", "letting"})
 _SPREAD = 0.12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from rtfusion.intents.axes import PRESETS, Intents
@@ -112,13 +112,7 @@ def read(text: str, presets: Mapping[str, Intents] = PRESETS) -> Reading:
     """Read a sentence; what it says nothing about is not in the answer."""
     words = words_of(text)
     preset = _preset(words, text, presets)
-    wishes: list[Wish] = []
-    last: Clause | None = None
-    for part, joined in _clauses(words):
-        clause = Clause(part, last, joined=joined)
-        wishes += clause.wishes()
-        last = clause if clause.properties or last is None else last
-    chosen = _chosen(wishes)
+    chosen = _chosen(_wishes(words))
     meant = frozenset().union(*(word.meanings for word in words))
     said_reset = "reset" in meant or (
         "changes" in meant and not chosen and bool(meant & {"less", "neg", "reset", "clear"})
@@ -127,6 +121,24 @@ def read(text: str, presets: Mapping[str, Intents] = PRESETS) -> Reading:
         chosen = []
     reset = said_reset and not chosen and preset is None
     return Reading(tuple(chosen), reset, preset, tuple(words))
+
+
+def _wishes(words: list[Word]) -> list[Wish]:
+    """What the clauses ask for, one after the other."""
+    clauses: list[Clause] = []
+    last: Clause | None = None
+    for part, joined in _clauses(words):
+        clause = Clause(part, last, joined=joined)
+        if clauses and joined:
+            clauses[-1].lead_to(clause)
+        clauses.append(clause)
+        last = clause if clause.properties or last is None else last
+    wishes: list[Wish] = []
+    for clause in clauses:
+        if not clause.named and clause.has & {"fix", "clear"}:  # "it's dark and grainy, fix both"
+            wishes = [replace(wish, plain=max(wish.plain, COMPLAINED)) for wish in wishes]
+        wishes += clause.wishes()
+    return wishes
 
 
 def _chosen(wishes: Iterable[Wish]) -> list[Wish]:
@@ -168,6 +180,8 @@ class Clause:
         self.inherited: frozenset[str] = frozenset()
         self.joined = joined
         self.properties = self._properties()
+        if "reset" in self.has and self.properties:
+            self.has |= {"more"}  # "the colors back to what they were"
         if {"prefer", "not"} <= self.has:
             self.has |= {"neg"}  # "I'd rather they didn't"
         self.does = bool(self.has & {"less", "keep", "notso", "neg", "fix", "clear", "up", "down"}) or self._says(
@@ -186,6 +200,18 @@ class Clause:
             self.inherited = before.has & _DOINGS  # "highlight people and cars"
             self.has |= self.inherited
             self.does = True
+
+    def lead_to(self, after: Clause) -> None:
+        """What is done behind an "and" is done to a mere name before it, too: "people and cars shall pop"."""
+        if (
+            self.properties
+            and self._is_mere_name()
+            and after.properties
+            and (after.does or after.has & {"too", "lack"})
+        ):
+            self.inherited = after.has & {*_DOINGS, "too", "lack", "unseen"}
+            self.has |= self.inherited
+            self.does = after.does
 
     def _properties(self) -> list[str]:
         named = [name for word in self.words for name in PROPERTIES if name in word.meanings]
@@ -256,43 +282,49 @@ class Clause:
         if name in _TARGETS and self._denied(name):
             return -1
         doing = self._doing(name)
-        alone = PROPERTIES[name].alone if name not in ("background", "scenery") else 0
         if "neg" in has:
             lets = "letting" in has and name in _COMPLAINTS  # "don't let the lamps blind me"
             return -1 if "notso" in has or lets or not doing else -doing
+        return self._complained(name, doing) or doing or self._alone(name)
+
+    def _alone(self, name: str) -> int:
+        """What naming this property alone asks for; of surroundings, nothing."""
+        return PROPERTIES[name].alone if name not in _SURROUNDINGS else 0
+
+    def _complained(self, name: str, doing: int) -> int:
+        """Which way leads out of what is complained of; 0 where nothing is."""
+        has = self.has
         if "covers" in has:
-            return -1 if self._covers(name) else alone or 1
+            return -1 if self._covers(name) else self._alone(name) or 1
         if "unseen" in has and not self._says("less"):
-            return alone or 1
+            return self._alone(name) or 1
         if "toofar" in has or {"too", "past"} <= has:
             return -1 if name in self.active or name in _PROCESSES else -doing or -1
         if has & {"too", "busy"} and doing >= 0:
             return -1
-        if "lack" in has:
-            return 1
-        return doing or alone
+        return 1 if "lack" in has else 0
 
     def _doing(self, name: str) -> int:
         """What is done, as if nothing were negated: +1 more, -1 less, 0 nothing."""
-        if name == "dark" and name not in self.active and self._raised():
-            return self._raised()
         has = frozenset().union(*(word.meanings for word in self.words if name not in word.meanings)) | self.inherited
         if name in self.active:
             return -1 if has & {"less", "notso"} else 1
-        if name == "haze" and "show" in has and not self._wanted(name):
-            return -1
+        if name == "dark" and self._raised():
+            return self._raised()
         if self._undoes():
             return 1
-        if has & {"fix", "clear"}:
-            return PROPERTIES[name].alone if name not in ("background", "scenery") else -1
-        if has & {"less", "notso", "down"}:
+        if has & {"fix", "clear"} or (name == "haze" and "show" in has and not self._wanted(name)):
+            return PROPERTIES[name].alone if name not in _SURROUNDINGS else -1
+        if has & {"less", "notso", "down"} or (name in _FIGURES and self._followed(name, "back")):
             return -1
-        if has & {"up"} or self._says("more") or "keep" in has or self._is_adjusted(name):
-            return 1
-        if name in _FIGURES and self._followed(name, "back"):
-            return -1
-        wants = has & {"more", "see"} and (name not in _COMPLAINTS or self._wanted(name))
-        return 1 if wants or ("want" in has and name in _LIKED) else 0
+        return 1 if self._gets_more(name, has) else 0
+
+    def _gets_more(self, name: str, has: frozenset[str]) -> bool:
+        if has & {"up", "keep"} or self._says("more") or self._is_adjusted(name):
+            return True
+        if "want" in has and name in _LIKED:
+            return True
+        return bool(has & {"more", "see"}) and (name not in _COMPLAINTS or self._wanted(name))
 
     def _wanted(self, name: str) -> bool:
         """True where a fault itself is wanted: "I want to see the smoke", but not "show me who is in the smoke"."""
