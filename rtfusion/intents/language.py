@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rtfusion.intents.axes import AXES, NEUTRAL, PRESETS, Intents
-from rtfusion.intents.bank import Classifier, classifier
+from rtfusion.intents.bank import WISHES, Classifier, classifier
 from rtfusion.intents.encoders import Encoder, encoder_named
 from rtfusion.intents.rules import Reading, Wish, merged, read, strength
 
@@ -22,6 +23,11 @@ _FAINT_BEHIND_NEGATION = 0.35
 """The same where the sentence negates: no encoder hears a "don't"."""
 _DOUBT: Mapping[Resolver, float] = {"bank": 0.4, "encoder": 0.3, "clip": 0.4}
 """By how much a classifier must prefer another wish to overrule the one that the rules found."""
+_PLAIN_PART = 0.42
+"""A part of a sentence that only the encoder understands adds a wish from this score on."""
+_PARTS = re.compile(
+    "[,;.!?\uff0c\u3002\uff1b\uff01\uff1f\u3001]+|\\b(?:and|but|then|while|plus)\\b|同时|而且|并且|顺便|然后"
+)
 _NEGATIONS = frozenset({"neg", "notso", "letting"})
 _SPREAD = 0.12
 """How far a score lies from the threshold when it is three times likelier than not."""
@@ -123,11 +129,28 @@ class _Judge:
             return found.reset("rules" if reading.reset else self._bank)
         negates = any(word.meanings & _NEGATIONS for word in reading.words)
         if _is_settled(reading, kind, scores, doubt=_DOUBT[self._bank], negates=negates):
-            return found.wishes(reading.wishes, "rules", current)
+            further = self._further(sentence, reading) if self._encoder is not None else []
+            return found.wishes([*reading.wishes, *further], self._bank if further else "rules", current)
         if kind == "reset" or scores[kind] < (_FAINT_BEHIND_NEGATION if negates else _FAINT):
             return found.refused(self._bank, current)
         axis, side = kind[:-1], 1 if kind.endswith("+") else -1
         return found.wishes([Wish(axis, side * strength(reading.words), 0)], self._bank, current)
+
+    def _further(self, sentence: str, reading: Reading) -> list[Wish]:
+        """What the encoder hears in the parts of a sentence in which the rules heard nothing."""
+        found: dict[str, Wish] = {}
+        parts = [part.strip() for part in _PARTS.split(sentence) if part.strip()]
+        for part in parts if len(parts) > 1 else []:
+            own = read(part)
+            if own.wishes or own.reset or not own.words or self._encoder is None:
+                continue
+            scores = self._classifier.scores(own, self._encoder.encode([part])[0])
+            kind = max(WISHES, key=scores.__getitem__)
+            axis, side = kind[:-1], 1 if kind.endswith("+") else -1
+            is_heard = scores[kind] >= _PLAIN_PART and scores["off"] < self._classifier.off_from
+            if is_heard and axis not in reading.axes:
+                found[axis] = Wish(axis, side * strength(own.words), 0)
+        return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)

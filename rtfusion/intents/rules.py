@@ -283,6 +283,8 @@ class Clause:
             return -1
         doing = self._doing(name)
         if "neg" in has:
+            if has & {"unseen", "covers"} and name not in _COMPLAINTS:
+                return 1  # "don't let me miss anyone"
             lets = "letting" in has and name in _COMPLAINTS  # "don't let the lamps blind me"
             return -1 if "notso" in has or lets or not doing else -doing
         return self._complained(name, doing) or doing or self._alone(name)
