@@ -111,6 +111,8 @@ def _segment_ends_at(file: BinaryIO) -> int:
 
 
 _TS_BYTES, _TS_SYNC = 188, 0x47
+_MOST_PACKETS = 50_000
+"""No picture is longer, nor are those of other tracks between two packets of one."""
 
 
 def is_whole_in_transport_stream(path: Path, at: int | None) -> bool:
@@ -132,7 +134,10 @@ def _all_packets_of_a_picture(file: BinaryIO) -> bool:
     track: int | None = None
     counter = 0
     is_padded, held_bytes, declared_bytes = False, 0, 0
-    while len(packet := file.read(_TS_BYTES)) == _TS_BYTES:
+    for _ in range(_MOST_PACKETS):
+        packet = file.read(_TS_BYTES)
+        if len(packet) < _TS_BYTES:
+            break
         if packet[0] != _TS_SYNC:
             return False
         begins, pid = bool(packet[1] & 0x40), (packet[1] & 0x1F) << 8 | packet[2]
