@@ -81,7 +81,9 @@ class LossPolicy:
             self._open.add(band)
             ago = timedelta(microseconds=(self._clock.now_ns() - outage.since_ns) // 1000)
             since = (datetime.now().astimezone() - ago).strftime("%H:%M:%S")
-            shown = "the run ends" if self._policy == "stop" else self.shown or "both are shown again"
+            shown = self.shown or "both are shown again"
+            if self._policy == "stop":
+                shown = "the run ends" if source.is_closed else f"{shown}, and the run ends if it does not come back"
             _log.warning("the %s camera is lost since %s (%s): %s; %s",
                          band.value, since, outage.cause, outage.error, shown)  # fmt: skip
         if outage.until_ns is not None:
@@ -106,7 +108,7 @@ class LossPolicy:
             visible=both[Band.VISIBLE],
             thermal=both[Band.THERMAL],
             sequence=sequence,
-            degraded=_DEGRADED[self._policy, lost],
+            degraded=_DEGRADED["hold" if self._policy == "hold" else "passthrough", lost],
         )
 
 

@@ -107,7 +107,7 @@ def open_network(
     jpeg = JpegRules() if jpeg is None else jpeg
     delivery: Delivery
     if kind == "http" and (camera := _open_http(uri, asked.get("poll_hz"), clock)) is not None:
-        delivery = _Images(camera, uri=uri.text, clock=clock)
+        delivery = _Images(camera, uri=uri.text, asked_poll="poll_hz" in asked)
     else:
         options = _COMMON | _OPTIONS[kind]
         if kind == "rtsp":
@@ -357,8 +357,8 @@ class _Images:
 
     is_jpeg = True
 
-    def __init__(self, camera: HttpCamera, *, uri: str, clock: Clock) -> None:
-        self._camera, self._uri, self._clock = camera, uri, clock
+    def __init__(self, camera: HttpCamera, *, uri: str, asked_poll: bool) -> None:
+        self._camera, self._uri, self._asked_poll = camera, uri, asked_poll
         self.stamps = PtsClock(trust_pts=False)
         self.rate_hz = camera.poll_hz or ASSUMED_RATE_HZ
         self.description = "snapshots over http" if camera.is_snapshot else "mjpeg over http"
@@ -366,7 +366,7 @@ class _Images:
     @property
     def notes(self) -> tuple[str, ...]:
         if not self._camera.is_snapshot:
-            return ()
+            return (f"{self._uri}: a stream, so poll_hz means nothing to it",) if self._asked_poll else ()
         return (f"{self._uri}: a snapshot: it is fetched {self.rate_hz:g} times a second (#poll_hz=)",)
 
     def read(self) -> Delivered:

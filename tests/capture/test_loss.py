@@ -225,6 +225,22 @@ def test_a_loss_is_told_as_it_begins_and_as_it_ends(caplog: pytest.LogCaptureFix
     ]
 
 
+def test_stop_waits_for_a_camera_that_may_come_back_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    policy, thermal = LossPolicy("stop", rig.sources), rig.sources[Band.THERMAL]
+    thermal._note_loss("silent", "nothing came")  # it may be behind its shutter
+    policy.refresh()
+    assert "visible alone, and the run ends if it does not come back" in caplog.text
+    frame = make_frame(Band.VISIBLE, 5)
+    assert policy.is_alone(frame)
+    assert policy.pair(frame, sequence=0).degraded is Degraded.NO_THERMAL
+    thermal._recover()
+    policy.refresh()
+    thermal._lose("silent", "nothing came")
+    with pytest.raises(StreamLost, match="nothing came"):
+        policy.refresh()
+
+
 def test_who_holds_the_last_picture_says_so() -> None:
     rig = Rig()
     policy = LossPolicy("hold", rig.sources)

@@ -120,6 +120,24 @@ def test_a_loss_is_told_while_it_lasts_and_so_is_its_end(
         assert any(line["level"] == "warning" and "is lost since" in line["message"] for line in lines)
 
 
+@pytest.mark.slow
+def test_a_run_that_is_to_stop_ends_when_a_camera_is_given_up(
+    desk: Desk, environ: dict[str, str], tmp_path: Path
+) -> None:
+    thermal = lepton()
+    desk.plug(webcam(), thermal)
+    with desk.start(*RTFUSION, *RUN, "--on-loss", "stop", environ=environ, folder=tmp_path) as program:
+        program.until(lambda: desk.log(thermal).count("\n@") > 20)
+        desk.set(thermal, silent=1)
+        program.until_says(
+            "the thermal camera is lost since .*; visible alone, and the run ends if it does not come back"
+        )
+        code, out, err = program.end()
+    assert code == 5
+    assert "no whole and new frame for" in err.splitlines()[-1]
+    assert "frames fused" in out
+
+
 def test_a_camera_whose_first_frame_is_late_is_not_lost(desk: Desk, rtfusion: Run) -> None:
     """Its time-out ran while nobody read: the other camera was opened after it, and the fuser made ready."""
     desk.plug(webcam(), lepton(keys={"lepton": 120, "noise": "2 0 120", "first_ms": 1700}))
