@@ -21,18 +21,23 @@ def main() -> None:
 
 
 def _run() -> None:
-    from rtfusion.cli.app import app
     from rtfusion.cli.console import keep_streams, log_to_stderr
 
     keep_streams()
     log_to_stderr(verbose=_debugging())
     try:
+        from rtfusion.cli.app import app
+
         app(prog_name="rtfusion")
     except FusionError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - a bug of ours: said in one line, whatever it is
+        from rtfusion.cli.shortage import named
+
+        if isinstance(shortage := named(error), FusionError):
+            _fail(str(shortage), shortage.exit_code)
         again = "" if _debugging() else "; run again with --debug for the traceback, and please report it"
         _fail(f"this is a bug in rtfusion: {type(error).__name__}: {error}{again}", EXIT_BUG)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rtfusion.cli.console import say, show
 from rtfusion.cli.progress import Status
 from rtfusion.cli.proposal import with_sources
+from rtfusion.cli.shortage import named
 from rtfusion.cli.stats import write_stats
 from rtfusion.cli.stopping import Stopping
 from rtfusion.cli.summary import summary
@@ -75,7 +76,7 @@ def run_job(loaded: Loaded) -> int:
         except EndOfStream as error:  # asked to stop before it began
             failure = error if stopping.signal is None else None
         except Exception as error:  # noqa: BLE001 - raised again below, once the run has been reported
-            failure = error
+            failure = named(error)
     ending = _ending(stopping, failure)
     _tell(loaded, {} if telemetry is None else telemetry.snapshot(), ending)
     if failure is not None:

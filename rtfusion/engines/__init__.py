@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rtfusion.config import ON_DEVICE
 from rtfusion.engines.base import Contract, DeviceNetwork, Engine, EngineStatus, Tensor
 from rtfusion.engines.fastest import Choice, fastest
-from rtfusion.engines.host import AUTO, ENGINES, available, importing, open_host_engine, resolve
+from rtfusion.engines.host import AUTO, ENGINES, available, importing, in_time, open_host_engine, resolve
 from rtfusion.errors import ConfigError
 from rtfusion.kernels import are_here
 from rtfusion.models import FOR_GPU, find_model, find_spec, read_spec
@@ -122,7 +122,11 @@ def open_gray_engine(
             from rtfusion.engines.openvino import OpenVinoGray
 
             opened = open_layered if kernels else OpenVinoGray
-            return opened(model=model, spec=spec, size_px=size_px, threads=threads, precision=computed)
+            return in_time(
+                lambda: opened(model=model, spec=spec, size_px=size_px, threads=threads, precision=computed),
+                name=name,
+                model=model,
+            )
     from rtfusion.engines.gray import ConvertedEngine
 
     engine = open_engine(name, model=model, size_px=spec.padded_px(size_px), threads=threads, precision=computed)

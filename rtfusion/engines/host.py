@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from rtfusion.engines.base import Contract, Engine, EngineStatus
-from rtfusion.errors import ConfigError, EngineUnavailable
+from rtfusion.errors import ConfigError, EngineError, EngineUnavailable
+
+T = TypeVar("T")
+LOAD_S = 120.0
+"""Longest time to load a model on a CPU: a minute is what the largest networks of the field take on one slow core."""
 
 AUTO = ("openvino", "onnxruntime")
 """The engines that ``auto`` may choose, the preferred first: they need no device and no build."""
@@ -69,19 +75,62 @@ def open_host_engine(
         if kind == "openvino":
             from rtfusion.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(model=model, spec=spec, size_px=size_px, threads=threads, precision=precision)
+            return in_time(
+                lambda: OpenVinoEngine(model=model, spec=spec, size_px=size_px, threads=threads, precision=precision),
+                name=name,
+                model=model,
+            )
         if kind == "onnxruntime":
             from rtfusion.engines.onnxruntime import OnnxRuntimeEngine
 
             precision = "f32" if precision == "auto" else precision
-            return OnnxRuntimeEngine(
-                model=model, spec=spec, size_px=size_px, threads=threads, precision=precision, device=device
-            )
+
+            def open_onnxruntime() -> OnnxRuntimeEngine:
+                return OnnxRuntimeEngine(
+                    model=model, spec=spec, size_px=size_px, threads=threads, precision=precision, device=device
+                )
+
+            # on a GPU the thread that opens it is the one that runs it
+            return in_time(open_onnxruntime, name=name, model=model) if device == "cpu" else open_onnxruntime()
         from rtfusion.engines.pytorch import PyTorchEngine
 
         return PyTorchEngine(
             model=model, spec=spec, size_px=size_px, threads=threads, precision=precision, device=device
         )
+
+
+def in_time(work: Callable[[], T], *, name: str, model: Path) -> T:
+    """Load a model by ``work`` for the engine ``name``, but wait no longer than `LOAD_S`: nobody can end what an engine began.
+
+    Raises:
+        EngineError: it took longer, or there is no memory for it.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - carried to who waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name=f"load-{name}", daemon=True)
+    try:
+        thread.start()
+        thread.join(LOAD_S)
+    except (MemoryError, RuntimeError) as error:  # the latter: no thread can be started
+        raise EngineError(
+            f"{name} cannot load {model}: {error or 'no memory is left'}; raise the limit of memory"
+        ) from None
+    if thread.is_alive():
+        raise EngineError(f"{name} did not load {model} within {LOAD_S:g} s; choose a smaller model")
+    if not errors:
+        return results[0]
+    if isinstance(errors[0], MemoryError):
+        raise EngineError(
+            f"{name} cannot load {model}: no memory is left; choose a smaller model, or raise the limit of memory"
+        )
+    raise errors[0]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """The parts of an ONNX file, read without the onnx package.
 
-Only the top level of the protobuf is walked: the graph is skipped by its length, and the metadata are read.
+Of the protobuf only what is asked for is walked; the pixels of a model, its weights, are passed over by their length.
+
+A model file is somebody's program, and runs in this process. So one that may not end (loops) is refused, and one of which a part
+is not in the graph, which the checksum of a contract covers: weights in other files, and functions beside the graph.
 """
 
 from __future__ import annotations
@@ -19,7 +22,20 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 # GraphProto, TensorProto, ValueInfoProto, TypeProto, TensorShapeProto
 _CONSTANT, _DATA_TYPE, _FLOAT16, _CONSTANT_NAME = 5, 2, 10, 8
 _INPUT, _OUTPUT, _PORT_NAME, _PORT_TYPE, _TENSOR, _SHAPE, _DIM, _DIM_VALUE = 11, 12, 1, 2, 1, 2, 1, 1
+_FUNCTIONS, _TRAINING = 25, 20
+# GraphProto, NodeProto, AttributeProto, SparseTensorProto, TensorProto
+_NODE, _SPARSE, _OPERATOR, _ATTRIBUTE = 1, 15, 4, 5
+_ONE_TENSOR, _ONE_GRAPH, _TENSORS, _GRAPHS, _ONE_SPARSE, _SPARSES = 5, 6, 10, 11, 22, 23
+_SPARSE_VALUES, _SPARSE_INDICES, _EXTERNAL, _LOCATION = 1, 2, 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+MAX_BYTES = 1 << 30
+MAX_NODES = 100_000
+"""Hundreds of times what the networks of the field have."""
+MAX_DEPTH = 16
+"""Of graphs within graphs."""
+LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
+"""Operators that run a graph as often as they like."""
 
 
 class OnnxFile(NamedTuple):
@@ -34,21 +50,88 @@ def load(path: Path) -> OnnxFile:
     """Read the file and find its parts.
 
     Raises:
-        ModelError: there is no such file, or it is not a whole ONNX model.
+        ModelError: there is no such file, it is not a whole ONNX model, or one that is not run: see the top.
     """
     # A device or a pipe would never end.
     if os.path.exists(path) and not path.is_file():  # noqa: PTH110 - False for a name that no file can have
         raise ModelError(f"{path} is not a regular file; expected an ONNX model")
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise ModelError(f"{path} has {size >> 20} MB; a model has {MAX_BYTES >> 20} at most")
         data = path.read_bytes()
+    except MemoryError:
+        raise ModelError(f"there is no memory to read the model {path}, of {size >> 20} MB") from None
     except OSError as error:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from error
     except ValueError as error:
         raise ModelError(f"cannot read the model {str(path)!r}: {error}") from error
     try:
-        return OnnxFile(data, *_parse_model(data))
+        file = OnnxFile(data, *_parse_model(data))
+        refusal = _refusal(memoryview(data), file.graph)
     except _MalformedError as error:
         raise ModelError(f"{path} is not a whole ONNX model: {error}; export or download it again") from error
+    if refusal is not None:
+        raise ModelError(f"{path} {refusal}")
+    return file
+
+
+def _refusal(model: memoryview, graph: memoryview) -> str | None:
+    """Why a model is not run; None for one that may be."""
+    beside = {number for number, value in _fields(model) if number in (_FUNCTIONS, _TRAINING)}
+    if beside:
+        return "has functions beside its graph, which no checksum covers; export it with them put in (inlined)"
+    return _refusal_of_graph(graph, budget=[MAX_NODES], depth=0)
+
+
+def _refusal_of_graph(graph: memoryview, *, budget: list[int], depth: int) -> str | None:
+    if depth > MAX_DEPTH:
+        return f"has graphs within graphs, more than {MAX_DEPTH} deep"
+    for number, value in _fields(graph):
+        if isinstance(value, int):
+            continue
+        refusal = None
+        if number == _CONSTANT:
+            refusal = _refusal_of_tensor(value)
+        elif number == _SPARSE:
+            refusal = _refusal_of_sparse(value)
+        elif number == _NODE:
+            budget[0] -= 1
+            if budget[0] < 0:
+                return f"has more than {MAX_NODES} operations"
+            refusal = _refusal_of_node(value, budget=budget, depth=depth)
+        if refusal is not None:
+            return refusal
+    return None
+
+
+def _refusal_of_node(node: memoryview, *, budget: list[int], depth: int) -> str | None:
+    if (operator := _text(node, _OPERATOR)) in LOOPS:
+        return f"has the operation {operator}, which may never end; export it without loops"
+    for attribute in _parts(node, _ATTRIBUTE):
+        for number, value in _fields(attribute):
+            if isinstance(value, int):
+                continue
+            refusal = None
+            if number in (_ONE_TENSOR, _TENSORS):
+                refusal = _refusal_of_tensor(value)
+            elif number in (_ONE_SPARSE, _SPARSES):
+                refusal = _refusal_of_sparse(value)
+            elif number in (_ONE_GRAPH, _GRAPHS):
+                refusal = _refusal_of_graph(value, budget=budget, depth=depth + 1)
+            if refusal is not None:
+                return refusal
+    return None
+
+
+def _refusal_of_sparse(sparse: memoryview) -> str | None:
+    tensors = [value for number, value in _fields(sparse) if number in (_SPARSE_VALUES, _SPARSE_INDICES)]
+    return next((why for one in tensors if not isinstance(one, int) and (why := _refusal_of_tensor(one))), None)
+
+
+def _refusal_of_tensor(tensor: memoryview) -> str | None:
+    if any(number == _EXTERNAL or (number == _LOCATION and value) for number, value in _fields(tensor)):
+        return "keeps weights in other files, which no checksum covers; export it as one file"
+    return None
 
 
 def graph_checksum(onnx_model: bytes) -> str:

@@ -109,6 +109,8 @@ def _recording(disk: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         try:
             while not any(path.stat().st_size for path in disk.glob("sessions/*/000000.jsonl")):
+                if process.poll() is not None:
+                    raise RuntimeError(f"the recording ended with {process.returncode} before it began")
                 time.sleep(0.05)
             yield process
         finally:
