@@ -293,7 +293,9 @@ def _read_lines(path: Path) -> tuple[list[PairRecord], bool, str | None]:
             problem = error.errors()[0]
             what = f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip()
             return pairs, False, f"{path}, line {number}: not a pair of a session: {what:.200}"
-    if rest and not rest.startswith(b"{"):  # else it was cut off while it was written
+    # what was cut off while it was written is no damage, nor are the zeros that a file system puts there at a power cut
+    is_cut_off = rest.startswith(b"{") or (pairs and not rest.strip(b"\0"))
+    if rest and not is_cut_off:
         return pairs, False, f"{path}: after line {len(lines)} comes what is no line"
     return pairs, False, None
 

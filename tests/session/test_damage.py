@@ -147,6 +147,16 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     sink.close(aborted=False)
 
 
+def test_the_zeros_of_a_power_cut_are_no_damage(session: Path) -> None:
+    path = session / "000002.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-3]) + lines[-3][:50] + bytes(200))
+    assert len(replayed(session)) == FRAMES - 2
+    assert not any("damaged" in note for note in notes)
+    path.write_bytes(b"".join(lines[:-2]) + bytes(200))
+    assert not load_session(session, strict=True).damaged
+
+
 def description(**stream: object) -> str:
     values = {"uri": "x", "rate_hz": 30.0, "continuous": True, **stream}
     return json.dumps({"schema": 1, "settings": {}, "streams": {"visible": values, "thermal": values}})
