@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         WireError,
     )
     from rtfusion.focus import Box
-    from rtfusion.intents import Said, say
+    from rtfusion.intents import Intents, Said, say
     from rtfusion.library import FusedStream, Fuser, Registered, fuse, open, register
     from rtfusion.pairs import PairStream, open_pairs
     from rtfusion.pipeline import Pipeline, build
@@ -53,6 +53,7 @@ _HOME = {
     "FusedFrame": "types",
     "FusedStream": "library",
     "Fuser": "library",
+    "Intents": "intents",
     "FusionError": "errors",
     "ModelError": "errors",
     "PairStream": "pairs",
@@ -95,6 +96,7 @@ __all__ = [
     "FusedStream",
     "Fuser",
     "FusionError",
+    "Intents",
     "ModelError",
     "PairStream",
     "Pipeline",
