@@ -176,19 +176,29 @@ def contrast_of(picture: Image8, boxes: Boxes, scene: Scene) -> float | None:
 
 
 def _outstanding(picture: Image8, boxes: Boxes, scene: Scene) -> float | None:
-    """The contrast of boxes less the one that they have in the mix of both bands that fits the rest of the picture best."""
+    """The contrast of boxes less the one that they have in the mix of both bands that fits the rest of the picture best.
+
+    It is the root of the mean square of the pixels of a box less the mean of the ring around it: what is brighter and what is
+    darker than the ring both stand out.
+    """
     outside = ~scene.foreground
     gray, bands = luminance(picture), (scene.thermal, scene.visible_y)
     terms = np.stack([*(band[outside][::FITTED] for band in bands), np.ones(len(gray[outside][::FITTED]))], axis=1)
     shares = np.linalg.lstsq(terms.astype(np.float64), gray[outside][::FITTED].astype(np.float64), rcond=None)[0]
-    found = [_contrasts(image, boxes, scene) for image in (gray, *bands)]
-    known = [values for values in zip(*found, strict=True) if None not in values]
-    if not known:
-        return None
-    return float(np.mean([abs(shown) - abs(shares[0] * warm + shares[1] * seen) for shown, warm, seen in known]))
+    mixed = np.asarray(shares[0] * scene.thermal + shares[1] * scene.visible_y, np.float32)
+    found = [(_rms(gray, box, scene), _rms(mixed, box, scene)) for box in boxes]
+    known = [shown - of_mix for shown, of_mix in found if shown is not None and of_mix is not None]
+    return float(np.mean(known)) if known else None
 
 
-def _contrasts(gray: Image8, boxes: Boxes, scene: Scene) -> list[float | None]:
+def _rms(image: Image8 | Plane, box: tuple[int, int, int, int], scene: Scene) -> float | None:
+    left, top, width, height = box
+    part = image[max(top, 0) : top + height, max(left, 0) : left + width].astype(np.float32)
+    (brighter,) = _contrasts(image, [box], scene)
+    return None if brighter is None else float(np.hypot(part.std(), brighter))
+
+
+def _contrasts(gray: Image8 | Plane, boxes: Boxes, scene: Scene) -> list[float | None]:
     """By how many levels each box is brighter than the ring around it; None where other boxes cover that."""
     others = [(left, top, left + width, top + height) for left, top, width, height in (*scene.people, *scene.vehicles)]
     return [brighter_by(gray, box=(x, y, x + w, y + h), others=others) for x, y, w, h in boxes]

@@ -34,7 +34,7 @@ LIFT, DROP = 1.5, 0.8
 """The slope of the curve at black is changed by so much."""
 PRESS = 0.22
 """White is shown darker by so much of its distance to `BRIGHT_LEVEL`."""
-GLARE_DETAIL, GLARE_DROP = 0.35, 0.75
+GLARE_DETAIL, GLARE_DROP = 0.25, 0.7
 """Share of the thermal detail that is added where the visible band is blinded, and by which the ground is lowered there."""
 HAZE_GAIN, HAZE_LOSS, HAZE_DETAIL, HAZE_VEIL = 1.2, 0.75, 0.4, 0.35
 """In haze contrast is raised by so much, or lowered; so much thermal detail is added; and a bright veil is lowered."""
