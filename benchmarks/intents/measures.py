@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import cv2
 import numpy as np
@@ -201,7 +202,8 @@ def _rms(image: Image8 | Plane, box: tuple[int, int, int, int], scene: Scene) ->
 def _contrasts(gray: Image8 | Plane, boxes: Boxes, scene: Scene) -> list[float | None]:
     """By how many levels each box is brighter than the ring around it; None where other boxes cover that."""
     others = [(left, top, left + width, top + height) for left, top, width, height in (*scene.people, *scene.vehicles)]
-    return [brighter_by(gray, box=(x, y, x + w, y + h), others=others) for x, y, w, h in boxes]
+    plane = cast(Image8, gray)  # of any numbers
+    return [brighter_by(plane, box=(x, y, x + w, y + h), others=others) for x, y, w, h in boxes]
 
 
 def _correlation(one: Image8, other: Image8) -> float:
