@@ -38,8 +38,9 @@ TOLERANCE_PERIODS = 0.6
 """Default tolerance of ``once`` in periods of the faster stream: half a period, and a tenth for jitter."""
 HOLD_PERIODS = 2.0
 """Default tolerance of ``hold`` in periods of the thermal stream."""
-LIVE_WINDOW = 8
-"""Unpaired frames kept per live stream: covers a partner that is delivered late, and bounds memory."""
+LIVE_WINDOW = 16
+"""Unpaired frames kept per live stream: covers a partner that is delivered late, as B-frames of a network camera are (400 ms), and
+bounds memory."""
 
 
 class RateEstimator:

@@ -254,14 +254,16 @@ def test_live_hold_never_waits_for_the_slower_camera() -> None:
     assert paired == 90
 
 
-def test_live_late_thermal_still_finds_its_moment() -> None:
-    """A thermal camera whose frames are delivered 90 ms late, with right stamps."""
+@pytest.mark.parametrize("late_ms", [90, 400])
+def test_live_late_thermal_still_finds_its_moment(late_ms: float) -> None:
+    """A thermal camera whose frames are delivered late, with right stamps: 400 ms are B-frames of a network camera."""
     pairer = Pairer(live=True, rate_hz=RATES_30)
     arrivals = [
         (stamp, frame) for stamp, frame in zip(grid(60, 33.0), stream(Band.VISIBLE, grid(60, 33.0)), strict=True)
     ]
     arrivals += [
-        (stamp + 90, frame) for stamp, frame in zip(grid(60, 33.0), stream(Band.THERMAL, grid(60, 33.0)), strict=True)
+        (stamp + late_ms, frame)
+        for stamp, frame in zip(grid(60, 33.0), stream(Band.THERMAL, grid(60, 33.0)), strict=True)
     ]
     skews = []
     for _, frame in sorted(arrivals, key=lambda arrival: arrival[0]):
