@@ -39,8 +39,8 @@ TOLERANCE_PERIODS = 0.6
 HOLD_PERIODS = 2.0
 """Default tolerance of ``hold`` in periods of the thermal stream."""
 LIVE_WINDOW = 16
-"""Unpaired frames kept per live stream: covers a partner that is delivered late, as B-frames of a network camera are (400 ms), and
-bounds memory."""
+"""Unpaired frames kept per live stream: covers a partner that is delivered late, as B-frames of a network camera are by 400 ms,
+and bounds memory."""
 
 
 class RateEstimator:
