@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from rtfusion.models.spec import Shape
 from rtfusion.registration import RegisteredPair
 from rtfusion.types import Image8
 
+OLDEST_NS = 500 * NS_PER_MS
+"""Of slow streams it gets more: unless told otherwise, one at least as often as this."""
 EVERY = 8
 """It is given every so-many-th frame to look at, unless it is still at one."""
 LEAST_SCORE, SURE_SCORE = 0.2, 0.4
@@ -127,7 +130,7 @@ class Detector:
         model: ONNX file of the layout of `rtfusion.focus.yolox`.
         engine: see `rtfusion.engines.open_engine_for`.
         threads: for the engine.
-        every: frames from one look to the next.
+        every: frames from one look to the next; None for `EVERY`, or fewer, as `OLDEST_NS` says.
         classes: names of classes to find beside people and vehicles.
         live: look on a thread of its own.
 
@@ -144,7 +147,7 @@ class Detector:
         *,
         engine: str = "auto",
         threads: int | None = None,
-        every: int = EVERY,
+        every: int | None = None,
         classes: Sequence[str] = (),
         live: bool = False,
     ) -> None:
@@ -156,7 +159,8 @@ class Detector:
         self.targets = tuple(self._sought)
         self.runs = 0
         self.age_ns: int | None = None
-        self._every = every
+        self._every = EVERY if every is None else every
+        self._oldest_ns = OLDEST_NS if every is None else math.inf
         self._engine: Engine = open_engine_for(
             engine, model=model, contract=self._spec, size_px=(self._spec.side_px,) * 2, threads=threads
         )
@@ -164,7 +168,8 @@ class Detector:
         self._found = Found((), 0)
         self._fresh_ns = 0
         self._last_ns = 0
-        self._waited = every
+        self._waited = self._every
+        self._offered_ns = 0
         self._painted: tuple[Found, tuple[int, ...], dict[str, Map]] = self._found, (), {}
         self._looks: Mailbox[_Look] = Mailbox(capacity=1, policy=Policy.LATEST)
         self._error: Exception | None = None
@@ -187,8 +192,9 @@ class Detector:
         # a slow stream is looked at more seldom than boxes would fade
         self._fresh_ns = step_ns * self._every + GRACE_NS
         self._waited += 1
-        if self._waited >= self._every or step_ns < 0:
-            self._waited = 0
+        is_late = timestamp_ns - self._offered_ns >= self._oldest_ns
+        if self._waited >= self._every or is_late or step_ns < 0:
+            self._waited, self._offered_ns = 0, timestamp_ns
             self._offer(_Look(registered.visible, registered.thermal, timestamp_ns))
         if self._error is not None:
             raise self._error

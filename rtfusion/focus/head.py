@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from rtfusion.clock import NS_PER_MS
 from rtfusion.engines import Engine, Tensor, open_engine_for
 from rtfusion.errors import EngineError
 from rtfusion.focus.base import Map, Maps, map_shape
@@ -19,6 +21,8 @@ from rtfusion.types import Image8
 
 EVERY = 5
 """It looks at every so-many-th frame; in between its last maps hold."""
+OLDEST_NS = 200 * NS_PER_MS
+"""Of slow streams it looks at more: unless told otherwise, its maps get no older than this."""
 
 
 class Head:
@@ -27,7 +31,7 @@ class Head:
     Args:
         engine: see `rtfusion.engines.open_engine_for`.
         threads: for the engine.
-        every: frames from one look to the next.
+        every: frames from one look to the next; None for `EVERY`, or fewer, as `OLDEST_NS` says.
         but: targets that somebody else finds.
         model: ONNX file with the contract of `rtfusion.focus.spec`.
 
@@ -42,12 +46,14 @@ class Head:
         *,
         engine: str = "auto",
         threads: int | None = None,
-        every: int = EVERY,
+        every: int | None = None,
         model: Path = SHIPPED,
         but: Collection[str] = (),
     ) -> None:
         self._spec = read_head_spec(model)
-        self._model, self._engine_name, self._threads, self._every = model, engine, threads, every
+        self._model, self._engine_name, self._threads = model, engine, threads
+        self._every = EVERY if every is None else every
+        self._oldest_ns = OLDEST_NS if every is None else math.inf
         self.targets: Collection[str] = tuple(target for target in self._spec.targets if target not in but)
         self.runs = 0
         self.age_ns: int | None = None
@@ -90,7 +96,7 @@ class Head:
         shape, timestamp_ns = map_shape(registered.thermal.shape), registered.pair.timestamp_ns
         self._waited += 1
         is_new = not self._maps or shape != self._shape or timestamp_ns < self._timestamp_ns
-        if is_new or self._waited >= self._every:
+        if is_new or self._waited >= self._every or timestamp_ns - self._timestamp_ns >= self._oldest_ns:
             self._maps = self._look(registered)
             self._shape, self._timestamp_ns, self._waited = shape, timestamp_ns, 0
             self.runs += 1

@@ -31,8 +31,7 @@ def open_focus(
         telemetry: is told who looked, how often, and what nobody looks for.
         detector: a YOLOX in an ONNX file.
         classes: names of its classes that stand out, whatever the intents.
-        every: frames from one look to the next, of the head and of the detector; None for `rtfusion.focus.head.EVERY` and
-            `rtfusion.focus.detector.EVERY`.
+        every: frames from one look to the next, of the head and of the detector; None for what they do by themselves.
         head: use the small network that comes with rtfusion; it is opened when it is first needed.
         publish: the map of people is wanted, whatever the intents.
         engine: see `rtfusion.engines.open_engine_for`.
@@ -49,20 +48,19 @@ def open_focus(
     for name in classes:
         if name in GROUPS:
             raise ConfigError(f"{name} have an axis of their own; ask for them with --intent {name}=1")
+    every = 1 if still else every
     providers: list[FocusProvider] = []
     if detector is not None:
-        from rtfusion.focus import detector as detectors
+        from rtfusion.focus.detector import Detector
 
-        looks = 1 if still else every or detectors.EVERY
-        opened = detectors.Detector(
-            detector, engine=engine, threads=threads, every=looks, classes=classes, live=live and not still
-        )
+        live = live and not still
+        opened = Detector(detector, engine=engine, threads=threads, every=every, classes=classes, live=live)
         providers.append(opened)
     if head:
-        from rtfusion.focus.head import EVERY, Head
+        from rtfusion.focus.head import Head
 
         # a detector finds vehicles much better, and of people both find some that the other one misses
         known = {VEHICLES}.intersection(*(one.targets for one in providers)) if providers else ()
-        providers.append(Head(engine=engine, threads=threads, every=1 if still else every or EVERY, but=known))
+        providers.append(Head(engine=engine, threads=threads, every=every, but=known))
     always = {*classes, *((PEOPLE,) if publish else ())}
     return Focus(telemetry=telemetry, providers=providers, always=always, still=still)

@@ -76,6 +76,15 @@ def test_the_head_looks_at_every_so_many_frames_and_says_how_old_its_maps_are(tm
     looking.close()
 
 
+def test_of_a_slow_stream_the_head_sees_more_unless_it_was_told_how_often(tmp_path: Path) -> None:
+    path = head(tmp_path / "h.onnx")
+    for every, runs in ((None, 5), (3, 2)):
+        looking = Head(model=path, threads=1, every=every)
+        for step in range(5):
+            looking.maps(registered(step * 250 * MS))
+        assert looking.runs == runs
+
+
 def test_a_map_that_is_held_does_not_change_with_the_next_look(tmp_path: Path) -> None:
     looking = Head(model=head(tmp_path / "h.onnx"), threads=1, every=1)
     pair = registered(0)
