@@ -17,6 +17,8 @@ from rtfusion.types import FusedFrame
 
 _log = logging.getLogger(__name__)
 
+PROVEN_NS = 2 * NS_PER_S
+"""A sink that was opened again works once it took frames for so long: an encoder takes some before it writes one."""
 RECORDED_CAPACITY = 4
 LIVE_CAPACITY = 2
 
@@ -48,6 +50,9 @@ class SinkThread:
         self._retry = Retry(clock)
         self._broken: Exception | None = None
         self._broken_ns = 0
+        self._opened_ns = 0
+        self._unproven = 0
+        """Frames that a sink took since it was opened again, as long as it may be broken still."""
         self._failed = 0
         self._drops_before: Counter[str] = Counter()
         """Of sinks that were given up."""
@@ -130,10 +135,13 @@ class SinkThread:
         ended_ns = self._clock.now_ns()
         captured_ns = frame.timestamp_ns if self._live else frame.received_ns
         self._telemetry.sink_wrote(self.uri, age_ns=ended_ns - captured_ns, write_ns=ended_ns - started_ns)
-        if self._broken is not None:
+        if self._broken is None:
+            return
+        self._unproven += 1
+        if ended_ns - self._opened_ns >= PROVEN_NS:
             seconds = (ended_ns - self._broken_ns) / NS_PER_S
             _log.info("%s works again after %.0f s; %d frames were lost", self.uri, seconds, self._failed)
-            self._broken = None
+            self._broken, self._unproven = None, 0
             self._retry.succeeded()
 
     def _open_again(self) -> Sink | None:
@@ -141,6 +149,7 @@ class SinkThread:
         if self._reopen is None or not self._retry.is_due:
             return None
         self._sink = self._reopen()
+        self._opened_ns = self._clock.now_ns()
         return self._sink
 
     def _give_up(self, error: Exception) -> None:
@@ -151,6 +160,9 @@ class SinkThread:
             _log.warning("%s", sentence)
             self._telemetry.note(sentence)
         self._retry.failed()
+        self._failed += self._unproven
+        self._telemetry.written[self.uri] -= self._unproven
+        self._unproven = 0
         sink, self._sink = self._sink, None
         if sink is not None:
             try:
@@ -163,6 +175,7 @@ class SinkThread:
         try:
             if self._sink is not None:
                 self._sink.close(aborted=self.error is not None)
+                self._broken = None
         except BaseException as error:  # noqa: BLE001 - carried to the main thread; the first error is the cause
             if self.error is None:
                 self.error = error

@@ -146,6 +146,38 @@ def test_what_is_broken_at_the_end_is_an_error_of_a_run(make_frame: Maker, live:
         assert sink.taken == [0, 2, 3]
 
 
+def test_frames_that_an_encoder_took_and_never_wrote_are_lost_frames(make_frame: Maker) -> None:
+    """Each attempt takes ten frames and then breaks: none of them is called written, and the pauses grow."""
+    clock, telemetry, opened = Hand(), Telemetry(), []
+
+    class Buffering(Fragile):
+        def write(self, frame: FusedFrame) -> None:
+            if len(self.taken) >= (10 if self is not opened[0] else 1):
+                raise SinkError("full")
+            super().write(frame)
+
+    def reopen() -> Fragile:
+        opened.append(Buffering(lambda: None))
+        return opened[-1]
+
+    thread = SinkThread(reopen(), live=True, telemetry=telemetry, stop=lambda: None, reopen=reopen, clock=clock)
+    frames = 300
+    thread._mailbox._capacity = frames
+    waiting = iter([make_frame(number) for number in range(frames)])
+
+    def get() -> FusedFrame | None:
+        clock.now += NS_PER_S // 30
+        return next(waiting, None)
+
+    thread._mailbox.get = get  # type: ignore[assignment, method-assign]
+    thread._write_all()
+    kept = len(opened[-1].taken) if thread._sink is not None else 0
+    assert telemetry.written["fragile:"] == 1 + kept
+    assert thread.drops == {"failed": frames - 1 - kept}
+    assert len(opened) <= 6, "the pauses grow"
+    assert len(telemetry.notes) == 1
+
+
 def test_a_video_goes_on_in_a_file_of_its_own(tmp_path: Path, make_context, make_frame: Maker) -> None:
     uri, context = f"video:{tmp_path}/out.mkv?crf=30", make_context(overwrite=True)
     for number, open_it in enumerate((open_sink, open_again, open_again)):
