@@ -197,11 +197,11 @@ def test_damaged_records_leave_the_picture() -> None:
     whole = flir(COUNTS, planck=PLANCK)
     rng = np.random.default_rng(0)
     at = whole.index(b"FFF\0")
-    for _ in range(300):
+    for _ in range(60):
         data = bytearray(whole)
         for place in rng.integers(at, at + 400, 6):
             data[place] = rng.integers(256)
         found = read_radiometric(bytes(data))
         assert found is None or found.counts.ndim == 2
-    for length in range(at, at + 600, 7):
+    for length in range(at, at + 600, 31):
         read_radiometric(whole[:length])
