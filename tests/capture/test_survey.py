@@ -88,7 +88,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", ["frozen", *(pytest.param(name, marks=pytest.mark.slow) for name in FAULTS if name != "frozen")]
+)
 def test_what_shows_only_when_frames_are_read(desk: Desk, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     changes, state, words = FAULTS[fault]
     opened = survey.open_v4l2

@@ -184,6 +184,7 @@ def test_the_pixels_of_every_format_are_right(desk: Desk, environ: dict[str, str
             assert np.abs(apart).max() <= 1.0, name
 
 
+@pytest.mark.slow
 def test_big_endian_counts_are_not_turned_round(desk: Desk, rtfusion: Run, tmp_path: Path) -> None:
     thermal = lepton(card="Thermal", usb="1234:5678", modes=["Y16-BE 160x120 15 thermal160x120.y16be"], keys={})
     desk.plug(webcam(), thermal)
@@ -193,6 +194,7 @@ def test_big_endian_counts_are_not_turned_round(desk: Desk, rtfusion: Run, tmp_p
         assert 29_000 < frame.image.min() < frame.image.max() < 31_500
 
 
+@pytest.mark.slow
 def test_without_sysfs_a_camera_is_known_by_its_name(desk: Desk, rtfusion: Run) -> None:
     desk.plug(webcam(), lepton())
     desk.hide_sysfs()

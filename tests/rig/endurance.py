@@ -33,8 +33,6 @@ class Fault:
     start: Callable[[Desk, Camera], None]
     stop: Callable[[Desk, Camera], None]
     lasts_s: float = 5.0
-    says: str | None = "is lost since"
-    """What is to be read on stderr; None where nothing is to be told."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,8 @@ def faults() -> Iterator[Fault]:
             yield Fault(f"{band} unplugged", band, *pull)
             yield Fault(f"{band} silent", band, *keys(silent=1))
             yield Fault(f"{band} damaged", band, *keys(error=1))
-            says = "the same picture for" if band == "thermal" else "is lost since"
-            yield Fault(f"{band} frozen", band, *keys(freeze=1), says=says)
-        yield Fault("thermal shutter", "thermal", *keys(ffc=1), lasts_s=2.5, says=None)
+            yield Fault(f"{band} frozen", band, *keys(freeze=1))
+        yield Fault("thermal shutter", "thermal", *keys(ffc=1), lasts_s=2.5)
 
 
 def live(desk: Desk, program: Program, cameras: dict[str, Camera], *, minutes: float, every_s: float) -> list[Outcome]:
@@ -82,10 +79,7 @@ def live(desk: Desk, program: Program, cameras: dict[str, Camera], *, minutes: f
         fault.stop(desk, camera)
         stopped_s = time.monotonic()
         time.sleep(max(0.0, began_s + every_s - time.monotonic()))
-        pattern = fault.says if fault.says is not None else "is lost since"
-        if fault.says == "is lost since":
-            pattern = f"the {fault.band} camera is lost since"
-        told_s = first_s(program, pattern, after_s=started_s)
+        told_s = first_s(program, f"the {fault.band} camera is lost since", after_s=started_s)
         back_s = first_s(program, f"the {fault.band} camera is back", after_s=stopped_s)
         rss_mb = int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{program.pid}/status").read_text())[1]) / 1024  # type: ignore[index]
         outcomes.append(Outcome(fault.name, told_s, back_s, rss_mb))
@@ -122,7 +116,7 @@ def run(folder: Path, *, minutes: float, every_s: float) -> dict[str, object]:
         "told_late": [asdict(o) for o in lost if o.told_s is None or o.told_s > TOLD_S],
         "told_s_most": max((o.told_s for o in lost if o.told_s is not None), default=None),
         "told_falsely": [asdict(o) for o in outcomes if o.fault == "thermal shutter" and o.told_s is not None],
-        "not_back": [asdict(o) for o in lost if "frozen" not in o.fault and o.back_s is None],
+        "not_back": [asdict(o) for o in lost if o.back_s is None],
         "swapped": swapped(desk, list(cameras.values())),
         "rss_mb": [round(o.rss_mb, 1) for o in outcomes],
         "fused": json.loads((folder / "stats.json").read_text())["fused"],
