@@ -121,9 +121,15 @@ class RecordSink:
                 self._interrupt(error)
 
     def close(self, *, aborted: bool) -> None:
-        """Finish the segment."""
+        """Finish the segment.
+
+        Raises:
+            SinkError: recording was interrupted, and could not go on until now.
+        """
         self._end_segment(finished=True)
         self._sync.close()
+        if self._retry.failures and not aborted:
+            raise SinkError(f"{self.uri}: recording did not go on; {self.drops['failed']} pairs were not recorded")
 
     def _record(self, frame: FusedFrame, pair: FramePair) -> None:
         if self._retry.failures:

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from rtfusion.errors import ConfigError, SinkError
-from rtfusion.files import expanded, write_whole
+from rtfusion.files import expanded, replacing
 from rtfusion.sinks.base import SinkContext
 from rtfusion.types import FusedFrame
 
@@ -57,7 +57,8 @@ class ImagesSink:
         path = self._folder / f"{self._new_name(frame)}{self._suffix}"
         encoded = cv2.imencode(self._suffix, frame.image, self._settings)[1]
         try:
-            write_whole(path, encoded.tobytes())
+            with replacing(path) as part:  # a link of that name is replaced, and not what it leads to
+                part.write_bytes(encoded.tobytes())
         except OSError as error:
             raise SinkError(f"{path}: {error.strerror}; make room, or write elsewhere") from error
 

@@ -102,6 +102,16 @@ def test_other_names_of_an_output_keep_what_they_name(main_here: Main, tmp_path:
     assert (tmp_path / "out.mkv").stat().st_size > 1000
 
 
+def test_links_in_a_folder_of_images_keep_what_they_lead_to(
+    main_here: Main, rig: dict[str, bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "000000.png").symlink_to("../vis/000000.png")
+    os.link(tmp_path / "ir" / "000001.png", tmp_path / "out" / "000001.png")
+    assert main_here("run", "--ir=ir", "--vis=vis", "--sink=images:out", "--overwrite")[0] == 0
+    assert not (tmp_path / "out" / "000000.png").is_symlink()
+
+
 def test_statistics_are_replaced_when_asked(main_here: Main, tmp_path: Path) -> None:
     words = ("run", f"--ir={CAMERA}", f"--vis={CAMERA}", "--sink=null:", "--fuser=average", "--stats-json=s.json")
     assert main_here(*words)[0] == 0

@@ -144,6 +144,7 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     sink.write(fused_of(1))
     assert sink.drops == {"failed": 1}
     assert (sink.folder / "000000.jsonl").read_bytes() == before
+    sink.write(fused_of(2))
     sink.close(aborted=False)
 
 
