@@ -62,7 +62,8 @@ def export_student(
 ) -> None:
     """Write the files and print how far each is from PyTorch."""
     require_trainer()
-    from rtfusion_trainer.export import export, is_model
+    from rtfusion_trainer.distill import is_model
+    from rtfusion_trainer.export import export
 
     from rtfusion.cli.console import show, table
     from rtfusion.errors import ConfigError

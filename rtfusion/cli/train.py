@@ -97,7 +97,9 @@ def student(
     *,
     init: Annotated[
         Path | None,
-        typer.Option("--init", metavar="FILE", help="Checkpoint to begin with; a smaller student is widened."),
+        typer.Option(
+            "--init", metavar="FILE", help="Checkpoint or float32 model to begin with; a smaller student is widened."
+        ),
     ] = None,
     teacher_cache: Annotated[
         Path | None,
@@ -107,11 +109,19 @@ def student(
         Path | None,
         typer.Option("--enhanced-cache", metavar="DIR", help="Folder of a teacher that shows the look of 1."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="People and cars of the pairs, to be easy to find (JSON)."),
+    ] = None,
+    detector: Annotated[
+        Path | None, typer.Option("--detector", metavar="FILE", help="A YOLOX (ONNX), which says how easily.")
+    ] = None,
 ) -> None:
     """Train, and leave the checkpoint."""
     from rtfusion_trainer.distill import train_student
 
-    train_student(options, init=init, teacher_cache=teacher_cache, enhanced_cache=enhanced_cache)
+    caches = {"teacher_cache": teacher_cache, "enhanced_cache": enhanced_cache}
+    train_student(options, init=init, **caches, labels=labels, detector=detector)
 
 
 @functools.wraps(student)

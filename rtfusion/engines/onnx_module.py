@@ -133,6 +133,30 @@ def _convolution(
     )
 
 
+def _max_pool(attributes: Attributes, image: TorchTensor) -> TorchTensor:
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    if (
+        (top, left) != (bottom, right)
+        or attributes.get("ceil_mode", 0)
+        or attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
+    ):
+        raise ModelError("MaxPool: only equal margins on both sides, rounded down, are known here")
+    kernel, strides = tuple(attributes["kernel_shape"]), tuple(attributes.get("strides", (1, 1)))
+    return functional.max_pool2d(image, kernel, strides, padding=(top, left))
+
+
+def _resize(
+    attributes: Attributes, image: TorchTensor, _region: Any = None, scales: Any = None, sizes: Any = None
+) -> TorchTensor:
+    """Repeat pixels, a whole number of times along each axis: the one way that networks enlarge without interpolation."""
+    how = tuple(attributes.get(name) for name in ("mode", "coordinate_transformation_mode", "nearest_mode"))
+    factors = [float(scale) for scale in (() if scales is None else scales)]
+    is_known = how == (b"nearest", b"asymmetric", b"floor") and sizes is None and len(factors) == 4
+    if not is_known or factors[:2] != [1.0, 1.0] or any(factor != int(factor) for factor in factors):
+        raise ModelError("Resize: only repeating pixels a whole number of times is known here")
+    return image.repeat_interleave(int(factors[2]), dim=2).repeat_interleave(int(factors[3]), dim=3)
+
+
 def _pad(attributes: Attributes, image: TorchTensor, pads: Numbers, value: TorchTensor | None = None) -> Any:
     begins, ends = _ints(pads)[: image.ndim], _ints(pads)[image.ndim :]
     mode = {"edge": "replicate"}.get(attributes.get("mode", b"constant").decode(), attributes.get("mode", b"").decode())
@@ -227,6 +251,7 @@ OPERATORS: dict[str, Operator] = {
     "LeakyRelu": lambda attributes, x: functional.leaky_relu(x, attributes.get("alpha", 0.01)),
     "Log": lambda _, x: x.log(),
     "Max": lambda _, a, b: torch.maximum(a, b),
+    "MaxPool": _max_pool,
     "Min": lambda _, a, b: torch.minimum(a, b),
     "Mul": lambda _, a, b: a * b,
     "Neg": lambda _, x: -x,
@@ -234,6 +259,7 @@ OPERATORS: dict[str, Operator] = {
     "QuantizeLinear": _quantize,
     "ReduceSum": lambda attributes, x, axes: x.sum(tuple(_ints(axes)), keepdim=bool(attributes.get("keepdims", 1))),
     "Relu": lambda _, x: functional.relu(x),
+    "Resize": _resize,
     "Reshape": lambda _, x, shape: x.reshape([x.shape[i] if n == 0 else n for i, n in enumerate(_ints(shape))]),
     "Sigmoid": lambda _, x: x.sigmoid(),
     "Slice": _slice,

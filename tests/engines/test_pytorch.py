@@ -51,6 +51,19 @@ CASES: dict[str, tuple[list[tuple[str, list[str], str, dict[str, Any]]], dict[st
         [("Conv", ["x", "box"], "y", {"pads": [2, 2, 0, 0]})],
         {"box": np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3) / 36},
     ),
+    "largest about": ([("MaxPool", ["x"], "y", {"kernel_shape": [5, 5], "pads": [2, 2, 2, 2], "strides": [1, 1]})], {}),
+    "pixels repeated": (
+        [
+            ("MaxPool", ["x"], "s", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+            (
+                "Resize",
+                ["s", "", "scales"],
+                "y",
+                {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+            ),
+        ],
+        {"scales": np.array([1, 1, 2, 2], np.float32)},
+    ),
     "quantized": (
         [
             ("QuantizeLinear", ["x", "scale", "zero"], "q", {}),

@@ -79,6 +79,22 @@ class Guidance:
 
 
 @dataclass(frozen=True)
+class Findable:
+    """Weight of what makes labeled people and vehicles easy to find, where labels are given; 0 leaves a term out."""
+
+    detected: float = 0.5
+    """What a detector misses of them, where there is one."""
+    contrast: float = 6.0
+    """What they stand out less of their surround than in the band that shows them best."""
+    every: int = 2
+    """Steps from one labeled crop to the next."""
+    crop_px: int = 296
+    seen_px: int = 192
+    """Side of a crop, and of what the detector is shown of it."""
+    degraded_share: float = 0.4
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Length and pace of a training."""
 
@@ -118,6 +134,7 @@ class TrainingConfig:
     network: Network = Network()
     weights: Weights = Weights()
     guidance: Guidance = Guidance()
+    findable: Findable = Findable()
     schedule: Schedule = Schedule()
     enhance_default: float = 0.5
     variation: Variation = Variation()

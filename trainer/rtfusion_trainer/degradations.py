@@ -1,7 +1,8 @@
 """Degradations of a pair of images by cameras and weather, for the student to learn from.
 
-Some of it the student shall undo or ignore (noise, stripes, compression, a small misregistration): it is compared with the clean
-pair. Some of it is a scene like any other (low light, haze, a lost band): it is compared with what it was given.
+Some of it the student shall undo or ignore (noise, stripes, dead pixels, compression, a coarse sensor, glare, a small
+misregistration): it is compared with the clean pair. Some of it is a scene like any other (low light, smoke, a lost band): it is
+compared with what it was given.
 
 Images are (H, W) float32 in [0, 1] and so are the results; all randomness comes from the generator.
 """
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from rtfusion.fusion.upsampling import sharpened, smoothed
 
 Plane = npt.NDArray[np.float32]
 Random = np.random.Generator
@@ -53,6 +56,57 @@ def _stripes(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Pla
     """Fixed pattern of an uncooled sensor: every column has its own offset."""
     columns = random.standard_normal(thermal.shape[1], dtype=np.float32)
     return visible, thermal + np.float32(random.uniform(0.005, 0.02)) * columns
+
+
+def _rows(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
+    """Flicker of a readout: every row has its own offset, for this frame."""
+    rows = random.standard_normal((thermal.shape[0], 1), dtype=np.float32)
+    return visible, thermal + np.float32(random.uniform(0.005, 0.025)) * rows
+
+
+def _dead_pixels(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
+    """Pixels of the sensor that always say the same, each by itself or with its neighbor."""
+    size_px = int(random.integers(1, 4))
+    height, width = (-(-side // size_px) for side in thermal.shape)
+    dead = random.random((height, width)) < random.uniform(0.0003, 0.003)
+    dead[:, 1:] |= dead[:, :-1] & (random.random((height, width - 1)) < 0.3)
+    values = random.choice(np.array([0, 1], np.float32), (height, width))
+    dead, values = (np.kron(plane, np.ones((size_px, size_px), plane.dtype)) for plane in (dead, values))
+    there = np.s_[: thermal.shape[0], : thermal.shape[1]]
+    return visible, np.where(dead[there], values[there], thermal)
+
+
+def _coarse_sensor(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
+    """A thermal sensor with a pixel for three to eight of ours along each side, brought onto the grid as the runtime does."""
+    factor = random.choice((3, 4, 4, 4, 5, 6, 8))
+    height, width = thermal.shape
+    small = cv2.resize(255 * thermal, (max(width // factor, 8), max(height // factor, 8)), interpolation=cv2.INTER_AREA)
+    noise_levels = random.uniform(0, 8) if random.random() < 0.5 else 0.0
+    small = np.rint(small + np.float32(noise_levels) * random.standard_normal(small.shape, dtype=np.float32))
+    fine = sharpened(smoothed(np.clip(small, 0, 255, dtype=np.float32), noise_levels=noise_levels))
+    large = cv2.resize(fine, (width, height), interpolation=cv2.INTER_CUBIC)
+    return visible, np.asarray(large, np.float32) / np.float32(255)
+
+
+def _glare(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
+    """Headlights, lamps or the sun: discs far beyond full scale, with the bloom that the lens makes of them."""
+    height, width = visible.shape
+    light = np.zeros_like(visible)
+    for _ in range(random.integers(1, 4)):
+        center = int(random.integers(width)), int(random.integers(height))
+        cv2.circle(light, center, int(random.uniform(0.02, 0.12) * min(height, width)) + 1, random.uniform(1.5, 6), -1)
+    sigma_px = random.uniform(0.02, 0.15) * min(height, width)
+    bloom = cv2.GaussianBlur(light, (0, 0), sigma_px)
+    return _unit(
+        visible + np.maximum(cv2.GaussianBlur(light, (0, 0), 1.0), np.float32(random.uniform(0.3, 1)) * bloom)
+    ), thermal
+
+
+def _overexposed(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
+    """Exposed for the dark: all that is bright is white, and white runs over its border."""
+    brightened = np.float32(random.uniform(1.5, 4)) * visible
+    beyond = np.maximum(brightened - 1, 0)
+    return _unit(brightened + cv2.GaussianBlur(beyond, (0, 0), random.uniform(1, 6))), thermal
 
 
 def _misregistration(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
@@ -105,6 +159,16 @@ def _haze(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]
     return np.asarray(air + transmission * (visible - air), np.float32), thermal
 
 
+def _smoke(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
+    """Smoke that the visible camera does not see through: hardly more than its own drifts and the noise of the camera."""
+    height, width = visible.shape
+    coarse = random.uniform(-0.05, 0.05, (6, 6)).astype(np.float32)
+    drift = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    seen = np.float32(random.uniform(0, 0.12)) * (cv2.GaussianBlur(visible, (0, 0), random.uniform(0.5, 2)) - 0.5)
+    smoke = np.float32(random.uniform(0.35, 0.9)) + drift + seen
+    return sensor_noise(random, smoke, deviation=random.uniform(0, 0.006)), thermal
+
+
 def _gain_jump(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, Plane]:
     return visible, np.float32(random.uniform(0.7, 1.4)) * thermal + np.float32(random.uniform(-0.15, 0.15))
 
@@ -121,8 +185,28 @@ def _no_thermal(random: Random, visible: Plane, thermal: Plane) -> tuple[Plane, 
 
 Change = Callable[[Random, Plane, Plane], tuple[Plane, Plane]]
 
-IGNORED: tuple[Change, ...] = (*[_noise] * 2, _stripes, _misregistration, _coarse_levels, *[_compressed] * 3)
-GIVEN: tuple[Change, ...] = (_blur, _low_light, _low_contrast, *[_haze] * 4, _gain_jump, _polarity, _no_thermal)
+IGNORED: tuple[Change, ...] = (
+    *[_noise] * 2,
+    _stripes,
+    _rows,
+    _dead_pixels,
+    _misregistration,
+    _coarse_levels,
+    *[_coarse_sensor] * 4,
+    *[_compressed] * 3,
+    _glare,
+    _overexposed,
+)
+GIVEN: tuple[Change, ...] = (
+    _blur,
+    _low_light,
+    _low_contrast,
+    *[_haze] * 4,
+    *[_smoke] * 3,
+    _gain_jump,
+    _polarity,
+    _no_thermal,
+)
 """A change that is named more than once is drawn more often."""
 
 

@@ -15,17 +15,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from rtfusion.errors import ConfigError
+from rtfusion.evaluate.detector import PAD_GRAY
+from rtfusion.models.shipping import is_name
 from rtfusion_trainer import checkpoint
 from rtfusion_trainer.config import Schedule, TrainingConfig, TrainingOptions, config_from_dict, load_config
 from rtfusion_trainer.data import Batch, make_batch
 from rtfusion_trainer.guidance import guidance
+from rtfusion_trainer.labeled import Labeled, Scene, make_labeled, read_scenes
+from rtfusion_trainer.losses import findable
 from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.mixed import MixedPrecision
 from rtfusion_trainer.objective import objective
 from rtfusion_trainer.pairs import Pair, load_pairs
 from rtfusion_trainer.progress import shown
+from rtfusion_trainer.restored import student_of_model
 from rtfusion_trainer.student import Student
 from rtfusion_trainer.teachers.cache import CachedPictures
 from rtfusion_trainer.widen import widen
@@ -47,9 +53,13 @@ class Run:
         precision: str = "f32",
         teachers: Sequence[str] = (),
         features: Vgg19Features | None = None,
+        detector: findable.Teacher | None = None,
         workers: Workers = ALONE,
     ) -> None:
-        """Start at step 0. ``teachers`` are names for the record; the pictures come with the batches."""
+        """Start at step 0. ``teachers`` are names for the record; the pictures come with the batches.
+
+        ``detector`` judges labeled crops.
+        """
         torch.manual_seed(config.schedule.seed)
         self.config = config
         self.device = device
@@ -58,15 +68,15 @@ class Run:
         self.student = Student(config.network).to(device)
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         self._network = workers.wrap(self.student)
-        self._teachers, self._features = list(teachers), features
+        self._teachers, self._features, self._detector = list(teachers), features, detector
         schedule = config.schedule
         self._optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
         self._mixed = MixedPrecision(precision, self._optimizer, device=device)
 
-    def step(self, batch: Batch) -> tuple[float, dict[str, float]]:
-        """One step of the optimizer; gives the loss and its terms.
+    def step(self, batch: Batch, labeled: Labeled | None = None) -> tuple[float, dict[str, float]]:
+        """One step of the optimizer, on a batch and perhaps on a labeled crop; gives the loss and its terms.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -76,6 +86,9 @@ class Run:
         with self._mixed.autocast():
             fused = self._network(batch.visible, batch.thermal, batch.enhance, batch.means[:, :1], batch.means[:, 1:])
         loss, terms = self._loss(fused.float(), batch)
+        if labeled is not None:
+            unfound, found_terms = self._unfound(labeled.to(self.device))
+            loss, terms = loss + unfound, {**terms, **found_terms}
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {float(loss)} at step {self.finished_steps}: {terms}")
         self._mixed.step(
@@ -99,6 +112,25 @@ class Run:
         guided, differences = guidance(fused, batch, weights=weights, features=self._features)
         return weights.objective * loss + guided, {**terms, **differences}
 
+    def _unfound(self, labeled: Labeled) -> tuple[torch.Tensor, dict[str, float]]:
+        """The weighted loss of a labeled crop, and its terms."""
+        settings, bands = self.config.findable, {"visible": labeled.visible, "thermal": labeled.thermal}
+        with self._mixed.autocast():
+            fused = self._network(*bands.values(), labeled.enhance, labeled.means[:, :1], labeled.means[:, 1:]).float()
+        terms = {"contrast": findable.faint(fused, **bands, wanted=labeled.boxes[labeled.kinds >= 0])}
+        if self._detector is not None and settings.detected:
+            shown_bgr = (fused + labeled.color).clamp(0, 1)
+            # a picture smaller than a crop is put into a corner of a gray square, as the detector's user does
+            missing_y, missing_x = (settings.crop_px - side for side in shown_bgr.shape[-2:])
+            square = functional.pad(shown_bgr, (0, missing_x, 0, missing_y), value=PAD_GRAY / 255)
+            size = settings.seen_px, settings.seen_px
+            seen = functional.interpolate(square, size, mode="bilinear", align_corners=False)
+            boxes, scores = self._detector(seen)
+            wanted = labeled.boxes * (settings.seen_px / settings.crop_px)
+            terms["detected"] = findable.missed(boxes, scores, wanted=wanted, kinds=labeled.kinds)
+        loss = torch.stack([getattr(settings, name) * value for name, value in terms.items()]).sum()
+        return loss, {f"findable_{name}": float(value.detach()) for name, value in terms.items()}
+
     def save(self, path: Path) -> None:
         """Write everything that `resume` needs; of several processes, the first one does.
 
@@ -117,12 +149,17 @@ class Run:
             checkpoint.write(path, {"schema": checkpoint.SCHEMA, **vars(state)})
 
     def start_from(self, path: Path) -> None:
-        """Begin with the averaged weights of another run; those of a smaller student are widened.
+        """Begin with the averaged weights of another run or of a float32 model; those of a smaller student are widened.
 
         Raises:
             ConfigError: it cannot be read, or its student is larger in some respect.
         """
-        weights = self.workers.from_first(lambda: widen(load_average(path), self.config.network).state_dict())
+        network = self.config.network
+
+        def begun() -> Student:
+            return student_of_model(path, network) if is_model(path) else load_average(path)
+
+        weights = self.workers.from_first(lambda: widen(begun(), network).state_dict())
         self.student.load_state_dict(weights)
         self.average.load_state_dict(weights)
 
@@ -154,6 +191,11 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return schedule.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
 
 
+def is_model(source: Path) -> bool:
+    """Tell a model file, or the name of one that comes with rtfusion, from a checkpoint."""
+    return is_name(source) or source.suffix == ".onnx"
+
+
 def load_average(path: Path) -> Student:
     """The trained student of a checkpoint, ready for use; of the settings that it was trained with, only its size counts.
 
@@ -174,22 +216,33 @@ def train(
     pairs: list[Pair],
     *,
     out: Path,
+    scenes: Sequence[Scene] = (),
     overfit: bool = False,
     stop: Callable[[], bool] = lambda: False,
     log: Log | None = None,
 ) -> None:
-    """Train to the end of the schedule, or until ``stop`` says so between two steps; save now and then, and at the end."""
-    schedule = run.config.schedule
+    """Train to the end of the schedule, or until ``stop`` says so between two steps; save now and then, and at the end.
+
+    ``scenes`` are labeled; of one of them there is a crop in every `Findable.every`-th step.
+    """
+    schedule, findable_settings = run.config.schedule, run.config.findable
     with ThreadPoolExecutor(1) as pool:
 
-        def prepare(step: int) -> Future[Batch]:
-            return pool.submit(make_batch, pairs, run.config, step=0 if overfit else step, rank=run.workers.rank)
+        def made(step: int) -> tuple[Batch, Labeled | None]:
+            batch = make_batch(pairs, run.config, step=step, rank=run.workers.rank)
+            if not scenes or step % findable_settings.every:
+                return batch, None
+            labeled = make_labeled(scenes, findable_settings, seed=schedule.seed, step=step, rank=run.workers.rank)
+            return batch, labeled
+
+        def prepare(step: int) -> Future[tuple[Batch, Labeled | None]]:
+            return pool.submit(made, 0 if overfit else step)
 
         following = prepare(run.finished_steps)
         while run.finished_steps < schedule.steps and not run.workers.any(stop()):
-            batch = following.result()
+            batch, labeled = following.result()
             following = prepare(run.finished_steps + 1)
-            loss, terms = run.step(batch)
+            loss, terms = run.step(batch, labeled)
             if log is not None:
                 log(run.finished_steps, {"loss": loss, **terms})
             if run.finished_steps % schedule.save_every == 0:
@@ -203,14 +256,19 @@ def train_student(
     init: Path | None = None,
     teacher_cache: Path | None = None,
     enhanced_cache: Path | None = None,
+    labels: Path | None = None,
+    detector: Path | None = None,
 ) -> None:
     """Train, or go on training where ``options.out`` holds a checkpoint.
 
     Args:
         options: the preset (of `rtfusion_trainer.config.load_config`), the data, and how to train.
-        init: a checkpoint to begin with; a smaller student is widened (`rtfusion_trainer.widen`).
+        init: a checkpoint, a float32 model or the name of one that comes with rtfusion, to begin with; a smaller student is
+            widened (`rtfusion_trainer.widen`).
         teacher_cache: folder of a faithful teacher's pictures.
         enhanced_cache: folder of those of a teacher that shows the look of the dial at 1.
+        labels: people and cars of the training pairs (`rtfusion_trainer.labeled`), which are to be easy to find.
+        detector: a YOLOX as an ONNX file, which says how easily.
 
     Raises:
         ConfigError: a file, folder, setting or device is not as it should be.
@@ -218,6 +276,9 @@ def train_student(
     config = _config(options)
     caches = {"faithful_target": teacher_cache, "enhanced_target": enhanced_cache}
     teachers = {target: CachedPictures(folder) for target, folder in caches.items() if folder is not None}
+    if detector is not None and labels is None:
+        raise ConfigError("--detector judges labeled people: pass --labels too")
+    scenes = [] if labels is None else read_scenes(labels, options.data)
     with join(options.device, threads=options.threads) as workers:
         features = None
         if teacher_cache is not None and config.guidance.features:
@@ -226,8 +287,9 @@ def train_student(
             config,
             device=workers.device,
             precision=options.precision,
-            teachers=[pictures.identity for pictures in teachers.values()],
+            teachers=[pictures.identity for pictures in teachers.values()] + _judges(labels, detector),
             features=features,
+            detector=None if detector is None else findable.Teacher(detector, device=workers.device),
             workers=workers,
         )
         if workers.from_first((options.out / CHECKPOINT).exists):
@@ -237,7 +299,12 @@ def train_student(
         pairs = load_pairs(options.data, part=(workers.rank, workers.count), teachers=teachers)
         total, silent = config.schedule.steps, not workers.is_first
         with shown(total=total, finished=run.finished_steps, curves=options.curves, silent=silent) as log:
-            train(run, pairs, out=options.out, overfit=options.overfit, stop=options.stop, log=log)
+            train(run, pairs, out=options.out, scenes=scenes, overfit=options.overfit, stop=options.stop, log=log)
+
+
+def _judges(*files: Path | None) -> list[str]:
+    """Names of files that a run learns from beside its pairs, for the record."""
+    return [path.stem for path in files if path is not None]
 
 
 def _config(options: TrainingOptions) -> TrainingConfig:

@@ -30,11 +30,10 @@ from rtfusion.models import FILES, FOR_GPU, ImageInput, ModelSpec, Output, Scala
 from rtfusion.models.layers import KEY as LAYERS
 from rtfusion.models.layers import find_layers
 from rtfusion.models.onnx_file import graph_checksum
-from rtfusion.models.shipping import is_name
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, Input, implied_feeder
 from rtfusion_trainer import checkpoint, for_gpu
 from rtfusion_trainer.config import Variation
-from rtfusion_trainer.distill import load_average
+from rtfusion_trainer.distill import is_model, load_average
 from rtfusion_trainer.inference import Inference, layers_of
 from rtfusion_trainer.pairs import Pair, load_pairs
 from rtfusion_trainer.student import STRIDE_PX, Student
@@ -116,11 +115,6 @@ def export(
             )
         differences[target] = _write(target, with_contract(made, spec), fuse, most=TOLERANCES[precision])
     return differences
-
-
-def is_model(source: Path) -> bool:
-    """Tell a model file, or the name of one that comes with rtfusion, from a checkpoint."""
-    return is_name(source) or source.suffix == ".onnx"
 
 
 def _of_checkpoint(

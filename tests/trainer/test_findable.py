@@ -1,0 +1,190 @@
+"""Labeled crops, and the terms that make people in them easy to find."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+
+from rtfusion_trainer.config import Findable, Schedule, TrainingConfig, TrainingOptions  # noqa: E402
+from rtfusion_trainer.data import make_batch  # noqa: E402
+from rtfusion_trainer.distill import Run, train_student  # noqa: E402
+from rtfusion_trainer.labeled import KINDS, Scene, make_labeled, read_scenes  # noqa: E402
+from rtfusion_trainer.losses import findable  # noqa: E402
+from rtfusion_trainer.pairs import load_pairs  # noqa: E402
+
+from rtfusion.errors import ConfigError  # noqa: E402
+from rtfusion.evaluate import detector as evaluated  # noqa: E402
+from tests.training_data import write_pairs  # noqa: E402
+
+BOX = (30, 20, 46, 60)
+SETTINGS = Findable(every=1, crop_px=64, seen_px=32, degraded_share=0.0)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> tuple[Path, Path]:
+    """Two pairs, a warm person in one of them, and the labels."""
+    folder = write_pairs(tmp_path / "data", {"street/a": (80, 96), "street/b": (80, 96)})
+    x0, y0, x1, y1 = BOX
+    heat = cv2.imread(str(folder / "street/ir/a.png"), cv2.IMREAD_GRAYSCALE) // 3
+    heat[y0:y1, x0:x1] = 230
+    cv2.imwrite(str(folder / "street/ir/a.png"), heat)
+    labels = tmp_path / "labels.json"
+    rows = [["person", x0, y0, x1 - x0, y1 - y0], ["bicycle", 0, 0, 12, 12]]
+    labels.write_text(json.dumps({"a": {"both": rows}, "b": {"both": [["bicycle", 0, 0, 12, 12]]}, "c": {"both": []}}))
+    return folder, labels
+
+
+def scene_of(data: tuple[Path, Path]) -> Scene:
+    (scene,) = read_scenes(data[1], data[0])
+    return scene
+
+
+def test_scenes_are_the_pairs_with_somebody(data: tuple[Path, Path]) -> None:
+    scene = scene_of(data)
+    assert scene.visible.name == "a.png"
+    np.testing.assert_array_equal(scene.boxes[0], BOX)
+    assert scene.kinds.tolist() == [KINDS["person"], -1]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": {}}', '{"z": {"both": [["person", 0, 0, 9, 9]]}}'])
+def test_labels_that_say_nothing_of_the_pairs_are_refused(data: tuple[Path, Path], text: str) -> None:
+    data[1].write_text(text)
+    with pytest.raises(ConfigError, match="labels"):
+        read_scenes(data[1], data[0])
+
+
+def test_the_boxes_of_a_crop_lie_on_the_people_in_it(data: tuple[Path, Path]) -> None:
+    scene = scene_of(data)
+    for step in range(12):
+        crop = make_labeled([scene], SETTINGS, seed=1, step=step)
+        assert crop.thermal.shape == (1, 1, 64, 64)
+        for (x0, y0, x1, y1), kind in zip(crop.boxes.int().tolist(), crop.kinds.tolist(), strict=True):
+            if kind == KINDS["person"]:
+                assert float(crop.thermal[0, 0, y0:y1, x0:x1].min()) > 0.85
+
+
+def test_a_crop_is_the_same_again(data: tuple[Path, Path]) -> None:
+    scene, settings = scene_of(data), replace(SETTINGS, degraded_share=1.0)
+    first, again = (make_labeled([scene], settings, seed=1, step=3) for _ in range(2))
+    for name, value in vars(first).items():
+        torch.testing.assert_close(getattr(again, name), value, atol=0, rtol=0)
+
+
+def test_a_gray_picture_adds_no_color(data: tuple[Path, Path]) -> None:
+    assert not make_labeled([scene_of(data)], SETTINGS, seed=1, step=0).color.any()
+
+
+def flat(person: float, ground: float = 0.2) -> torch.Tensor:
+    image = torch.full((1, 1, 80, 96), ground)
+    x0, y0, x1, y1 = BOX
+    image[..., y0:y1, x0:x1] = person
+    return image
+
+
+@pytest.mark.parametrize(("person", "missing"), [(1.0, 0.0), (0.84, 0.0), (0.52, 0.32), (0.2, 0.64), (0.0, 0.84)])
+def test_people_are_wanted_as_clear_as_in_the_band_that_shows_them_best(person: float, missing: float) -> None:
+    bands = {"visible": flat(0.1), "thermal": flat(1.0), "wanted": torch.tensor([BOX], dtype=torch.float32)}
+    assert float(findable.faint(flat(person), **bands)) == pytest.approx(missing, abs=1e-5)
+
+
+def test_a_dark_person_is_wanted_dark() -> None:
+    bands = {"visible": flat(0.0, 0.6), "thermal": flat(0.3), "wanted": torch.tensor([BOX], dtype=torch.float32)}
+    fused = flat(0.5, 0.6).requires_grad_()
+    findable.faint(fused, **bands).backward()
+    assert float(fused.grad[0, 0, 40, 38]) > 0
+    assert float(findable.faint(flat(0.1, 0.6), **bands)) == 0
+
+
+WANTED = torch.tensor([[10.0, 10.0, 30.0, 50.0], [60.0, 10.0, 80.0, 50.0]])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "expected"),
+    [
+        ([[10, 10, 30, 50]], [0.8], 0.0),
+        ([[12, 10, 30, 50]], [0.1], float(np.log(0.75 / 0.15))),
+        ([[10, 10, 30, 50], [90, 60, 99, 99]], [0.8, 0.7], findable.FALSE_WEIGHT * 0.5),
+        ([[10, 10, 30, 50], [60, 10, 80, 50]], [0.8, 0.9], 0.0),
+    ],
+)
+def test_what_is_missed_and_what_is_false_counts(
+    boxes: list[list[float]], scores: list[float], expected: float
+) -> None:
+    made = torch.tensor(boxes), torch.tensor([[score, 0.0] for score in scores])
+    loss = findable.missed(*made, wanted=WANTED, kinds=torch.tensor([0, -1]))
+    assert float(loss) == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_empty_crop_costs_nothing() -> None:
+    none = torch.zeros(0, 4)
+    loss = findable.missed(WANTED, torch.zeros(2, 2), wanted=none, kinds=torch.zeros(0, dtype=torch.int64))
+    assert float(loss) == 0
+    assert float(findable.faint(flat(1.0), visible=flat(1.0), thermal=flat(1.0), wanted=none)) == 0
+
+
+def test_overlaps_and_anchors_are_those_of_the_evaluation() -> None:
+    random = np.random.default_rng(0)
+    boxes = np.sort(random.uniform(0, 50, (2, 5, 2, 2)), axis=2).reshape(2, 5, 4)
+    ours = findable.overlaps(*(torch.from_numpy(one) for one in boxes))
+    np.testing.assert_allclose(ours, evaluated_overlaps(*boxes), atol=1e-6)
+    cells, strides = evaluated._anchors(64)
+    ours_cells, ours_strides = findable._anchors(64)
+    np.testing.assert_array_equal(ours_cells, cells)
+    np.testing.assert_array_equal(ours_strides, strides)
+
+
+def evaluated_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    from rtfusion.evaluate.matching import overlaps
+
+    return overlaps(boxes, others)
+
+
+def test_a_step_on_a_labeled_crop_makes_its_people_clearer(data: tuple[Path, Path]) -> None:
+    config = TrainingConfig(
+        schedule=Schedule(steps=30, batch=3, crop_px=64, warmup_steps=1), findable=replace(SETTINGS, contrast=50.0)
+    )
+    run, batch = Run(config, device=CPU), make_batch(load_pairs(data[0]), config, step=0)
+    labeled = make_labeled([scene_of(data)], SETTINGS, seed=1, step=0)
+    # as dark in one band as it is bright in the other: added up, nobody is there
+    labeled = replace(labeled, visible=1 - labeled.thermal)
+    terms = [run.step(batch, labeled)[1] for _ in range(15)]
+    assert terms[0]["findable_contrast"] > 0.05
+    assert terms[-1]["findable_contrast"] < terms[0]["findable_contrast"]
+
+
+def test_a_whole_training_takes_labels_and_remembers_them(data: tuple[Path, Path], tmp_path: Path) -> None:
+    from rtfusion_trainer import checkpoint
+
+    preset = tmp_path / "tiny.toml"
+    preset.write_text(
+        "[network]\nwidth = 16\ncontext = 8\n[schedule]\nsteps = 2\nbatch = 3\ncrop_px = 64\n"
+        "[findable]\nevery = 1\ncrop_px = 64\nseen_px = 32\n"
+    )
+    options = TrainingOptions(data=data[0], out=tmp_path / "run", preset=str(preset), device="cpu")
+    train_student(options, labels=data[1])
+    assert checkpoint.load(tmp_path / "run" / "checkpoint.pt").teachers == ["labels"]
+    with pytest.raises(ConfigError, match="pass --labels"):
+        train_student(options, detector=tmp_path / "none.onnx")
+    with pytest.raises(ConfigError, match="no such file"):
+        train_student(options, labels=data[1], detector=tmp_path / "none.onnx")
+
+
+def test_the_detector_says_the_same_as_in_the_evaluation() -> None:
+    path = Path(__file__).resolve().parents[3] / "shared" / "weights" / "yolox_nano" / "yolox_nano.onnx"
+    if not path.is_file():
+        pytest.skip(f"no detector at {path}")
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (416, 416, 3), np.uint8), (0, 0), 9)
+    tensor, _ = evaluated.letterbox(image, side_px=416)
+    boxes, scores = findable.Teacher(path, device=CPU)(torch.from_numpy(tensor) / 255)
+    raw = evaluated.Detector(path)._session.run(None, {"images": tensor})[0][0]
+    np.testing.assert_allclose(scores[:, 0], raw[:, 4] * raw[:, 5], atol=1e-4)
+    _, strides = evaluated._anchors(416)
+    np.testing.assert_allclose(boxes[:, 2] - boxes[:, 0], np.exp(raw[:, 2]) * strides[:, 0], rtol=1e-3)
