@@ -32,6 +32,9 @@ SEEN_CHROMA, SEEN_VIVID_LEVELS = 4.0, 5.5
 power: the red of a car is to be kept, the drifting tint of smoke is not."""
 BLIND_SHARE, BLIND_REACH = 0.5, 9
 """The visible camera is blind where it sees less than this share, and color fades about there within so many cells."""
+BLIND_AROUND, BLIND_GAIN = 25, 4.0
+"""And it is gone where the visible camera is blind in a quarter of a window of so many cells a side: whoever stands in gray
+before colors is overlooked, and what little the visible camera shows between clouds of smoke has their cast."""
 SEEN_GAIN = 1.15
 """Colors are whole where the visible structure is about seven times what the thermal one has, as a variance."""
 
@@ -68,7 +71,8 @@ def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None)
 
     In smoke, at night and in glare the visible camera still gives a color, but of nothing: a cast on what the thermal camera
     sees, and about it. Seen is `SEEN_GAIN` v / (v + t), at most 1, of the variances in windows: v of the visible luminance, of
-    its colors and of the floor, t of the thermal picture. Below `BLIND_SHARE` of that it is blind, and color fades about there.
+    its colors and of the floor, t of the thermal picture. Below `BLIND_SHARE` of that it is blind, and color fades about there
+    and with the part of the surroundings that is blind.
     No window is judged by the rest of the picture.
 
     Args:
@@ -81,7 +85,8 @@ def color_kept(*, visible: Image8, thermal: Image8, valid: Image8 | None = None)
     seen = _seen(visible=visible, thermal=thermal, size_px=size_px)
     blind = np.clip(1 - seen / BLIND_SHARE, 0, 1)
     about = cv2.dilate(blind, np.ones((BLIND_REACH, BLIND_REACH), np.uint8))
-    color = np.minimum(seen, 1 - cv2.blur(about, (BLIND_REACH, BLIND_REACH)))
+    around = np.minimum(BLIND_GAIN * cv2.blur(blind, (BLIND_AROUND, BLIND_AROUND)), 1)
+    color = np.minimum(seen, 1 - np.maximum(cv2.blur(about, (BLIND_REACH, BLIND_REACH)), around))
     if valid is not None:
         whole = cv2.resize(valid, size_px, interpolation=cv2.INTER_AREA) == 255
         outside = cv2.erode(whole.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0  # shares are interpolated

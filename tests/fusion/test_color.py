@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.fusion.color import (
+    BLIND_AROUND,
     BLIND_REACH,
     PALETTES,
     as_bgr,
@@ -111,14 +112,27 @@ def test_a_sky_without_structure_in_either_band_keeps_its_blue() -> None:
 
 def test_smoke_on_one_side_takes_nothing_from_the_other() -> None:
     """No place is judged by what is beyond the reach of what is blind, so nothing pulses when a cloud drifts in."""
-    clear, thermal = np.tile(street(), (1, 2, 1)), np.tile(people(), (1, 2))
+    clear, thermal = np.tile(street(), (1, 3, 1)), np.tile(people(), (1, 3))
     half = clear.copy()
     half[:, :100] = (150, 140, 110)
     there, here = (color_kept(visible=picture, thermal=thermal) for picture in (clear, half))
-    reach = 20 + BLIND_REACH - 1
+    reach = 20 + max(BLIND_REACH - 1, BLIND_AROUND // 2)
     assert reach < there.shape[1] - 20
     np.testing.assert_array_equal(there[:, reach:], here[:, reach:])
     assert here[PEOPLE_CELLS, :7].max() < 40
+
+
+def test_color_fades_with_the_blind_part_of_the_surroundings() -> None:
+    """A cloud in the way takes the colors beside it, beyond its border too; a small one takes hardly any."""
+    clear, thermal = np.tile(street(), (1, 2, 1)), np.tile(people(), (1, 2))
+    kept = []
+    for smoke in (slice(0, 0), slice(150, 190), slice(60, 312)):
+        picture = clear.copy()
+        picture[:, smoke] = (150, 140, 110)
+        kept.append(float(color_kept(visible=picture, thermal=thermal)[PEOPLE_CELLS, 42:46].mean()))
+    assert kept[0] > 200
+    assert kept[1] > 0.85 * kept[0]
+    assert kept[2] < 0.75 * kept[0]
 
 
 def test_where_the_visible_image_stands_alone_it_keeps_its_colors() -> None:
