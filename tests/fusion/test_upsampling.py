@@ -127,6 +127,18 @@ def test_real_pictures_of_a_small_sensor_come_nearer_to_the_truth(
         assert error(enlarged(small, warp=warp, grid_px=grid_px), truth) < most * error(warp(small), truth)
 
 
+@pytest.mark.parametrize(("thermal_px", "steeper"), [((80, 60), 1.25), ((160, 120), 0.99)])
+def test_edges_that_are_magnified_a_lot_are_made_steeper_once_more(thermal_px: tuple[int, int], steeper: float) -> None:
+    grid_px, small = (640, 480), shrunk(blobs((480, 640)), thermal_px)
+    once = sharpened(smoothed(small.astype(np.float32), noise_levels=measured_noise(small)))
+    cubic = cv2.resize(once, grid_px, interpolation=cv2.INTER_CUBIC).astype(int)
+    made = enlarged(small, warp=scaling(thermal_px=thermal_px, grid_px=grid_px), grid_px=grid_px).astype(int)
+    steepest = [np.percentile(np.abs(np.diff(picture, axis=1)), 99) for picture in (made, cubic)]
+    assert steepest[0] >= steeper * steepest[1]
+    assert cubic.min() - 3 <= made.min()  # cubic interpolation leaves the range by itself
+    assert made.max() <= cubic.max() + 3
+
+
 def test_it_lies_where_the_interpolated_picture_lies() -> None:
     """No shift: the middle of a warm spot is where it was."""
     thermal = np.full((60, 80), 50, np.uint8)

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.fusion.upsampling import sharpened, smoothed
+from rtfusion.fusion.upsampling import restored
 
 Plane = npt.NDArray[np.float32]
 Random = np.random.Generator
@@ -83,7 +83,7 @@ def _coarse_sensor(random: Random, visible: Plane, thermal: Plane) -> tuple[Plan
     small = cv2.resize(255 * thermal, (max(width // factor, 8), max(height // factor, 8)), interpolation=cv2.INTER_AREA)
     noise_levels = random.uniform(0, 8) if random.random() < 0.5 else 0.0
     small = np.rint(small + np.float32(noise_levels) * random.standard_normal(small.shape, dtype=np.float32))
-    fine = sharpened(smoothed(np.clip(small, 0, 255, dtype=np.float32), noise_levels=noise_levels))
+    fine = restored(np.clip(small, 0, 255).astype(np.uint8), noise_levels=noise_levels, magnification=float(factor))
     large = cv2.resize(fine, (width, height), interpolation=cv2.INTER_CUBIC)
     return visible, np.asarray(large, np.float32) / np.float32(255)
 
