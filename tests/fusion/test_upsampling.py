@@ -135,8 +135,8 @@ def test_edges_that_are_magnified_a_lot_are_made_steeper_once_more(thermal_px: t
     made = enlarged(small, warp=scaling(thermal_px=thermal_px, grid_px=grid_px), grid_px=grid_px).astype(int)
     steep = [np.square(np.diff(picture, axis=1)).mean() for picture in (made, cubic)]
     assert steep[0] >= steeper * steep[1]
-    assert cubic.min() - 3 <= made.min()  # cubic interpolation leaves the range by itself
-    assert made.max() <= cubic.max() + 3
+    assert cubic.min() - 10 <= made.min()  # cubic interpolation leaves the range by itself
+    assert made.max() <= cubic.max() + 10
 
 
 def test_it_lies_where_the_interpolated_picture_lies() -> None:
