@@ -20,7 +20,9 @@ from rtfusion_trainer.losses import findable  # noqa: E402
 from rtfusion_trainer.pairs import load_pairs  # noqa: E402
 
 from rtfusion.errors import ConfigError  # noqa: E402
-from rtfusion.evaluate import detector as evaluated  # noqa: E402
+from rtfusion.evaluate.detector import Detector  # noqa: E402
+from rtfusion.focus import yolox  # noqa: E402
+from rtfusion.focus.overlap import overlaps  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
 
 BOX = (30, 20, 46, 60)
@@ -130,21 +132,11 @@ def test_an_empty_crop_costs_nothing() -> None:
     assert float(findable.faint(flat(1.0), visible=flat(1.0), thermal=flat(1.0), wanted=none)) == 0
 
 
-def test_overlaps_and_anchors_are_those_of_the_evaluation() -> None:
+def test_overlaps_are_those_of_the_evaluation() -> None:
     random = np.random.default_rng(0)
     boxes = np.sort(random.uniform(0, 50, (2, 5, 2, 2)), axis=2).reshape(2, 5, 4)
     ours = findable.overlaps(*(torch.from_numpy(one) for one in boxes))
-    np.testing.assert_allclose(ours, evaluated_overlaps(*boxes), atol=1e-6)
-    cells, strides = evaluated._anchors(64)
-    ours_cells, ours_strides = findable._anchors(64)
-    np.testing.assert_array_equal(ours_cells, cells)
-    np.testing.assert_array_equal(ours_strides, strides)
-
-
-def evaluated_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    from rtfusion.evaluate.matching import overlaps
-
-    return overlaps(boxes, others)
+    np.testing.assert_allclose(ours, overlaps(*boxes), atol=1e-6)
 
 
 def test_a_step_on_a_labeled_crop_makes_its_people_clearer(data: tuple[Path, Path]) -> None:
@@ -182,9 +174,9 @@ def test_the_detector_says_the_same_as_in_the_evaluation() -> None:
     if not path.is_file():
         pytest.skip(f"no detector at {path}")
     image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (416, 416, 3), np.uint8), (0, 0), 9)
-    tensor, _ = evaluated.letterbox(image, side_px=416)
+    tensor, _ = yolox.letterbox(image, side_px=416)
     boxes, scores = findable.Teacher(path, device=CPU)(torch.from_numpy(tensor) / 255)
-    raw = evaluated.Detector(path)._session.run(None, {"images": tensor})[0][0]
+    raw = Detector(path)._session.run(None, {"images": tensor})[0][0]
     np.testing.assert_allclose(scores[:, 0], raw[:, 4] * raw[:, 5], atol=1e-4)
-    _, strides = evaluated._anchors(416)
+    _, strides = yolox.anchors(416)
     np.testing.assert_allclose(boxes[:, 2] - boxes[:, 0], np.exp(raw[:, 2]) * strides[:, 0], rtol=1e-3)

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from rtfusion.errors import ConfigError
-from rtfusion.evaluate.detector import PAD_GRAY
+from rtfusion.focus.yolox import PAD_GRAY
 from rtfusion.models.shipping import is_name
 from rtfusion_trainer import checkpoint
 from rtfusion_trainer.config import Schedule, TrainingConfig, TrainingOptions, config_from_dict, load_config

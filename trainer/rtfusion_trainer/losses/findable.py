@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from rtfusion.engines.onnx_module import OnnxModule
 from rtfusion.errors import ConfigError
-from rtfusion.evaluate.detector import COCO, STRIDES
+from rtfusion.evaluate.detector import COCO
+from rtfusion.focus.yolox import anchors
 
 FOUND = 0.7
 """A score that is as good as any."""
@@ -51,7 +52,7 @@ class Teacher:
         Classes are those of `rtfusion.evaluate.detector.COCO`, in order.
         """
         raw = self._module(**{self._input: 255 * image_bgr})[self._output][0]
-        cells, strides = (made.to(raw) for made in _anchors(image_bgr.shape[-1]))
+        cells, strides = (torch.from_numpy(made).to(raw) for made in anchors(image_bgr.shape[-1]))
         centers, sizes = (raw[:, :2] + cells) * strides, raw[:, 2:4].exp() * strides
         scores = [raw[:, 4] * raw[:, [5 + index for index in classes]].amax(dim=1) for classes in COCO.values()]
         return torch.cat((centers - sizes / 2, centers + sizes / 2), dim=1), torch.stack(scores, dim=1)
@@ -123,14 +124,3 @@ def _window(image: Tensor, box: tuple[float, ...], larger: float, *, height: int
     left, top = min(max(round(x0 - dx), 0), width - 1), min(max(round(y0 - dy), 0), height - 1)
     right, bottom = max(min(round(x1 + dx), width), left + 1), max(min(round(y1 + dy), height), top + 1)
     return image[0, 0, top:bottom, left:right]
-
-
-def _anchors(side_px: int) -> tuple[Tensor, Tensor]:
-    """Cell (n, 2) and stride (n, 1) of every anchor, finest grid first, row by row."""
-    cells, strides = [], []
-    for stride in STRIDES:
-        count = side_px // stride
-        rows, columns = torch.meshgrid(torch.arange(count), torch.arange(count), indexing="ij")
-        cells.append(torch.stack((columns, rows), dim=2).reshape(-1, 2))
-        strides.append(torch.full((count * count, 1), stride))
-    return torch.cat(cells), torch.cat(strides)
