@@ -178,10 +178,10 @@ def test_what_is_wrong_is_said_in_one_line(main_here: Main, command: str, messag
 def test_ctrl_c_finishes_the_step_and_saves(main_here: Main, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rtfusion_trainer import checkpoint, distill
 
-    def interrupted(run: distill.Run, batch: object) -> object:
+    def interrupted(run: distill.Run, *batches: object) -> object:
         if run.finished_steps == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(run, batch)
+        return step(run, *batches)
 
     step = distill.Run.step
     monkeypatch.setattr(distill.Run, "step", interrupted)
