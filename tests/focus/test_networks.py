@@ -109,6 +109,8 @@ def test_the_head_that_ships_has_a_contract_that_holds() -> None:
     assert spec.data
     assert spec.scores["people"] > 0.3
     assert SHIPPED.stat().st_size < 1 << 20
+    stored = {entry.key: entry.value for entry in onnx.load(SHIPPED).metadata_props}
+    assert stored == spec.metadata(), "as it is written"
 
 
 def test_a_head_that_is_none_is_refused(tmp_path: Path) -> None:
