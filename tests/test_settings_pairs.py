@@ -301,8 +301,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
     pipelines: list[Pipeline] = []
     build = rtfusion.pipeline.build
 
-    def build_and_keep(settings: Settings) -> Pipeline:
-        pipelines.append(build(settings))
+    def build_and_keep(settings: Settings, **given: Any) -> Pipeline:
+        pipelines.append(build(settings, **given))
         return pipelines[-1]
 
     monkeypatch.setattr(rtfusion.pipeline, "build", build_and_keep)
