@@ -207,7 +207,7 @@ class Settings(BaseModel):
     focus: Annotated[tuple[str, ...], _fusion(metavar="NAME", taker="focus", argument="classes")] = ()
     """Make these stand out too, by the detector's name for them, such as bicycles or dogs (repeatable)."""
     focus_every: Annotated[Count | None, _fusion(metavar="N", taker="focus", argument="every")] = None
-    """Look for targets in every Nth frame. Without it, the head looks in every 5th one and the detector in every 8th; of slow
+    """Look for targets in every Nth frame. Without it, the head looks in every 6th one and the detector in every 8th; of slow
     streams in more."""
     units: Annotated[
         Literal["celsius", "fahrenheit", "kelvin", "counts"] | None, _fusion(metavar="NAME", taker="fuser")

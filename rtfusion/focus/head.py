@@ -19,7 +19,7 @@ from rtfusion.focus.spec import MAPS, SHIPPED, read_head_spec
 from rtfusion.registration import RegisteredPair
 from rtfusion.types import Image8
 
-EVERY = 5
+EVERY = 6
 """It looks at every so-many-th frame; in between its last maps hold."""
 OLDEST_NS = 200 * NS_PER_MS
 """Of slow streams it looks at more: unless told otherwise, its maps get no older than this."""
