@@ -129,6 +129,10 @@ class Settings(BaseModel):
     synthetic:"""
     vis: Annotated[str | None, _input(metavar="SRC", path="uri", decided_by=("batch", "replay"))] = None
     """Visible camera or recording, of the same kinds."""
+    ir_options: Annotated[str | None, _input(metavar="OPTIONS", decided_by=("replay",))] = None
+    """What puts the thermal source right, such as "rotate=180&crop=0,0,640,480", as if it stood in its URI."""
+    vis_options: Annotated[str | None, _input(metavar="OPTIONS", decided_by=("replay",))] = None
+    """The same of the visible source."""
     loop: Annotated[Count, _input(metavar="N", decided_by=("batch", "replay"))] = 1
     """Play recordings this many times."""
     pace: Annotated[bool, _input(decided_by=("batch",))] = False
@@ -280,7 +284,7 @@ class Settings(BaseModel):
             raise ConfigError(f"{name} is {_shown(values[name])}; {_expected(error, values[name])}") from None
         _refuse_conflicts(self, origins={})
 
-    @field_serializer("ir", "vis", "sink", mode="plain")
+    @field_serializer("ir", "vis", "ir_options", "vis_options", "sink", mode="plain")
     def _without_credentials(self, value: Any) -> Any:
         """Settings that are written anywhere hold no password and no token: only the attributes do."""
         return _redacted(value)

@@ -57,6 +57,8 @@ def open_pairs(
     *,
     ir: str | Path,
     vis: str | Path,
+    ir_options: str | None = None,
+    vis_options: str | None = None,
     loop: int = 1,
     pace: bool = False,
     pair: str = "once",
@@ -73,6 +75,8 @@ def open_pairs(
     Args:
         ir: the thermal source: a file, a folder of images, a camera, or a URI (docs/cameras.md).
         vis: the visible source.
+        ir_options: parameters of the thermal URI beside it, such as ``rotate=180&half=left`` (docs/sources.md).
+        vis_options: those of the visible one.
         loop: how many times recordings are played.
         pace: play recordings at their own speed.
         pair: ``once`` uses each frame at most once, ``hold`` gives every visible frame its nearest thermal frame.
@@ -97,7 +101,16 @@ def open_pairs(
     )
     if shutter not in SHUTTER_MODES:
         raise ConfigError(f"shutter is {shutter!r}; expected one of {', '.join(SHUTTER_MODES)}")
-    visible, thermal = open_pair(visible=str(vis), thermal=str(ir), loop=loop, pace=pace, shutter=shutter, stop=stop)
+    visible, thermal = open_pair(
+        visible=str(vis),
+        thermal=str(ir),
+        visible_options=vis_options,
+        thermal_options=ir_options,
+        loop=loop,
+        pace=pace,
+        shutter=shutter,
+        stop=stop,
+    )
     return PairStream(
         visible=visible,
         thermal=thermal,

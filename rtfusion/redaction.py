@@ -27,7 +27,7 @@ _SUSPECT_WORD = (
     r"|pw|key|pin|sig|jwt|sid|session)"
 )
 _SUSPECT = re.compile(_SUSPECT_WORD, re.IGNORECASE)
-_LOCAL_SUSPECT = re.compile(rf"([?&;#/_]{_SUSPECT_WORD}=)[^&]*", re.IGNORECASE)
+_LOCAL_SUSPECT = re.compile(rf"((?:^|[?&;#/_]){_SUSPECT_WORD}=)[^&]*", re.IGNORECASE)
 _LOCAL_USER_INFO = re.compile(r"[^/@]*:.*@", re.DOTALL)
 _PATH_SIGNS, _QUERY_SIGNS = re.compile(r"([/&;])"), re.compile(r"([?&;#])")
 _TELLS_NOTHING = re.compile(

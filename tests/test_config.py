@@ -17,6 +17,7 @@ from rtfusion.intents import PRESETS, Intents
 
 LEGAL: Mapping[str, tuple[Any, ...]] = {
     "ir": ("/a.mp4", "synthetic:day", "/dev/video1"),
+    "vis_options": ("rotate=180", "crop=0,0,64,48&flip=h"),
     "loop": (1, 2, 7),
     "pace": (True, False),
     "calibration": (Path("/a.json"), Path("/b.json")),

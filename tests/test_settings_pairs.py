@@ -45,6 +45,7 @@ NOT_TOGETHER = {
     ("fuser", "polarity"),
     ("fuser", "publish_mask"),
     ("fuser", "say"),
+    ("sources", "options"),
     ("sources", "loop"),
 }
 """The parameters of which some pair of values is refused."""
@@ -192,6 +193,10 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
             {"vis": session, "ir": session, "max_frames": FRAMES},
             {"vis": LIVE, "ir": LIVE, "max_frames": FRAMES},
         ),
+        "options": (
+            {"vis_options": None, "ir_options": None},
+            {"vis_options": "flip=h", "ir_options": "flip=h&rotate=180"},
+        ),
         "calibration": (
             {"calibration": None, "distance_m": None},
             {"calibration": flat, "distance_m": None},
@@ -277,7 +282,8 @@ class Pairs:
 
     def _is_legal(self, case: Mapping[str, int]) -> bool:
         values = self._settings(case)
-        if str(values.get("vis")).startswith("session:") and values.get("loop", 1) > 1:
+        from_session = str(values.get("vis")).startswith("session:")
+        if from_session and (values.get("loop", 1) > 1 or values.get("vis_options")):
             return False  # found when the session is opened
         try:
             Settings(**values)

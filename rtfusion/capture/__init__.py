@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from rtfusion.capture.base import Source, StreamInfo
-from rtfusion.capture.uri import SourceUri, parse_source, same_pictures, same_place
+from rtfusion.capture.uri import SourceUri, parse_source, same_pictures, same_place, with_options
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import ConfigError
 from rtfusion.types import Band
@@ -62,6 +62,8 @@ def open_pair(
     *,
     visible: str,
     thermal: str,
+    visible_options: str | None = None,
+    thermal_options: str | None = None,
     loop: int = 1,
     pace: bool = False,
     shutter: str = "auto",
@@ -70,15 +72,17 @@ def open_pair(
 ) -> tuple[Source, Source]:
     """Open two sources, both or none: (visible, thermal), as `open_source`; with a camera among them both at the same time.
 
-    Two folders of images are matched by the names of the files.
+    Two folders of images are matched by the names of the files. Options are parameters of the URIs, ``key=value`` joined by
+    ``&``, that are given beside them.
 
     Raises:
-        ConfigError: a URI is wrong, both name the same thing, or two folders have no image name in common.
+        ConfigError: a URI or an option is wrong, both name the same thing, or two folders have no image name in common.
         CaptureError: a source cannot be opened.
         EndOfStream: ``stop`` was set while a camera was opened.
     """
     _check_loop(loop)
-    visible_uri, thermal_uri = parse_source(visible), parse_source(thermal)
+    visible_uri = with_options(parse_source(visible), visible_options, setting="vis_options")
+    thermal_uri = with_options(parse_source(thermal), thermal_options, setting="ir_options")
     _check_places(visible_uri, thermal_uri)
     _check_bands(visible_uri, thermal_uri)
     if "session" in (visible_uri.scheme, thermal_uri.scheme) and visible_uri.target != thermal_uri.target:

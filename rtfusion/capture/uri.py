@@ -22,7 +22,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -87,6 +87,24 @@ class SourceUri:
             ConfigError: a value that does not convert.
         """
         return Corrections(**_converted(self, CONVERTERS))
+
+
+def with_options(uri: SourceUri, options: str | None, *, setting: str) -> SourceUri:
+    """The source with further parameters, ``key=value`` joined by ``&``, as if they stood in its URI.
+
+    Raises:
+        ConfigError: they are malformed, or one stands in the URI as well.
+    """
+    if not options:
+        return uri
+    added = _parse_query(options, f"{setting}: {without_credentials(options)}")
+    for key in added:
+        if key in uri.query:
+            raise ConfigError(f"{key} is given in {uri.text} and in {setting}; give it once")
+    shown = (
+        uri.text if uri.scheme == "network" else without_credentials(f"{uri.text}{'&' if uri.query else '?'}{options}")
+    )
+    return replace(uri, text=shown, query={**uri.query, **added})
 
 
 def parse_source(text: str) -> SourceUri:

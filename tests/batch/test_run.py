@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import psutil
 import pytest
 
@@ -75,6 +76,15 @@ def test_everything_is_fused_once_and_a_second_batch_has_nothing_to_do(tmp_path:
     summary = batch(archive, tmp_path / "out", workers=in_this_process(again))
     assert (again, summary.already_done, summary.fused) == ([], 4, 0)
     assert tree(tmp_path / "out") == made
+
+
+def test_what_puts_the_sources_right_is_for_every_recording(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=2, videos=())
+    settings = {"fuser": "average", "vis_options": "half=left", "ir_options": "half=left"}
+    assert batch(archive, tmp_path / "out", settings=settings, workers=in_this_process([])).failed == {}
+    assert cv2.imread(str(tmp_path / "out" / STILLS / "fused" / "a.png")).shape == (48, 32, 3)
+    with pytest.raises(ConfigError, match="by other settings"):
+        batch(archive, tmp_path / "out", settings={**settings, "vis_options": "half=right"})
 
 
 def test_what_is_done_tells_what_became_of_every_frame(tmp_path: Path) -> None:

@@ -140,3 +140,36 @@ def test_one_picture_for_both_says_how_to_part_it(tmp_path: Path) -> None:
             open_pair(visible=str(visible), thermal=str(thermal))
     with pytest.raises(ConfigError, match=r"same source .* \(#half=left and"):
         open_pair(visible="http://camera/1", thermal="http://camera/1")
+
+
+def test_options_beside_the_uri_are_as_in_it(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", patterns(3), codec="ffv1", pix_fmt="bgr0")
+    (other := tmp_path / "it's 5?.mkv").write_bytes(clip.read_bytes())
+    inside = open_pair(visible=f"{clip}?crop=0,0,32,48&rotate=180", thermal=f"{other}?flip=h&shift_ms=5")
+    beside = open_pair(
+        visible=f"{clip}?crop=0,0,32,48",
+        visible_options="rotate=180",
+        thermal=str(other),
+        thermal_options="flip=h&shift_ms=5",
+    )
+    for one, same in zip(inside, beside, strict=True):
+        assert same.info == one.info  # the URI as it is shown, the size and the description
+        for expected, frame in zip(read_all(one), read_all(same), strict=True):
+            assert frame.timestamp_ns == expected.timestamp_ns
+            assert np.array_equal(frame.image, expected.image)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("crop=0,0,8,8", r"crop is given in .*clip\.mkv\?crop=0,0,32,48 and in vis_options; give it once"),
+        ("rotate", r"vis_options: rotate: .*'rotate' is not a parameter; expected key=value"),
+        ("rotat=90", r"clip\.mkv\?crop=0,0,32,48&rotat=90: unknown parameter 'rotat'; did you mean rotate\?"),
+        ("rotate=45", r"&rotate=45: rotate=45: expected 90, 180 or 270"),
+        ("token=abc", r"&token=\*\*\*: unknown parameter 'token'"),
+    ],
+)
+def test_options_that_are_wrong(tmp_path: Path, options: str, message: str) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", patterns(2))
+    with pytest.raises(ConfigError, match=message):
+        open_pair(visible=f"{clip}?crop=0,0,32,48", visible_options=options, thermal="synthetic:")

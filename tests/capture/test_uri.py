@@ -172,6 +172,7 @@ def test_a_rate_may_be_a_fraction() -> None:
         ("udp://@239.0.0.1:1234", "udp://@239.0.0.1:1234"),
         ("record:/data/x?segment_s=5&password=abc", "record:/data/x?segment_s=5&password=***"),
         ("clip@home.mp4", "clip@home.mp4"),
+        ("token=abc&rotate=90", "token=***&rotate=90"),
         ("file:///home/me@work/clip.mp4", "file:///home/me@work/clip.mp4"),
     ],
 )
