@@ -11,6 +11,7 @@ from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange
 
+from rtfusion.capture.palette import ThermalColors
 from rtfusion.capture.pixels import PixelConverter
 from rtfusion.capture.profiles import DEEP_BITS, CountsDecoder, Picture, Profile, Words, as_gray, as_words
 from rtfusion.capture.stills import to_band
@@ -38,21 +39,30 @@ class BufferDecoder:
     """Decodes the buffers of one stream. For one thread.
 
     ``profile`` says what a thermal camera sends; None for a visible one. ``jpeg`` is what is known of the camera's JPEG
-    images from before.
+    images from before. ``colors`` undoes palettes of thermal pictures, of which otherwise the luminance is taken.
     """
 
-    def __init__(self, mode: Mode, *, profile: Profile | None, band: Band, jpeg: JpegRules | None = None) -> None:
+    def __init__(
+        self,
+        mode: Mode,
+        *,
+        profile: Profile | None,
+        band: Band,
+        jpeg: JpegRules | None = None,
+        colors: ThermalColors | None = None,
+    ) -> None:
         self._mode = mode
         self._band = band
-        self._convert = PixelConverter(band)
+        self._colors = colors if band is Band.THERMAL else None
+        self._convert = PixelConverter(band, colors=self._colors)
         sends_counts = profile is not None and profile.counts_of is not None
         self._counts = CountsDecoder(profile, mode.size_px) if profile is not None and sends_counts else None
         self._jpeg = JpegDecoder(jpeg)
 
     @property
-    def note(self) -> str | None:
-        """A sentence for the user about what comes."""
-        return self._jpeg.note
+    def notes(self) -> list[str]:
+        """Sentences for the user about what comes."""
+        return [note for note in (self._jpeg.note, self._colors and self._colors.note) if note]
 
     def __call__(self, data: bytes) -> Picture:
         """Decode one buffer; ValueError: it is too short, or not an image."""
@@ -81,7 +91,8 @@ class BufferDecoder:
                 return to_band(np.array(self._words(data) << unused_bits, np.uint16), band=self._band)
             case "BGR3" | "RGB3" as name:
                 color = self._plane(data, columns=3 * width, rows=height).reshape(height, width, 3)
-                return to_band(np.ascontiguousarray(color if name == "BGR3" else color[..., ::-1]), band=self._band)
+                layout = "bgr24" if name == "BGR3" else "rgb24"
+                return self._convert(av.VideoFrame.from_ndarray(np.ascontiguousarray(color), format=layout))
             case name if name in _PAIRS:
                 pairs = self._plane(data, columns=2 * width, rows=height).reshape(height, width, 2)
                 return self._of_pairs(pairs, name)
@@ -90,12 +101,12 @@ class BufferDecoder:
 
     def _of_pairs(self, pairs: Any, name: str) -> tuple[Image, PixelFormat]:
         luma = pairs[..., 0 if name[0] == "Y" else 1]
-        if self._band is Band.THERMAL:
+        if self._takes_luma_alone(pairs.shape[1]):
             return self._of_yuv(luma, luma, luma)
         _check_even(pairs.shape[1])
         if name == "VYUY":  # the same turned round
             pairs, name = pairs[..., ::-1], "YVYU"
-        if self._is_usual:
+        if self._is_for_opencv:
             return cv2.cvtColor(np.ascontiguousarray(pairs), _TO_BGR[name]).astype(
                 np.uint8, copy=False
             ), PixelFormat.BGR8
@@ -107,7 +118,7 @@ class BufferDecoder:
         """An image of a plane of luma, and below it chroma of half its size: interleaved, or in two planes."""
         width, height = self._mode.size_px
         luma = self._plane(data, columns=width, rows=height)
-        if self._band is Band.THERMAL:
+        if self._takes_luma_alone(width, height):
             return self._of_yuv(luma, luma, luma)
         _check_even(width, height)
         if name in ("NV12", "NV21"):
@@ -116,7 +127,7 @@ class BufferDecoder:
             first, second = pairs[..., 0], pairs[..., 1]
         else:
             whole, first, second = self._three_planes(data)
-        if self._is_usual and whole is not None:
+        if self._is_for_opencv and whole is not None:
             return cv2.cvtColor(np.ascontiguousarray(whole), _TO_BGR[name]).astype(
                 np.uint8, copy=False
             ), PixelFormat.BGR8
@@ -140,12 +151,17 @@ class BufferDecoder:
         return whole, first, second
 
     @property
-    def _is_usual(self) -> bool:
-        """Color is coded in the way that OpenCV converts."""
-        return not self._mode.full_range and not self._mode.bt709
+    def _is_for_opencv(self) -> bool:
+        """A visible picture whose color is coded in the way that OpenCV converts."""
+        return self._band is Band.VISIBLE and not self._mode.full_range and not self._mode.bt709
+
+    def _takes_luma_alone(self, *sizes_px: int) -> bool:
+        """Of a thermal picture whose color tells nothing: its luminance is wanted, or it has none for every pixel."""
+        is_color_of_use = self._colors is not None and self._colors.are_of_use
+        return self._band is Band.THERMAL and (not is_color_of_use or any(size % 2 for size in sizes_px))
 
     def _of_yuv(self, y: Any, u: Any, v: Any) -> tuple[Image, PixelFormat]:
-        """An image of planes of the full size: of the thermal band the luma alone."""
+        """An image of planes of the full size."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.stack([y, u, v])), format="yuv444p")
         frame.color_range = ColorRange.JPEG if self._mode.full_range else ColorRange.MPEG
         frame.colorspace = _BT709 if self._mode.bt709 else _BT601

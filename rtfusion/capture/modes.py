@@ -38,6 +38,7 @@ class Asked:
     size_px: tuple[int, int] | None = None
     rate_hz: float | None = None
     profile: Profile | None = None
+    palette: str | None = None
 
 
 def choose_mode(

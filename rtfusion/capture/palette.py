@@ -172,6 +172,11 @@ class ThermalColors:
         return self._asked != AUTO or self.palette is not None or self.is_unknown
 
     @property
+    def are_of_use(self) -> bool:
+        """False while it is known that the luminance is taken."""
+        return not self.decided or self.palette is not None
+
+    @property
     def is_to_look(self) -> bool:
         """True for a picture of which it is worth a look whether it is colored, while all before were gray."""
         self._pictures += 1

@@ -78,7 +78,7 @@ class PixelConverter:
 
     def _without_palette(self, frame: av.VideoFrame) -> Image8 | None:
         """Gray levels of a frame that a palette colored; None for others."""
-        if self._colors is None or (self._colors.decided and self._colors.palette is None):
+        if self._colors is None or not self._colors.are_of_use:
             return None
         if not self._colors.decided and not (self._colors.is_to_look and _may_be_colored(frame)):
             return None

@@ -24,6 +24,7 @@ from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import BufferDecoder, JpegRules
 from rtfusion.capture.devices import CameraFinder
 from rtfusion.capture.modes import FOURCCS, Asked, choose_mode, lighter_mode
+from rtfusion.capture.palette import AUTO, ThermalColors, palette_name
 from rtfusion.capture.profiles import PROFILES, Profile, is_thermal, recognize
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.capture.v4l2_device import KERNEL, Buffer, Kernel, Mode, VideoDevice
@@ -65,7 +66,10 @@ def open_v4l2(
     jpeg: JpegRules | None = None,
     kernel: Kernel = KERNEL,
 ) -> V4l2Source:
-    """Open a camera; ``size``, ``fps`` and ``format`` in the query ask the driver for a mode, ``profile`` says what it sends.
+    """Open a camera.
+
+    ``size``, ``fps`` and ``format`` in the query ask the driver for a mode, ``profile`` says what it sends, ``palette`` what
+    colored its thermal pictures.
 
     ``finder`` is kept from one opening of a camera to the next, so that it is always the same camera, and so is ``jpeg``, what is
     known of its images.
@@ -79,10 +83,15 @@ def open_v4l2(
         "fps": rate_hz,
         "format": _one_of(FORMATS),
         "profile": _one_of(PROFILES),
+        "palette": palette_name,
     }
     query = read_query(uri, converters)
     asked = Asked(
-        fourcc=query.get("format"), size_px=query.get("size"), rate_hz=query.get("fps"), profile=query.get("profile")
+        fourcc=query.get("format"),
+        size_px=query.get("size"),
+        rate_hz=query.get("fps"),
+        profile=query.get("profile"),
+        palette=query.get("palette"),
     )
     finder = CameraFinder(uri.target) if finder is None else finder
     jpeg = JpegRules() if jpeg is None else jpeg
@@ -134,6 +143,8 @@ class Started:
     """What a thermal camera sends."""
     notes: tuple[str, ...] = ()
     """What a person should know."""
+    palette: str = AUTO
+    """What colored its pictures; see `ThermalColors`."""
     other: str = ""
     """The query that asks for another mode that the camera has, for one that does not work in this one."""
 
@@ -163,7 +174,7 @@ def _start(device: VideoDevice, asked: Asked, *, band: Band, usb_id: str | None)
             device.command(control, value)
         except OSError as error:
             notes.append(f"the camera does not take the command for raw counts ({error.strerror})")
-    return Started(mode=mode, profile=profile, notes=tuple(notes), other=other)
+    return Started(mode=mode, profile=profile, notes=tuple(notes), palette=asked.palette or AUTO, other=other)
 
 
 def _granted(asked: Asked, wanted: Mode, mode: Mode) -> list[str]:
@@ -216,7 +227,8 @@ class V4l2Source:
         self._uri = uri
         self._band = band
         self._clock = clock
-        self._decode = BufferDecoder(mode, profile=profile, band=band, jpeg=jpeg)
+        colors = ThermalColors(started.palette)
+        self._decode = BufferDecoder(mode, profile=profile, band=band, jpeg=jpeg, colors=colors)
         self._stamps = TimestampSelector()
         self._numbers = SequenceCounter()
         self._reading = threading.Lock()
@@ -243,8 +255,7 @@ class V4l2Source:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user about this camera."""
-        note = self._decode.note
-        return self._notes if note is None else (*self._notes, f"{self._uri}: {note}")
+        return (*self._notes, *(f"{self._uri}: {note}" for note in self._decode.notes))
 
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame, as `Source.read`. What queued up in the driver before the first read is discarded."""

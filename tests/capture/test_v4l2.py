@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -181,6 +182,61 @@ def test_a_jpeg_is_not_darker_than_it_was() -> None:
     image = BufferDecoder(of, profile=None, band=Band.VISIBLE)(data).image
     reference = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert np.abs((image.astype(float) - reference).mean(axis=(0, 1))).max() < 0.2
+
+
+def in_colors(level: np.ndarray, fourcc: str) -> Callable[[Mode, int], bytes]:
+    """A driver that gives gray levels in the colors of the palette jet."""
+    image = cv2.applyColorMap(level, cv2.COLORMAP_JET)
+    if fourcc == "MJPG":
+        data = cv2.imencode(".jpg", image)[1].tobytes()
+    elif fourcc in ("RGB3", "BGR3"):
+        data = (image if fourcc == "BGR3" else image[..., ::-1]).tobytes()
+    else:
+        frame = av.VideoFrame.from_ndarray(image, format="bgr24").reformat(format="yuv444p", dst_colorspace="ITU601")
+        data = pictures.packed(*frame.to_ndarray(), fourcc.lower())
+    return lambda of, sequence: data
+
+
+LEVELS = np.tile(np.linspace(40, 200, 64), (48, 1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("fourcc", [*COLOR, "RGB3", "BGR3", "MJPG"])
+def test_the_palette_of_a_thermal_camera_is_undone(fourcc: str) -> None:
+    bench = Bench(mode(fourcc, (64, 48)), content=in_colors(LEVELS, fourcc))
+    source = bench.open()
+    frame = source.read(timeout_s=1)
+    assert frame.pixel_format is PixelFormat.GRAY8
+    assert np.abs(frame.image.astype(int) - LEVELS).mean() < 3
+    assert "v4l2:/dev/video0: its colors are those of the palette jet, undone to gray levels" in source.notes[-1]
+    source.close()
+    turned = bench.open("?palette=jet-reversed").read(timeout_s=1)
+    assert np.abs(255 - turned.image.astype(int) - LEVELS).mean() < 3
+
+
+@pytest.mark.parametrize("fourcc", ["YUYV", "NV12", "BGR3", "MJPG"])
+def test_the_luminance_of_a_colored_thermal_camera_on_request(fourcc: str) -> None:
+    source = Bench(mode(fourcc, (64, 48)), content=in_colors(LEVELS, fourcc)).open("?palette=none")
+    luminance = cv2.cvtColor(cv2.applyColorMap(LEVELS, cv2.COLORMAP_JET), cv2.COLOR_BGR2GRAY)
+    assert np.abs(source.read(timeout_s=1).image.astype(int) - luminance).mean() < 3
+    assert source.notes == ()
+
+
+def test_a_thermal_camera_in_colors_of_no_palette_is_told() -> None:
+    source = Bench(mode("YUYV", (64, 48)), content=noise).open()
+    assert "it is colored by no palette that is known: its luminance is used" in source.notes[-1]
+
+
+def test_gray_of_a_thermal_camera_is_taken_as_it_is_until_it_is_colored() -> None:
+    """A user changes the palette while it runs."""
+    gray, colored = yuv_of("YUYV", LEVELS), in_colors(LEVELS, "YUYV")(mode(), 0)
+    bench = Bench(mode("YUYV", (64, 48)), content=lambda of, sequence: colored if sequence > 40 else gray)
+    source = bench.open()
+    first = source.read(timeout_s=1)
+    assert np.abs(first.image - (LEVELS.astype(float) - 16) * 255 / 219).max() <= 0.5
+    assert source.notes == ()
+    while first.sequence < 60:
+        first = source.read(timeout_s=1)
+    assert np.abs(first.image.astype(int) - LEVELS).mean() < 3
 
 
 @pytest.mark.parametrize(("fourcc", "bits"), [("Y16", 16), ("Y16-BE", 16), ("Y14", 14), ("Y12", 12), ("Y10", 10)])
