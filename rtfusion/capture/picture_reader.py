@@ -44,10 +44,11 @@ class PictureReader:
     @property
     def notes(self) -> list[str]:
         """What was assumed of the frames so far."""
-        return [note for note in (self._depth.note, self.colors.note) if note is not None]
+        of_raw = () if self._raw is None else self._raw.notes
+        return [note for note in (self._depth.note, self.colors.note, *of_raw) if note is not None]
 
-    def __call__(self, frame: av.VideoFrame, *, codec: Codec) -> Picture:
-        """The picture of a frame, upright.
+    def __call__(self, frame: av.VideoFrame, *, codec: Codec) -> Picture | None:
+        """The picture of a frame, upright; None for a frame of a raw stream that is none.
 
         Raises:
             ConfigError: the profile that was asked for has other frames.
@@ -60,9 +61,9 @@ class PictureReader:
             if frame.interlaced_frame:
                 self._note("its frames are interlaced, and shown as they are stored: what moves has combs")
         picture = self._picture(frame)
-        return replace(picture, image=self._orientation(picture.image))
+        return None if picture is None else replace(picture, image=self._orientation(picture.image))
 
-    def _picture(self, frame: av.VideoFrame) -> Picture:
+    def _picture(self, frame: av.VideoFrame) -> Picture | None:
         if self._raw is not None:
             return self._raw(frame)
         if self._looked_at < RANGE_FRAMES:

@@ -6,6 +6,7 @@ again, they are the words of the camera. That is possible only where nothing was
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import av
@@ -13,18 +14,21 @@ import numpy as np
 
 from rtfusion.capture.pixels import plane_pixels
 from rtfusion.capture.profiles import PROFILES, CountsDecoder, Picture, Profile, Size, Words
+from rtfusion.capture.seek import KINDS, LAYOUTS, SeekDecoder
 
 LEAST_KELVIN, USUAL_KELVIN = 200.0, (223.0, 423.0)
 """Pixels are hardly ever colder, and half of a scene is within these: what a picture would mean as counts is not."""
 PLAUSIBLE_SHARE = 0.98
+RECORDED: Mapping[str, Profile] = {**PROFILES, **{name: layout.profile for name, layout in LAYOUTS.items()}}
+"""The profiles that a recorded stream may have: those of cameras that V4L2 knows, and of others."""
 
 _YUYV, _Y16 = "YUYV", "Y16"
 
 
 def profile_name(text: str) -> str:
     """Read the name of a profile; ValueError: it is none."""
-    if text not in PROFILES:
-        raise ValueError(f"expected one of {', '.join(PROFILES)}")
+    if text not in RECORDED:
+        raise ValueError(f"expected one of {', '.join(RECORDED)}")
     return text
 
 
@@ -33,10 +37,16 @@ class RawStream:
 
     def __init__(self, profile: Profile, size_px: Size) -> None:
         self.profile = profile
-        self._decode = CountsDecoder(profile, size_px)
+        self._seek = SeekDecoder(LAYOUTS[profile.name]) if profile.name in LAYOUTS else None
+        self._decode: Callable[[Words], Picture | None] = self._seek or CountsDecoder(profile, size_px)
 
-    def __call__(self, frame: av.VideoFrame) -> Picture:
-        """The counts of a frame; ValueError: it holds no words of a camera."""
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the frames so far."""
+        return [] if self._seek is None else self._seek.notes
+
+    def __call__(self, frame: av.VideoFrame) -> Picture | None:
+        """The counts of a frame, None for one that is no picture of the scene; ValueError: it holds no words of a camera."""
         words = words_of(frame)
         if words is None:
             raise ValueError(f"a {frame.format.name} frame holds no counts of a camera")
@@ -54,7 +64,7 @@ def raw_stream_of(frame: av.VideoFrame, *, asked: str | None) -> RawStream | Non
     size_px = frame.width, frame.height
     words = words_of(frame)
     if asked is not None:
-        profile = PROFILES[asked]
+        profile = RECORDED[asked]
         if profile.counts_of is None:
             return None
         if words is None or not profile.fits(words[0], size_px):
@@ -70,7 +80,7 @@ def raw_stream_of(frame: av.VideoFrame, *, asked: str | None) -> RawStream | Non
         return RawStream(profile, size_px)
     if words is None:
         return None
-    for profile in PROFILES.values():
+    for profile in RECORDED.values():
         fits = profile.sizes is not None and profile.counts_of is not None and profile.fits(words[0], size_px)
         if fits and _is_of_camera(profile, size_px, words[1]):
             return RawStream(profile, size_px)
@@ -78,7 +88,9 @@ def raw_stream_of(frame: av.VideoFrame, *, asked: str | None) -> RawStream | Non
 
 
 def _is_of_camera(profile: Profile, size_px: Size, words: Words) -> bool:
-    """True where a frame can only be of this camera: by rows below the counts, or by the temperatures it would show."""
+    """True where a frame can only be of this camera: by rows about the counts, or by the temperatures it would show."""
+    if profile.name in LAYOUTS:
+        return LAYOUTS[profile.name].kind_of(words) in KINDS
     if size_px == profile.image_size_px(size_px):
         return False  # counts alone are read as they are, whoever sent them
     picture = CountsDecoder(profile, size_px)(words)

@@ -172,6 +172,11 @@ class VideoSource(Playback):
         except (EndOfStream, StreamLost) as error:
             if self._sequence and self._start_ns:
                 raise CaptureError(f"{self._uri}: it has no frame from start={self._asked.start:g} s on") from None
+            if "no_picture" in self.drops:
+                raise CaptureError(
+                    f"{self._uri}: it holds {self.drops['no_picture']} frames, none of which is a picture after one of the "
+                    "shutter, without which the counts of this camera tell nothing; ?profile=y16 takes them as they are"
+                ) from None
             raise CaptureError(
                 f"{self._uri}: not one frame of its {stream.codec_context.name} stream can be decoded ({error}); "
                 "the file is damaged or incomplete, make a new copy of it"
@@ -221,8 +226,10 @@ class VideoSource(Playback):
             for one, placed_ns in self._timeline.place(frames, origin_ns=origin_ns):
                 if placed_ns - begin_ns >= self._start_ns:
                     stamp_ns = placed_ns - self._left_out_ns - self._start_ns
-                    yield self._frame(one, stamp_ns, received_ns=asked_at_ns, codec=stream.codec_context.codec)
-                    asked_at_ns = self._clock.now_ns()
+                    frame = self._frame(one, stamp_ns, received_ns=asked_at_ns, codec=stream.codec_context.codec)
+                    if frame is not None:
+                        yield frame
+                        asked_at_ns = self._clock.now_ns()
             self._left_out_ns += self._start_ns
         self._check_length(container, stream, extent)
 
@@ -312,7 +319,7 @@ class VideoSource(Playback):
                 raise StreamLost(f"{self._uri}: reading stopped{self._position()}: {reason(error)}") from error
             yield packet
 
-    def _frame(self, decoded: _Decoded, timestamp_ns: int, *, received_ns: int, codec: Codec) -> Frame:
+    def _frame(self, decoded: _Decoded, timestamp_ns: int, *, received_ns: int, codec: Codec) -> Frame | None:
         frame = decoded.frame
         try:
             picture = self._read_picture(frame, codec=codec)
@@ -323,6 +330,9 @@ class VideoSource(Playback):
                 f"{self._uri}: frames of the pixel format {frame.format.name} cannot be converted ({reason(error)}); "
                 "store the video as yuv420p, gray or gray16le"
             ) from error
+        if picture is None:
+            self.drops["no_picture"] = self.drops.get("no_picture", 0) + 1
+            return None
         return Frame(
             image=picture.image,
             pixel_format=picture.pixel_format,
