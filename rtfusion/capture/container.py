@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -28,8 +29,10 @@ _BAND_WORDS = {
 }
 
 
-def open_container(path: Path, *, uri: str) -> InputContainer:
+def open_container(path: Path, *, uri: str, headerless: Mapping[str, str] | None = None) -> InputContainer:
     """Open a video file; nothing it refers to is fetched from a network.
+
+    ``headerless`` are options of FFmpeg's reader of raw video, for a file that holds frames and nothing else.
 
     Raises:
         CaptureError: no such file, not a regular one, empty, not readable, or not a video.
@@ -43,7 +46,10 @@ def open_container(path: Path, *, uri: str) -> InputContainer:
     try:
         # "file:" keeps a name such as "http:x" from being taken for an address.
         container = av.open(
-            f"file:{path.absolute()}", container_options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            f"file:{path.absolute()}",
+            format=None if headerless is None else "rawvideo",
+            container_options={"protocol_whitelist": "file", **(headerless or {})},
+            metadata_errors="replace",
         )
     except PermissionError:
         raise CaptureError(f"{uri}: no permission to read the file; check it with ls -l") from None

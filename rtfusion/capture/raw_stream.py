@@ -7,6 +7,7 @@ again, they are the words of the camera. That is possible only where nothing was
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import av
@@ -22,6 +23,9 @@ PLAUSIBLE_SHARE = 0.98
 RECORDED: Mapping[str, Profile] = {**PROFILES, **{name: layout.profile for name, layout in LAYOUTS.items()}}
 """The profiles that a recorded stream may have: those of cameras that V4L2 knows, and of others."""
 
+HEADERLESS = (".raw", ".bin")
+"""What files are called that hold frames and nothing else."""
+
 _YUYV, _Y16 = "YUYV", "Y16"
 
 
@@ -30,6 +34,20 @@ def profile_name(text: str) -> str:
     if text not in RECORDED:
         raise ValueError(f"expected one of {', '.join(RECORDED)}")
     return text
+
+
+def headerless(path: Path, *, asked: str | None) -> dict[str, str] | None:
+    """How FFmpeg reads a file that holds the frames of a camera and nothing else; None for other files.
+
+    Such a file is called so, and the profile that is ``asked`` for has one size of which it holds whole frames, or no other size.
+    """
+    sizes = () if asked is None or path.suffix.lower() not in HEADERLESS else tuple(RECORDED[asked].sizes or ())
+    fitting = [size for size in sizes if len(sizes) == 1 or path.stat().st_size % (2 * size[0] * size[1]) == 0]
+    if asked is None or len(fitting) != 1:
+        return None
+    ((width, height),) = fitting
+    pixel_format = "gray16le" if _Y16 in RECORDED[asked].fourccs else "yuyv422"
+    return {"video_size": f"{width}x{height}", "pixel_format": pixel_format}
 
 
 class RawStream:

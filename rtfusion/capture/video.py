@@ -41,6 +41,7 @@ from rtfusion.capture.file_ends import appended_bytes, is_whole_in_transport_str
 from rtfusion.capture.palette import looks_like
 from rtfusion.capture.picture_reader import PictureReader
 from rtfusion.capture.playback import Playback, pts_to_ns
+from rtfusion.capture.raw_stream import headerless
 from rtfusion.capture.timeline import Timeline
 from rtfusion.capture.uri import SourceUri, read_query
 from rtfusion.capture.video_parameters import CONVERTERS, VideoParameters
@@ -86,12 +87,14 @@ class VideoSource(Playback):
         clock: Clock = MONOTONIC,
     ) -> None:
         """Open the file and decode its first frame."""
-        container = open_container(path, uri=uri)
+        asked = parameters if parameters is not None else VideoParameters()
+        self._headerless = headerless(path, asked=asked.profile) if path.is_file() else None
+        container = open_container(path, uri=uri, headerless=self._headerless)
         super().__init__(self._play(container, loop), pace=pace, clock=clock)
         self._path = path
         self._uri = uri
         self._band = band
-        self._asked = parameters if parameters is not None else VideoParameters()
+        self._asked = asked
         self._start_ns = round(self._asked.start * NS_PER_S)
         self._read_picture = PictureReader(band, self._asked, uri=uri, note=self._note)
         self._sequence = 0
@@ -143,9 +146,11 @@ class VideoSource(Playback):
         """What the user says, else what the stamps say, else what the header claims."""
         if self._asked.fps is not None:
             return self._asked.fps
-        measured_hz = stamps_rate_hz(
-            self._path, uri=self._uri, asked=self._asked.stream, band=self._band, claimed_hz=nominal_hz
-        )
+        measured_hz = None
+        if self._headerless is None:
+            measured_hz = stamps_rate_hz(
+                self._path, uri=self._uri, asked=self._asked.stream, band=self._band, claimed_hz=nominal_hz
+            )
         rate_hz = measured_hz or nominal_hz or ASSUMED_RATE_HZ
         if timeless or (measured_hz is None and nominal_hz is None):
             self._note(f"the file tells no times; {rate_hz:g} frames a second are assumed; ?fps= says another rate")
@@ -175,7 +180,8 @@ class VideoSource(Playback):
             if "no_picture" in self.drops:
                 raise CaptureError(
                     f"{self._uri}: it holds {self.drops['no_picture']} frames, none of which is a picture after one of the "
-                    "shutter, without which the counts of this camera tell nothing; ?profile=y16 takes them as they are"
+                    "shutter, without which the counts of this camera tell nothing; look at the profile, or in a container "
+                    "take them as they are with ?profile=y16"
                 ) from None
             raise CaptureError(
                 f"{self._uri}: not one frame of its {stream.codec_context.name} stream can be decoded ({error}); "
@@ -198,7 +204,7 @@ class VideoSource(Playback):
             for _ in range(loop - 1):
                 container.close()
                 try:
-                    container = open_container(self._path, uri=self._uri)
+                    container = open_container(self._path, uri=self._uri, headerless=self._headerless)
                 except CaptureError as error:
                     raise StreamLost(f"{error} (when it was opened once more{self._position()})") from error
                 yield from self._round(container)

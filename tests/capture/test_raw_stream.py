@@ -243,3 +243,32 @@ def test_a_picture_of_the_start_that_tells_nothing_is_not_believed(tmp_path: Pat
         living = is_living(camera)
         assert np.array_equal(read_all(source)[0].image[living], (0x4000 + camera.scene(0))[living])
         assert any("it has no frame of the camera's start" in note for note in source.notes)
+
+
+def test_frames_and_nothing_else(tmp_path: Path) -> None:
+    camera = SeekCamera("seek")
+    frames = [camera.start(), camera.shutter(), camera.picture(0), camera.picture(1)]
+    data = b"".join(frame.astype("<u2").tobytes() for frame in frames)
+    (tmp_path / "dump.raw").write_bytes(data)
+    source = open_source(f"{tmp_path}/dump.raw?profile=seek&fps=9", band=Band.THERMAL, loop=2, shutter="off")
+    played = read_all(source)
+    assert [round(frame.timestamp_ns * 9 / 1e9) for frame in played] == [2, 3, 5, 6, 7], "of the second round all"
+    living = is_living(camera)
+    for number, frame in zip((0, 1), played, strict=False):
+        assert np.array_equal(frame.image[living], (0x4000 + camera.scene(number))[living])
+    assert source.info.rate_hz == 9
+    (tmp_path / "cut.bin").write_bytes(data[:-1000])
+    source = opened(f"{tmp_path}/cut.bin?profile=seek")
+    assert len(read_all(source)) == 1
+    assert source.drops == {"corrupt": 1, "no_picture": 2}
+    assert any("25 frames a second are assumed; ?fps= says another rate" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(("profile", "kelvin_per_count"), [("p2pro", 1 / 64), ("lepton", 0.01)])
+def test_frames_and_nothing_else_of_other_cameras(tmp_path: Path, profile: str, kelvin_per_count: float) -> None:
+    name, size_px = BUFFERS[profile]
+    (tmp_path / "dump.raw").write_bytes(stored(name) * 3)
+    words = as_words(stored(name), size_px=size_px, stride_bytes=2 * size_px[0])
+    frames = read_all(opened(f"{tmp_path}/dump.raw?profile={profile}&fps=25"))
+    assert [frame.kelvin_per_count for frame in frames] == [kelvin_per_count] * 3
+    assert np.array_equal(frames[2].image, CountsDecoder(PROFILES[profile], size_px)(words).image)

@@ -486,7 +486,7 @@ class FailingContainer:
 
 def test_a_disk_that_fails_ends_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "clip.mkv", patterns(10), codec="ffv1")
-    monkeypatch.setattr(video, "open_container", lambda path, uri: FailingContainer(path, packets=6))
+    monkeypatch.setattr(video, "open_container", lambda path, **how: FailingContainer(path, packets=6))
     source = open_video(path)
     for _ in range(6):
         source.read(timeout_s=1)
