@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -54,14 +55,30 @@ class PictureReader:
             ConfigError: the profile that was asked for has other frames.
             av.FFmpegError, ValueError, NotImplementedError: its pixels cannot be converted.
         """
+        orientation = self._begin(frame, codec=codec)
+        picture = self._picture(frame)
+        return None if picture is None else replace(picture, image=orientation(picture.image))
+
+    def leave_out(self, frame: av.VideoFrame, *, codec: Codec) -> None:
+        """See a frame of which no picture is wanted: in some raw streams it tells how later ones are to be read.
+
+        Raises:
+            ConfigError: the profile that was asked for has other frames.
+        """
+        self._begin(frame, codec=codec)
+        if self._raw is not None and self._raw.remembers:
+            with suppress(ValueError):
+                self._raw(frame)
+
+    def _begin(self, frame: av.VideoFrame, *, codec: Codec) -> Orientation:
+        """Look at the first frame; how to turn each."""
         if self._orientation is None:
             # asked once and not once per round: side data and its frame hold one another until the garbage collector runs
             self._orientation = self._orientation_of(frame)
             self._raw = self._raw_stream(frame, codec=codec)
             if frame.interlaced_frame:
                 self._note("its frames are interlaced, and shown as they are stored: what moves has combs")
-        picture = self._picture(frame)
-        return None if picture is None else replace(picture, image=self._orientation(picture.image))
+        return self._orientation
 
     def _picture(self, frame: av.VideoFrame) -> Picture | None:
         if self._raw is not None:

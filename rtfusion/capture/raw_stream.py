@@ -59,6 +59,11 @@ class RawStream:
         self._decode: Callable[[Words], Picture | None] = self._seek or CountsDecoder(profile, size_px)
 
     @property
+    def remembers(self) -> bool:
+        """True where a frame tells how later ones are to be read."""
+        return self._seek is not None
+
+    @property
     def notes(self) -> list[str]:
         """What a person should know of the frames so far."""
         return [] if self._seek is None else self._seek.notes

@@ -42,6 +42,7 @@ from rtfusion.capture.palette import looks_like
 from rtfusion.capture.picture_reader import PictureReader
 from rtfusion.capture.playback import Playback, pts_to_ns
 from rtfusion.capture.raw_stream import headerless
+from rtfusion.capture.seek import LAYOUTS
 from rtfusion.capture.timeline import Timeline
 from rtfusion.capture.uri import SourceUri, read_query
 from rtfusion.capture.video_parameters import CONVERTERS, VideoParameters
@@ -236,19 +237,22 @@ class VideoSource(Playback):
                     if frame is not None:
                         yield frame
                         asked_at_ns = self._clock.now_ns()
+                else:
+                    self._read_picture.leave_out(one.frame, codec=stream.codec_context.codec)
             self._left_out_ns += self._start_ns
         self._check_length(container, stream, extent)
 
     def _seek(self, container: InputContainer, stream: VideoStream) -> int | None:
         """Go to the last key frame before what is not left out; the stamp of the beginning, or None where all is decoded.
 
-        Only where much is left out, and an index says where the key frames are.
+        Only where much is left out, an index says where the key frames are, and what is left out tells nothing of the rest.
         """
         begin, time_base = stream.start_time, stream.time_base
         indexed = container.format.name.split(",")[0] in SEEKABLE
         if (
             self._start_ns < LEAST_SEEK_NS
             or self._asked.fps is not None
+            or self._asked.profile in LAYOUTS
             or not indexed
             or begin is None
             or time_base is None

@@ -217,6 +217,18 @@ def test_a_seek_recording_that_begins_midway(tmp_path: Path) -> None:
     assert "it has no frame of the camera's start that tells which pixels are dead" in notes
 
 
+@pytest.mark.parametrize("query", ["start=0.12", "start=0.12&profile=seek"])
+def test_the_beginning_of_a_seek_recording_is_left_out_but_its_shutter_counts(tmp_path: Path, query: str) -> None:
+    camera = SeekCamera("seek")
+    frames = (camera.start(), camera.shutter(), *(camera.picture(number) for number in range(4)))
+    source = opened(f"{camera.record(tmp_path / 'c.mkv', *frames)}?{query}")
+    played = read_all(source)
+    living = is_living(camera)
+    assert len(played) == 2
+    assert np.array_equal(played[0].image[living], (0x4000 + camera.scene(2))[living])
+    assert source.drops == {"corrupt": 0}
+
+
 def test_a_seek_recording_without_a_shutter_is_refused(tmp_path: Path) -> None:
     camera = SeekCamera("seek")
     clip = camera.record(tmp_path / "c.mkv", camera.picture(0), camera.picture(1))
