@@ -29,6 +29,8 @@ _PARTS = re.compile(
     "[,;.!?\uff0c\u3002\uff1b\uff01\uff1f\u3001]+|\\b(?:and|but|then|while|plus)\\b|同时|而且|并且|顺便|然后"
 )
 _NEGATIONS = frozenset({"neg", "notso", "letting"})
+_OPPOSITE = 0.1
+"""By how much a classifier must hear the other side of a wish in a sentence that denies something: then nobody knows."""
 _SPREAD = 0.12
 """How far a score lies from the threshold when it is three times likelier than not."""
 
@@ -122,7 +124,7 @@ class _Judge:
         found = _Found(text, confidence, _nearest(reading, scores))
         if reading.preset is not None:
             return found.preset(self._presets[reading.preset])
-        if not reading.words or scores["off"] >= self._classifier.off_from:
+        if not reading.words or scores["off"] >= self._classifier.off_from or _is_doubted(reading, scores):
             return found.refused(self._bank, current)
         kind = max(scores, key=lambda name: scores[name] if name != "off" else -1.0)
         if reading.reset or (not reading.wishes and kind == "reset"):
@@ -204,6 +206,15 @@ def _is_settled(reading: Reading, kind: str, scores: Mapping[str, float], *, dou
     own = f"{wish.axis}{'+' if wish.value > 0 else '-'}"
     only_turned = negates and kind[:-1] == wish.axis
     return only_turned or scores[kind] < scores[own] + doubt
+
+
+def _is_doubted(reading: Reading, scores: Mapping[str, float]) -> bool:
+    """True where a sentence denies something and the classifier hears the other side of a wish: nothing is better than that."""
+    if not any(word.meanings & _NEGATIONS for word in reading.words):
+        return False
+    sides = (("+", "-") if wish.value > 0 else ("-", "+") for wish in reading.wishes)
+    found = zip(reading.wishes, sides, strict=True)
+    return any(scores[f"{wish.axis}{other}"] > scores[f"{wish.axis}{own}"] + _OPPOSITE for wish, (own, other) in found)
 
 
 def _nearest(reading: Reading, scores: Mapping[str, float]) -> tuple[str, ...]:

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from benchmarks import readme
+from benchmarks.intents import language
 from benchmarks.suite import Suite, columns_table, grouped, markdown
 from rtfusion.errors import ConfigError, ModelError
 from rtfusion.evaluate import schema
 from rtfusion.evaluate.metrics import finite_mean
 
 NAMES = (
-    "endurance", "enhanced", "faults", "fusers", "latency", "networks", "registration", "robust", "scale", "speed",
-    "stability", "visibility",
+    "chaos", "endurance", "enhanced", "faults", "focus", "fusers", "intents", "latency", "networks", "registration",
+    "robust", "scale", "speed", "stability", "visibility",
 )  # fmt: skip
 COLUMNS = (("case", "{case}"), ("FPS", "{fps[median]:.0f}"), ("age", "{age:.1f}"))
 
@@ -87,6 +88,7 @@ def test_every_suite_is_a_module_of_its_name_with_help(name: str, capsys: pytest
 @pytest.mark.parametrize("path", sorted(readme.RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_committed_result_is_shown_by_its_suite(path: Path) -> None:
     suites = {name: importlib.import_module(f"benchmarks.{name}").SUITE.table for name in NAMES}
+    suites["language"] = language.SUITE.table
     table = {**suites, "bench": readme.bench_table}[path.stem](schema.load(path))
     assert "|---|" in table
 
