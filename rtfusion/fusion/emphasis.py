@@ -34,6 +34,9 @@ WINDOW_CELLS = 4
 """What is changed is looked for in squares of so many values of a map a side."""
 SURROUNDINGS_CELLS = 2
 """Side of the cells in which surroundings are averaged, in those of an eighth of the resolution."""
+OUTSIDE = 0.7
+"""How much less a target itself counts for its surroundings than what is around it. A vehicle that fills a third of the picture
+has little around it: held against that alone, it would be changed as a whole."""
 SURROUNDINGS_SIGMA = 2.0
 """Reach of the surroundings, in these cells."""
 DARKEST, BRIGHTEST = 4.0, 250.0
@@ -61,12 +64,15 @@ def emphasized(
     Returns:
         (H, W), ``fused_y`` itself where there is nothing to do.
     """
-    out, gain, back = _shares(targets, strengths=strengths, shape=map_shape(fused_y.shape))
+    shape = map_shape(fused_y.shape)
+    out, gain, back = _shares(targets, strengths=strengths, shape=shape)
     share = np.maximum(out, back)
     windows = _windows(share)
     if not windows:
         return fused_y
-    planes = _planes(fused_y, thermal, out=out, gain=gain, back=back)
+    # whatever the strength, the surroundings are the same, so that the picture follows it in a straight line
+    there = np.max([one for name, one in targets.items() if strengths.get(name)], axis=0)
+    planes = _planes(fused_y, thermal, there=there, out=out, gain=gain, back=back)
     result = take(fused_y.shape)
     np.copyto(result, fused_y)
     for window in windows:
@@ -105,13 +111,13 @@ def _cells(first: int, length: int, *, of: int, cells: int) -> slice:
     return slice(max(first * cells // of - 1, 0), min(-(-(first + length) * cells // of) + 1, cells))
 
 
-def _planes(fused_y: Image8, thermal: Image8, *, out: Map, gain: Map, back: Map) -> tuple[Map, Map, Map]:
+def _planes(fused_y: Image8, thermal: Image8, *, there: Map, out: Map, gain: Map, back: Map) -> tuple[Map, Map, Map]:
     """For every cell, what F is multiplied by beside 1, what T is multiplied by, and what is added."""
     size = -(-out.shape[1] // 2), -(-out.shape[0] // 2)
     # every other row is enough for what is smooth, at half the time
     rows = (image[::2] for image in (fused_y, thermal))
     fused, warm = (cast(Image8, cv2.resize(half, size, interpolation=cv2.INTER_AREA)) for half in rows)
-    around = 1 - cast(Map, cv2.resize(out + back, size, interpolation=cv2.INTER_AREA))
+    around = 1 - OUTSIDE * cast(Map, cv2.resize(there, size, interpolation=cv2.INTER_AREA))
     s, u = _surroundings(fused, around), _surroundings(warm, around)
     differs, warmer = fused - s, warm - u
     # towards the thermal band where it tells more, and the same
