@@ -141,6 +141,7 @@ def test_a_whole_measurement_is_written_drawn_and_compared(tmp_path: Path, capsy
         "fuser": ["average"],
         "model": [],
         "json_file": target,
+        "overwrite": True,
         "plot": plot,
     }
     command(**again)

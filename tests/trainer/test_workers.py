@@ -32,10 +32,10 @@ from rtfusion_trainer import distill
 
 step = distill.Run.step
 
-def interrupted(self, batch):
+def interrupted(self, *batches):
     if self.finished_steps == 1 and self.workers.rank == 1:
         os.kill(os.getpid(), signal.SIGINT)
-    return step(self, batch)
+    return step(self, *batches)
 
 if INTERRUPT:
     distill.Run.step = interrupted
