@@ -151,8 +151,13 @@ class RecordSink:
             self._retry.succeeded()
 
     def _forget_old(self) -> None:
-        """Delete what is to be kept no longer."""
-        if count := self._retention.apply(self._root, written=self.folder):
+        """Delete what is to be kept no longer; where that fails, recording goes on."""
+        try:
+            count = self._retention.apply(self._root, written=self.folder)
+        except OSError as error:
+            self._note(f"{self.uri}: what keep and max_gb say could not be deleted: {_sentence(error)}")
+            return
+        if count:
             _log.info("%s: %d segments were deleted, as keep and max_gb say", self.uri, count)
 
     def _interrupt(self, error: Exception) -> None:

@@ -48,7 +48,7 @@ class Retention:
         """Delete what is to go, and give the number of segments; ``written`` is the session that is being written.
 
         Raises:
-            OSError: the folder cannot be read.
+            OSError: the folder cannot be read, or something in it not be deleted.
         """
         if self.keep_s is None and self.max_bytes is None:
             return 0

@@ -239,13 +239,13 @@ class _App:
             headers["Connection"] = "close"
         if answer.parts is None:
             return responses.Response(answer.body, answer.status, headers)
-        parts = answer.parts if asked.method == "GET" else iter(())
-        return responses.StreamingResponse(self._streamed(answer.body, parts), answer.status, headers)
+        streamed = self._streamed(answer.body, answer.parts, is_wanted=asked.method == "GET")
+        return responses.StreamingResponse(streamed, answer.status, headers)
 
-    async def _streamed(self, body: bytes, parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    async def _streamed(self, body: bytes, parts: Iterator[bytes], *, is_wanted: bool) -> AsyncIterator[bytes]:
         try:
             yield body
-            while (part := await self._in_thread(next, parts, None)) is not None:
+            while is_wanted and (part := await self._in_thread(next, parts, None)) is not None:
                 yield part
         finally:
             if hasattr(parts, "close"):

@@ -94,6 +94,15 @@ def test_a_run_keeps_to_it_and_what_is_left_plays(tmp_path: Path) -> None:
     assert list(load_session(written).pairs())
 
 
+def test_what_cannot_be_deleted_costs_no_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Retention, "apply", refuse)
+    checksums = record(tmp_path, frames=5, query="&keep=1d")
+    assert len(list(load_session(session_of(tmp_path)).pairs())) == len(checksums) == 5
+
+
 @pytest.mark.parametrize(("text", "time_s"), [("90m", 5400), ("36h", 129_600), ("7d", 604_800), ("2w", 1_209_600)])
 def test_times(text: str, time_s: float) -> None:
     assert parse_time_s(text) == time_s
