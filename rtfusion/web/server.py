@@ -222,7 +222,7 @@ class _App:
         if asked.scope["path"] == LOGIN and asked.method == "POST":
             checks.log_in(await _body(asked, kind="application/x-www-form-urlencoded"))
         query = checks.check_token(asked)
-        if not self._door.admit(asked.scope["client"]):
+        if not checks.is_for_guests(asked) and not self._door.admit(asked.scope["client"]):
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{door.MAX_KNOWN} others ask at this moment")
         body = _decoded(await _body(asked, kind="application/json")) if asked.method == "POST" else None
         method = "POST" if asked.method == "POST" else "GET"
@@ -277,6 +277,10 @@ class _Checks:
         if is_from_elsewhere or (is_foreign and not is_visit):
             raise Refused(HTTPStatus.FORBIDDEN, "another site asks for this")
 
+    def is_for_guests(self, asked: requests.Request) -> bool:
+        """True for what is answered without the token; whoever asks for it is not known by that."""
+        return self.token is not None and asked.scope["path"] in self.open_paths
+
     def check_token(self, asked: requests.Request) -> dict[str, str]:
         """Let in who knows the token; gives the query without it."""
         try:
@@ -287,7 +291,7 @@ class _Checks:
             raise Refused(HTTPStatus.BAD_REQUEST, "too many settings in the address") from None
         given = query.pop("token", None)
         path = asked.scope["path"]
-        if self.token is None or path in self.open_paths:
+        if self.token is None or self.is_for_guests(asked):
             return query
         if given is not None and _equal(given, self.token):
             if path == "/" and asked.method == "GET":

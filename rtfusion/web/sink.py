@@ -81,7 +81,9 @@ class WebSink:
         """
         self.uri = uri
         host, port = _address(address, uri=self.uri)
-        token = _checked_token(token or os.environ.get(TOKEN_VARIABLE) or None, host=host, uri=self.uri)
+        token = _checked_token(
+            (os.environ.get(TOKEN_VARIABLE) or None) if token is None else token, host=host, uri=self.uri
+        )
         palette = None if context.control is None else context.control.palette
         self._run = context
         self._recorder = None if record is None else Recorder(expanded(record), context=context, uri=self.uri)

@@ -48,6 +48,21 @@ def test_known_clients_are_not_turned_out_by_guests(owned: WebSink) -> None:
             seen += known.recv(1 << 20)
 
 
+def test_who_asks_for_what_is_open_is_not_known_by_that(owned: WebSink) -> None:
+    head = f"GET /state HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    with raw(owned, head) as known, contextlib.ExitStack() as crowd:
+        assert known.recv(12) == b"HTTP/1.1 200"
+        for _ in range(2 * door.MAX_KNOWN):
+            guest = crowd.enter_context(raw(owned, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            assert guest.recv(12) == b"HTTP/1.1 200"
+        known.sendall(head)
+        seen = known.recv(1 << 20)
+        while b"HTTP/1.1 200" not in seen:
+            part = known.recv(1 << 20)
+            assert part, "the known connection was cut for guests"
+            seen += part
+
+
 def test_a_flood_that_does_not_end(owned: WebSink) -> None:
     over = threading.Event()
 

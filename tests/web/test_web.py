@@ -411,6 +411,7 @@ def test_public_addresses_need_a_token(address, monkeypatch):
         ("web://127.0.0.1:0?tokn=x", "did you mean token?"),
         ("web://127.0.0.1:0?record=/nowhere/at/all", "No such file or directory"),
         ("web://127.0.0.1:0?token=short", "at least 16|16 to 256"),
+        ("web://127.0.0.1:0?token=", "16 to 256"),
     ],
 )
 def test_refuses_at_the_start(uri, says):
