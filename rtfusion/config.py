@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_origin
 
@@ -293,7 +293,8 @@ class Settings(BaseModel):
         return ((name, _redacted(value)) for name, value in super().__repr_args__())
 
     @classmethod
-    def declared(cls) -> dict[str, Setting]:
+    @cache
+    def declared(cls) -> Mapping[str, Setting]:
         """Give the declaration of each field by its name, in the order of the help."""
         return {
             name: next(item for item in field.metadata if isinstance(item, Setting))
