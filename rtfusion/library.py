@@ -28,6 +28,7 @@ import operator
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -99,10 +100,68 @@ def fuse(
     return _KEPT.fuse(pair, **opened, inputs=inputs or {}, **options).image
 
 
-class Fuser:
+class _Asked(ABC):
+    """What `Fuser` and `FusedStream` can be asked while they go on. Any thread may ask."""
+
+    @abstractmethod
+    def _opened(self) -> PairFuser[Any]:
+        """The fuser, if it is not closed."""
+
+    def change(
+        self,
+        *,
+        calibration: AnyCalibration = None,
+        model: str | Path | None = None,
+        precision: str | None = None,
+        palette: str | None = None,
+        intents: AnyIntents | None = None,
+        regions: Sequence[Box] | None = None,
+        **inputs: InputValue,
+    ) -> None:
+        """Use this from the next pair on; what is not named stays.
+
+        ``regions`` are rectangles (`rtfusion.Box`) in which something is, instead of those from before; none takes them away.
+
+        ``intents`` are a whole wish, a value or a text such as ``"people=0.8"`` or ``"night-drive"``, or a mapping of new values
+        for the axes that it names; the picture glides there in 8 frames.
+
+        Raises:
+            ConfigError: there is no such input or axis, a value is out of range, or this fuser is closed. Nothing was changed.
+            CalibrationError, ModelError, EngineError: as `fuse`. Nothing was changed.
+        """
+        self._opened().change(
+            Change(
+                calibration=_calibration(calibration),
+                model=None if model is None else _path(model, what="model"),
+                precision=precision,
+                palette=palette,
+                intents=_intents(intents),
+                regions=regions,
+                inputs=inputs,
+            )
+        )
+
+    def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:
+        """Say what was found in the fused frame of this stamp: it is brought out as long as it is fresh.
+
+        Raises:
+            ConfigError: there are more than 64 boxes, or this fuser takes none.
+        """
+        self._opened().report(boxes, timestamp_ns=timestamp_ns)
+
+    def say(self, text: str) -> Said:
+        """Ask in a sentence for what the picture is to show, and be told what it was taken for; what is refused changes nothing.
+
+        Raises:
+            ConfigError: it is no text or too long, the fuser takes no intents, or this fuser is closed.
+        """
+        return tell(self._opened(), _sentence(text))
+
+
+class Fuser(_Asked):
     """Fuses the pairs of a stream one after the other, with memory: denoising, gain control and network follow the scene.
 
-    A context manager. One thread calls it; any thread may call `change`.
+    A context manager. One thread calls it; any thread may call `change`, `report` and `say`.
     """
 
     def __init__(
@@ -161,56 +220,6 @@ class Fuser:
         """The inputs of the model that may be changed, such as ``enhance``, with their values."""
         return self._opened().inputs
 
-    def change(
-        self,
-        *,
-        calibration: AnyCalibration = None,
-        model: str | Path | None = None,
-        precision: str | None = None,
-        palette: str | None = None,
-        intents: AnyIntents | None = None,
-        regions: Sequence[Box] | None = None,
-        **inputs: InputValue,
-    ) -> None:
-        """Use this from the next pair on; what is not named stays.
-
-        ``regions`` are rectangles (`rtfusion.Box`) in which something is, instead of those from before; none takes them away.
-
-        ``intents`` are a whole wish, a value or a text such as ``"people=0.8"`` or ``"night-drive"``, or a mapping of new values
-        for the axes that it names; the picture glides there in 8 frames.
-
-        Raises:
-            ConfigError: there is no such input or axis, a value is out of range, or this fuser is closed. Nothing was changed.
-            CalibrationError, ModelError, EngineError: as `fuse`. Nothing was changed.
-        """
-        self._opened().change(
-            _change(
-                calibration=calibration,
-                model=model,
-                precision=precision,
-                palette=palette,
-                intents=intents,
-                regions=regions,
-                inputs=inputs,
-            )
-        )
-
-    def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:
-        """Say what was found in the fused frame of this stamp: it is brought out as long as it is fresh.
-
-        Raises:
-            ConfigError: there are more than 64 boxes, or this fuser takes none.
-        """
-        self._opened().report(boxes, timestamp_ns=timestamp_ns)
-
-    def say(self, text: str) -> Said:
-        """Ask in a sentence for what the picture is to show, and be told what it was taken for; what is refused changes nothing.
-
-        Raises:
-            ConfigError: it is no text or too long, the fuser takes no intents, or this fuser is closed.
-        """
-        return tell(self._opened(), _sentence(text))
-
     def close(self) -> None:
         """Release the engine. Idempotent."""
         fuser, self._fuser = self._fuser, None
@@ -258,7 +267,7 @@ def open(
     return FusedStream(pairs=pairs, fuser=fuser)
 
 
-class FusedStream:
+class FusedStream(_Asked):
     """Fused frames of two sources, for one ``for`` loop; a context manager. Made by `open`.
 
     A ``for`` loop that ends, by ``break`` too, closes the stream. Of cameras the loop gets the newest pair; what it was too slow
@@ -276,32 +285,8 @@ class FusedStream:
         """The control of the fuser while it runs. Any thread may use it."""
         return self._fuser
 
-    def change(
-        self,
-        *,
-        calibration: AnyCalibration = None,
-        model: str | Path | None = None,
-        precision: str | None = None,
-        palette: str | None = None,
-        intents: AnyIntents | None = None,
-        **inputs: InputValue,
-    ) -> None:
-        """Use this from the next frame on, as `Fuser.change`. Any thread may call it."""
-        self._fuser.change(
-            _change(
-                calibration=calibration,
-                model=model,
-                precision=precision,
-                palette=palette,
-                intents=intents,
-                regions=None,
-                inputs=inputs,
-            )
-        )
-
-    def say(self, text: str) -> Said:
-        """Ask in a sentence for what the picture is to show, as `Fuser.say`. Any thread may call it."""
-        return tell(self._fuser, _sentence(text))
+    def _opened(self) -> PairFuser[Any]:
+        return self._fuser
 
     def __iter__(self) -> Iterator[FusedFrame]:
         """Fuse pair after pair.
@@ -446,27 +431,6 @@ def _open_fuser(
         fuser.close()
         raise
     return fuser
-
-
-def _change(
-    *,
-    calibration: AnyCalibration,
-    model: str | Path | None,
-    precision: str | None,
-    palette: str | None,
-    intents: AnyIntents | None,
-    regions: Sequence[Box] | None,
-    inputs: Mapping[str, InputValue],
-) -> Change:
-    return Change(
-        calibration=_calibration(calibration),
-        model=None if model is None else _path(model, what="model"),
-        precision=precision,
-        palette=palette,
-        intents=_intents(intents),
-        regions=regions,
-        inputs=inputs,
-    )
 
 
 # -- what people give -----------------------------------------------------------------------------------------------

@@ -319,6 +319,18 @@ def test_two_sources_are_iterated_and_a_break_ends_everything() -> None:
         next(iter(stream))
 
 
+def test_a_stream_is_asked_as_a_fuser_is() -> None:
+    door, dog = (rtfusion.Box(target=name, left=0.2, top=0.2, right=0.6, bottom=0.8) for name in ("door", "dog"))
+    with rtfusion.open(ir=STREET, vis=STREET, fuser="pyramid") as stream:
+        stream.change(regions=[door], intents={"detail": 0.5})
+        assert not stream.say("less noise please").refused
+        frames = iter(stream)
+        stream.report([dog], timestamp_ns=next(frames).timestamp_ns)
+        frame = next(frames)
+    assert set(frame.targets) == {"door", "dog"}
+    assert frame.intents.keys() >= {"detail", "denoise"}
+
+
 def test_open_takes_a_calibration_and_refuses_outputs() -> None:
     with rtfusion.open(ir=STREET, vis=STREET, fuser="average", calibration=shifted(0.0)) as stream:
         assert next(iter(stream)).calibration_id is not None
