@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rtfusion.errors import ConfigError
 from rtfusion.focus.base import SCALE, Map, map_shape
+from rtfusion.focus.overlap import Floats
 
 MAX_BOXES = 64
 """The most boxes that count at a time."""
@@ -21,7 +21,6 @@ EDGE, LEAST_EDGE_CELLS = 0.15, 0.75
 """Half the width of the soft edge about a box: a fraction of half its length, and at least so many values of the map."""
 ROUNDNESS = 3.0
 """Exponent of the superellipse that fills a box: 2 is an ellipse, infinity the box."""
-Floats = npt.NDArray[np.float64]
 _TARGET = re.compile(r"[a-z][a-z0-9 _-]{0,31}")
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from rtfusion.clock import NS_PER_MS
 from rtfusion.engines import Engine, open_engine_for
 from rtfusion.errors import EndOfStream, ModelError
-from rtfusion.focus.base import Map, Maps
-from rtfusion.focus.boxes import MAX_BOXES, Box, painted
-from rtfusion.focus.given import Found, still_there
+from rtfusion.focus.base import Maps
+from rtfusion.focus.boxes import MAX_BOXES, Box
+from rtfusion.focus.given import Fading, Found
 from rtfusion.focus.overlap import Floats, suppress
 from rtfusion.focus.yolox import COCO_NAMES, GROUPS, SUPPRESS_IOU, classes_of, decode, letterbox
 from rtfusion.mailbox import Closed, Mailbox, Policy
@@ -158,24 +158,27 @@ class Detector:
         }
         self.targets = tuple(self._sought)
         self.runs = 0
-        self.age_ns: int | None = None
         self._every = EVERY if every is None else every
         self._oldest_ns = OLDEST_NS if every is None else math.inf
         self._engine: Engine = open_engine_for(
             engine, model=model, contract=self._spec, size_px=(self._spec.side_px,) * 2, threads=threads
         )
         self._tensor = {name: np.zeros(port.dims, np.float32) for name, port in self._spec.inputs.items()}
-        self._found = Found((), 0)
-        self._fresh_ns = 0
+        self._found: Found | None = None
+        self._fading = Fading()
         self._last_ns = 0
         self._waited = self._every
         self._offered_ns = 0
-        self._painted: tuple[Found, tuple[int, ...], dict[str, Map]] = self._found, (), {}
         self._looks: Mailbox[_Look] = Mailbox(capacity=1, policy=Policy.LATEST)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="focus-detector", daemon=True) if live else None
         if self._thread is not None:
             self._thread.start()
+
+    @property
+    def age_ns(self) -> int | None:
+        """See `rtfusion.focus.base.FocusProvider`."""
+        return self._fading.age_ns
 
     @property
     def skipped(self) -> int:
@@ -189,8 +192,6 @@ class Detector:
         """See `rtfusion.focus.base.FocusProvider`."""
         timestamp_ns = registered.pair.timestamp_ns
         step_ns, self._last_ns = timestamp_ns - self._last_ns, timestamp_ns
-        # a slow stream is looked at more seldom than boxes would fade
-        self._fresh_ns = step_ns * self._every + GRACE_NS
         self._waited += 1
         is_late = timestamp_ns - self._offered_ns >= self._oldest_ns
         if self._waited >= self._every or is_late or step_ns < 0:
@@ -198,17 +199,8 @@ class Detector:
             self._offer(_Look(registered.visible, registered.thermal, timestamp_ns))
         if self._error is not None:
             raise self._error
-        found, shape = self._found, registered.thermal.shape
-        if not self.runs:
-            return {}
-        self.age_ns = timestamp_ns - found.timestamp_ns
-        share = still_there(self.age_ns, fresh_ns=self._fresh_ns)
-        if not share:
-            self.age_ns = None
-            return {}
-        if self._painted[0] is not found or self._painted[1] != shape:
-            self._painted = found, shape, painted(found.boxes, shape=shape)
-        return self._painted[2] if share == 1 else {name: one * share for name, one in self._painted[2].items()}
+        # a slow stream is looked at more seldom than boxes would fade
+        return self._fading.maps(self._found, registered, fresh_ns=step_ns * self._every + GRACE_NS)
 
     def close(self) -> None:
         """End the thread and release the network. Idempotent."""

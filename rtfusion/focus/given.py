@@ -66,6 +66,30 @@ class Found(NamedTuple):
     """Of the picture."""
 
 
+class Fading:
+    """Maps of what was found: painted once, and fainter as it gets old. Used by the thread that fuses."""
+
+    def __init__(self) -> None:
+        self.age_ns: int | None = None
+        """The age of the last maps; None without any."""
+        self._painted: tuple[Found, tuple[int, ...], dict[str, Map]] | None = None
+
+    def maps(self, found: Found | None, registered: RegisteredPair, *, fresh_ns: int = 0) -> Maps:
+        """The maps for the picture of this pair, whole as `still_there` says; none where nothing was found, or too long ago."""
+        self.age_ns = None
+        if found is None:
+            return {}
+        age_ns, shape = registered.pair.timestamp_ns - found.timestamp_ns, registered.thermal.shape
+        share = still_there(age_ns, fresh_ns=fresh_ns)
+        if not share:
+            return {}
+        self.age_ns = age_ns
+        if self._painted is None or self._painted[0] is not found or self._painted[1] != shape:
+            self._painted = found, shape, painted(found.boxes, shape=shape)
+        whole = self._painted[2]
+        return whole if share == 1 else {name: one * share for name, one in whole.items()}
+
+
 class Reported:
     """Boxes found in a picture of this run, by a subscriber for example. The last report counts, and what is old fades.
 
@@ -76,14 +100,18 @@ class Reported:
     def __init__(self, *, name: str = "subscriber") -> None:
         self.name = name
         self.runs = 0
-        self.age_ns: int | None = None
         self._found = Found((), 0)
-        self._painted: tuple[Found, tuple[int, ...], dict[str, Map]] = self._found, (), {}
+        self._fading = Fading()
 
     @property
     def targets(self) -> Collection[str]:
         """The targets of the last report."""
         return {box.target for box in self._found.boxes}
+
+    @property
+    def age_ns(self) -> int | None:
+        """See `rtfusion.focus.base.FocusProvider`."""
+        return self._fading.age_ns
 
     def report(self, boxes: Sequence[Box], *, timestamp_ns: int) -> None:
         """Take these, found in the picture of this stamp, instead of those from before.
@@ -100,18 +128,8 @@ class Reported:
 
     def maps(self, registered: RegisteredPair) -> Maps:
         """See `rtfusion.focus.base.FocusProvider`."""
-        found, shape = self._found, registered.thermal.shape
-        if not found.boxes:
-            self.age_ns = None
-            return {}
-        self.age_ns = registered.pair.timestamp_ns - found.timestamp_ns
-        share = still_there(self.age_ns)
-        if not share:
-            self.age_ns = None
-            return {}
-        if self._painted[0] is not found or self._painted[1] != shape:
-            self._painted = found, shape, painted(found.boxes, shape=shape)
-        return self._painted[2] if share == 1 else {name: one * share for name, one in self._painted[2].items()}
+        found = self._found
+        return self._fading.maps(found if found.boxes else None, registered)
 
     def close(self) -> None:
         """Hold nothing."""

@@ -14,8 +14,8 @@ from typing import cast
 import cv2
 import numpy as np
 
-from rtfusion.fusion.color import Take
-from rtfusion.fusion.retouch import BRIGHT_LEVEL, CELL_PX, Retouch, Shares, cells_of
+from rtfusion.fusion.color import Take, averaged
+from rtfusion.fusion.retouch import BRIGHT_LEVEL, Retouch, Shares, cells_of
 from rtfusion.intents import Intents
 from rtfusion.kernels.retouch import open_retoucher
 from rtfusion.registration import RegisteredPair, Registration
@@ -102,9 +102,7 @@ class Effects:
         self._judged_ns = 0
         self._known: dict[str, Shares] = {}
         self._asked: tuple[object, ...] = ()
-        """What the mix was made for."""
-        self._held: object = None
-        """What is named there by its identity, which is nobody else's as long as it is held."""
+        """What the mix was made for; empty where places were judged anew since."""
         self._mix = _Mix((0, 0), both=None, worth={})
 
     def luminance(
@@ -136,11 +134,10 @@ class Effects:
         images = {"fused": fused_y, "visible": visible_y, "thermal": thermal}
         places = self._places(registered, visible=visible, images=images)
         targets = registered.targets if intents.background else {}
-        asked = intents, dict(worth), id(places.known)
+        asked = intents, dict(worth)
         # targets move with every frame, all else is as it was until it is judged anew
         if targets or asked != self._asked:
             both = None if weights is None else _resized(weights[0], shape)
-            self._held = places.known
             self._asked, self._mix = asked, self._mixed(intents, places, targets=targets, both=both, worth=worth)
         mix, levels = self._mix, _Levels(shape, images)
         how = Retouch(
@@ -182,16 +179,14 @@ class Effects:
         if not targets:
             self._note("background: nothing says where people and vehicles are; what is warm counts as foreground")
             return places.of("warm")
-        found = np.maximum.reduce(
-            [cv2.resize(one, places.shape[::-1], interpolation=cv2.INTER_AREA) for one in targets.values()]
-        )
+        found = np.maximum.reduce([_resized(one, places.shape) for one in targets.values()])
         return cast(Shares, cv2.blur(cv2.dilate(found, _RIM), (3, 3)))
 
     def _places(self, registered: RegisteredPair, *, visible: Image8, images: Mapping[str, Image8]) -> Places:
         timestamp_ns, registration = registered.pair.timestamp_ns, registered.registration
         age_ns = timestamp_ns - self._judged_ns
         if self._still or registration is not self._registration or not 0 <= age_ns < JUDGED_NS:
-            self._registration, self._judged_ns, self._known = registration, timestamp_ns, {}
+            self._registration, self._judged_ns, self._known, self._asked = registration, timestamp_ns, {}, ()
         return Places(
             shape=cells_of(images["fused"].shape),
             visible=visible,
@@ -396,12 +391,8 @@ def _rising(value: Shares, least: float, whole: float) -> Shares:
 
 
 def _in_cells(image: Image8, shape: tuple[int, int]) -> Shares:
-    """The means of an image in cells. By halves, where that goes: in half of the time."""
-    rows, columns = shape
-    if image.shape == (rows * CELL_PX, columns * CELL_PX):
-        image = cast(Image8, cv2.resize(image, (4 * columns, 4 * rows), interpolation=cv2.INTER_AREA))
-        image = cast(Image8, cv2.resize(image, (2 * columns, 2 * rows), interpolation=cv2.INTER_AREA))
-    return cast(Shares, cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32))
+    """The means of an image in cells."""
+    return averaged(image, shape[::-1]).astype(np.float32)
 
 
 def _wide(cells: Shares) -> Shares:

@@ -64,14 +64,16 @@ def emphasized(
     Returns:
         (H, W), ``fused_y`` itself where there is nothing to do.
     """
-    shape = map_shape(fused_y.shape)
-    out, gain, back = _shares(targets, strengths=strengths, shape=shape)
+    targets = {name: one for name, one in targets.items() if strengths.get(name)}
+    if not targets:
+        return fused_y
+    out, gain, back = _shares(targets, strengths=strengths, shape=map_shape(fused_y.shape))
     share = np.maximum(out, back)
     windows = _windows(share)
     if not windows:
         return fused_y
     # whatever the strength, the surroundings are the same, so that the picture follows it in a straight line
-    there = np.max([one for name, one in targets.items() if strengths.get(name)], axis=0)
+    there = np.maximum.reduce([*targets.values()])
     planes = _planes(fused_y, thermal, there=there, out=out, gain=gain, back=back)
     result = take(fused_y.shape)
     np.copyto(result, fused_y)
@@ -84,12 +86,12 @@ def _shares(targets: Maps, *, strengths: Mapping[str, float], shape: tuple[int, 
     """How far every cell stands out, by what gain, and how far it steps back; of two targets the one that stands out counts."""
     out, gain, back = (np.zeros(shape, np.float32) for _ in range(3))
     for name, one in targets.items():
-        strength = np.float32(strengths.get(name, 0.0))
+        strength = np.float32(strengths[name])
         if strength > 0:
             share = strength * one
             np.maximum(out, share, out=out)
             np.maximum(gain, np.float32(GAINS.get(name, GAIN)) * share, out=gain)
-        elif strength < 0:
+        else:
             np.maximum(back, -strength * one, out=back)
     return out, gain, np.minimum(back, 1 - out)
 
