@@ -49,8 +49,10 @@ class Jpeg(NamedTuple):
     data: bytes
     arrived_ns: int
     """When the first of it was here."""
-    passed_over: int
-    """Images that were here before it and are older, or damaged."""
+    passed_over: int = 0
+    """Images that were here before it and are older."""
+    is_repeated: bool = False
+    """It is the very image that came before."""
 
 
 class JpegSplitter:
@@ -146,6 +148,8 @@ class HttpCamera:
         self._sockets: list[socket.socket] = []
         self._opener, self._address = _opener(address, self._sockets)
         self._splitter = JpegSplitter()
+        self._first = b""
+        """What was read to see whether it is a stream."""
         self._last: bytes | None = None
         self._due_ns = clock.now_ns()
         try:
@@ -178,13 +182,11 @@ class HttpCamera:
             self._first += self._read_chunk()
         return False
 
-    _first = b""
-
     def read(self) -> Jpeg:
         """Wait for the next image, and give the newest of those that are here.
 
         Raises:
-            StreamLost: the camera does not answer in time, or ended the stream.
+            StreamLost: the camera does not answer in time or ended the stream, or this was closed.
         """
         return self._snapshot() if self.is_snapshot else self._next_of_stream()
 
@@ -225,21 +227,17 @@ class HttpCamera:
         raise StreamLost(f"{self._shown}: {reason}")
 
     def _snapshot(self) -> Jpeg:
-        """Fetch the picture again when it is time to; what the camera sent before is passed over."""
-        repeated = 0
-        while True:
-            if self._response is None:
-                self._due_ns = max(
-                    self._due_ns + round(NS_PER_S / (self.poll_hz or DEFAULT_POLL_HZ)), self._clock.now_ns()
-                )
-                self._clock.sleep_until_ns(self._due_ns, wake=self._closed)
-                self._response = self._get()
-            arrived_ns = self._clock.now_ns()
-            data = self._whole()
-            if data != self._last:
-                self._last = data
-                return Jpeg(data, arrived_ns, repeated)
-            repeated += 1
+        """Fetch the picture again when it is time to."""
+        if self._response is None:
+            period_ns = round(NS_PER_S / (self.poll_hz or DEFAULT_POLL_HZ))
+            self._due_ns = max(self._due_ns + period_ns, self._clock.now_ns())
+            if not self._clock.sleep_until_ns(self._due_ns, wake=self._closed):
+                raise StreamLost(f"{self._shown}: it was closed")
+            self._response = self._get()
+        arrived_ns = self._clock.now_ns()
+        data = self._whole()
+        is_repeated, self._last = data == self._last, data
+        return Jpeg(data, arrived_ns, is_repeated=is_repeated)
 
     def _whole(self) -> bytes:
         response, self._response = self._response, None

@@ -205,6 +205,8 @@ class Delivered:
     """When it was here; of an image, when the first of it was."""
     lost: int = 0
     """Images before it that are older and were passed over."""
+    is_repeated: bool = False
+    """The camera sent this very image before."""
 
 
 class Delivery(Protocol):
@@ -371,7 +373,7 @@ class _Images:
 
     def read(self) -> Delivered:
         image = self._camera.read()
-        return Delivered(image.data, image.arrived_ns, image.passed_over)
+        return Delivered(image.data, image.arrived_ns, image.passed_over, image.is_repeated)
 
     def captured(self, pts: int | None, time_base: Fraction | None) -> tuple[int | None, int | None]:
         return None, None
@@ -406,7 +408,7 @@ class NetworkSource:
         self._colors = ThermalColors(palette)
         self._convert = PixelConverter(band, colors=self._colors)
         self._sequence = 0
-        self._corrupt = self._behind = self._waiting = self._unread = 0
+        self._corrupt = self._behind = self._duplicate = self._waiting = self._unread = 0
         self._heard = False
         self._started = False
         self._mailbox: Mailbox[Frame] = Mailbox(capacity=FRAMES_WAITING, policy=Policy.LATEST)
@@ -433,10 +435,12 @@ class NetworkSource:
         """Frames lost, by cause.
 
         ``corrupt``: packets and frames that could not be decoded. ``behind``: passed over to catch up with the stream.
-        ``network_queue``: nobody fetched them in time. What came before the first was asked for is no loss.
+        ``duplicate``: a snapshot that was fetched before. ``network_queue``: nobody fetched them in time. What came before the
+        first was asked for is no loss.
         """
         waited = self._mailbox.dropped - self._unread if self._started else 0
-        return {"corrupt": self._corrupt, "behind": self._behind, "network_queue": waited}
+        lost = {"corrupt": self._corrupt, "behind": self._behind, "duplicate": self._duplicate}
+        return {**lost, "network_queue": waited}
 
     def read(self, *, timeout_s: float) -> Frame:
         """The next frame, as `Source.read`; the stream is lost when nothing was received for `READ_TIMEOUT_S`, too."""
@@ -505,6 +509,10 @@ class NetworkSource:
         self._heard = True
         self._behind += delivered.lost
         self._sequence += delivered.lost
+        if delivered.is_repeated:
+            self._duplicate += 1
+            self._sequence += 1
+            return None
         is_waiting = delivered.arrived_ns - asked_ns < READY_NS and isinstance(delivered.data, Packet)
         self._waiting = self._waiting + 1 if is_waiting else 0
         is_behind = self._waiting >= BEHIND_PACKETS

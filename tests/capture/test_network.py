@@ -116,13 +116,14 @@ def test_a_server_that_goes_away_ends_the_stream(server: MjpegServer) -> None:
                 source.read(timeout_s=2)
 
 
-def test_a_server_that_falls_silent_is_noticed(server: MjpegServer) -> None:
+def test_a_server_that_falls_silent_is_noticed(server: MjpegServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtfusion.capture.network.READ_TIMEOUT_S", 1.0)
     with opened(server.url) as source:
         server.silent = True
         started_ns = MONOTONIC.now_ns()
         with pytest.raises(StreamLost, match="does not answer in time; it is silent"):
             read_until(source, lambda: False, limit_s=10)
-        assert MONOTONIC.now_ns() - started_ns >= 1 * NS_PER_S
+        assert MONOTONIC.now_ns() - started_ns >= 0.9 * NS_PER_S, "the last image came a little before"
 
 
 def test_a_lost_network_camera_comes_back(server: MjpegServer) -> None:
@@ -244,13 +245,13 @@ def test_parts_without_a_type_or_a_length_after_text_and_another_boundary_are_re
 
 def test_an_image_without_a_length_is_not_held_until_the_next_one(server: MjpegServer) -> None:
     """Its stamp would be a whole period late."""
-    server.rate_hz, server.head = 2.0, lambda data: b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
+    server.rate_hz, server.head = 4.0, lambda data: b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
     with opened(server.url) as source:
         late_ms = []
         for _ in range(5):
             frame = source.read(timeout_s=5)
             late_ms.append((frame.timestamp_ns - server.sent_ns[frame.sequence + 1]) / MS)
-    assert np.median(late_ms) < 250, "half a period"
+    assert np.median(late_ms) < 125, "half a period"
 
 
 def test_a_snapshot_is_fetched_again_and_again(server: MjpegServer) -> None:
@@ -262,6 +263,21 @@ def test_a_snapshot_is_fetched_again_and_again(server: MjpegServer) -> None:
             frames = [source.read(timeout_s=5) for _ in range(4)]
         assert [a.timestamp_ns < b.timestamp_ns for a, b in itertools.pairwise(frames)] == [True] * 3
     assert server.asked[-1] == "/snap.jpg?x=1", "what is for us is not sent to the camera"
+
+
+def test_a_snapshot_that_stays_the_same_is_a_duplicate_and_is_not_fetched_when_closed(server: MjpegServer) -> None:
+    server.image = lambda number: jpeg(1)
+    with opened(f"{server.snapshot_url}#poll_hz=100") as source:
+        read_until(source, lambda: source.drops["duplicate"] > 3, limit_s=10)
+        assert source.drops["behind"] == 0
+        server.image = lambda number: jpeg(2)
+        frame = source.read(timeout_s=5)
+        assert frame.sequence > 3, "each that was fetched is counted"
+        server.image = lambda number: jpeg(3)
+        source.read(timeout_s=5)
+        source.close()
+        source._thread.join(10)
+        assert not source._thread.is_alive()
 
 
 def test_a_page_is_no_stream(server: MjpegServer) -> None:
@@ -309,6 +325,7 @@ def test_no_error_quotes_a_password(
     server: MjpegServer, fault: str, free_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rtfusion.capture.network.OPEN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("rtfusion.capture.network.READ_TIMEOUT_S", 0.5)
     server.credentials = "Basic " + base64.b64encode(b"me:other").decode()
     url = server.url.replace("//", "//me:s3cret@")
     if fault == "refused":
@@ -437,6 +454,8 @@ def errors_ms(server: TimedRtspServer, source: NetworkSource, *, frames: int = 2
 
 
 SLOW = pytest.mark.slow
+PERIOD_MS = 20.0
+"""Of `TimedRtspServer`."""
 
 
 @pytest.mark.parametrize(
@@ -446,15 +465,15 @@ def test_stamps_are_true_though_the_parser_holds_each_frame_back(codec: str, fra
     with timed(codec, fragment=fragment) as (server, source):
         stamp_ms, arrival_ms = errors_ms(server, source)
         assert abs(stamp_ms) < 5
-        assert arrival_ms > 60, "a period of 67 ms, which the age tells"
+        assert arrival_ms > 0.9 * PERIOD_MS, "a period, which the age tells"
     assert "cannot be known from here; `rtfusion calibrate delay` measures it" in source.notes[0]
 
 
 def test_stamps_of_b_frames_are_true_within_a_period_and_their_delay_is_said() -> None:
     with timed("h264b") as (server, source):
         stamp_ms, arrival_ms = errors_ms(server, source)
-        assert abs(stamp_ms) < 1000 / 15 + 10, "a period, and what a busy machine adds"
-        assert arrival_ms > 200
+        assert abs(stamp_ms) < PERIOD_MS + 10, "a period, and what a busy machine adds"
+        assert arrival_ms > 3 * PERIOD_MS
         assert any("B-frames" in note for note in source.notes)
 
 
@@ -476,7 +495,7 @@ def test_a_camera_whose_clock_is_wrong_is_not_believed_unless_it_is_asked_for() 
 
 
 def test_a_server_that_sends_nothing_is_called_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtfusion.capture.network.OPEN_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("rtfusion.capture.network.OPEN_TIMEOUT_S", 0.5)
     server = TimedRtspServer()
     server.silent = True
     try:
@@ -495,7 +514,7 @@ def test_close_waits_for_the_thread_that_reads() -> None:
 
 
 def test_frames_of_the_start_up_are_no_drops() -> None:
-    with timed("h264", rate_hz=30.0) as (_, source):
+    with timed("h264") as (_, source):
         while source._mailbox.dropped < 10:
             source._thread.join(0.05)
         assert source.drops["network_queue"] == 0

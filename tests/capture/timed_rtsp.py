@@ -37,7 +37,7 @@ class TimedRtspServer:
     """One camera for any number of clients, one after the other or at once; each has a stream of its own."""
 
     def __init__(
-        self, codec: str = "h264", *, rate_hz: float = 15.0, reports: bool = False, clock_error_s: float = 0.0
+        self, codec: str = "h264", *, rate_hz: float = 50.0, reports: bool = False, clock_error_s: float = 0.0
     ) -> None:
         self.epoch_ns = time.monotonic_ns()
         """The time of CLOCK_MONOTONIC from which the codes in pictures count."""
