@@ -508,7 +508,7 @@ static int answer(struct handle *h, int fd, unsigned long request, void *argumen
     if (h->dead) return ENODEV;
     if ((request >> 30 & 3) && (uintptr_t)argument < 4096) return EFAULT;
 #define FAIL(name) do { if (getd(h, "slow." name, 0) > 0) { int64_t until = now_ns() + (int64_t)(1e6 * getd(h, "slow." name, 0)); \
-        pthread_mutex_unlock(&h->mu); sleep_to(until); pthread_mutex_lock(&h->mu); } if ((error = fails(h, name))) return error; } while (0)
+        note(h, "slow " name); pthread_mutex_unlock(&h->mu); sleep_to(until); pthread_mutex_lock(&h->mu); } if ((error = fails(h, name))) return error; } while (0)
     switch ((uint32_t)request) {
     case VIDIOC_QUERYCAP: {
         struct v4l2_capability *c = argument; FAIL("QUERYCAP");
