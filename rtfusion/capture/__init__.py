@@ -174,11 +174,12 @@ def _held(source: Source, uri: SourceUri, *, shutter: str) -> Source:
 
 
 def _corrected(source: Source, uri: SourceUri) -> Source:
-    if not uri.corrections.change_something:
+    corrections = uri.corrections
+    if not corrections.change_something:
         return source
     from rtfusion.capture.corrections import corrected
 
-    return corrected(source, uri.corrections)
+    return corrected(source, corrections)
 
 
 def _check_places(visible: SourceUri, thermal: SourceUri) -> None:

@@ -102,7 +102,7 @@ class BufferDecoder:
     def _of_pairs(self, pairs: Any, name: str) -> tuple[Image, PixelFormat]:
         luma = pairs[..., 0 if name[0] == "Y" else 1]
         if self._takes_luma_alone(pairs.shape[1]):
-            return self._of_yuv(luma, luma, luma)
+            return self._of_luma(luma)
         _check_even(pairs.shape[1])
         if name == "VYUY":  # the same turned round
             pairs, name = pairs[..., ::-1], "YVYU"
@@ -119,7 +119,7 @@ class BufferDecoder:
         width, height = self._mode.size_px
         luma = self._plane(data, columns=width, rows=height)
         if self._takes_luma_alone(width, height):
-            return self._of_yuv(luma, luma, luma)
+            return self._of_luma(luma)
         _check_even(width, height)
         if name in ("NV12", "NV21"):
             whole = self._plane(data, columns=width, rows=height * 3 // 2)
@@ -160,9 +160,15 @@ class BufferDecoder:
         is_color_of_use = self._colors is not None and self._colors.are_of_use
         return self._band is Band.THERMAL and (not is_color_of_use or any(size % 2 for size in sizes_px))
 
+    def _of_luma(self, y: Any) -> tuple[Image, PixelFormat]:
+        return self._coded(np.ascontiguousarray(y), "gray")
+
     def _of_yuv(self, y: Any, u: Any, v: Any) -> tuple[Image, PixelFormat]:
         """An image of planes of the full size."""
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.stack([y, u, v])), format="yuv444p")
+        return self._coded(np.stack([y, u, v]), "yuv444p")
+
+    def _coded(self, planes: Any, layout: str) -> tuple[Image, PixelFormat]:
+        frame = av.VideoFrame.from_ndarray(planes, format=layout)
         frame.color_range = ColorRange.JPEG if self._mode.full_range else ColorRange.MPEG
         frame.colorspace = _BT709 if self._mode.bt709 else _BT601
         return self._convert(frame)

@@ -182,7 +182,7 @@ class Extent:
         self._first = begin
         self._end = 0
         self._last_dts: int | None = None
-        self._waiting: list[int] | None = []
+        self._waiting: list[int] | None = [] if begin is None else None
         self.pictures = 0
         """Packets that hold something."""
 

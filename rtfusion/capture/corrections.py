@@ -22,8 +22,6 @@ def corrected(source: Source, corrections: Corrections) -> Source:
     Raises:
         ConfigError: a part is not inside of its picture. The source is closed.
     """
-    if not corrections.change_something:
-        return source
     try:
         return CorrectedSource(source, corrections)
     except BaseException:

@@ -170,7 +170,8 @@ class ImagesSource(Playback):
             raise CaptureError(f"{uri}: it has no image from start={asked.start:g} s on")
         self._unreadable: dict[str, str] = {}
         self._read = StillReader(band, bits=asked.bits, palette=asked.palette, unit=asked.unit)
-        self._prime()
+        ordered = list(self._stills.values())
+        self._read.prime(ordered[0], ordered[len(ordered) // 2], ordered[-1])
         self.drops = {"corrupt": 0}
         self.notes = tuple(notes)
         period_ns = (
@@ -191,13 +192,6 @@ class ImagesSource(Playback):
             looks_like=looks_like(first, self._read.colors),
             description=f"{len(self._stills)} {kind}" + (" by the times in their names" if by_time else ""),
         )
-
-    def _prime(self) -> None:
-        """See by three of the images how deep visible ones are."""
-        stills = list(self._stills.values())
-        for still in (stills[0], stills[len(stills) // 2], stills[-1]):
-            if not self._read.prime(still):
-                return
 
     def _first_frame(self) -> Frame:
         try:

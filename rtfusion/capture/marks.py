@@ -57,22 +57,20 @@ class StillMarks:
 
     def __init__(self) -> None:
         self.frames = 0
-        self._first: Image | None = None
         self._least: Any = None
         self._most: Any = None
 
     def push(self, image: Image) -> None:
         """Look at one more (H, W) picture of 8 bits."""
-        if self._first is None or self._first.shape != image.shape:
-            self.frames, self._first = 0, image
-            self._least, self._most = image.copy(), image.copy()
+        if self._least is None or self._least.shape != image.shape:
+            self.frames, self._least, self._most = 0, image.copy(), image.copy()
         self.frames += 1
         cv2.min(self._least, image, dst=self._least)
         cv2.max(self._most, image, dst=self._most)
 
     def notes(self) -> list[str]:
         """What stands still, once enough frames of a moving scene were seen."""
-        if self.frames < LEAST_FRAMES or self._first is None:
+        if self.frames < LEAST_FRAMES:
             return []
         spread = cv2.subtract(self._most, self._least)
         if np.count_nonzero(spread > MOVED) < MOVED_SHARE * spread.size:

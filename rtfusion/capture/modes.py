@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rtfusion.capture.profiles import Profile, recognize
+from rtfusion.capture.profiles import DEEP_BITS, Profile, recognize
 from rtfusion.capture.v4l2_device import Mode, SizeRange
 from rtfusion.errors import CaptureError
 from rtfusion.types import Band
@@ -16,15 +16,7 @@ FOURCCS = (
     "Y16", "Y16-BE", "Y14", "Y12", "Y10",
 )  # fmt: skip
 """The formats that are decoded; for a visible camera the earlier ones are the better ones at the same size and rate."""
-GRAY_FIRST = (
-    "Y16",
-    "Y16-BE",
-    "Y14",
-    "Y12",
-    "Y10",
-    "GREY",
-    *(name for name in FOURCCS if name[0] != "Y" or name[1] in "UV"),
-)
+GRAY_FIRST = (*DEEP_BITS, "GREY", *(name for name in FOURCCS if name not in (*DEEP_BITS, "GREY")))
 """The formats in the order in which a thermal camera is asked for them; those of color as for a visible one."""
 USUAL_SIZE_PX = 640, 480
 USUAL_RATE_HZ = 30.0

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
@@ -80,7 +80,7 @@ def match(first: Sequence[str], second: Sequence[str], *, uris: tuple[str, str],
     keys = _keys(first), _keys(second)
     if keys[0] and keys[1] and set(keys[0].values()) & set(keys[1].values()):
         matched = _by_keys(first, second, *keys, uris)
-        return _with_note(matched, _example(*keys, uris))
+        return replace(matched, notes=(_example(*keys, uris), *matched.notes))
     equally_many = (
         f"; ?match=order pairs them one by one, {len(first)} and {len(second)}" if len(first) == len(second) else ""
     )
@@ -163,10 +163,6 @@ def _example(first: Mapping[str, str], second: Mapping[str, str], uris: tuple[st
     pairs = [(name, others[key]) for name, key in first.items() if key in others]
     like = f"{pairs[0][0]} and {pairs[0][1]}"
     return f"{uris[0]} and {uris[1]} are paired by what their names have in common, as {like}: {len(pairs)} pairs"
-
-
-def _with_note(matched: Matched, note: str) -> Matched:
-    return Matched(first=matched.first, second=matched.second, length=matched.length, notes=(note, *matched.notes))
 
 
 def band_of(name: str) -> tuple[Band | None, str]:

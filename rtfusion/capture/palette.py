@@ -120,12 +120,16 @@ def _sample(image: Image8) -> npt.NDArray[Any]:
 
 def _distances(pixels: npt.NDArray[Any], colors: Colors) -> npt.NDArray[np.float32]:
     """Distance of each pixel to the color of the palette that is nearest to it."""
-    return np.sqrt(np.maximum(_squares(pixels, colors).min(axis=1), 0))
+    return np.sqrt(_squares(pixels, colors).min(axis=1))
 
 
 def _squares(pixels: npt.NDArray[Any], colors: Colors) -> npt.NDArray[np.float32]:
-    points, palette = pixels.astype(np.float32), colors.astype(np.float32)
-    return (points**2).sum(axis=1)[:, None] - 2 * points @ palette.T + (palette**2).sum(axis=1)[None, :]
+    """Squared distance of each pixel to each color: channel by channel, since a product of such thin matrices wakes threads."""
+    squares = np.zeros((len(pixels), len(colors)), np.float32)
+    for points, places in zip(pixels.T.astype(np.float32), colors.T.astype(np.float32), strict=True):
+        step = np.subtract.outer(points, places)
+        squares += np.square(step, out=step)
+    return squares
 
 
 @cache
@@ -176,9 +180,8 @@ class ThermalColors:
         """False while it is known that the luminance is taken."""
         return not self.decided or self.palette is not None
 
-    @property
     def is_to_look(self) -> bool:
-        """True for a picture of which it is worth a look whether it is colored, while all before were gray."""
+        """Count a picture; True for one of which it is worth a look whether it is colored, while all before were gray."""
         self._pictures += 1
         return self._pictures < FIRST_PICTURES or self._pictures % self._check_every == 0
 

@@ -57,7 +57,10 @@ class PictureReader:
         """
         orientation = self._begin(frame, codec=codec)
         picture = self._picture(frame)
-        return None if picture is None else replace(picture, image=orientation(picture.image))
+        if picture is None:
+            return None
+        image = orientation(picture.image)
+        return picture if image is picture.image else replace(picture, image=image)
 
     def leave_out(self, frame: av.VideoFrame, *, codec: Codec) -> None:
         """See a frame of which no picture is wanted: in some raw streams it tells how later ones are to be read.

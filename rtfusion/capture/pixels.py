@@ -80,7 +80,7 @@ class PixelConverter:
         """Gray levels of a frame that a palette colored; None for others."""
         if self._colors is None or not self._colors.are_of_use:
             return None
-        if not self._colors.decided and not (self._colors.is_to_look and _may_be_colored(frame)):
+        if not self._colors.decided and not (self._colors.is_to_look() and _may_be_colored(frame)):
             return None
         return self._colors.gray(self._bgr(frame))
 

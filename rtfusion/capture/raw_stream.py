@@ -125,17 +125,16 @@ def _is_of_camera(profile: Profile, size_px: Size, words: Words) -> bool:
 
 
 def words_of(frame: av.VideoFrame) -> tuple[str, Words] | None:
-    """A frame as the driver's format and (H, W) words of 16 bits; None for formats that hold none."""
+    """A frame as the driver's format and (H, W) words of 16 bits, a view where it can be; None for formats that hold none."""
     name = frame.format.name
     if name in ("gray16le", "gray16be"):
-        return _Y16, plane_pixels(frame.planes[0], "<u2" if name.endswith("le") else ">u2").astype(np.uint16)
+        return _Y16, plane_pixels(frame.planes[0], "<u2" if name.endswith("le") else ">u2")
     if name == "yuyv422":
         plane = frame.planes[0]
         rows: Any = np.ndarray((plane.height, frame.width), "<u2", memoryview(plane), strides=(plane.line_size, 2))
-        return _YUYV, rows.astype(np.uint16)
+        return _YUYV, rows
     if name in ("yuv422p", "yuvj422p") and frame.width % 2 == 0:
-        luma, blue, red = (plane_pixels(plane, "u1").astype(np.uint16) for plane in frame.planes)
-        words = luma.copy()
+        words, blue, red = (plane_pixels(plane, "u1").astype(np.uint16) for plane in frame.planes)
         words[:, 0::2] |= blue << 8
         words[:, 1::2] |= red << 8
         return _YUYV, words

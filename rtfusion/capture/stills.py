@@ -57,19 +57,22 @@ class StillReader:
         """What is known of the colors of thermal pictures."""
         self._unit = unit
         self._guesses: dict[str, str] = {}
+        self._kept: dict[Still, tuple[Any, Radiometric | None]] = {}
 
-    def prime(self, still: Still) -> bool:
-        """See how deep visible pictures are, by one of them; False where that is no question."""
+    def prime(self, first: Still, *others: Still) -> None:
+        """See by some of the images how deep visible ones are; the first is kept until it is read."""
         if self._band is not Band.VISIBLE:
-            return False
-        try:
-            image = _stored(still)[0]
-        except (OSError, ValueError, cv2.error):
-            return True  # told when it is read
-        if image.dtype != np.uint16:
-            return False
-        self._depth.learn(image)
-        return True
+            return
+        for still in (first, *others):
+            try:
+                stored = _stored(still)
+            except (OSError, ValueError, cv2.error):
+                continue  # told when it is read
+            if still is first:
+                self._kept[still] = stored
+            if stored[0].dtype != np.uint16:
+                return
+            self._depth.learn(stored[0])
 
     def __call__(self, still: Still) -> Decoded:
         """The image of a file.
@@ -77,7 +80,7 @@ class StillReader:
         Raises:
             OSError, ValueError, cv2.error: it cannot be read, is damaged, or of a kind that is not known.
         """
-        image, radiometric = _stored(still)
+        image, radiometric = self._kept.pop(still) if still in self._kept else _stored(still)
         if radiometric is not None:
             return self._of_radiometric(image, radiometric)
         if image.dtype.kind == "f":

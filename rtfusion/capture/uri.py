@@ -134,6 +134,7 @@ def parse_source(text: str) -> SourceUri:
 def read_query(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
     """The query with its values converted, without the corrections (`SourceUri.corrections`); others must be in ``converters``.
 
+    The corrections are looked at all the same, so that what is wrong in them is told before the source is opened.
     A converter raises ValueError with what it expects, as in ``expected a number above 0, such as 25``.
 
     Raises:
@@ -144,7 +145,7 @@ def read_query(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -
         if key not in known:
             hint = did_you_mean(key, known, hint="did you mean {}? ")
             raise ConfigError(f"{uri.text}: unknown parameter {key!r}; {hint}it takes {', '.join(sorted(known))}")
-    return _converted(uri, converters)
+    return {key: value for key, value in _converted(uri, known).items() if key in converters}
 
 
 def _converted(uri: SourceUri, converters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:

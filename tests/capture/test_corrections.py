@@ -119,6 +119,13 @@ def test_parts_that_are_not_in_the_picture(tmp_path: Path) -> None:
             open_source(f"{clip}?{query}", band=Band.VISIBLE)
 
 
+def test_a_value_that_is_none_is_told_before_anything_is_opened(tmp_path: Path) -> None:
+    (broken := tmp_path / "clip.mp4").write_bytes(b"no video")
+    for source in (str(broken), "v4l2:/dev/video98"):
+        with pytest.raises(ConfigError, match="rotate=45: expected 90, 180 or 270"):
+            open_source(f"{source}?rotate=45", band=Band.VISIBLE)
+
+
 def test_a_region_is_read_both_ways() -> None:
     assert region("1,2,3,4") == region("3x4+1+2") == Region(1, 2, 3, 4)
 

@@ -226,6 +226,16 @@ def test_a_thermal_camera_in_colors_of_no_palette_is_told() -> None:
     assert "it is colored by no palette that is known: its luminance is used" in source.notes[-1]
 
 
+@pytest.mark.parametrize("size", [(63, 48), (65, 47)])
+def test_a_picture_without_color_for_every_pixel_is_gray_and_nothing_else(size: tuple[int, int]) -> None:
+    luma = np.tile(np.linspace(16, 235, size[0]).astype(np.uint8), (size[1], 1))
+    pairs = np.stack([luma, np.full_like(luma, 200)], axis=2).tobytes()
+    source = Bench(mode("YUYV", size), content=lambda of, sequence: pairs).open()
+    shown = source.read(timeout_s=1).image
+    assert np.array_equal(shown, np.rint((luma.astype(float) - 16) * 255 / 219))
+    assert source.notes == ()
+
+
 def test_gray_of_a_thermal_camera_is_taken_as_it_is_until_it_is_colored() -> None:
     """A user changes the palette while it runs."""
     gray, colored = yuv_of("YUYV", LEVELS), in_colors(LEVELS, "YUYV")(mode(), 0)
