@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import string
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,24 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     first, *lines = (f"| {' | '.join(cells)} |" for cells in (head, *body))
     return "\n".join([first, f"|{'---|' * len(head)}", *lines])
+
+
+def is_met(row: Row) -> bool:
+    """Tell whether a figure reaches its ``bar``, from the side that ``better`` says; one without a bar does."""
+    if row["bar"] is None:
+        return True
+    return bool(row["value"] >= row["bar"] if row["better"] == "higher" else row["value"] <= row["bar"])
+
+
+def bar_of(row: Row) -> str:
+    """The bar of a figure in words; empty for one without."""
+    words = {"higher": "at least", "lower": "at most"}
+    return "" if row["bar"] is None else f"{words[row['better']]} {row['bar']:.3g}"
+
+
+def barred(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows with what a table says of their bars: ``limit``, and ``met``, empty or *missed*."""
+    return ({**row, "limit": bar_of(row), "met": "" if is_met(row) else "missed"} for row in rows)
 
 
 def hardware(data: Result) -> str:

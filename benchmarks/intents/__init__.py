@@ -14,7 +14,19 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table, grouped, markdown
+from benchmarks.suite import (
+    Measured,
+    Result,
+    Row,
+    Suite,
+    bar_of,
+    barred,
+    chosen,
+    columns_table,
+    grouped,
+    is_met,
+    markdown,
+)
 from rtfusion.intents import AXES
 
 CASES = ("axes", "live", "cost", "language")
@@ -33,7 +45,6 @@ OF_AXIS = (
 )
 """Figures that every axis has."""
 GUARD = ", ratio to neutral"
-WORDS = {"higher": "at least", "lower": "at most"}
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -53,13 +64,6 @@ def figure(
     return {"subject": subject, "figure": name, "value": value, "count": count, "better": better, "bar": bar}
 
 
-def is_met(row: Row) -> bool:
-    """Tell whether a figure reaches its bar; one without a bar does."""
-    if row.get("bar") is None:
-        return True
-    return bool(row["value"] >= row["bar"] if row["better"] == "higher" else row["value"] <= row["bar"])
-
-
 def table(data: Result) -> str:
     """Axes and presets as tables, the cross-talk as a matrix, and every other figure beside its bar; Markdown."""
     parts = []
@@ -72,7 +76,7 @@ def table(data: Result) -> str:
             parts += ["The change of each measure (column) by each axis (row), in parts of its own", _matrix(crossed)]
             guards = [name for name in dict.fromkeys(row["figure"] for row in tabled) if name.endswith(GUARD)]
             parts += ["Quality against both bands at 1, as a ratio to the neutral picture", _by_subject(tabled, guards)]
-        parts += [columns_table(COLUMNS, [{**row, "limit": _limit(row), "met": _word(row)} for row in plain])]
+        parts += [columns_table(COLUMNS, barred(plain))]
     return "\n\n".join(parts)
 
 
@@ -84,10 +88,7 @@ def _by_subject(rows: Sequence[Row], figures: Sequence[str]) -> str:
         [
             subject,
             str(next(of[name]["count"] for name in figures if name in of)),
-            *(
-                f"{of[name]['value']:.3g}{' *missed*' if not is_met(of[name]) else ''}" if name in of else "-"
-                for name in figures
-            ),
+            *(f"{of[name]['value']:.3g}{_mark(of[name])}" if name in of else "-" for name in figures),
         ]
         for subject, of in known.items()
     ]
@@ -95,27 +96,20 @@ def _by_subject(rows: Sequence[Row], figures: Sequence[str]) -> str:
 
 
 def _matrix(rows: Sequence[Row]) -> str:
-    values = {(row["subject"], row["measure"]): row["value"] for row in rows}
-    names = [name for name in AXES if (name, name) in values]
-    body = [[axis, *(f"{values[axis, name]:.2f}" for name in names)] for axis in AXES if (axis, names[0]) in values]
+    cells = {(row["subject"], row["measure"]): f"{row['value']:.2f}{_mark(row)}" for row in rows}
+    names = [name for name in AXES if (name, name) in cells]
+    body = [[axis, *(cells[axis, name] for name in names)] for axis in AXES if (axis, names[0]) in cells]
     return markdown(["", *names], body)
 
 
-def _limit(row: Row) -> str:
-    return "" if row["bar"] is None else f"{WORDS[row['better']]} {row['bar']:.3g}"
-
-
-def _word(row: Row) -> str:
-    return "" if is_met(row) else "missed"
+def _mark(row: Row) -> str:
+    return "" if is_met(row) else " *missed*"
 
 
 def failures(data: Result) -> list[str]:
     """The figures that miss their bars."""
     missed = [row for row in data["rows"] if not is_met(row)]
-    return [
-        f"{row['subject']}, {row['figure']}: {row['value']:.3g}, {WORDS[row['better']]} {row['bar']:.3g} expected"
-        for row in missed
-    ]
+    return [f"{row['subject']}, {row['figure']}: {row['value']:.3g}, {bar_of(row)} expected" for row in missed]
 
 
 SUITE = Suite(

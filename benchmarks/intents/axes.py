@@ -160,8 +160,10 @@ def _of_targets(targets: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[
 def _noise(looked: Sequence[Picture], *, model: str) -> dict[float, list[float | None]]:
     """What is gone of a noise that is added to pictures that stand still, by value: less its deviation from the clean picture."""
     found: dict[float, list[float | None]] = {value: [] for value in VALUES}
-    for value in VALUES:
-        for picture in looked:
+    for picture in looked:
+        with Asked(model=model) as asked:
+            clean = luminance(asked.picture(NEUTRAL, picture.scene))
+        for value in VALUES:
             rng = np.random.default_rng(5)
             with Asked(model=model, still=False, options={"intent": f"denoise={value}"}) as asked:
                 for sequence in range(NOISY_FRAMES):
@@ -170,9 +172,7 @@ def _noise(looked: Sequence[Picture], *, model: str) -> dict[float, list[float |
                     )
                     at_ns = sequence * NS_PER_S // RATE_HZ
                     shown = asked.picture(Intents.of({"denoise": value}), noisy, timestamp_ns=at_ns)
-            with Asked(model=model) as asked:
-                clean = asked.picture(NEUTRAL, picture.scene)
-            apart = luminance(shown).astype(np.float32) - luminance(clean)
+            apart = luminance(shown).astype(np.float32) - clean
             apart -= cv2.GaussianBlur(apart, (0, 0), 3.0)  # levels may differ, noise is fine
             found[value].append(-float(apart.std()))
     return found

@@ -161,13 +161,7 @@ MEASURES: Mapping[str, Measure] = {
     "color": color,
     "background": background,
 }
-"""By axis; `denoise` is measured over time (`noise_over_time`)."""
-
-
-def noise_over_time(pictures: Sequence[Image8]) -> float:
-    """Deviation over time of the pixels of a scene that stands still, gray levels, on the mean."""
-    stack = np.stack([luminance(picture) for picture in pictures]).astype(np.float32)
-    return float(stack.std(axis=0, ddof=1).mean())
+"""By axis; `denoise` is measured by what is left of noise that is added (`benchmarks.intents.axes`)."""
 
 
 def contrast_of(picture: Image8, boxes: Boxes, scene: Scene) -> float | None:

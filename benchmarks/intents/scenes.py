@@ -69,9 +69,8 @@ def _picture(name: str, visible: Image8, thermal: Image8, boxes: list[Any]) -> P
     regions = []
     for kind, left, top, wide, high in boxes:
         found[KINDS[kind]].append((int(left), int(top), int(wide), int(high)))
-        corners = (max(left, 0) / width, max(top, 0) / height, (left + wide) / width, (top + high) / height)
-        x0, y0, x1, y1 = (min(value, 1.0) for value in corners)
-        regions.append(Box(target=KINDS[kind], left=x0, top=y0, right=x1, bottom=y1))
+        corners_px = left, top, left + wide, top + high
+        regions.append(Box.of_px(KINDS[kind], corners_px, size_px=(width, height)))
     people, vehicles = (tuple(found[kind]) for kind in ("people", "vehicles"))
     scene = Scene(visible=visible, thermal=thermal, people=people, vehicles=vehicles)
     return Picture(name=name, scene=scene, regions=tuple(regions))

@@ -15,7 +15,7 @@ import importlib
 import tempfile
 from pathlib import Path
 
-from benchmarks.suite import Measured, Result, Row, Suite, chosen, columns_table
+from benchmarks.suite import Measured, Result, Row, Suite, barred, chosen, columns_table
 
 CASES = ("glare", "counts", "sensors", "noise", "cuts", "shutter", "bands", "smoke")
 """Modules of this package, each with its `measure`."""
@@ -25,7 +25,7 @@ COLUMNS = (
     ("figure", "{figure}"),
     ("value", "{value:.3g}"),
     ("plain mean", "{mean:.3g}"),
-    ("bar", "{word} {bar:.3g}"),
+    ("bar", "{limit}"),
     ("", "{met}"),
 )
 
@@ -42,18 +42,9 @@ def measure(options: argparse.Namespace) -> Measured:
     return chosen(options, "case", "model"), rows
 
 
-def is_met(row: Row) -> bool:
-    """Tell whether a figure reaches its bar."""
-    if row["better"] == "higher":
-        return bool(row["value"] >= row["bar"])
-    return bool(row["value"] <= row["bar"])
-
-
 def table(data: Result) -> str:
     """A line for every figure; Markdown."""
-    words = {"higher": "at least", "lower": "at most"}
-    rows = [{**row, "word": words[row["better"]], "met": "" if is_met(row) else "missed"} for row in data["rows"]]
-    return columns_table(COLUMNS, rows)
+    return columns_table(COLUMNS, barred(data["rows"]))
 
 
 SUITE = Suite(

@@ -94,10 +94,3 @@ def test_measures_say_what_they_are_for() -> None:
     for axis in ("detail", "clear_haze"):
         assert (MEASURES[axis](soft, scene) or 9) < (MEASURES[axis](visible, scene) or -9)
     assert (MEASURES["background"](soft, scene) or -99) > (MEASURES["background"](visible, scene) or 99)
-
-
-@pytest.mark.parametrize(("better", "met"), [("lower", [True, True, False]), ("higher", [False, True, True])])
-def test_a_bar_is_met_from_its_own_side(better: str, met: list[bool]) -> None:
-    rows = [{"value": value, "bar": 2.0, "better": better} for value in (1.0, 2.0, 3.0)]
-    assert [intents.is_met(row) for row in rows] == met
-    assert intents.is_met({"value": 1.0, "bar": None, "better": better})

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import readme
 from benchmarks.intents import language
-from benchmarks.suite import Suite, columns_table, grouped, markdown
+from benchmarks.suite import Suite, barred, columns_table, grouped, markdown
 from rtfusion.errors import ConfigError, ModelError
 from rtfusion.evaluate import schema
 from rtfusion.evaluate.metrics import finite_mean
@@ -46,6 +46,17 @@ def test_a_suite_is_measured_shown_and_written(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().out == "| case | FPS | age |\n|---|---|---|\n| a | 30 | - |\n"
     data = schema.load(target)
     assert (data["suite"], data["settings"]) == ("made", {"size": "96x64"})
+
+
+@pytest.mark.parametrize(
+    ("better", "said", "met"),
+    [("lower", "at most 2", ["", "", "missed"]), ("higher", "at least 2", ["missed", "", ""])],
+)
+def test_a_bar_is_met_from_its_own_side(better: str, said: str, met: list[str]) -> None:
+    rows = [{"value": value, "bar": 2.0, "better": better} for value in (1.0, 2.0, 3.0)]
+    assert [(row["limit"], row["met"]) for row in barred(rows)] == [(said, word) for word in met]
+    (row,) = barred([{"value": 1.0, "bar": None, "better": better}])
+    assert (row["limit"], row["met"]) == ("", "")
 
 
 def test_an_error_is_told_with_its_exit_code_and_nothing_is_written(
