@@ -100,7 +100,7 @@ def _seen(*, visible: Image8, thermal: Image8, size_px: tuple[int, int]) -> npt.
     cells = cv2.resize(
         cv2.resize(visible, twice, interpolation=cv2.INTER_NEAREST), size_px, interpolation=cv2.INTER_AREA
     )
-    heat = averaged(thermal, size_px)
+    heat = _averaged(thermal, size_px)
     bands = cv2.merge([cv2.cvtColor(cells, cv2.COLOR_BGR2YCrCb), heat])
     values, window = bands.astype(np.float32), (SEEN_WINDOW, SEEN_WINDOW)
     mean = cv2.blur(values, window)
@@ -114,7 +114,7 @@ def _seen(*, visible: Image8, thermal: Image8, size_px: tuple[int, int]) -> npt.
     return cast(npt.NDArray[np.float32], cv2.blur(share, (SEEN_SOFT, SEEN_SOFT)))
 
 
-def averaged(image: Image8, size_px: tuple[int, int]) -> Image8:
+def _averaged(image: Image8, size_px: tuple[int, int]) -> Image8:
     """An image averaged down to (width, height): by halves as far as that goes, in half of the time."""
     height, width = image.shape[:2]
     while width % 2 == 0 and height % 2 == 0 and width >= 4 * size_px[0]:

@@ -14,8 +14,8 @@ from typing import cast
 import cv2
 import numpy as np
 
-from rtfusion.fusion.color import Take, averaged
-from rtfusion.fusion.retouch import BRIGHT_LEVEL, Retouch, Shares, cells_of
+from rtfusion.fusion.color import Take
+from rtfusion.fusion.retouch import BRIGHT_LEVEL, CELL_PX, Retouch, Shares, cells_of
 from rtfusion.intents import Intents
 from rtfusion.kernels.retouch import open_retoucher
 from rtfusion.registration import RegisteredPair, Registration
@@ -391,8 +391,12 @@ def _rising(value: Shares, least: float, whole: float) -> Shares:
 
 
 def _in_cells(image: Image8, shape: tuple[int, int]) -> Shares:
-    """The means of an image in cells."""
-    return averaged(image, shape[::-1]).astype(np.float32)
+    """The means of an image in cells. By halves, where that goes: in half of the time."""
+    rows, columns = shape
+    if image.shape == (rows * CELL_PX, columns * CELL_PX):
+        image = cast(Image8, cv2.resize(image, (4 * columns, 4 * rows), interpolation=cv2.INTER_AREA))
+        image = cast(Image8, cv2.resize(image, (2 * columns, 2 * rows), interpolation=cv2.INTER_AREA))
+    return cast(Shares, cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32))
 
 
 def _wide(cells: Shares) -> Shares:
