@@ -22,6 +22,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from rtfusion.capture.container import reason
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
 from rtfusion.errors import ConfigError, FusionError, SinkError
 from rtfusion.files import expanded, sync_folder, write_whole
@@ -86,6 +87,7 @@ class RecordSink:
         self._reserve_bytes = reserve_mb * 1_000_000
         self._with_fused = fused
         self._full = False
+        self._forgot_ns: int | None = None
         self._number = -1
         self._segment: _Segment | None = None
         self._retention = Retention(keep_s=keep, max_bytes=None if max_gb is None else max_gb * 1e9)
@@ -99,6 +101,9 @@ class RecordSink:
             self._device = self._root.stat().st_dev
             self._describe()
             free_bytes = shutil.disk_usage(self.folder).free
+            if free_bytes < self._reserve_bytes:
+                self._forget_old()
+                free_bytes = shutil.disk_usage(self.folder).free
         except OSError as error:
             raise ConfigError(f"{self.uri}: cannot record into {self.folder}: {error.strerror}") from error
         if free_bytes < self._reserve_bytes:
@@ -134,6 +139,9 @@ class RecordSink:
     def _record(self, frame: FusedFrame, pair: FramePair) -> None:
         if self._retry.failures:
             self._return()
+        if self._forgot_ns is None or pair.timestamp_ns - self._forgot_ns >= self._segment_ns:
+            self._forgot_ns = pair.timestamp_ns  # also while the disk is full: this may be what it waits for
+            self._forget_old()
         if not self._has_room():
             self.drops["disk_full"] += 1
             return
@@ -141,7 +149,6 @@ class RecordSink:
             raise self._sync.error
         if self._segment is None or self._segment.is_over(pair):
             self._end_segment(finished=True)
-            self._forget_old()
             self._number += 1  # also when the segment cannot begin: the next one has files of its own
             self._segment = _Segment(self.folder, self._number, first=pair, context=self._context, sync=self._sync,
                                      length_ns=self._segment_ns, fused=self._with_fused)  # fmt: skip
@@ -155,7 +162,7 @@ class RecordSink:
         try:
             count = self._retention.apply(self._root, written=self.folder)
         except OSError as error:
-            self._note(f"{self.uri}: what keep and max_gb say could not be deleted: {_sentence(error)}")
+            self._note(f"{self.uri}: what keep and max_gb say could not be deleted: {reason(error)}")
             return
         if count:
             _log.info("%s: %d segments were deleted, as keep and max_gb say", self.uri, count)
@@ -164,7 +171,7 @@ class RecordSink:
         """Count a pair that was lost, end the segment, and wait some time."""
         self.drops["failed"] += 1
         if not self._retry.failures:
-            self._note(f"{self.uri}: recording was interrupted, fusing goes on: {_sentence(error)}")
+            self._note(f"{self.uri}: recording was interrupted, fusing goes on: {reason(error)}")
         self._retry.failed()
         self._end_segment(finished=False)
 
@@ -202,7 +209,7 @@ class RecordSink:
             segment.close(finished=finished)
         except (FusionError, OSError, ValueError) as error:
             if not self._retry.failures:
-                self._note(f"{self.uri}: a segment could not be finished, it plays all the same: {_sentence(error)}")
+                self._note(f"{self.uri}: a segment could not be finished, it plays all the same: {reason(error)}")
 
     def _note(self, text: str) -> None:
         _log.warning("%s", text)
@@ -340,14 +347,6 @@ def _quietly(end: Callable[[], None]) -> Exception | None:
     except (FusionError, OSError, ValueError) as error:
         return error
     return None
-
-
-def _sentence(error: Exception) -> str:
-    return (
-        error.strerror or str(error)
-        if isinstance(error, OSError) and not isinstance(error, FusionError)
-        else str(error)
-    )
 
 
 def crc32(frame: FusedFrame) -> int:

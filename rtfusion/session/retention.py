@@ -52,16 +52,16 @@ class Retention:
         """
         if self.keep_s is None and self.max_bytes is None:
             return 0
-        kept = sorted(_segments(root), key=lambda one: one.written_s)
+        kept = sorted(_segments(root), key=lambda one: (one.written_s, one.files[0].name))
         since_s = -1.0 if self.keep_s is None else self.now_s() - self.keep_s
-        room_bytes = sum(one.size_bytes for one in kept) - (self.max_bytes or float("inf"))
+        excess_bytes = sum(one.size_bytes for one in kept) - (self.max_bytes or float("inf"))
         last = {one.folder: one for one in kept}.get(written)
         count = 0
         for one in kept:
-            if one is last or (one.written_s >= since_s and room_bytes <= 0):
+            if one is last or (one.written_s >= since_s and excess_bytes <= 0):
                 continue
             _delete(one, written=written)
-            room_bytes -= one.size_bytes
+            excess_bytes -= one.size_bytes
             count += 1
         return count
 

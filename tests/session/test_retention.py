@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from rtfusion.session.format import load_session
+from rtfusion.session.record import RecordSink
 from rtfusion.session.retention import Retention
 from rtfusion.text import parse_size_gb, parse_time_s
-from tests.session.test_record import record, session_of
+from tests.session.test_record import context, fused_of, record, session_of
 
 NOW_S = 1_900_000_000.0
 HOUR_S = 3600.0
@@ -26,6 +29,17 @@ def make_session(root: Path, name: str, *, hours_old: list[float], segment_bytes
             (folder / file).write_bytes(bytes(segment_bytes // 2))
             os.utime(folder / file, (NOW_S - HOUR_S * hours,) * 2)
     return folder
+
+
+class FreeSpace(NamedTuple):
+    """What `shutil.disk_usage` says."""
+
+    free: int
+
+
+def set_age(folder: Path, *, hours: float) -> None:
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - HOUR_S * hours,) * 2)
 
 
 def segments(root: Path) -> set[str]:
@@ -84,14 +98,49 @@ def test_without_a_rule_nothing_goes(tmp_path: Path) -> None:
 
 
 def test_a_run_keeps_to_it_and_what_is_left_plays(tmp_path: Path) -> None:
-    record(tmp_path, frames=40)
-    old = session_of(tmp_path)
-    size_bytes = sum(path.stat().st_size for path in old.iterdir())
-    shutil.rmtree(tmp_path / "images")
-    record(tmp_path, frames=60, query=f"&max_gb={max(0.001, round(size_bytes / 1e9, 3))}")
-    left = sorted((tmp_path / "sessions").iterdir())
-    written = next(session for session in left if session.name != old.name)
-    assert list(load_session(written).pairs())
+    old = make_session(tmp_path / "sessions", "old", hours_old=[50, 49], segment_bytes=1_000_000)
+    record(tmp_path, frames=20, query="&max_gb=0.001")
+    assert not old.exists()
+    assert list(load_session(session_of(tmp_path)).pairs())
+
+
+def test_the_first_segments_of_a_run_go_too_and_the_rest_plays(tmp_path: Path) -> None:
+    sink = RecordSink(tmp_path, context=context(), reserve_mb=1, segment_s=1, max_gb=1e-6)
+    for number in range(120):
+        sink.write(fused_of(number))
+    sink.close(aborted=False)
+    assert segments(tmp_path) == {f"{sink.folder.name}/{number:06}" for number in (2, 3)}
+    recorded = [pair.sequence for pair in load_session(sink.folder).pairs()]
+    assert recorded == list(range(recorded[0], 120))
+    assert len(recorded) == pytest.approx(60, abs=2)
+
+
+def test_a_full_disk_has_room_again_when_something_is_old_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    young = make_session(tmp_path, "young", hours_old=[0])
+    set_age(young, hours=0.5)
+    sink = RecordSink(tmp_path, context=context(), reserve_mb=5, keep=HOUR_S, segment_s=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: FreeSpace(4_000_000 if young.exists() else 10_000_000))
+    for number in range(90):
+        if number == 40:
+            set_age(young, hours=2)
+        sink.write(fused_of(number))
+    sink.close(aborted=False)
+    assert not young.exists()
+    assert 40 <= sink.drops["disk_full"] < 80
+    recorded = [pair.sequence for pair in load_session(sink.folder).pairs()]
+    assert recorded == list(range(sink.drops["disk_full"], 90))
+
+
+def test_a_run_begins_on_a_disk_that_is_full_of_what_is_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = make_session(tmp_path, "old", hours_old=[0])
+    set_age(old, hours=2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: FreeSpace(4_000_000 if old.exists() else 10_000_000))
+    RecordSink(tmp_path, context=context(), reserve_mb=5, keep=HOUR_S).close(aborted=False)
+    assert not old.exists()
 
 
 def test_what_cannot_be_deleted_costs_no_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
