@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rtfusion.errors import ConfigError
-from rtfusion.files import sync_folder
+from rtfusion.files import replacing, sync_folder
 
 SYNC_S = 1
 """Longest piece that a power cut costs."""
@@ -47,6 +47,11 @@ class GuardedFile:
         self._name_is_synced = False
         self.whole_bytes = 0
         self.error: OSError | None = None
+
+    @property
+    def readable_at(self) -> Path:
+        """Where it can be read while it is open, also without a name."""
+        return self._path if self.is_named else self._open_at
 
     def begin(self) -> None:
         """Empty the file: only now, so that a run that ends before its first frame destroys no earlier recording."""
@@ -93,9 +98,8 @@ class GuardedFile:
             return
         try:
             if self._overwrite:
-                part = self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}.part")
-                self._link(part)
-                part.replace(self._path)
+                with replacing(self._path) as part:
+                    self._link(part)
             else:
                 self._link(self._path)
             self.is_named = True
@@ -138,9 +142,13 @@ class GuardedFile:
         if self.is_named and not self._existed:
             self._path.unlink(missing_ok=True)
 
+    @property
+    def _open_at(self) -> Path:
+        return Path(f"/proc/self/fd/{self._file}")
+
     def _link(self, path: Path) -> None:
         # with a folder named, the system call is linkat, which alone follows what stands for the open file
-        os.link(f"/proc/self/fd/{self._file}", path, src_dir_fd=self._file, follow_symlinks=True)
+        os.link(self._open_at, path, src_dir_fd=self._file, follow_symlinks=True)
 
     def _part_from_other_names(self) -> None:
         """Begin a new file where the old one has other names too (hard links): what they name stays as it is."""

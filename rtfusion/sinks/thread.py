@@ -71,7 +71,7 @@ class SinkThread:
     def drops(self) -> dict[str, int]:
         """All frames lost at this sink, by cause; zeros are left out."""
         drops = Counter(self._drops_before)
-        drops.update(getattr(self._sink, "drops", {}))
+        drops.update(dict(getattr(self._sink, "drops", {})))  # a copy: the sink counts on
         drops.update(slow=self.dropped, failed=self._failed)
         return {cause: count for cause, count in drops.items() if count}
 
@@ -189,9 +189,5 @@ class SinkThread:
 
 def _told(error: Exception, uri: str) -> str:
     """What went wrong, with the name of the output in it."""
-    text = (
-        str(error)
-        if isinstance(error, FusionError)
-        else f"{uri}: {error.strerror if isinstance(error, OSError) else error}"
-    )
+    text = str(getattr(error, "strerror", None) or error)
     return text if uri in text else f"{uri}: {text}"

@@ -137,10 +137,11 @@ class VideoSink:
         except av.FFmpegError as error:
             raise SinkError(f"{self._path}: the file could not be finished: {error}") from error
         finally:
-            self._finish_file()
-            is_stub = self._file.error is not None or self._file.whole_bytes == 0
-            if is_stub and self._file.is_named and self._encoder.duration_s < AT_RISK_S and not _plays(self._path):
-                self._path.unlink(missing_ok=True)
+            at_risk = self._file.error is not None or self._file.whole_bytes == 0
+            if at_risk and self._encoder.duration_s < AT_RISK_S and not _plays(self._file.readable_at):
+                self._file.discard()
+            else:
+                self._finish_file()
         if not already_raised:
             self._raise_file_error()
 

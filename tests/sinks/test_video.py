@@ -240,7 +240,8 @@ path, frames, limit = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sink = open_sink(path, context=SinkContext(rate_hz=30.0, live=False, session="run"))
+sink = open_sink(path, context=SinkContext(rate_hz=30.0, live=False, session="run",
+                                          overwrite="overwrite" in sys.argv))
 failed = None
 try:
     for sequence in range(frames):
@@ -314,9 +315,11 @@ def test_a_killed_run_leaves_a_file_that_plays(name, lost, tmp_path, child_envir
     assert len(frames) >= 200 - lost
 
 
-def full_disk(path: Path, *, frames: int = 100, limit: int, environment: dict[str, str]) -> str:
+def full_disk(
+    path: Path, *, frames: int = 100, limit: int, environment: dict[str, str], overwrite: bool = False
+) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", WRITER, str(path), str(frames), str(limit)],
+        [sys.executable, "-c", WRITER, str(path), str(frames), str(limit), *(["overwrite"] if overwrite else [])],
         env=environment, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return done.stdout.strip()
@@ -348,6 +351,16 @@ def test_a_file_that_holds_no_picture_is_removed(name, tmp_path, child_environme
     said = full_disk(tmp_path / name, limit=700, environment=child_environment)
     assert "File too large after 0.0 MB" in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_a_file_that_holds_no_picture_replaces_no_earlier_one(name, tmp_path, child_environment):
+    path = tmp_path / name
+    path.write_bytes(b"earlier")
+    said = full_disk(path, limit=700, environment=child_environment, overwrite=True)
+    assert "File too large after 0.0 MB" in said
+    assert path.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.shared
