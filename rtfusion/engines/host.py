@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rtfusion.engines.base import Contract, Engine, EngineStatus
-from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, FusionError
+from rtfusion.errors import ConfigError, EngineError, EngineUnavailable
 
 T = TypeVar("T")
 LOAD_S = 120.0
@@ -130,8 +130,8 @@ def in_time(work: Callable[[], T], *, name: str, model: Path) -> T:
         raise EngineError(
             f"{name} cannot load {model}: no memory is left; choose a smaller model, or raise the limit of memory"
         )
-    if isinstance(errors[0], RuntimeError) and not isinstance(errors[0], FusionError):
-        # of a library that ran short of memory or threads in a place where nobody expects it
+    if type(errors[0]) is RuntimeError:
+        # of a library that ran short of memory or threads in a place where nobody expects it; its subclasses are bugs of ours
         raise EngineError(f"{name} cannot load {model}: {' '.join(str(errors[0]).split())}") from errors[0]
     raise errors[0]
 

@@ -129,6 +129,15 @@ def test_no_memory_to_load_is_an_engine_error() -> None:
         host.in_time(greedy, name="openvino", model=Path("model.onnx"))
 
 
+@pytest.mark.parametrize("error", [RecursionError("of ours"), ModelError("no model"), KeyError("of ours")])
+def test_what_is_no_failure_of_a_library_stays_what_it_is(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        host.in_time(fail, name="openvino", model=Path("model.onnx"))
+
+
 LIMITED = """
 import resource, sys
 from rtfusion.cli import main
