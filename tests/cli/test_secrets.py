@@ -14,11 +14,15 @@ from typing import Any
 
 import pytest
 
+from rtfusion.capture.network import open_network
+from rtfusion.capture.uri import parse_source
 from rtfusion.cli.config import settings_with_origins
 from rtfusion.config import Settings, load
-from rtfusion.errors import FusionError
+from rtfusion.errors import ConfigError, FusionError
 from rtfusion.pipeline import build
+from rtfusion.redaction import without_credentials
 from rtfusion.sinks import KINDS
+from rtfusion.types import Band
 from rtfusion.web.sink import WebSink
 from tests.capture.rtsp_server import RtspServer
 
@@ -186,6 +190,17 @@ def test_what_a_person_has_to_see_is_shown() -> None:
             settings = Settings(sink=uri)
             shown = settings.model_dump(mode="json")["sink"][0]
             assert (shown == uri) is (name != "token")
+
+
+@pytest.mark.parametrize("address", ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x", "udp://127.0.0.1:9"])
+def test_what_a_person_has_to_see_of_a_camera_is_shown(address: str) -> None:
+    """No parameter that rtfusion takes after the address of a camera is hidden."""
+    with pytest.raises(ConfigError) as caught:
+        open_network(parse_source(f"{address}#nothing=1"), band=Band.THERMAL)
+    names = str(caught.value).partition("it takes ")[2].split(", ")
+    assert {"crop", "palette"} <= set(names)
+    for name in names:
+        assert without_credentials(f"{address}#{name}=word") == f"{address}#{name}=word"
 
 
 def test_an_address_is_no_path() -> None:
