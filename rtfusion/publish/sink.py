@@ -167,7 +167,7 @@ class ZmqSink:
     def _refuse(self, cause: str, why: str) -> None:
         """Count boxes that are not taken, and say so the first time."""
         if not self.reports[cause] and self._run.note is not None:
-            self._run.note(f"{without_credentials(self.uri)}: boxes of a subscriber were left out: {why}")
+            self._run.note(f"{self.uri}: boxes of a subscriber were left out: {why}")
         self.reports[cause] += 1
 
     def _open(self, address: str) -> Publisher:

@@ -135,7 +135,7 @@ class Subscription:
         self._receiver = _Receiver(url, topic=topic, mailbox=self._mailbox, curve=curve)
         self._close = weakref.finalize(self, self._receiver.stop)
         self._close_ring = weakref.finalize(self, self._ring.close)
-        self._thread = threading.Thread(target=self._receiver.run, name=f"subscription-{url}", daemon=True)
+        self._thread = threading.Thread(target=self._receiver.run, name=f"subscription-{self.url}", daemon=True)
         self._thread.start()
 
     @property

@@ -17,7 +17,7 @@ import pytest
 
 from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
 from rtfusion.registration import Calibration
-from rtfusion.sinks import SinkContext, StopRequested, open_sink
+from rtfusion.sinks import Sink, SinkContext, StopRequested, open_sink
 from rtfusion.types import Band
 from rtfusion.window.sink import view_stream
 from tests.support import RecordingControl
@@ -43,6 +43,14 @@ def display(monkeypatch) -> Iterator[subprocess.Popen[bytes]]:
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
         yield server
         server.terminate()
+
+
+def open_window(control: RecordingControl) -> Sink:
+    """The window of a run, which a person may change."""
+    sizes_px = dict.fromkeys(Band, (320, 240))
+    return open_sink(
+        "window:", context=SinkContext(rate_hz=30.0, live=False, session="run", control=control, sizes_px=sizes_px)
+    )
 
 
 def xdotool(*arguments: str) -> str:
@@ -103,11 +111,7 @@ def test_keys_reach_the_run(display, tmp_path, monkeypatch, make_context, make_f
 def test_keys_nudge_the_registration(display, tmp_path, monkeypatch, make_frame):
     monkeypatch.chdir(tmp_path)
     control = RecordingControl()
-    context = SinkContext(
-        rate_hz=30.0, live=False, session="run", control=control,
-        sizes_px={Band.VISIBLE: (320, 240), Band.THERMAL: (320, 240)},
-    )  # fmt: skip
-    sink = open_sink("window:", context=context)
+    sink = open_window(control)
     frame = make_frame(0, size_px=(320, 240))
     try:
         write_until(sink, frame, lambda: "nudge" in title())
@@ -123,11 +127,7 @@ def test_keys_nudge_the_registration(display, tmp_path, monkeypatch, make_frame)
 @needs_windows
 def test_a_rectangle_that_is_dragged_reaches_the_run_where_it_was_drawn(display, make_frame):
     control = RecordingControl()
-    context = SinkContext(
-        rate_hz=30.0, live=False, session="run", control=control,
-        sizes_px={Band.VISIBLE: (320, 240), Band.THERMAL: (320, 240)},
-    )  # fmt: skip
-    sink = open_sink("window:", context=context)
+    sink = open_window(control)
     frame = make_frame(0, size_px=(320, 240))
     try:
         write_until(sink, frame, lambda: "marks" in title())
