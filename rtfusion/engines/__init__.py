@@ -84,12 +84,12 @@ def open_engine_for(
 ) -> Engine:
     """Load ``model``, which fuses nothing, on the CPU: its inputs and outputs are those of ``contract`` at ``size_px``.
 
-    ``name`` is an engine as for `open_engine`; where it computes on a GPU, ``auto`` takes its place.
+    ``name`` is an engine as for `open_engine`; where it is none of `AUTO`, which take any network, ``auto`` takes its place.
 
     Raises:
         As `open_engine`.
     """
-    name = resolve("auto" if runs_on_gpu(name) else name)
+    name = resolve("auto" if name in ENGINES and name not in AUTO else name)
     threads = threads if threads is not None else default_threads()
     return open_host_engine(name, model=model, spec=contract, size_px=size_px, threads=threads, precision="auto")
 

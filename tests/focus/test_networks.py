@@ -54,8 +54,8 @@ def test_the_head_sees_both_bands_at_a_quarter_and_gives_a_map_for_each_target(t
         assert one.dtype == np.float32
 
 
-@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_the_head_runs_on_both_engines(tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "pytorch", "onnxruntime:cuda"])
+def test_the_head_runs_on_both_engines_beside_any_other(tmp_path: Path, engine: str) -> None:
     found = Head(model=head(tmp_path / "h.onnx"), engine=engine, threads=1).maps(registered())
     assert found["people"].max() == pytest.approx((90 + 49) / 255, abs=0.01)
 
