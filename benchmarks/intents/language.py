@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.suite import Measured, Result, Row, Suite, columns_table
+from benchmarks.intents import COLUMNS, failures, figure
+from benchmarks.suite import Measured, Result, Row, Suite, barred, columns_table
 from rtfusion.intents import Said, say
 from rtfusion.intents.encoders import Encoder, encoder_named
 
@@ -30,14 +31,6 @@ RIGHT, TAKEN, REFUSED, TURNED = (
     "wishes taken",
     "off-topic refused",
     "negated, applied the wrong way",
-)
-COLUMNS = (
-    ("", "{subject}"),
-    ("figure", "{figure}"),
-    ("value", "{value:.3g}"),
-    ("over", "{count}"),
-    ("bar", "{limit}"),
-    ("", "{met}"),
 )
 
 
@@ -94,9 +87,8 @@ def rows_of(answers: Sequence[Asked], subject: str, *, right_bar: float) -> Iter
         yield _row(subject, f"{REFUSED}, {name}", [one.is_right for one in aside if one.lang == lang])
 
 
-def _row(subject: str, figure: str, hits: Sequence[bool], *, bar: float | None = None, better: str = "higher") -> Row:
-    value = sum(hits) / len(hits)
-    return {"subject": subject, "figure": figure, "value": value, "count": len(hits), "better": better, "bar": bar}
+def _row(subject: str, name: str, hits: Sequence[bool], *, bar: float | None = None, better: str = "higher") -> Row:
+    return figure(subject, name, sum(hits) / len(hits), count=len(hits), better=better, bar=bar)
 
 
 def measure(**_: Any) -> list[Row]:
@@ -108,42 +100,14 @@ def measure(**_: Any) -> list[Row]:
     return rows
 
 
-def measured() -> dict[str, dict[str, float]]:
-    """Every figure by encoder and name."""
-    found: dict[str, dict[str, float]] = {}
-    for row in measure():
-        found.setdefault(row["subject"], {})[row["figure"]] = row["value"]
-    return found
-
-
 def table(data: Result) -> str:
     """Every figure beside its bar; Markdown."""
-    words = {"higher": "at least", "lower": "at most"}
-    shown = [
-        {
-            **row,
-            "limit": "" if row["bar"] is None else f"{words[row['better']]} {row['bar']:.3g}",
-            "met": "" if _is_met(row) else "missed",
-        }
-        for row in data["rows"]
-    ]
-    return columns_table(COLUMNS, shown)
-
-
-def _is_met(row: Row) -> bool:
-    if row["bar"] is None:
-        return True
-    return bool(row["value"] >= row["bar"] if row["better"] == "higher" else row["value"] <= row["bar"])
+    return columns_table(COLUMNS, barred(data["rows"]))
 
 
 def _measure_suite(_: argparse.Namespace) -> Measured:
     rows = [{"case": "language", **row} for row in measure()]
     return {"sentences": sorted(path.name for path in SENTENCES.glob("*.jsonl"))}, rows
-
-
-def failures(data: Result) -> list[str]:
-    """The figures that miss their bars."""
-    return [f"{row['subject']}, {row['figure']}: {row['value']:.3g}" for row in data["rows"] if not _is_met(row)]
 
 
 SUITE = Suite(name="language", help=__doc__, options={}, measure=_measure_suite, table=table, failures=failures)
