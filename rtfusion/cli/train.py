@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rtfusion.cli.options import Debug
-from rtfusion.cli.training import DISTRIBUTED, Data, Device, Preset, Threads, require_trainer, trains
+from rtfusion.cli.training import DISTRIBUTED, Data, Device, Preset, Seed, Steps, Threads, require_trainer, trains
 from rtfusion.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -153,12 +153,8 @@ def focus(
     ],
     license_id: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights.")],
     preset: Preset = "focus",
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of the preset's.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", min=0, help="Seed, instead of the preset's.")
-    ] = None,
+    steps: Steps = None,
+    seed: Seed = None,
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:

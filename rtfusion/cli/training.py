@@ -21,6 +21,8 @@ DISTRIBUTED = "On several GPUs: torchrun --nproc-per-node N -m rtfusion ... (bat
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Training pairs: folders SET/vi and SET/ir.")]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="A preset, or a TOML file.")]
+Steps = Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of the preset's.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed, instead of the preset's.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Threads on the CPU.")]
 
@@ -38,12 +40,8 @@ def _shared(
     no_features: Annotated[
         bool, typer.Option("--no-features", metavar="", help="Leave out the term that needs VGG-19, and its weights.")
     ] = False,
-    steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of the preset's.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", min=0, help="Seed, instead of the preset's.")
-    ] = None,
+    steps: Steps = None,
+    seed: Seed = None,
     device: Device = "auto",
     precision: Annotated[
         str,

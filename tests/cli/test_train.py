@@ -56,6 +56,7 @@ def test_help(main_here: Main, command: list[str], words: list[str]) -> None:
         "train student --data d --out o",
         "train teacher --data d --out o",
         "train cache --teacher faithful --data d --out o",
+        "train focus --data d --out o --trained-on x --license y",
         "train evaluate --model m.onnx --data d",
         "distill --teacher-cache c --data d --out o",
         "export --checkpoint c.pt --out o --trained-on x --license y",
@@ -129,6 +130,34 @@ def test_a_student_without_a_teacher(main_here: Main, data: Path, precision: str
 
 
 @pytest.mark.usefixtures("torch")
+def test_a_head_goes_on_to_the_file_that_ships(main_here: Main, data: Path) -> None:
+    Path("head.toml").write_text("width = 8\ndepth = 8\ndilations = [1]\nbatch = 2\ncrop_px = [64, 64]\n")
+    Path("labels.json").write_text('{"a": {"both": [["person", 10, 10, 30, 40]]}}')
+    options = (
+        "--preset",
+        "head.toml",
+        "--labels",
+        "labels.json",
+        "--data",
+        str(data),
+        "--out",
+        "run",
+        "--threads",
+        "1",
+    )
+    told = ("--trained-on", "noise (CC0)", "--license", "CC0-1.0")
+    for steps in (1, 2):
+        code, out, err = main_here("train", "focus", "--steps", str(steps), *options, *told)
+        assert (code, out) == (0, "run/focus-small.onnx: overlap nothing held out\n"), err
+    assert "step 2/2" in err
+    assert "step 1/2" not in err
+    from rtfusion.focus.spec import read_head_spec
+
+    spec = read_head_spec(Path("run/focus-small.onnx"))
+    assert (spec.data, spec.license) == (("noise (CC0)",), "CC0-1.0")
+
+
+@pytest.mark.usefixtures("torch")
 def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data: Path, tmp_path: Path) -> None:
     Path("teacher.toml").write_text("[schedule]\nbatch = 2\ncrop_px = 32\n[loss.patches]\ncount = 2\n")
     clip = str(write_clip(tmp_path / "clip"))
@@ -158,6 +187,12 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
         ("distill --teacher-cache data --data data --out o", "no folder of teacher outputs"),
         ("train student --teacher-cache data --data data --out o", "no folder of teacher outputs"),
         ("distill --data data --out o", "there is no teacher to learn from"),
+        ("train student --data data --out o --preset odd.toml", "crop_px of schedule is 60; expected a multiple of 8"),
+        ("train student --data data --out o --detector d.onnx", "pass --labels too"),
+        ("train student --data data --out o --labels gone.json", "cannot read the labels gone.json"),
+        ("train student --data data --out o --labels odd.json", "are not {STEM:"),
+        ("train focus --data data --out o --trained-on x --license y", "name --labels, --detector or both"),
+        ("train focus --data data --out o --trained-on x --license y --labels odd.json", "are not {STEM:"),
         ("train evaluate --model gone --data data", "no model 'gone'"),
         ("train evaluate --model a.onnx", "nothing to evaluate on"),
         ("train evaluate --model a.onnx --data data --people data", "--detector FILE"),
@@ -168,6 +203,8 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
 )
 @pytest.mark.usefixtures("data")
 def test_what_is_wrong_is_said_in_one_line(main_here: Main, command: str, message: str) -> None:
+    Path("odd.toml").write_text("[schedule]\ncrop_px = 60\n")
+    Path("odd.json").write_text('{"a": {"both": [["person", 1, 2, 3]]}}')
     code, out, err = main_here(*command.split())
     assert (code, out) == (2, "")
     assert message in err

@@ -38,12 +38,8 @@ def detector(
     found: Sequence[tuple[int, Sequence[float], float]] = ((0, (16, 16, 48, 40), 0.9),),
     classes: int = 80,
     names: str | None = None,
-    bright_only: bool = False,
 ) -> Path:
-    """A YOLOX that finds the same boxes, of class, corners in its square and score, in every picture.
-
-    With ``bright_only`` the scores are multiplied by the level of the picture's first pixel, 0 to 1.
-    """
+    """A YOLOX that finds the same boxes, of class, corners in its square and score, in every picture."""
     raw = np.zeros((1, CELLS, 5 + classes), np.float32)
     for index, (kind, (left, top, right, bottom), score) in enumerate(found):
         # the first cells are of the finest grid, in its first row
@@ -52,25 +48,15 @@ def detector(
         raw[0, index, 4], raw[0, index, 5 + kind] = 1, score
     nodes = [
         ("Slice", ["images", "none", "one", "axes"], "corner", {}),
-        ("ReduceMean", ["corner"], "level", {"axes": [1, 2, 3], "keepdims": 0}),
-        ("Mul", ["level", "unit" if bright_only else "nothing"], "share", {}),
-        ("Add", ["share", "nothing" if bright_only else "all"], "factor", {}),
-        ("Mul", ["scores", "factor"], "scored", {}),
-        ("Add", ["boxes", "scored"], "output", {}),
+        ("Reshape", ["corner", "shape"], "level", {}),
+        ("Mul", ["level", "zero"], "nothing", {}),
+        ("Add", ["raw", "nothing"], "output", {}),
     ]
-    boxes, scores = raw.copy(), raw.copy()
-    boxes[..., 5:], scores[..., :5] = 0, 0
     model = onnx_models.build(
         nodes,
         inputs={"images": (1, 3, SIDE_PX, SIDE_PX)},
         outputs={"output": (1, CELLS, 5 + classes)},
-        constants={
-            "boxes": boxes,
-            "scores": scores,
-            "unit": np.array(1 / 255),
-            "nothing": np.array(0.0),
-            "all": np.array(1.0),
-        },
-        indices={"none": [0, 0], "one": [1, 1], "axes": [2, 3]},
+        constants={"raw": raw, "zero": np.array(0.0)},
+        indices={"none": [0, 0, 0], "one": [1, 1, 1], "axes": [1, 2, 3], "shape": [1, 1, 1]},
     )
     return onnx_models.write_metadata(path, model, metadata={} if names is None else {"names": names})

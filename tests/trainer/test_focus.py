@@ -16,7 +16,7 @@ from rtfusion_trainer.distill import CHECKPOINT  # noqa: E402
 from rtfusion_trainer.focus.config import FocusConfig, load_focus_config  # noqa: E402
 from rtfusion_trainer.focus.data import make_focus_batch, whole  # noqa: E402
 from rtfusion_trainer.focus.exporting import export_head  # noqa: E402
-from rtfusion_trainer.focus.labels import load_labelled  # noqa: E402
+from rtfusion_trainer.focus.labels import load_labeled_pairs  # noqa: E402
 from rtfusion_trainer.focus.network import STRIDE, FocusHead, Inference  # noqa: E402
 from rtfusion_trainer.focus.training import FocusRun, load_head, measure, train_focus  # noqa: E402
 
@@ -32,7 +32,7 @@ TINY = "width = 8\ndepth = 8\ndilations = [1]\nsteps = 4\nbatch = 2\ncrop_px = [
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Three pairs of warm people on cold ground: one labelled, one labelled in one band alone, one without labels."""
+    """Three pairs of warm people on cold ground: one labeled, one labeled in one band alone, one without labels."""
     labels = {
         "a": {"both": [["person", 40, 32, 24, 48], ["car", 96, 64, 48, 32], ["bicycle", 0, 0, 8, 8]]},
         "b": {
@@ -52,22 +52,22 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def labelled(data: Path, **changes):
+def labeled(data: Path, **changes):
     given = {"labels": data.parent / "labels.json", "detector": None, "targets": ("people", "vehicles"), **changes}
-    return load_labelled(data, **given)
+    return load_labeled_pairs(data, **given)
 
 
 def test_labels_become_boxes_by_target_and_what_one_band_alone_shows_may_be_one(data: Path) -> None:
-    first, second = labelled(data)
+    first, second = labeled(data)
     assert (first.name, first.checked, first.visible.shape) == ("a", True, (64, 80))
     assert first.boxes["people"].tolist() == [[0.25, 0.25, 0.4, 0.625]]
     assert first.boxes["vehicles"].tolist() == [[0.6, 0.5, 0.9, 0.75]]
     assert len(second.boxes["people"]) == len(second.maybe["people"]) == 1, "the one that both bands show is no other"
 
 
-def test_a_detector_says_what_is_where_nobody_labelled(data: Path) -> None:
+def test_a_detector_says_what_is_where_nobody_labeled(data: Path) -> None:
     path = detector(data.parent / "d.onnx", found=[(0, (16, 13, 26, 32), 0.9), (2, (40, 40, 60, 50), 0.2)])
-    pairs = labelled(data, detector=path)
+    pairs = labeled(data, detector=path)
     assert [pair.checked for pair in pairs] == [True, True, False]
     assert pairs[2].boxes["people"] == pytest.approx(np.array([[0.25, 13 / 51.2, 26 / 64, 32 / 51.2]]), abs=1e-3)
     assert len(pairs[2].boxes["vehicles"]) == 0
@@ -76,21 +76,21 @@ def test_a_detector_says_what_is_where_nobody_labelled(data: Path) -> None:
 
 def test_what_teaches_nothing_is_refused(data: Path) -> None:
     with pytest.raises(ConfigError, match="name --labels, --detector or both"):
-        labelled(data, labels=None)
+        labeled(data, labels=None)
     with pytest.raises(ConfigError, match="nothing here teaches 'dogs'"):
-        labelled(data, targets=("dogs",))
+        labeled(data, targets=("dogs",))
     with pytest.raises(ConfigError, match="cannot read the labels"):
-        labelled(data, labels=data / "none.json")
+        labeled(data, labels=data / "none.json")
     (data / "bad.json").write_text('{"a": []}')
     with pytest.raises(ConfigError, match="the labels"):
-        labelled(data, labels=data / "bad.json")
+        labeled(data, labels=data / "bad.json")
     (data / "other.json").write_text("{}")
     with pytest.raises(ConfigError, match="name a detector too"):
-        labelled(data, labels=data / "other.json")
+        labeled(data, labels=data / "other.json")
 
 
 def test_a_whole_pair_shows_its_boxes_where_its_pictures_show_them(data: Path) -> None:
-    visible, thermal, wanted, weight = whole(labelled(data)[0], ("people", "vehicles"))
+    visible, thermal, wanted, weight = whole(labeled(data)[0], ("people", "vehicles"))
     assert visible.shape == thermal.shape == wanted.shape[1:] == (32, 40)
     people = wanted[0] >= 0.5
     assert thermal[people].mean() > 0.7
@@ -99,7 +99,7 @@ def test_a_whole_pair_shows_its_boxes_where_its_pictures_show_them(data: Path) -
 
 
 def test_batches_are_alike_in_every_run_and_zooming_keeps_people_on_the_warm_places(data: Path) -> None:
-    pairs = labelled(data)[:1]
+    pairs = labeled(data)[:1]
     config = FocusConfig(batch=8, crop_px=(128, 96), toned=0, inverted=0, blank=0, noise=0)
     one, again, other = (make_focus_batch(pairs, config, step=step) for step in (3, 3, 4))
     for name, value in vars(one).items():
@@ -113,7 +113,7 @@ def test_batches_are_alike_in_every_run_and_zooming_keeps_people_on_the_warm_pla
 
 
 def test_a_head_learns_where_people_are(data: Path) -> None:
-    pairs = labelled(data)[:1]
+    pairs = labeled(data)[:1]
     config = FocusConfig(width=8, depth=8, dilations=(1,), batch=4, crop_px=(128, 96), steps=120, learning_rate=1e-2)
     run = FocusRun(config)
     terms = [run.step(make_focus_batch(pairs, config, step=step))["loss"] for step in range(config.steps)]
@@ -167,7 +167,10 @@ def test_maps_stay_in_their_range_whatever_is_seen() -> None:
         assert 0 <= float(made.min()) <= float(made.max()) <= 1
 
 
-def test_the_preset_is_read_and_a_wrong_one_is_told() -> None:
+def test_the_preset_is_read_and_a_wrong_one_is_told(tmp_path: Path) -> None:
     assert load_focus_config("focus").targets == ("people", "vehicles")
     with pytest.raises(ConfigError, match="known: focus"):
         load_focus_config("gone")
+    (tmp_path / "odd.toml").write_text("crop_px = [60, 64]\n")
+    with pytest.raises(ConfigError, match="two multiples of 16"):
+        load_focus_config(str(tmp_path / "odd.toml"))

@@ -90,7 +90,7 @@ class Findable:
     """Steps from one labeled crop to the next."""
     crop_px: int = 296
     seen_px: int = 192
-    """Side of a crop, and of what the detector is shown of it."""
+    """Side of a crop, a multiple of 8, and of what the detector is shown of it, a multiple of 32."""
     degraded_share: float = 0.4
 
 

@@ -32,7 +32,7 @@ from rtfusion_trainer.objective import objective
 from rtfusion_trainer.pairs import Pair, load_pairs
 from rtfusion_trainer.progress import shown
 from rtfusion_trainer.restored import student_of_model
-from rtfusion_trainer.student import Student
+from rtfusion_trainer.student import STRIDE_PX, Student
 from rtfusion_trainer.teachers.cache import CachedPictures
 from rtfusion_trainer.widen import widen
 from rtfusion_trainer.workers import ALONE, Workers, join
@@ -53,7 +53,7 @@ class Run:
         precision: str = "f32",
         teachers: Sequence[str] = (),
         features: Vgg19Features | None = None,
-        detector: findable.Teacher | None = None,
+        detector: findable.Detector | None = None,
         workers: Workers = ALONE,
     ) -> None:
         """Start at step 0. ``teachers`` are names for the record; the pictures come with the batches.
@@ -289,7 +289,9 @@ def train_student(
             precision=options.precision,
             teachers=[pictures.identity for pictures in teachers.values()] + _judges(labels, detector),
             features=features,
-            detector=None if detector is None else findable.Teacher(detector, device=workers.device),
+            detector=None
+            if detector is None
+            else findable.Detector(detector, side_px=config.findable.seen_px, device=workers.device),
             workers=workers,
         )
         if workers.from_first((options.out / CHECKPOINT).exists):
@@ -311,6 +313,11 @@ def _config(options: TrainingOptions) -> TrainingConfig:
     config = load_config(options.preset)
     given = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
     config = replace(config, schedule=replace(config.schedule, **given))
+    for table, crop_px in (("schedule", config.schedule.crop_px), ("findable", config.findable.crop_px)):
+        if crop_px < STRIDE_PX or crop_px % STRIDE_PX:
+            raise ConfigError(f"the preset: crop_px of {table} is {crop_px}; expected a multiple of {STRIDE_PX}")
+    if config.findable.every < 1:
+        raise ConfigError(f"the preset: every of findable is {config.findable.every}; expected 1 or more")
     return config if options.with_features else replace(config, guidance=replace(config.guidance, features=0.0))
 
 

@@ -1,12 +1,8 @@
-"""Labeled crops: what the runtime shows of a pair, and the people and vehicles in it that a detector shall find there.
-
-Labels are JSON: ``{"STEM": {"both": [[class, x, y, width, height], ...]}}`` in pixels of the pair of that stem, as those of MSRS.
-"""
+"""Labeled crops: what the runtime shows of a pair, and the people and vehicles in it that a detector shall find there."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,14 +14,16 @@ import torch
 from torch import Tensor
 
 from rtfusion.errors import ConfigError
+from rtfusion.focus import PEOPLE, VEHICLES
 from rtfusion.fusion.color import color_kept, luminance
 from rtfusion.types import Image8
 from rtfusion_trainer.config import Findable
 from rtfusion_trainer.degradations import Random, degrade
+from rtfusion_trainer.labels import read_labels
 from rtfusion_trainer.pairs import image_sets
 
-KINDS = {"person": 0, "car": 1}
-"""The classes that are to be found; others, as bicycles, are neither wanted nor false."""
+KINDS: Mapping[str | None, int] = {PEOPLE: 0, VEHICLES: 1}
+"""What is to be found, in the order of `rtfusion.evaluate.detector.COCO`; all else, as bicycles, is neither wanted nor false."""
 INSIDE = 0.75
 """An object of which less is in the crop is neither wanted nor false."""
 LEAST_SIDE_PX = 8
@@ -73,24 +71,18 @@ def read_scenes(labels: Path, data: Path) -> list[Scene]:
     """The pairs below ``data`` that the labels name and that show somebody or something, in order.
 
     Raises:
-        ConfigError: the labels cannot be read, or name no pair.
+        ConfigError: the labels cannot be read, or name no pair, or one stem of several pairs.
     """
-    try:
-        rows: dict[str, Any] = json.loads(labels.read_text(encoding="utf-8"))
-        found = {stem: [(row[0], *map(float, row[1:5])) for row in entry["both"]] for stem, entry in rows.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f'{labels} holds no labels: {error}; expected {{"STEM": {{"both": [[class, x, y, w, h]]}}}}'
-        ) from error
+    found = read_labels(labels, data=data)
     scenes = []
     for visible, thermal in (files for pairs in image_sets(data).values() for files in pairs):
-        objects = found.get(visible.stem, [])
-        kinds = np.array([KINDS.get(name, -1) for name, *_ in objects], np.int64)
+        drawn = found[visible.stem].both if visible.stem in found else ()
+        kinds = np.array([KINDS.get(one.target, -1) for one in drawn], np.int64)
         if (kinds >= 0).any():
-            boxes = np.array([(x, y, x + width, y + height) for _, x, y, width, height in objects], np.float32)
+            boxes = np.array([one.corners_px for one in drawn], np.float32)
             scenes.append(Scene(visible, thermal, boxes, kinds))
     if not scenes:
-        raise ConfigError(f"{labels} names no pair below {data} with people or cars")
+        raise ConfigError(f"the labels {labels} name no pair below {data} with people or vehicles")
     return scenes
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtfusion.errors import ConfigError
 from rtfusion_trainer.config import changed, read_preset
 
 PRESETS = Path(__file__).parent / "presets"
+CROP_STEP_PX = 16
+"""The network halves a quarter of the resolution twice."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class FocusConfig:
     steps: int = 3000
     batch: int = 8
     crop_px: tuple[int, int] = (512, 384)
-    """(width, height) of the pictures that it learns from, in pixels of the cameras: multiples of 16."""
+    """(width, height) of the pictures that it learns from, in pixels of the cameras: multiples of `CROP_STEP_PX`."""
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     ema: float = 0.998
@@ -50,6 +53,9 @@ def load_focus_config(preset: str) -> FocusConfig:
     """A preset by name, or a TOML file by its path.
 
     Raises:
-        ConfigError: there is no such preset or file, it is no TOML, or it has an unknown or ill-typed setting.
+        ConfigError: there is no such preset or file, it is no TOML, or it has an unknown, ill-typed or impossible setting.
     """
-    return changed(FocusConfig(), read_preset(preset, folder=PRESETS), name="the preset")
+    config = changed(FocusConfig(), read_preset(preset, folder=PRESETS), name="the preset")
+    if len(config.crop_px) != 2 or any(side < CROP_STEP_PX or side % CROP_STEP_PX for side in config.crop_px):
+        raise ConfigError(f"the preset: crop_px is {config.crop_px}; expected two multiples of {CROP_STEP_PX}")
+    return config

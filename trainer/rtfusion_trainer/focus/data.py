@@ -1,4 +1,4 @@
-"""Batches: parts of labelled pairs, mirrored, nearer or farther, in other tones, with noise, at a quarter of the resolution."""
+"""Batches: parts of labeled pairs, mirrored, nearer or farther, in other tones, with noise, at a quarter of the resolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,11 +16,10 @@ from rtfusion.focus import SCALE, Box
 from rtfusion.focus.boxes import painted
 from rtfusion.focus.overlap import Floats
 from rtfusion.types import Image8
-from rtfusion_trainer.focus.config import FocusConfig
-from rtfusion_trainer.focus.labels import Labelled
+from rtfusion_trainer.degradations import Plane, Random, sensor_noise
+from rtfusion_trainer.focus.config import CROP_STEP_PX, FocusConfig
+from rtfusion_trainer.focus.labels import LabeledPair
 
-Plane = npt.NDArray[np.float32]
-Random = np.random.Generator
 LEAST_SHOWN = 0.35
 """A box of which less is in the part is no target there, and no background either."""
 GAMMA, CONTRAST, OFFSET = (0.5, 2.0), (0.5, 1.8), 0.2
@@ -37,7 +35,7 @@ class FocusBatch:
     weight: Tensor
 
 
-def make_focus_batch(pairs: Sequence[Labelled], config: FocusConfig, *, step: int) -> FocusBatch:
+def make_focus_batch(pairs: Sequence[LabeledPair], config: FocusConfig, *, step: int) -> FocusBatch:
     """The batch of one training step: the same in every run, so that a resumed run goes on unchanged."""
     random = np.random.default_rng((config.seed, step))
     samples = [_sample(random, pairs[int(random.integers(len(pairs)))], config) for _ in range(config.batch)]
@@ -45,9 +43,9 @@ def make_focus_batch(pairs: Sequence[Labelled], config: FocusConfig, *, step: in
     return FocusBatch(visible_y=visible[:, None], thermal=thermal[:, None], wanted=wanted, weight=weight)
 
 
-def whole(pair: Labelled, targets: Sequence[str]) -> tuple[Plane, Plane, Plane, Plane]:
+def whole(pair: LabeledPair, targets: Sequence[str]) -> tuple[Plane, Plane, Plane, Plane]:
     """A pair as it is: both bands, what is wanted and its weight, for measuring."""
-    width, height = (side // 16 * 16 for side in pair.size_px)
+    width, height = (side // CROP_STEP_PX * CROP_STEP_PX for side in pair.size_px)
     size = width // SCALE, height // SCALE
     visible, thermal = (
         (cv2.resize(band[: height // 2, : width // 2], size, interpolation=cv2.INTER_AREA) / 255).astype(np.float32)
@@ -63,7 +61,7 @@ def whole(pair: Labelled, targets: Sequence[str]) -> tuple[Plane, Plane, Plane, 
     return visible, thermal, wanted, weight
 
 
-def _sample(random: Random, pair: Labelled, config: FocusConfig) -> tuple[Plane, Plane, Plane, Plane]:
+def _sample(random: Random, pair: LabeledPair, config: FocusConfig) -> tuple[Plane, Plane, Plane, Plane]:
     """A part of a pair: (h, w) of each band, (targets, h, w) of what is wanted and of its weight."""
     width, height = config.crop_px
     zoom = math.exp(random.uniform(-1, 1) * math.log(config.zoom))
@@ -146,7 +144,7 @@ def _varied(random: Random, bands: Sequence[Image8], config: FocusConfig) -> lis
     planes = [_toned(random, plane) if random.random() < config.toned else plane for plane in planes]
     if random.random() < config.blank:
         planes[int(random.integers(2))][:] = random.uniform(0, 1)
-    noisy = (plane + _noise(random, plane.shape, config.noise) for plane in planes)
+    noisy = (sensor_noise(random, plane, deviation=random.uniform(0, config.noise)) for plane in planes)
     return [np.clip(plane, 0, 1, dtype=np.float32) for plane in noisy]
 
 
@@ -154,7 +152,3 @@ def _toned(random: Random, plane: Plane) -> Plane:
     gamma, contrast = (math.exp(random.uniform(math.log(low), math.log(high))) for low, high in (GAMMA, CONTRAST))
     toned: Any = contrast * (plane**gamma) + random.uniform(-OFFSET, OFFSET) * contrast
     return np.clip(toned, 0, 1, dtype=np.float32)
-
-
-def _noise(random: Random, shape: tuple[int, ...], most: float) -> Plane:
-    return np.float32(random.uniform(0, most)) * random.standard_normal(shape, dtype=np.float32)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +14,9 @@ from rtfusion.evaluate.detector import Detector
 from rtfusion.focus import PEOPLE, VEHICLES
 from rtfusion.focus.overlap import Floats, overlaps, suppress
 from rtfusion.types import Image8
+from rtfusion_trainer.labels import Drawn, Labels, read_labels
 from rtfusion_trainer.pairs import image_sets, read_pair
 
-NAMES = {"person": PEOPLE, "people": PEOPLE, "car": VEHICLES, "vehicle": VEHICLES, "vehicles": VEHICLES}
-"""Targets by the classes of label files; other classes are passed over."""
 SURE, UNSURE = 0.45, 0.12
 """Scores from which on a detection is a target, and from which on it may be one: that place teaches nothing."""
 SAME_IOU = 0.3
@@ -27,7 +24,7 @@ JOIN_IOU = 0.5
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledPair:
     """A pair at half of its resolution, and its boxes (n, 4), x0, y0, x1, y1 as fractions of the picture."""
 
     name: str
@@ -40,20 +37,19 @@ class Labelled:
     maybe: Mapping[str, Floats]
     """Places where a target may be."""
     checked: bool
-    """A person labelled it, so that what has no box is empty."""
+    """A person labeled it, so that what has no box is empty."""
 
 
-def load_labelled(
+def load_labeled_pairs(
     folder: Path, *, labels: Path | None, detector: Path | None, targets: Sequence[str]
-) -> list[Labelled]:
+) -> list[LabeledPair]:
     """Every pair below ``folder`` (SET/vi and SET/ir) that has labels, or that the detector can say something of.
 
     Args:
         folder: holds SET/vi and SET/ir.
-        labels: JSON, ``{stem: {"both": [[class, x, y, width, height], ...], "thermal": [...], "visible": [...]}}`` in pixels;
-            what stands in ``thermal`` or ``visible`` alone may be a target.
+        labels: of `read_labels`; what is seen in one band alone may be a target.
         detector: YOLOX of COCO as ONNX, for the pairs without labels, run on both bands.
-        targets: of `NAMES`.
+        targets: people, vehicles or both.
 
     Raises:
         ConfigError: neither is given, one cannot be read, or no pair is left.
@@ -62,7 +58,7 @@ def load_labelled(
         raise ConfigError("there is nothing to learn from; name --labels, --detector or both")
     if unknown := [target for target in targets if target not in (PEOPLE, VEHICLES)]:
         raise ConfigError(f"nothing here teaches {unknown[0]!r}; there are {PEOPLE} and {VEHICLES}")
-    given = {} if labels is None else _read(labels)
+    given = {} if labels is None else read_labels(labels, data=folder)
     detect = None if detector is None else Detector(detector)
     found = []
     for pairs in image_sets(folder).values():
@@ -76,34 +72,17 @@ def load_labelled(
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the labels {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"the labels {path} are no JSON: {error}") from error
-    if not isinstance(values, dict) or not all(
-        isinstance(entry, dict) and "both" in entry for entry in values.values()
-    ):
-        raise ConfigError(f'the labels {path} are not {{stem: {{"both": [[class, x, y, width, height], ...]}}}}')
-    return values
-
-
-def _checked(visible_file: Path, thermal_file: Path, entry: Mapping[str, Any], targets: Sequence[str]) -> Labelled:
+def _checked(visible_file: Path, thermal_file: Path, labels: Labels, targets: Sequence[str]) -> LabeledPair:
     visible, thermal = read_pair(visible_file, thermal_file)
     size_px = visible.shape[1], visible.shape[0]
-    boxes = {target: _of(entry["both"], target, size_px) for target in targets}
-    alone = {
-        target: np.concatenate([_of(entry.get(band, ()), target, size_px) for band in ("thermal", "visible")])
-        for target in targets
-    }
+    boxes = {target: _of(labels.both, target, size_px) for target in targets}
+    alone = {target: _of([*labels.thermal, *labels.visible], target, size_px) for target in targets}
     maybe = {target: _elsewhere(alone[target], boxes[target]) for target in targets}
-    return Labelled(visible_file.stem, _halved(visible), _halved(thermal), size_px, boxes, maybe, checked=True)
+    return LabeledPair(visible_file.stem, _halved(visible), _halved(thermal), size_px, boxes, maybe, checked=True)
 
 
-def _of(rows: Sequence[Sequence[Any]], target: str, size_px: tuple[int, int]) -> Floats:
-    boxes = [(x, y, x + width, y + height) for kind, x, y, width, height in rows if NAMES.get(kind) == target]
+def _of(drawn: Sequence[Drawn], target: str, size_px: tuple[int, int]) -> Floats:
+    boxes = [one.corners_px for one in drawn if one.target == target]
     return np.clip(np.array(boxes, np.float64).reshape(-1, 4) / (size_px * 2), 0, 1)
 
 
@@ -111,7 +90,7 @@ def _elsewhere(boxes: Floats, others: Floats) -> Floats:
     return boxes[overlaps(boxes, others).max(axis=1, initial=0.0) < SAME_IOU]
 
 
-def _detected(visible_file: Path, thermal_file: Path, detect: Detector, targets: Sequence[str]) -> Labelled:
+def _detected(visible_file: Path, thermal_file: Path, detect: Detector, targets: Sequence[str]) -> LabeledPair:
     visible, thermal = read_pair(visible_file, thermal_file)
     size_px = visible.shape[1], visible.shape[0]
     color = cv2.imread(str(visible_file), cv2.IMREAD_COLOR)
@@ -124,7 +103,7 @@ def _detected(visible_file: Path, thermal_file: Path, detect: Detector, targets:
         every, scores = every[kept] / (size_px * 2), scores[kept]
         boxes[target] = every[scores >= SURE]
         maybe[target] = _elsewhere(every[(scores < SURE) & (scores >= UNSURE)], boxes[target])
-    return Labelled(visible_file.stem, _halved(visible), _halved(thermal), size_px, boxes, maybe, checked=False)
+    return LabeledPair(visible_file.stem, _halved(visible), _halved(thermal), size_px, boxes, maybe, checked=False)
 
 
 def _halved(image: Image8) -> Image8:

@@ -17,7 +17,7 @@ from rtfusion_trainer.config import Schedule, changed
 from rtfusion_trainer.distill import CHECKPOINT, GRADIENT_LIMIT, learning_rate
 from rtfusion_trainer.focus.config import FocusConfig, load_focus_config
 from rtfusion_trainer.focus.data import FocusBatch, make_focus_batch, whole
-from rtfusion_trainer.focus.labels import Labelled, load_labelled
+from rtfusion_trainer.focus.labels import LabeledPair, load_labeled_pairs
 from rtfusion_trainer.focus.network import FocusHead, Inference
 from rtfusion_trainer.progress import shown
 from rtfusion_trainer.workers import join
@@ -27,7 +27,7 @@ POSITIVE = 3.0
 """Weight of a value on a target: few are."""
 WARMUP_STEPS = 100
 HELD_OUT = 12
-"""Of the pairs that a person labelled, every so-many-th is not learned from, and measured at the end."""
+"""Of the pairs that a person labeled, every so-many-th is not learned from, and measured at the end."""
 
 
 class FocusRun:
@@ -141,7 +141,7 @@ def load_head(path: Path) -> tuple[FocusHead, FocusConfig]:
     return head.eval(), config
 
 
-def measure(head: FocusHead, pairs: Sequence[Labelled], targets: Sequence[str]) -> dict[str, float]:
+def measure(head: FocusHead, pairs: Sequence[LabeledPair], targets: Sequence[str]) -> dict[str, float]:
     """Intersection over union of the maps, at one half, with the filled boxes of every target, over all pairs."""
     inference, shared, joined = Inference(head).eval(), torch.zeros(len(targets)), torch.zeros(len(targets))
     for pair in pairs:
@@ -172,7 +172,7 @@ def train_focus(
         data: pairs, SET/vi and SET/ir.
         out: folder of the checkpoint.
         preset: of `rtfusion_trainer.focus.config.load_focus_config`.
-        labels: boxes, see `rtfusion_trainer.focus.labels.load_labelled`.
+        labels: boxes, see `rtfusion_trainer.labels`.
         detector: YOLOX of COCO, for pairs without labels.
         steps: instead of the preset's.
         seed: instead of the preset's.
@@ -185,7 +185,7 @@ def train_focus(
     config = load_focus_config(preset)
     config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
     with join("cpu", threads=threads):
-        pairs = load_labelled(data, labels=labels, detector=detector, targets=config.targets)
+        pairs = load_labeled_pairs(data, labels=labels, detector=detector, targets=config.targets)
         checked = [pair for pair in pairs if pair.checked]
         held_out = checked[::HELD_OUT] if len(checked) > HELD_OUT else []
         learned = [pair for pair in pairs if all(pair is not other for other in held_out)]
@@ -196,7 +196,7 @@ def train_focus(
         return measure(run.average.eval(), held_out, config.targets) if held_out else {}
 
 
-def _train(run: FocusRun, pairs: Sequence[Labelled], *, out: Path, stop: Callable[[], bool]) -> None:
+def _train(run: FocusRun, pairs: Sequence[LabeledPair], *, out: Path, stop: Callable[[], bool]) -> None:
     config = run.config
     with (
         ThreadPoolExecutor(1) as pool,

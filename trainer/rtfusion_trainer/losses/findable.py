@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,7 +16,8 @@ from torch.nn import functional
 from rtfusion.engines.onnx_module import OnnxModule
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.detector import COCO
-from rtfusion.focus.yolox import anchors
+from rtfusion.focus.overlap import overlaps
+from rtfusion.focus.yolox import COCO_NAMES, anchors
 
 FOUND = 0.7
 """A score that is as good as any."""
@@ -29,14 +32,14 @@ KEPT = 0.8
 """Share of the contrast of the band in which the object stands out more that is wanted."""
 
 
-class Teacher:
-    """The detector, on crops of any size that is a multiple of its largest stride."""
+class Detector:
+    """The detector, on square crops of one size."""
 
-    def __init__(self, path: Path, *, device: torch.device) -> None:
-        """Read the file.
+    def __init__(self, path: Path, *, side_px: int, device: torch.device) -> None:
+        """Read the file, and show it an empty crop.
 
         Raises:
-            ConfigError: there is none, or it is no YOLOX of COCO.
+            ConfigError: there is none, or it is no YOLOX of COCO that takes crops of this size.
             ModelError: it has an operator that is not known here.
         """
         if not path.is_file():
@@ -45,43 +48,51 @@ class Teacher:
         if len(self._module.inputs) != 1 or len(self._module.outputs) != 1:
             raise ConfigError(f"--detector {path}: expected one input and one output, as a YOLOX has")
         self._input, self._output = next(iter(self._module.inputs)), next(iter(self._module.outputs))
+        self._cells, self._strides = (torch.from_numpy(made).float().to(device) for made in anchors(side_px))
+        expected = 1, len(self._cells), 5 + len(COCO_NAMES)
+        try:
+            shape = tuple(self._raw(torch.zeros(1, 3, side_px, side_px, device=device)).shape)
+        except RuntimeError as error:
+            raise ConfigError(f"--detector {path} takes no pictures of {side_px} px (seen_px): {error}") from error
+        if shape != expected:
+            raise ConfigError(f"--detector {path} gives {shape} for {side_px} px (seen_px); a YOLOX of COCO {expected}")
 
     def __call__(self, image_bgr: Tensor) -> tuple[Tensor, Tensor]:
         """(1, 3, S, S) in [0, 1] to boxes, (anchors, 4) in its pixels, and scores, (anchors, classes).
 
         Classes are those of `rtfusion.evaluate.detector.COCO`, in order.
         """
-        raw = self._module(**{self._input: 255 * image_bgr})[self._output][0]
-        cells, strides = (torch.from_numpy(made).to(raw) for made in anchors(image_bgr.shape[-1]))
-        centers, sizes = (raw[:, :2] + cells) * strides, raw[:, 2:4].exp() * strides
+        raw = self._raw(image_bgr)[0]
+        centers, sizes = (raw[:, :2] + self._cells) * self._strides, raw[:, 2:4].exp() * self._strides
         scores = [raw[:, 4] * raw[:, [5 + index for index in classes]].amax(dim=1) for classes in COCO.values()]
         return torch.cat((centers - sizes / 2, centers + sizes / 2), dim=1), torch.stack(scores, dim=1)
+
+    def _raw(self, image_bgr: Tensor) -> Tensor:
+        return self._module(**{self._input: 255 * image_bgr})[self._output]
 
 
 def missed(boxes: Tensor, scores: Tensor, *, wanted: Tensor, kinds: Tensor) -> Tensor:
     """How far the detector is from finding every object with a good score, and what it finds where nothing is: a scalar.
 
     Args:
-        boxes: (anchors, 4), as `Teacher` gives them.
+        boxes: (anchors, 4), as `Detector` gives them.
         scores: (anchors, classes).
         wanted: (n, 4), all objects in the crop.
         kinds: (n,) the class of each; those of a negative one are neither wanted nor false.
     """
-    overlap = overlaps(boxes.detach(), wanted)
+    overlap = overlaps(*(one.detach().cpu().numpy().astype(np.float64) for one in (boxes, wanted)))
+
+    def of(places: npt.NDArray[np.bool_]) -> Tensor:
+        return scores[torch.from_numpy(places).to(scores.device)]
+
     terms = []
-    for index in torch.nonzero(kinds >= 0).flatten().tolist():
-        near = overlap[:, index] >= SAME_IOU
-        if not near.any():
-            near = overlap[:, index] >= overlap[:, index].amax()
-        best = scores[near, kinds[index]].amax()
-        terms.append(functional.relu(torch.log((FOUND + HOPELESS) / (best + HOPELESS))))
-    nothing = (
-        overlap.amax(dim=1) < OTHER_IOU
-        if len(wanted)
-        else torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
-    )
-    false = functional.relu(scores[nothing] - FALSE_FROM).sum()
-    return torch.stack(terms).mean() + FALSE_WEIGHT * false if terms else FALSE_WEIGHT * false
+    for shared, kind in zip(overlap.T, kinds.tolist(), strict=True):
+        if kind >= 0:
+            best = of(shared >= min(SAME_IOU, shared.max()))[:, kind].amax()
+            terms.append(functional.relu(torch.log((FOUND + HOPELESS) / (best + HOPELESS))))
+    nothing = overlap.max(axis=1, initial=0.0) < OTHER_IOU
+    false = FALSE_WEIGHT * functional.relu(of(nothing) - FALSE_FROM).sum()
+    return torch.stack(terms).mean() + false if terms else false
 
 
 def faint(fused: Tensor, *, visible: Tensor, thermal: Tensor, wanted: Tensor) -> Tensor:
@@ -94,15 +105,6 @@ def faint(fused: Tensor, *, visible: Tensor, thermal: Tensor, wanted: Tensor) ->
     best = torch.where(seen.abs() > heat.abs(), seen, heat).detach()
     missing = functional.relu(KEPT * best.abs() - ours * best.sign())
     return missing.mean() if len(missing) else fused.new_zeros(())
-
-
-def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
-    """(n, m) intersection over union of (n, 4) and (m, 4)."""
-    low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=2)
-    areas = [(one[:, 2:] - one[:, :2]).prod(dim=1) for one in (boxes, others)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared).clamp(min=1e-6)
 
 
 def _contrasts(image: Tensor, boxes: Tensor) -> Tensor:
