@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rtfusion.files import replacing
 from rtfusion.intents.axes import AXES
 from rtfusion.intents.rules import Reading, read
 
@@ -149,11 +150,10 @@ def save(fitted: Classifier, encoder: Encoder | None, path: Path) -> None:
     """
     import numpy as np
 
-    part = path.with_name(f".{os.getpid()}-{path.name}")
     heads = {f"{head} {name}": getattr(getattr(fitted, head), name) for head in _HEADS for name in _PARTS}
     half = {name: array.astype(np.float16) for name, array in {**heads, "center": fitted.center}.items()}
-    np.savez_compressed(part, made_of=_made_of(encoder), off_from=fitted.off_from, **half)
-    part.replace(path)
+    with replacing(path) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, made_of=_made_of(encoder), off_from=fitted.off_from, **half)
 
 
 def features_of(readings: Sequence[Reading], groups: Sequence[str]) -> NDArray[np.float32]:

