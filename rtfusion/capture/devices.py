@@ -58,13 +58,17 @@ def guess_band(*, name: str, usb_id: str | None) -> Band | None:
 
 def named_device(target: str, *, root: Path = Path("/")) -> Device | None:
     """The node that a path, or ``usb:VENDOR:PRODUCT[:SERIAL]``, names; None for what the kernel does not list, or not as one."""
-    devices = list_devices(root)
+    found = _named(target, list_devices(root), root=root)
+    return found[0] if len(found) == 1 else None
+
+
+def _named(target: str, devices: list[Device], *, root: Path) -> list[Device]:
+    """The node that a path names, or all with pictures that ``usb:`` may mean."""
     if target.startswith("usb:"):
         usb_id, serial = _parse_usb(target)
-        found = [d for d in devices if d.capture and d.usb_id == usb_id and serial in (None, d.serial)]
-        return found[0] if len(found) == 1 else None
+        return [d for d in devices if d.capture and d.usb_id == usb_id and serial in (None, d.serial)]
     node = Path(os.path.realpath(root / target.lstrip("/"))).name
-    return next((device for device in devices if device.path == f"/dev/{node}"), None)
+    return [device for device in devices if device.path == f"/dev/{node}"]
 
 
 class CameraFinder:
@@ -90,23 +94,22 @@ class CameraFinder:
             CaptureError: the camera is not there.
             ConfigError: ``usb:`` is malformed or names several cameras.
         """
-        cameras = [device for device in list_devices(self._root) if device.capture]
+        devices = list_devices(self._root)
+        cameras = [device for device in devices if device.capture]
         if self.device is not None:
             return self._again(self.device, cameras).path
-        self.device = self._first(cameras)
+        self.device = self._first(devices, cameras)
         if self.device is None:
             return self.target  # of no kind that the kernel lists: opening tells what it is
         self._one_of_its_kind = sum(camera.usb_id == self.device.usb_id for camera in cameras) == 1
         return self.device.path
 
-    def _first(self, cameras: list[Device]) -> Device | None:
+    def _first(self, devices: list[Device], cameras: list[Device]) -> Device | None:
+        found = _named(self.target, devices, root=self._root)
         if not self.target.startswith("usb:"):
-            named = named_device(self.target, root=self._root)
-            if named is not None and not named.capture:
-                raise CaptureError(_no_pictures(self.target, named, cameras))
-            return named
-        usb_id, serial = _parse_usb(self.target)
-        found = [camera for camera in cameras if camera.usb_id == usb_id and serial in (None, camera.serial)]
+            if found and not found[0].capture:
+                raise CaptureError(_no_pictures(self.target, found[0], cameras))
+            return found[0] if found else None
         if not found:
             raise CaptureError(f"{self.target}: no such camera; `rtfusion devices` lists those that are there")
         if len(found) > 1:

@@ -152,23 +152,21 @@ class HttpCamera:
         """What was read to see whether it is a stream."""
         self._last: bytes | None = None
         self._due_ns = clock.now_ns()
+        self._response: Any = None
+        reason = ""
         try:
-            self._response: Any = self._get()
+            self._response = self._get()
+            kind = self._response.headers.get_content_type() if "Content-Type" in self._response.headers else ""
+            self.is_snapshot = kind in SNAPSHOT_TYPES
+            self.is_stream = not self.is_snapshot and self._is_stream(kind)
+            if kind in NO_VIDEO_TYPES and not self.is_stream:
+                reason = f"{shown}: what arrives is not a video stream but {kind}; look up the path of its stream"
         except StreamLost as error:
             reason = str(error)
-        else:
-            reason = ""
         if reason:  # outside of the handler, so that no error that quotes the address hangs on to ours
+            self.release()
             raise CaptureError(reason)
-        kind = self._response.headers.get_content_type() if "Content-Type" in self._response.headers else ""
-        self.is_snapshot = kind in SNAPSHOT_TYPES
-        self.is_stream = not self.is_snapshot and self._is_stream(kind)
         self.poll_hz = (poll_hz or DEFAULT_POLL_HZ) if self.is_snapshot else None
-        if kind in NO_VIDEO_TYPES and not self.is_stream:
-            self.close()
-            raise CaptureError(
-                f"{shown}: what arrives is not a video stream but {kind}; look up the path of its stream"
-            )
 
     def _is_stream(self, kind: str) -> bool:
         """True for images one after the other; without a type that says so, by the first that arrives."""

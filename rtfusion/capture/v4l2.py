@@ -96,14 +96,15 @@ def open_v4l2(
     finder = CameraFinder(uri.target) if finder is None else finder
     jpeg = JpegRules() if jpeg is None else jpeg
     path = finder.find()
+    open_it = partial(_open_at, path, uri, asked, band=band, clock=clock, finder=finder, jpeg=jpeg, kernel=kernel)
     try:
         try:
-            return _open_at(path, uri, asked, band=band, clock=clock, finder=finder, jpeg=jpeg, kernel=kernel)
+            return open_it()
         except OSError as error:
             if isinstance(error, CaptureError) or error.errno not in _UNANSWERED:
                 raise
         clock.sleep_until_ns(clock.now_ns() + AGAIN_NS, wake=threading.Event())
-        return _open_at(path, uri, asked, band=band, clock=clock, finder=finder, jpeg=jpeg, kernel=kernel)
+        return open_it()
     except CaptureError as error:
         if uri.text in str(error):
             raise

@@ -310,6 +310,17 @@ def test_any_bytes_are_taken(pieces: list[bytes]) -> None:
     assert len(splitter._data) <= sum(map(len, pieces))
 
 
+def test_a_server_that_ends_before_it_is_known_what_it_sends_cannot_be_opened(server: MjpegServer) -> None:
+    def end(number: int) -> bytes:
+        server.unplug()
+        return b""
+
+    server.content_type, server.image, server.head = "x/y", end, lambda data: b""
+    with pytest.raises(CaptureError, match="the camera ended the stream") as caught:
+        open_network(parse_source(server.url), band=Band.VISIBLE)
+    assert caught.value.exit_code == 3, "not one that broke while running"
+
+
 # -- credentials ------------------------------------------------------------------------------------------------------
 
 
