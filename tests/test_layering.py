@@ -31,6 +31,8 @@ HOMES = {
         "rtfusion/capture/picture_reader.py",
         "rtfusion/capture/buffers.py",
         "rtfusion/capture/network.py",
+        "rtfusion/capture/packets.py",
+        "rtfusion/capture/delivery.py",
         "rtfusion/session/source.py",
         "rtfusion/session/lossless.py",
         "rtfusion/sinks/video.py",

@@ -17,9 +17,10 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from rtfusion.capture.delivery import Delivered
 from rtfusion.clock import NS_PER_S, Clock
 from rtfusion.errors import CaptureError, StreamLost
 
@@ -41,18 +42,6 @@ _REASONS = {
     403: "the camera forbids this; check the name and the password",
     404: "the camera knows no such path; look up the path of its stream",
 }
-
-
-class Jpeg(NamedTuple):
-    """One image as it came."""
-
-    data: bytes
-    arrived_ns: int
-    """When the first of it was here."""
-    passed_over: int = 0
-    """Images that were here before it and are older."""
-    is_repeated: bool = False
-    """It is the very image that came before."""
 
 
 class JpegSplitter:
@@ -180,7 +169,7 @@ class HttpCamera:
             self._first += self._read_chunk()
         return False
 
-    def read(self) -> Jpeg:
+    def read(self) -> Delivered:
         """Wait for the next image, and give the newest of those that are here.
 
         Raises:
@@ -204,12 +193,12 @@ class HttpCamera:
             connection.close()
         self._sockets.clear()
 
-    def _next_of_stream(self) -> Jpeg:
+    def _next_of_stream(self) -> Delivered:
         while True:
             data, self._first = self._first or self._read_chunk(), b""
             found = self._splitter.feed(data, arrived_ns=self._clock.now_ns())
             if found:
-                return Jpeg(*found[-1], len(found) - 1)
+                return Delivered(*found[-1], len(found) - 1)
 
     def _read_chunk(self) -> bytes:
         reason = "the camera ended the stream"
@@ -224,7 +213,7 @@ class HttpCamera:
                 return data
         raise StreamLost(f"{self._shown}: {reason}")
 
-    def _snapshot(self) -> Jpeg:
+    def _snapshot(self) -> Delivered:
         """Fetch the picture again when it is time to."""
         if self._response is None:
             period_ns = round(NS_PER_S / (self.poll_hz or DEFAULT_POLL_HZ))
@@ -235,7 +224,7 @@ class HttpCamera:
         arrived_ns = self._clock.now_ns()
         data = self._whole()
         is_repeated, self._last = data == self._last, data
-        return Jpeg(data, arrived_ns, is_repeated=is_repeated)
+        return Delivered(data, arrived_ns, is_repeated=is_repeated)
 
     def _whole(self) -> bytes:
         response, self._response = self._response, None

@@ -1,6 +1,6 @@
-"""Network cameras: RTSP, MPEG-TS over UDP and whatever else PyAV reads; JPEG images over HTTP by `rtfusion.capture.http_camera`.
+"""Network cameras: packets by `rtfusion.capture.packets`, JPEG images over HTTP by `rtfusion.capture.http_camera`.
 
-A thread of its own reads and decodes. A read of RTSP is interrupted every `POLL_S`, one of HTTP ends with its connection:
+A thread of its own reads and decodes. A read of RTSP is interrupted again and again, one of HTTP ends with its connection:
 `NetworkSource.close` waits for the thread, and so does the end of the process.
 
 Frames are stamped with CLOCK_MONOTONIC. Where the stream carries presentation times (RTSP, MPEG-TS), those place the frames, and
@@ -17,30 +17,25 @@ passed on.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import socket
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import av
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from rtfusion.capture.base import StreamInfo
 from rtfusion.capture.buffers import JpegDecoder, JpegRules, jpeg_image
-from rtfusion.capture.container import video_stream
+from rtfusion.capture.delivery import ASSUMED_RATE_HZ, Delivered, Delivery
 from rtfusion.capture.http_camera import HttpCamera
+from rtfusion.capture.packets import SILENT, open_packets
 from rtfusion.capture.palette import AUTO, ThermalColors, palette_name
 from rtfusion.capture.pixels import PixelConverter
-from rtfusion.capture.playback import pts_to_ns
-from rtfusion.capture.stamps import CLOCKS, PtsClock, ReportClock
+from rtfusion.capture.stamps import CLOCKS, PtsClock
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.errors import CaptureError, CaptureTimeout, EndOfStream, StreamLost
@@ -50,36 +45,13 @@ from rtfusion.types import Band, Frame
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 5.0
 """Longer than the watchdog waits for a camera of a usual rate, so that it is the one that says what is wrong."""
-POLL_S = 0.25
-"""Longest that a read of RTSP goes on before it is seen whether the source was closed."""
 CLOSE_S = 0.6
 """Longest that `NetworkSource.close` waits for its thread; a silent stream by UDP is left to end by its time-out."""
-ASSUMED_RATE_HZ = 25.0
-REPORTS_WITHIN_NS = 6 * NS_PER_S
-"""A camera that sends reports does so every five seconds, as the standard has it."""
 FRAMES_WAITING = 2
 READY_NS = 2 * NS_PER_MS
 """A packet that takes less than this to come was waiting in the buffers of the system."""
 BEHIND_PACKETS = 6
 """So many packets in a row that were waiting mean that reading is behind the stream: they are of the past."""
-
-_COMMON = {"fflags": "nobuffer", "probesize": "500000", "analyzeduration": "1000000"}
-_OPTIONS = {
-    "rtsp": {"protocol_whitelist": "rtsp,rtp,tcp,udp,srtp,crypto,tls,rtsps"},
-    "http": {"protocol_whitelist": "http,https,tcp,tls,crypto"},
-    "udp": {"protocol_whitelist": "udp", "overrun_nonfatal": "1", "fifo_size": "50000"},
-}
-"""No stream may lead to a file of this machine, as a playlist could."""
-_HELD_BACK = {"rtsp": (1, ("h264", "hevc", "mpeg4")), "mpegts": (2, ("h264", "hevc", "mpeg4", "mpeg2video"))}
-"""How many packets of some codecs FFmpeg holds back: one is given out when so many more have begun to arrive. A parser needs the
-beginning of the next one to know an end, and a transport stream without lengths has that twice."""
-_REASONS: dict[type[Exception], str] = {
-    av.error.ExitError: "the camera does not answer in time; check its address and the network",
-    av.error.HTTPUnauthorizedError: "the camera wants another name or password; give them as in rtsp://NAME:PASSWORD@HOST/PATH",
-    av.error.HTTPForbiddenError: "the camera forbids this; check the name and the password",
-    av.error.HTTPNotFoundError: "the camera knows no such path; look up the path of its stream",
-    av.error.InvalidDataError: "what arrives is not a video stream",
-}
 
 
 def open_network(
@@ -109,10 +81,15 @@ def open_network(
     if kind == "http" and (camera := _open_http(uri, asked.get("poll_hz"), clock)) is not None:
         delivery = _Images(camera, uri=uri.text, asked_poll="poll_hz" in asked)
     else:
-        options = _COMMON | _OPTIONS[kind]
-        if kind == "rtsp":
-            options["rtsp_transport"] = asked.get("transport", "tcp")
-        delivery = _open_packets(uri, options, kind=kind, rule=asked.get("clock", "auto"), clock=clock)
+        delivery = open_packets(
+            uri,
+            kind=kind,
+            transport=asked.get("transport", "tcp"),
+            rule=asked.get("clock", "auto"),
+            open_timeout_s=OPEN_TIMEOUT_S,
+            read_timeout_s=READ_TIMEOUT_S,
+            clock=clock,
+        )
     try:
         palette = asked.get("palette", AUTO)
         return NetworkSource(delivery, uri=uri.text, kind=kind, band=band, palette=palette, clock=clock, jpeg=jpeg)
@@ -155,205 +132,6 @@ def _with_poll_of_query(uri: SourceUri) -> SourceUri:
     return replace(uri, target=urlunsplit(parts._replace(query=query)), query={**ours, **uri.query})
 
 
-def _open_packets(uri: SourceUri, options: dict[str, str], *, kind: str, rule: str, clock: Clock) -> _Packets:
-    timeout = (OPEN_TIMEOUT_S, POLL_S if kind == "rtsp" else READ_TIMEOUT_S)
-    began_ns = clock.now_ns()
-    try:
-        container = av.open(uri.target, container_options=options, timeout=timeout, metadata_errors="replace")
-    except av.error.ExitError as error:
-        reason = _SILENT if kind == "rtsp" and _answers(uri.target) else _why(error)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        # FFmpeg says so of a silence too
-        is_late = (
-            isinstance(error, av.error.InvalidDataError)
-            and clock.now_ns() - began_ns > LATE * OPEN_TIMEOUT_S * NS_PER_S
-        )
-        reason = _MUTE if is_late else _why(error)
-    else:
-        try:
-            return _Packets(container, uri=uri.text, kind=kind, rule=rule, clock=clock)
-        except BaseException:
-            container.close()
-            raise
-    # outside of the handler, so that no error that quotes the address hangs on to ours
-    raise CaptureError(f"{uri.text}: {reason}")
-
-
-_MUTE = (
-    "it takes the connection and is mute; check that this is the port of the camera's stream, and restart the camera"
-)
-LATE = 0.8
-"""What takes nearly the whole time to fail ran out of it."""
-_SILENT = "the camera answers, but sends no pictures: it is silent; check what it is set to, and restart it"
-
-
-def _answers(address: str) -> bool:
-    """True when somebody listens there."""
-    parts = urlsplit(address)
-    with contextlib.suppress(OSError, ValueError):
-        socket.create_connection((parts.hostname or "", parts.port or 554), timeout=1.0).close()
-        return True
-    return False
-
-
-@dataclass(slots=True)
-class Delivered:
-    """What came: a packet of a stream, or an image."""
-
-    data: Packet[VideoStream] | bytes
-    arrived_ns: int
-    """When it was here; of an image, when the first of it was."""
-    lost: int = 0
-    """Images before it that are older and were passed over."""
-    is_repeated: bool = False
-    """The camera sent this very image before."""
-
-
-class Delivery(Protocol):
-    """Where a stream comes from. One thread reads and releases; any may close, which ends a read soon."""
-
-    description: str
-    rate_hz: float
-    stamps: PtsClock
-
-    @property
-    def is_jpeg(self) -> bool:
-        """Each that is delivered is an image by itself."""
-        ...
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences for the user."""
-        ...
-
-    def read(self) -> Delivered | None:
-        """The next that comes, None after a moment without; raises StreamLost."""
-        ...
-
-    def captured(self, pts: int | None, time_base: Fraction | None) -> tuple[int | None, int | None]:
-        """(the presentation time, the time of capture where that is known) of a decoded frame."""
-        ...
-
-    def close(self) -> None:
-        """End reading, from any thread."""
-        ...
-
-    def release(self) -> None:
-        """Give back what is open."""
-        ...
-
-
-class _Packets:
-    """A stream that PyAV reads."""
-
-    def __init__(self, container: InputContainer, *, uri: str, kind: str, rule: str, clock: Clock) -> None:
-        self._uri, self._kind, self._clock = uri, kind, clock
-        self._container = container
-        if kind == "http" and container.duration:
-            raise CaptureError(
-                f"{uri}: a recording of {container.duration / av.time_base:.0f} s, not a live stream; "
-                "download it and give the path of the file"
-            )
-        self._stream = video_stream(container, uri)
-        codec = self._stream.codec_context
-        codec.thread_count = 1  # more threads would each hold a frame back
-        self.is_jpeg = codec.name == "mjpeg"
-        self.stamps = PtsClock(trust_pts=True)
-        self._reports = ReportClock(rule, clock=clock)
-        self.rate_hz = float(self._stream.average_rate or ASSUMED_RATE_HZ)
-        self.description = f"{codec.name} {codec.pix_fmt} over {kind}"
-        layout = "mpegts" if container.format.name == "mpegts" else kind
-        held, codecs = _HELD_BACK.get(layout, (0, ()))
-        held = held if codec.name in codecs else 0
-        self._began_ns: deque[int] = deque(maxlen=held + 1)
-        self._heard_ns = self._opened_ns = clock.now_ns()
-        self._closed = threading.Event()
-        self.notes: tuple[str, ...] = ()
-        """Sentences for the user."""
-        self._told: tuple[bool | None] | None = None
-        self._told_reordering = False
-
-    def _note_clock(self, *, at_last: bool = False) -> None:
-        """Say which clock the stream has, when that is known, and again when it changes."""
-        reports, is_used = self._reports, self._reports.is_used
-        is_decided = is_used is not None or at_last or self._clock.now_ns() - self._opened_ns > REPORTS_WITHIN_NS
-        if not is_decided or self._told == (is_used,):
-            return
-        self._told = (is_used,)
-        if is_used:
-            self._note("stamped by the camera's own clock, which its reports (RTCP) give; #clock=arrival is without it")
-        elif is_used is None:
-            self._note(
-                "stamped by when it arrives: what the camera takes to encode and to send cannot be known from here; "
-                "`rtfusion calibrate delay` measures it"
-            )
-        else:
-            self._note(
-                f"the camera's own clock is {-reports.age_ns / NS_PER_S:+.2f} s off this machine's, so it is stamped by when it "
-                "arrives; set both by NTP, or take it as it is by #clock=reports for both cameras"
-            )
-
-    def _note_reordering(self) -> None:
-        """Say that pictures come late by what they are sent in."""
-        if self._stream.codec_context.has_b_frames and not self._told_reordering:
-            self._told_reordering = True
-            self._note(
-                "its encoder sends frames out of order (B-frames), so that a picture can be shown only some frames after it was "
-                "captured; without B-frames, a setting of the camera, it comes sooner. Stamps are within a frame"
-            )
-
-    def _note(self, text: str) -> None:
-        self.notes += (f"{self._uri}: {text}",)
-
-    def read(self) -> Delivered | None:
-        packet = self._next()
-        if packet is None:
-            return None
-        arrived_ns = self._clock.now_ns()
-        self._began_ns.append(arrived_ns)
-        if packet.pts is not None and len(self._began_ns) == self._began_ns.maxlen:
-            # what gave out the packet so many before this one was the beginning of this one
-            self.stamps.observe(self._ns(packet.pts, packet.time_base), arrived_ns=self._began_ns[0])
-        return Delivered(packet, arrived_ns)
-
-    def _next(self) -> Packet[VideoStream] | None:
-        reason = "the camera ended the stream"
-        try:
-            packet = next(self._container.demux(self._stream), None)
-            if packet is not None and packet.size:
-                self._heard_ns = self._clock.now_ns()
-                return packet
-        except av.error.ExitError as error:
-            silent_s = (self._clock.now_ns() - self._heard_ns) / NS_PER_S
-            if self._closed.is_set() or (self._kind == "rtsp" and silent_s < READ_TIMEOUT_S):
-                return None
-            reason = f"the stream broke: {_why(error)}"
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = f"the stream broke: {_why(error)}"
-        raise StreamLost(f"{self._uri}: {reason}")
-
-    def captured(self, pts: int | None, time_base: Fraction | None) -> tuple[int | None, int | None]:
-        if pts is None:
-            return None, None
-        pts_ns = self._ns(pts, time_base)
-        unix_us = self._container.start_time_realtime if self._kind == "rtsp" else None
-        zero_ns = None if unix_us is None else unix_us * 1000
-        captured_ns = self._reports.captured_ns(zero_ns, pts_ns, delay_ns=self.stamps.delay_ns)
-        self._note_clock()
-        self._note_reordering()
-        return pts_ns, captured_ns
-
-    def _ns(self, pts: int, time_base: Fraction | None) -> int:
-        return pts_to_ns(pts, time_base or self._stream.time_base or Fraction(1, av.time_base))
-
-    def close(self) -> None:
-        self._closed.set()
-
-    def release(self) -> None:
-        self._note_clock(at_last=True)
-        self._container.close()
-
-
 class _Images:
     """JPEG images over HTTP."""
 
@@ -372,8 +150,7 @@ class _Images:
         return (f"{self._uri}: a snapshot: it is fetched {self.rate_hz:g} times a second (#poll_hz=)",)
 
     def read(self) -> Delivered:
-        image = self._camera.read()
-        return Delivered(image.data, image.arrived_ns, image.passed_over, image.is_repeated)
+        return self._camera.read()
 
     def captured(self, pts: int | None, time_base: Fraction | None) -> tuple[int | None, int | None]:
         return None, None
@@ -494,7 +271,7 @@ class NetworkSource:
         except StreamLost as error:
             raise CaptureError(str(error)) from None
         nothing = f"not one frame could be decoded within {OPEN_TIMEOUT_S:g} s; check the camera"
-        raise CaptureError(f"{self._uri}: {nothing if self._heard else _SILENT}")
+        raise CaptureError(f"{self._uri}: {nothing if self._heard else SILENT}")
 
     def _next_frame(self) -> Frame | None:
         """The frame of the next packet, or None when it has none of use.
@@ -507,8 +284,8 @@ class NetworkSource:
         if delivered is None:
             return None
         self._heard = True
-        self._behind += delivered.lost
-        self._sequence += delivered.lost
+        self._behind += delivered.passed_over
+        self._sequence += delivered.passed_over
         if delivered.is_repeated:
             self._duplicate += 1
             self._sequence += 1
@@ -572,14 +349,6 @@ def _end_all() -> None:
         source.close()
     for source in running:
         source._join(READ_TIMEOUT_S + 1.0)  # noqa: SLF001 - same module
-
-
-def _why(error: Exception) -> str:
-    """Explain an error in words that hold no address."""
-    unknown = (
-        f"{getattr(error, 'strerror', None) or type(error).__name__}; check the address, and that the camera is on"
-    )
-    return next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), unknown)
 
 
 def _transport(text: str) -> str:
