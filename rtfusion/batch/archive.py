@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from rtfusion.capture.names import band_of
 from rtfusion.capture.uri import IMAGE_SUFFIXES
@@ -86,7 +87,7 @@ def find_recordings(
     return sorted(found, key=lambda recording: recording.name)
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     raise ConfigError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
@@ -122,6 +123,9 @@ def _stem(entry: Path) -> str:
 
 def _is_recording(entry: Path) -> bool:
     """True for a video, or a folder with an image in it."""
-    if entry.is_dir():
+    if not entry.is_dir():
+        return entry.suffix.lower() in VIDEO_SUFFIXES
+    try:
         return not entry.name.startswith(".") and any(path.suffix.lower() in IMAGE_SUFFIXES for path in entry.iterdir())
-    return entry.suffix.lower() in VIDEO_SUFFIXES
+    except OSError as error:
+        _refuse(error)

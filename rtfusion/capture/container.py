@@ -160,13 +160,13 @@ def stamps_rate_hz(path: Path, *, uri: str, asked: str | None, band: Band, claim
     """The rate that the stamps of the first packets tell, as `measured_rate_hz`; None where they tell none."""
     with open_container(path, uri=uri) as container:
         stream = video_stream(container, uri, asked=asked, band=band)
-        if stream.time_base is None:
+        if (time_base := stream.time_base) is None:
             return None
         stamps = []
         try:
             for packet in islice(container.demux(stream), RATE_PACKETS):
                 if packet.pts is not None:
-                    stamps.append(pts_to_ns(packet.pts, stream.time_base))
+                    stamps.append(pts_to_ns(packet.pts, time_base))
         except (av.FFmpegError, OSError):
             pass  # what breaks here breaks again where it is read, and is told there
         return measured_rate_hz(stamps, claimed_hz=claimed_hz)

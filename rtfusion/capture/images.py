@@ -328,18 +328,20 @@ def list_images(path: Path, *, uri: str, pattern: str = "*") -> dict[str, Path]:
     ``pattern`` names the files that count, whatever the case of their letters.
 
     Raises:
-        CaptureError: no such folder, no image in it, or two images of one stem.
+        CaptureError: no such folder, or one that cannot be read; no image in it, or two images of one stem.
     """
     if path.is_file():
         return {path.stem: path}
     if not path.is_dir():
         raise CaptureError(f"{uri}: no such folder or image; check the path")
-    entries = sorted(path.iterdir(), key=lambda entry: natural_key(entry.name))
+    try:
+        entries = sorted(path.iterdir(), key=lambda entry: natural_key(entry.name))
+        files = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file()]
+    except OSError as error:
+        raise CaptureError(f"{uri}: the folder cannot be read ({error.strerror}); check it with ls -ld") from error
     images: dict[str, Path] = {}
-    for entry in entries:
-        if entry.suffix.lower() not in IMAGE_SUFFIXES or entry.name.startswith(".") or not entry.is_file():
-            continue
-        if not fnmatchcase(entry.name.lower(), pattern.lower()):
+    for entry in files:
+        if entry.name.startswith(".") or not fnmatchcase(entry.name.lower(), pattern.lower()):
             continue
         if entry.stem in images:
             raise CaptureError(

@@ -156,16 +156,22 @@ def _stored(still: Still) -> tuple[Any, Radiometric | None]:
 
 
 def pages_of(path: Path) -> int:
-    """How many images a file holds, all of one size; 1 for every file that is no such sequence."""
-    with path.open("rb") as file:
-        if file.read(4) not in _TIFF:
-            return 1
-    count = cv2.imcount(str(path))
+    """How many images a file holds, all of one size; 1 for every file that is no such sequence, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in _TIFF:
+                return 1
+        count = int(cv2.imcount(str(path)))
+    except (OSError, cv2.error):
+        return 1  # told when it is read
     if count < 2:
         return 1
-    found, first_two = cv2.imreadmulti(str(path), 0, 2, flags=_AS_STORED)
+    try:
+        found, first_two = cv2.imreadmulti(str(path), 0, 2, flags=_AS_STORED)
+    except cv2.error:
+        return count  # damaged: each page that cannot be read is told
     alike = found and len(first_two) == 2 and first_two[0].shape == first_two[1].shape
-    return int(count) if alike else 1
+    return count if alike else 1
 
 
 def stills_of(files: Mapping[str, Path]) -> dict[str, Still]:

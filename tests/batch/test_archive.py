@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_the_folder_itself_other_names_and_what_is_left_out(tmp_path: Path) -> N
     (root / ".trash").mkdir()
     (root / "drive").rename(root / ".trash" / "drive")
     assert [recording.name for recording in find_recordings(root)] == [STILLS]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
+    root = make_archive(tmp_path / "archive", frames=2, videos=())
+    (root / "closed").mkdir(mode=0o000)
+    with pytest.raises(ConfigError, match="cannot read the folder .*closed"):
+        find_recordings(root)
+    (root / "closed").chmod(0o700)
 
 
 def test_nothing_or_two_of_one_band_is_an_error(tmp_path: Path) -> None:

@@ -69,6 +69,20 @@ def test_a_smaller_second_page_is_a_preview(tmp_path: Path) -> None:
     assert np.array_equal(only(tmp_path / "a.tif")[0].image, COUNTS)
 
 
+def test_of_a_damaged_stack_every_page_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    stack(tmp_path / "1.tif")
+    whole = (tmp_path / "1.tif").read_bytes()
+    bits = b"\x02\x01\x03\0\x01\0\0\0"  # the field that says how many bits a number has, before its value
+    assert whole.count(bits + b"\x10") == 6
+    first, second, *rest = whole.split(bits + b"\x10")
+    (tmp_path / "2.tif").write_bytes((bits + b"\x10").join([first, second + bits + b"\x05" + rest[0], *rest[1:]]))
+    source = opened(tmp_path)
+    frames = read_all(source)
+    names = [frame.name for frame in frames]
+    assert names[:6] == [f"1-{index:05d}" for index in range(6)]
+    assert source.drops["corrupt"] == 12 - len(names) > 0
+
+
 def test_images_without_a_rate_beside_a_video_are_refused(tmp_path: Path) -> None:
     stack(tmp_path / "thermal.tif", 10)
     clip = write_clip(tmp_path / "v.mp4", patterns(10))
