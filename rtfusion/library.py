@@ -216,6 +216,11 @@ class Fuser(_Asked):
         return self._opened()(pair)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed, and what could not be done as it was asked for: sentences for a person, each once."""
+        return self._opened().notes
+
+    @property
     def inputs(self) -> Mapping[str, InputValue]:
         """The inputs of the model that may be changed, such as ``enhance``, with their values."""
         return self._opened().inputs

@@ -266,6 +266,14 @@ def test_a_fuser_is_changed_between_two_pairs(model: Path) -> None:
     fuser.close()
 
 
+def test_what_was_assumed_is_said() -> None:
+    visible, thermal = images()
+    with rtfusion.Fuser(fuser="pyramid", intent="background=1", focus_head=False) as fuser:
+        fuser(visible=visible, thermal=thermal)
+        assert any("nothing here looks for people" in note for note in fuser.notes)
+        assert any("what is warm counts as foreground" in note for note in fuser.notes)
+
+
 def test_readings_of_a_radiometric_camera() -> None:
     visible, thermal = images(bits=16)
     thermal[:] = 30000

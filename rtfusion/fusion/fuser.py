@@ -158,6 +158,11 @@ class PairFuser(Generic[ReadyT]):
         """The precision that is run of the model; None without one, or until it is loaded."""
         return self._ready.precision
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed, and what could not be done as it was asked for: sentences for a person, each once."""
+        return tuple(self._telemetry.notes)
+
     # -- changes ----------------------------------------------------------------------------------------------------
 
     @property
