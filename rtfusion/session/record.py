@@ -131,9 +131,10 @@ class RecordSink:
         Raises:
             SinkError: recording was interrupted, and could not go on until now.
         """
+        is_interrupted = self._retry.failures > 0 and self._segment is None
         self._end_segment(finished=True)
         self._sync.close()
-        if self._retry.failures and not aborted:
+        if is_interrupted and not aborted:
             raise SinkError(f"{self.uri}: recording did not go on; {self.drops['failed']} pairs were not recorded")
 
     def _record(self, frame: FusedFrame, pair: FramePair) -> None:
@@ -153,9 +154,8 @@ class RecordSink:
             self._segment = _Segment(self.folder, self._number, first=pair, context=self._context, sync=self._sync,
                                      length_ns=self._segment_ns, fused=self._with_fused)  # fmt: skip
         self._segment.write(frame, pair)
-        if self._retry.failures:
+        if self._retry.failures and self._retry.worked():
             _log.info("%s: recording goes on, %d pairs were not recorded", self.uri, self.drops["failed"])
-            self._retry.succeeded()
 
     def _forget_old(self) -> None:
         """Delete what is to be kept no longer; where that fails, recording goes on."""
@@ -208,7 +208,7 @@ class RecordSink:
         try:
             segment.close(finished=finished)
         except (FusionError, OSError, ValueError) as error:
-            if not self._retry.failures:
+            if finished:
                 self._note(f"{self.uri}: a segment could not be finished, it plays all the same: {reason(error)}")
 
     def _note(self, text: str) -> None:

@@ -17,8 +17,6 @@ from rtfusion.types import FusedFrame
 
 _log = logging.getLogger(__name__)
 
-PROVEN_NS = 2 * NS_PER_S
-"""A sink that was opened again works once it took frames for so long: an encoder takes some before it writes one."""
 RECORDED_CAPACITY = 4
 LIVE_CAPACITY = 2
 
@@ -50,7 +48,6 @@ class SinkThread:
         self._retry = Retry(clock)
         self._broken: Exception | None = None
         self._broken_ns = 0
-        self._opened_ns = 0
         self._unproven = 0
         """Frames that a sink took since it was opened again, as long as it may be broken still."""
         self._failed = 0
@@ -138,18 +135,16 @@ class SinkThread:
         if self._broken is None:
             return
         self._unproven += 1
-        if ended_ns - self._opened_ns >= PROVEN_NS:
+        if self._retry.worked():
             seconds = (ended_ns - self._broken_ns) / NS_PER_S
             _log.info("%s works again after %.0f s; %d frames were lost", self.uri, seconds, self._failed)
             self._broken, self._unproven = None, 0
-            self._retry.succeeded()
 
     def _open_again(self) -> Sink | None:
         """The sink, opened anew; None while it is too early to try that."""
         if self._reopen is None or not self._retry.is_due:
             return None
         self._sink = self._reopen()
-        self._opened_ns = self._clock.now_ns()
         return self._sink
 
     def _give_up(self, error: Exception) -> None:

@@ -69,8 +69,26 @@ def test_pauses_grow_up_to_half_a_minute() -> None:
             tries.append(tick)
             retry.failed()
     assert tries == [0, 1, 2, 4, 8, 16, 32, 62, 92, 122, 152, 182]
-    retry.succeeded()
-    assert retry.is_due
+    assert not retry.worked()
+    clock.now += 2 * NS_PER_S
+    assert retry.worked()
+    assert (retry.is_due, retry.failures) == (True, 0)
+
+
+def test_what_works_for_a_moment_and_fails_again_is_not_tried_at_once() -> None:
+    clock = Hand()
+    retry = Retry(clock)
+    tries = []
+    for tick in range(100):
+        clock.now = tick * NS_PER_S
+        if retry.is_due:
+            tries.append(tick)
+            retry.worked()
+            clock.now += NS_PER_S // 2
+            retry.worked()
+            retry.failed()
+    assert len(tries) < 10
+    assert retry.failures == len(tries)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +289,23 @@ def test_recording_never_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(recorded) == 90 - failed - (20 if what == "folder removed" else 0)
     assert len(notes) <= 2
     assert "recording was interrupted, fusing goes on" in notes[-1]
+
+
+def test_a_disk_that_takes_everything_and_keeps_nothing_gets_no_segment_a_second(tmp_path: Path) -> None:
+    """What was written is refused when it is brought to the disk, half a second later, each time."""
+    clock, notes = Hand(), []
+    sink = open_sink(
+        f"record:{tmp_path}?reserve_mb=1&segment_s=3600&sync_s=0", context=session_context(note=notes.append)
+    )
+    sink._retry = Retry(clock)  # type: ignore[attr-defined]
+    for number in range(600):
+        clock.now += NS_PER_S // 10
+        if number % 5 == 4:
+            sink._sync.error = OSError(errno.EIO, "Input/output error")  # type: ignore[attr-defined]
+        sink.write(fused_of(number % 3))
+    sink.close(aborted=True)
+    assert len(list(sink.folder.glob("*.jsonl"))) < 10  # type: ignore[attr-defined]
+    assert notes == [f"{sink.uri}: recording was interrupted, fusing goes on: Input/output error"]
 
 
 def test_another_disk_in_the_place_of_the_first_is_not_written_to(tmp_path: Path) -> None:
