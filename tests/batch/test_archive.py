@@ -48,7 +48,7 @@ def test_the_folder_itself_other_names_and_what_is_left_out(tmp_path: Path) -> N
 def test_a_folder_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
     root = make_archive(tmp_path / "archive", frames=2, videos=())
     (root / "closed").mkdir(mode=0o000)
-    with pytest.raises(ConfigError, match="cannot read the folder .*closed"):
+    with pytest.raises(ConfigError, match=r"cannot read the folder .*closed"):
         find_recordings(root)
     (root / "closed").chmod(0o700)
 
