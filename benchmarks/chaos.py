@@ -390,6 +390,7 @@ class Chaos:
 
 SERVED = ("standing", "slow", "sleeping", "disk_full", "disk_gone")
 """Disturbances that no client may notice; those of a camera still give frames."""
+OF_DISK = ("disk_full", "disk_gone")
 OF_CAMERAS = ("unplugged", "silent", "corrupt")
 OF_PROCESS = ("stopped", "ended", "killed")
 
@@ -425,6 +426,10 @@ def measure(options: argparse.Namespace) -> Measured:
             name = random.choice(names)
             times[name] += 1
             _disturb(name, getattr(chaos, name), listener=listener, owner=owner, ledger=ledger)
+            if name in OF_DISK:
+                ended_s = time.time()
+                _until(lambda: _recorded_s(place / "sessions") > ended_s)  # noqa: B023 - it is called here alone
+                ledger.check("recording goes on", _recorded_s(place / "sessions") > ended_s, f"not after {name}")
             run.watch()
             _make_room(place / "sessions")
         before = listener.frames
@@ -475,6 +480,11 @@ def _make_room(sessions: Path) -> None:
     folders = sorted(sessions.iterdir())
     while len(folders) > 1 and shutil.disk_usage(sessions).free < 48_000_000:
         shutil.rmtree(folders.pop(0), ignore_errors=True)
+
+
+def _recorded_s(sessions: Path) -> float:
+    """When something was recorded last."""
+    return max((file.stat().st_mtime for file in sessions.glob("*/*")), default=0.0)
 
 
 def _check_sessions(sessions: Path, ledger: Ledger) -> None:

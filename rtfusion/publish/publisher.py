@@ -167,6 +167,8 @@ class ZapAuthenticator:
                 # events first: a connection is announced before the question about it
                 while self._events.poll(0):
                     self._count(parse_monitor_message(self._events.recv_multipart()))
+                    if len(self._connections) > MAX_STANDING:  # in a flood, one event follows the other for long
+                        self._watch_door()
                 self._watch_door()
                 if self._questions in ready:
                     self._answer(self._questions.recv_multipart())

@@ -146,7 +146,7 @@ class RecordSink:
         if not self._has_room():
             self.drops["disk_full"] += 1
             return
-        if self._sync.error is not None:
+        if self._segment is not None and self._sync.error is not None:
             raise self._sync.error
         if self._segment is None or self._segment.is_over(pair):
             self._end_segment(finished=True)

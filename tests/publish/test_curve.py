@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,7 +19,7 @@ import rtfusion
 from rtfusion.errors import CaptureTimeout, ConfigError
 from rtfusion.publish import publisher
 from rtfusion.publish.keys import load_pair, load_public, make_keys
-from rtfusion.publish.publisher import MAX_CONNECTIONS
+from rtfusion.publish.publisher import MAX_CONNECTIONS, ZapAuthenticator
 from rtfusion.sinks import open_sink
 
 PATIENCE_S = 30.0
@@ -194,6 +196,42 @@ def test_thousands_of_connections_leave_descriptors_and_listed_clients_alone(
         until(lambda: (sink.write(make_frame(9)), len(frames._mailbox) > 0)[1])
         assert next(frames).sequence == 9
     sink.close(aborted=False)
+
+
+def test_the_door_closes_while_connections_keep_coming(monkeypatch):
+    """There is always one more to be counted, until nobody is heard any more."""
+
+    class Crowd:
+        """What the monitor tells of a flood: the end of the door is the end of it."""
+
+        count = 0
+        is_open = True
+
+        def set_open(self, is_wanted: bool) -> bool:
+            self.is_open = is_wanted
+            return True
+
+        def poll(self, timeout_ms: int) -> bool:
+            return self.is_open and self.count < 20 * publisher.MAX_STANDING
+
+        def recv_multipart(self) -> list[bytes]:
+            self.count += 1
+            return [struct.pack("=hi", zmq.EVENT_ACCEPTED, self.count), b"tcp://*"]
+
+        def close(self, linger: int) -> None:
+            pass
+
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    authenticator = ZapAuthenticator(context, allowed=None)
+    crowd = Crowd()
+    events, authenticator._events = authenticator._events, crowd
+    authenticator._door = crowd
+    monkeypatch.setattr(zmq, "Poller", lambda: SimpleNamespace(register=lambda *_: None, poll=lambda _: []))
+    monkeypatch.setattr(authenticator, "_stop", SimpleNamespace(is_set=lambda: crowd.count > 0))
+    authenticator._run()
+    events.close()
+    context.term()
+    assert crowd.count == publisher.MAX_STANDING + 1
 
 
 FLOODER = """

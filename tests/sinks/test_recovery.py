@@ -308,6 +308,19 @@ def test_a_disk_that_takes_everything_and_keeps_nothing_gets_no_segment_a_second
     assert notes == [f"{sink.uri}: recording was interrupted, fusing goes on: Input/output error"]
 
 
+def test_a_disk_that_failed_once_is_recorded_on_again(tmp_path: Path) -> None:
+    clock = Hand()
+    sink = open_sink(f"record:{tmp_path}?reserve_mb=1&segment_s=3600&sync_s=0", context=session_context())
+    sink._retry = Retry(clock)  # type: ignore[attr-defined]
+    for number in range(60):
+        clock.now += NS_PER_S // 10
+        if number == 5:
+            sink._sync.error = OSError(errno.ENOENT, "No such file or directory")  # type: ignore[attr-defined]
+        sink.write(fused_of(number))
+    sink.close(aborted=False)
+    assert sink.drops == {"failed": 1}  # type: ignore[attr-defined]
+
+
 def test_another_disk_in_the_place_of_the_first_is_not_written_to(tmp_path: Path) -> None:
     clock = Hand()
     sink = open_sink(f"record:{tmp_path}/sessions?reserve_mb=1", context=session_context())
