@@ -484,7 +484,11 @@ def _make_room(sessions: Path) -> None:
 
 def _recorded_s(sessions: Path) -> float:
     """When something was recorded last."""
-    return max((file.stat().st_mtime for file in sessions.glob("*/*")), default=0.0)
+    last_s = 0.0
+    for file in sessions.glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):  # it is being finished
+            last_s = max(last_s, file.stat().st_mtime)
+    return last_s
 
 
 def _check_sessions(sessions: Path, ledger: Ledger) -> None:
