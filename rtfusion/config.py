@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import stat
@@ -19,6 +18,7 @@ from rtfusion.errors import ConfigError
 from rtfusion.files import expanded
 from rtfusion.intents import NEUTRAL, Intents, Said, say, with_own
 from rtfusion.models.shipping import is_name, shipped_names
+from rtfusion.portable import user_id
 from rtfusion.redaction import without_credentials
 from rtfusion.text import did_you_mean, is_loopback
 
@@ -484,7 +484,7 @@ def _find_file(file: Path | None, environ: Mapping[str, str]) -> tuple[Path | No
 def _refuse_foreign(path: Path) -> None:
     """Settings that somebody else left in a folder are not taken without a word: they name files and addresses."""
     status = path.stat()
-    if status.st_uid not in (os.geteuid(), 0):
+    if status.st_uid not in (user_id(), 0):
         owner = "belongs to another user"
     elif status.st_mode & stat.S_IWOTH:
         owner = "can be written by everybody"

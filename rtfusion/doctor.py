@@ -6,7 +6,6 @@ finding too, and the next one runs all the same.
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from rtfusion import __version__
 from rtfusion.errors import EngineUnavailable, FusionError
+from rtfusion.portable import usable_cores
 
 SCHEMA = 1
 SIZE = "640x480"
@@ -91,7 +91,7 @@ def machine(examination: Examination) -> Iterator[Finding]:
     from rtfusion.engines.fastest import processor
     from rtfusion.evaluate.timing import versions
 
-    cores = len(os.sched_getaffinity(0))
+    cores = len(usable_cores())
     system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {cores} cores"
     yield Finding(name="machine", state="good", text=system, figures={"processor": processor(), "cores": cores})
     found = versions(PACKAGES)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rtfusion.errors import ConfigError
+from rtfusion.portable import CLOSED_ON_EXEC
 
 
 def expanded(text: str | Path) -> Path:
@@ -85,7 +86,9 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OSError: the disk does not take them.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows, which opens no folders and keeps names by itself
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | CLOSED_ON_EXEC)
     try:
         os.fsync(handle)
     finally:

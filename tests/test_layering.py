@@ -65,7 +65,7 @@ HOMES = {
 }
 """A heavy package may be imported only in the rooms made for it (a trailing slash names a folder)."""
 
-FOUNDATION = ("errors", "clock", "types", "files", "redaction", "text", "mailbox", "memory")
+FOUNDATION = ("errors", "clock", "types", "files", "redaction", "text", "mailbox", "memory", "portable")
 """These modules of the runtime import only each other."""
 
 ENTRANCES = {

@@ -20,6 +20,7 @@ from queue import Queue
 from rtfusion.batch.run import ATTEMPTS, Outcome
 from rtfusion.batch.work import Job
 from rtfusion.errors import SinkError
+from rtfusion.portable import usable_cores
 
 POLL_S = 0.2
 END_S = 5.0
@@ -35,7 +36,7 @@ class Processes:
 
     def __call__(self, jobs: Sequence[Job], *, stop: threading.Event) -> Iterator[Outcome]:
         """Every job's outcome as it comes; see `rtfusion.batch.run.Workers`."""
-        for share in shares_of(sorted(os.sched_getaffinity(0)), count=self.count):
+        for share in shares_of(usable_cores(), count=self.count):
             self._shares.put(share)
         with ThreadPoolExecutor(self.count) as pool:
             waiting: set[Future[Outcome | None]] = {pool.submit(self._attempts, job, stop) for job in jobs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import threading
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 from rtfusion.batch.archive import Recording
 from rtfusion.batch.work import DONE, STAGING, Job, is_done, make_job
 from rtfusion.errors import ConfigError
+from rtfusion.portable import lock
 
 ATTEMPTS = 3
 """Number of times that a recording is begun when workers die over it."""
@@ -132,7 +132,7 @@ def _alone_in(out: Path) -> Iterator[None]:
         raise ConfigError(f"cannot make the folder {out}: {error.strerror}; name another one with --out") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle)
         except BlockingIOError:
             raise ConfigError(f"another batch is writing to {out}; wait for it, or choose another --out") from None
         _clear(out)

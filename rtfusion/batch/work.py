@@ -20,6 +20,7 @@ from rtfusion.batch.archive import Recording
 from rtfusion.engines import model_file, runs_on_gpu
 from rtfusion.errors import ConfigError, FusionError, SinkError
 from rtfusion.files import write_whole
+from rtfusion.portable import stay_on
 
 SCHEMA = 1
 STAGING = ".rtfusion-batch"
@@ -208,7 +209,7 @@ def main() -> int:
     end_with_parent(int(sys.argv[1]))
     job = Job(**json.load(sys.stdin))
     if job.cores is not None:
-        os.sched_setaffinity(0, job.cores)
+        stay_on(job.cores)
     try:
         outcome = fuse(job)
     except FusionError as error:

@@ -13,6 +13,7 @@ from rtfusion.capture.base import Source, StreamInfo
 from rtfusion.capture.uri import SourceUri, parse_source, same_pictures, same_place, with_options
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import ConfigError
+from rtfusion.portable import needs
 from rtfusion.types import Band
 
 __all__ = ["Source", "StreamInfo", "open_pair", "open_source", "source_path"]
@@ -139,6 +140,10 @@ def source_path(uri: str) -> Path | None:
 
 def _open(uri: SourceUri, *, band: Band, loop: int, pace: bool, shutter: str, clock: Clock) -> Source:
     """Open a source; a camera is watched from outside of all else, so that it is turned when it comes back."""
+    if uri.scheme == "v4l2":
+        needs(
+            "linux", what=f"{uri.text}: a camera of this machine", instead="a network camera works: --ir rtsp://ADDRESS"
+        )
     opener = resolve_name(_OPENERS[uri.scheme])
     if not uri.is_camera:
         return _recorded(opener(uri, band=band, loop=loop, pace=pace, clock=clock), uri, shutter=shutter)

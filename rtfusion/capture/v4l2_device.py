@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import select
@@ -24,7 +23,8 @@ MOST_ENTRIES = 256
 """No list of a driver is followed further: some never end."""
 E = TypeVar("E", bound=ctypes.Structure)
 Memory = mmap.mmap | bytearray
-BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
+BROKEN = 0x08 | 0x10 | 0x20
+"""POLLERR, POLLHUP and POLLNVAL of poll(2), which not every system has."""
 
 
 class Kernel:
@@ -40,6 +40,8 @@ class Kernel:
 
     def ioctl(self, fd: int, request: int, argument: ctypes.Structure) -> None:
         """Make one call, which reads and writes ``argument``; it is repeated when a signal came between."""
+        import fcntl  # of POSIX; this module is read elsewhere too
+
         while True:
             try:
                 fcntl.ioctl(fd, request, argument, True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rtfusion.cli.options import ConfigFile, Debug, takes_settings
+from rtfusion.portable import needs, usable_cores
 
 if TYPE_CHECKING:
     from rtfusion.batch.run import Summary, Workers
@@ -73,6 +74,7 @@ def batch(
     from rtfusion.cli.stopping import Stopping
     from rtfusion.config import load
 
+    needs("linux", "macos", what="rtfusion batch", instead="fuse the recordings one by one with rtfusion run")
     archive, out = archive.resolve(), out.resolve()
     loaded = load(flags, file=config, environ=os.environ)
     tell_found(loaded)
@@ -80,7 +82,7 @@ def batch(
     recordings = find_recordings(
         archive, visible=vis_name or VISIBLE_NAMES, thermal=ir_name or THERMAL_NAMES, leave_out=out
     )
-    workers = _workers(jobs or len(os.sched_getaffinity(0)), ray=ray)
+    workers = _workers(jobs or len(usable_cores()), ray=ray)
     started_s = time.monotonic()
     with Stopping() as stopping:
         summary = run(

@@ -58,7 +58,9 @@ def bench(
     from rtfusion.evaluate import bench as suite
     from rtfusion.evaluate import schema, timing
     from rtfusion.files import check_output
+    from rtfusion.portable import needs
 
+    needs("linux", "macos", what="rtfusion bench", instead="rtfusion doctor measures the fusers there")
     for path in (json_file, plot):
         if path is not None:
             check_output(path, overwrite=overwrite, taken={} if against is None else {against: "the earlier result"})

@@ -40,7 +40,9 @@ def devices(
     """List the cameras of this machine: the paths that --ir and --vis take, formats and rates."""
     from rtfusion.capture.survey import ask_cameras
     from rtfusion.cli.console import show, show_text
+    from rtfusion.portable import needs
 
+    needs("linux", what="listing cameras", instead="network cameras work here too: --ir rtsp://ADDRESS")
     cameras = ask_cameras()
     if not cameras:
         show_text(NO_CAMERA)

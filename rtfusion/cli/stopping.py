@@ -17,6 +17,8 @@ from typing import Any
 REPEAT_S = 0.5
 """One request may arrive twice: `timeout` and some terminals signal the process and then its group."""
 SHOW_CURSOR = "\x1b[?25h"
+_HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""Windows has none."""
 
 
 class Stopping:
@@ -29,8 +31,8 @@ class Stopping:
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stopping:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+        for number in filter(None, (signal.SIGINT, signal.SIGTERM, _HANGUP)):
+            if number is _HANGUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             self._previous[number] = signal.signal(number, self._on_signal)
         return self
@@ -45,7 +47,7 @@ class Stopping:
         return 0 if self.signal is None else 128 + self.signal
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        number = signal.SIGTERM if number == signal.SIGHUP else number
+        number = signal.SIGTERM if number == _HANGUP else number
         if self.signal is None:
             self.signal = signal.Signals(number)
             self._signaled_s = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from rtfusion.errors import ConfigError
 from rtfusion.kernels import are_here
 from rtfusion.models import FOR_GPU, find_model, find_spec, read_spec
 from rtfusion.models.shipping import is_name
+from rtfusion.portable import usable_cores
 
 if TYPE_CHECKING:
     from rtfusion.cuda.device import Device
@@ -158,7 +158,7 @@ def default_threads() -> int:
 
     On two cores a second thread waits for that core in every layer: it costs more than it gives (docs/experiments.md).
     """
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, len(usable_cores()) - 1)
 
 
 def runs_on_gpu(engine: str) -> bool:

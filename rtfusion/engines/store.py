@@ -6,7 +6,6 @@ written last, so that an entry is whole or is not there). Nothing is shipped, no
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -26,6 +25,7 @@ import numpy as np
 from rtfusion.engines.base import Tensor
 from rtfusion.errors import EngineError
 from rtfusion.files import write_whole
+from rtfusion.portable import lock
 
 SCHEMA = 2
 KEY_LENGTH = 24
@@ -143,7 +143,7 @@ def _lock(handle: int, path: Path, *, timeout_s: float) -> None:
     deadline_s, told, pause = time.monotonic() + timeout_s, False, threading.Event()
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle)
         except BlockingIOError:
             if not told:
                 _logger.info("another process builds this engine; waiting for it (%s)", path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.engines.store import EngineStore, Stored
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from rtfusion.models import ModelSpec, ScalarInput, read_spec
+from rtfusion.portable import usable_cores
 
 ARITHMETIC = "tf32"
 """The arithmetic of float32 layers where the device has it; float16 and INT8 are allowed as much (`parity.TOLERANCES`)."""
@@ -212,7 +212,7 @@ def _checked(stored: Stored, *, model: Path, size_px: tuple[int, int], device: D
 
 def _golden(model: Path, size_px: tuple[int, int]) -> dict[str, Tensor]:
     """Let a CPU engine run the golden input."""
-    spec, threads = read_spec(model), len(os.sched_getaffinity(0))
+    spec, threads = read_spec(model), len(usable_cores())
     engine = open_host_engine(
         resolve("auto"), model=model, spec=spec, size_px=size_px, threads=threads, precision="f32"
     )

@@ -18,6 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from rtfusion.engines.fastest import processor
+from rtfusion.portable import usable_cores
 
 TOOL_TIMEOUT_S = 5.0
 CPU = "sys/devices/system/cpu"
@@ -64,20 +65,26 @@ def report(start: Mapping[str, Any], *, root: Path = Path("/")) -> dict[str, Any
 
 def machine(*, root: Path = Path("/")) -> dict[str, Any]:
     """Processor, cores that may be used, memory, system; ``gpu`` and ``jetson`` where there is one."""
-    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     board = _text(root / "proc/device-tree/model").strip("\0\n ")
     release = _text(root / "etc/nv_tegra_release").strip()
     found: dict[str, Any] = {
         "processor": processor(root=root),
         **_processor_details(root),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(pages * page_bytes / 2**30, 1),
+        "cores": len(usable_cores()),
+        "memory_gib": _memory_gib(),
         "system": f"{platform.system()} {platform.machine()}",
         "kernel": platform.release(),
         "jetson" if release else "board": " ".join(filter(None, (board, release.partition(", GCID")[0]))),
         "gpu": [f"{gpu.get('gpu', '?')}, driver {gpu.get('driver', '?')}" for gpu in nvidia()],
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _memory_gib() -> float | None:
+    """Of the machine; None where it does not tell (Windows)."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
 
 
 def _processor_details(root: Path) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def snapshot(*, root: Path = Path("/")) -> dict[str, Any]:
     heat_c = [milli / 1000 for milli in _numbers(root, "sys/class/thermal/thermal_zone*/temp")]
     mains = _numbers(root, "sys/class/power_supply/A*/online")
     found: dict[str, Any] = {
-        "load_1min": round(os.getloadavg()[0], 2),
+        "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "cpu_mhz": _cpu_mhz(root),
         "governor": ", ".join(sorted(set(_texts(root, f"{CPU}/cpu[0-9]*/cpufreq/scaling_governor")))) or None,
         "turbo_off": max(_numbers(root, f"{CPU}/intel_pstate/no_turbo"), default=None),

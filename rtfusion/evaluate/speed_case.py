@@ -7,8 +7,6 @@ everything is open, and starts when a line comes on stdin, so that several proce
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
 import sys
 import threading
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rtfusion import ConfigError, FusionError, Pipeline, Settings, build
+from rtfusion.portable import stay_on
 from rtfusion.telemetry import Histogram, Telemetry
 
 READY = "ready"
@@ -54,7 +53,7 @@ def main() -> int:
     """Run what the argument says; the exit code is that of a run."""
     job = json.loads(sys.argv[1])
     if job["cores"] is not None:
-        os.sched_setaffinity(0, job["cores"])
+        stay_on(job["cores"])
     try:
         sys.stdout.write(json.dumps(_run(job)) + "\n")
     except FusionError as error:
@@ -131,6 +130,8 @@ def _most_memory_mb() -> float:
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
+        import resource
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
 

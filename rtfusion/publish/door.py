@@ -11,6 +11,7 @@ import ctypes
 import os
 import socket
 import struct
+import sys
 
 _ATTACH, _DETACH = 26, 27
 """SO_ATTACH_FILTER and SO_DETACH_FILTER, which Python has no names for."""
@@ -27,7 +28,9 @@ class Door:
 
     @classmethod
     def of(cls, descriptor: int) -> Door | None:
-        """The door of the socket with this number; None where it is none of TCP, or gone."""
+        """The door of the socket with this number; None where it is none of TCP, or gone, or no door of Linux."""
+        if sys.platform != "linux":
+            return None
         with contextlib.suppress(OSError):
             listening = socket.socket(fileno=os.dup(descriptor))
             if listening.family in (socket.AF_INET, socket.AF_INET6):

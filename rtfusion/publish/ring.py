@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import mmap
 import os
 import re
@@ -28,6 +27,7 @@ import msgpack
 import numpy as np
 
 from rtfusion.errors import ConfigError, SinkError, WireError
+from rtfusion.portable import CLOSED_ON_EXEC, lock, needs
 from rtfusion.types import Image8
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - shared memory is what is wanted
@@ -86,6 +86,7 @@ class RingWriter:
         Raises:
             ConfigError: this system has no such shared memory.
         """
+        needs("linux", what="publishing in shared memory", instead="publish with encoding=raw")
         if not folder.is_dir():
             raise ConfigError(f"there is no {folder} for shared memory on this system; publish with encoding=raw")
         self._folder = folder
@@ -132,13 +133,13 @@ class RingWriter:
         name = f"{PREFIX}{uuid.uuid4().hex}"
         hidden = self._folder / f".{name}"
         try:
-            file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | CLOSED_ON_EXEC, 0o600)
         except OSError as error:
             raise SinkError(
                 f"no ring can be made in {self._folder}: {error.strerror}; publish with encoding=raw"
             ) from None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
             os.posix_fallocate(file, 0, SLOTS * slot_bytes)  # a hole that cannot be filled later would end the process
             self._memory = np.frombuffer(mmap.mmap(file, SLOTS * slot_bytes), np.uint8)
         except OSError as error:
@@ -231,7 +232,7 @@ def sweep(folder: Path = FOLDER) -> int:
         with contextlib.suppress(OSError):  # of another user, or removed by another sweeper just now
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file)
                 path.unlink()
                 removed += 1
             finally:

@@ -26,6 +26,7 @@ from rtfusion.capture.container import reason
 from rtfusion.clock import MONOTONIC, NS_PER_S, Clock
 from rtfusion.errors import ConfigError, FusionError, SinkError
 from rtfusion.files import expanded, sync_folder, write_whole
+from rtfusion.portable import CLOSED_ON_EXEC
 from rtfusion.session.format import (
     CALIBRATION_FILE,
     FINISHED,
@@ -268,7 +269,7 @@ class _Segment:
                 self._fused = VideoSink(video_path(folder, number, "fused"), context=within, sync_s=0)
                 opened.callback(_quietly, partial(self._fused.close, aborted=True))
             lines = folder / f"{number:06}.jsonl"
-            descriptor = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_EXCL | CLOSED_ON_EXEC, 0o644)
             self._lines: FileIO = FileIO(descriptor, "wb")
             opened.pop_all()
         syncs = [video.sync for video in self._videos.values()]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rtfusion.errors import ConfigError
 from rtfusion.files import replacing, sync_folder
+from rtfusion.portable import CLOSED_ON_EXEC, HAS_UNNAMED_FILES, read_at, write_at
 
 SYNC_S = 1
 """Longest piece that a power cut costs."""
@@ -153,14 +154,14 @@ class GuardedFile:
     def _part_from_other_names(self) -> None:
         """Begin a new file where the old one has other names too (hard links): what they name stays as it is."""
         self._path.unlink()
-        fresh = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fresh = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | CLOSED_ON_EXEC, 0o666)
         os.close(self._file)
         self._file = fresh
 
     def _write_all(self, data: bytes) -> None:
         start = self.tell()
         if start < self.whole_bytes:
-            self._overwritten.append((start, os.pread(self._file, len(data), start)))
+            self._overwritten.append((start, read_at(self._file, len(data), start)))
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._file, rest) :]
@@ -169,7 +170,7 @@ class GuardedFile:
     def _restore(self) -> None:
         with contextlib.suppress(OSError):  # a device that is gone takes nothing back
             for start, data in reversed(self._overwritten):
-                os.pwrite(self._file, data, start)
+                write_at(self._file, data, start)
             os.ftruncate(self._file, self.whole_bytes)
 
 
@@ -226,7 +227,7 @@ def _open_for_writing(path: Path, *, uri: str, overwrite: bool) -> tuple[int, bo
     try:
         with contextlib.suppress(NotImplementedError):
             return _open_unnamed(path.parent), False
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if overwrite else os.O_EXCL)
+        flags = os.O_RDWR | os.O_CREAT | CLOSED_ON_EXEC | (0 if overwrite else os.O_EXCL)
         return os.open(path, flags, 0o666), True
     except FileExistsError:
         raise ConfigError(f"{path} exists; choose another name, or replace it with --overwrite") from None
@@ -242,8 +243,10 @@ def _open_unnamed(folder: Path) -> int:
     Raises:
         NotImplementedError: there are none in this file system, or files cannot be given names later on.
     """
+    if not HAS_UNNAMED_FILES:
+        raise NotImplementedError
     try:
-        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | CLOSED_ON_EXEC, 0o666)
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS):
             raise NotImplementedError from None

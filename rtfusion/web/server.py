@@ -10,6 +10,7 @@ form or the query (once: the page then gets a cookie), the cookie, or ``Authoriz
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -175,7 +176,8 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Free the address, cut every connection, and let what is being answered end in the void."""
-        asyncio.get_running_loop().remove_reader(self._listening.fileno())
+        with contextlib.suppress(NotImplementedError):  # the loop of Windows has none: its sockets are closed below
+            asyncio.get_running_loop().remove_reader(self._listening.fileno())
         for _ in range(ROUNDS):  # what was taken just now becomes a connection only a few turns of the loop later
             for connection in list(self.server_state.connections):
                 connection.transport.abort()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
+from rtfusion.portable import needs
 from rtfusion.sinks.base import SinkContext, StopRequested
 from rtfusion.types import FusedFrame
 from rtfusion.window.marks import Corners, Marker
@@ -144,6 +145,7 @@ class Viewer:
         Raises:
             ConfigError: there is no display that can be opened, or OpenCV was built without windows.
         """
+        needs("linux", "macos", what="window:", instead="use web://127.0.0.1:8080")
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError(f"no window can be opened: there is no display, DISPLAY is not set. {_ELSEWHERE}")
         self._on_key, self._on_sentence, self._on_mark = on_key, on_sentence, on_mark

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -269,6 +268,8 @@ def receive(connection: Connection) -> Pictures | None:
 
 def main() -> None:
     """The body of the process: the socket is its standard input, the window's name its argument, and ``nudges`` in a run."""
+    import resource  # not on Windows, where no window is opened
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # Qt aborts where there is no display: that is no crash to keep
     connection = Connection(os.dup(sys.stdin.fileno()))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other end went away: nobody to tell
