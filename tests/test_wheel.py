@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import email
+import email.message
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,6 +133,37 @@ def test_every_file_of_the_packages_is_installed(site: Path) -> None:
         ".json",
         ".toml",
     }
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> email.message.Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.message_from_string(archive.read(name).decode())
+
+
+def test_what_the_wheel_says_of_itself_holds_outside_of_the_repository(metadata: email.message.Message) -> None:
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    described = str(metadata.get_payload())
+    targets = re.findall(r"(?:\]\(|<img[^>]*\ssrc=\")([^)\"\s]+)", described)
+    assert targets
+    assert [target for target in targets if not target.startswith(("https://", "http://", "#"))] == []
+    pictures = re.findall(r"(?:!\[[^\]]*\]\(|<img[^>]*\ssrc=\")([^)\"\s]+)", described)
+    assert pictures and all(picture.startswith("https://raw.") for picture in pictures)
+    for address in targets:  # ours are of files that there are
+        path = re.fullmatch(r"https://[^/]+/rtfusion/rtfusion/(?:blob/|tree/)?main/([^#]+)(?:#.*)?", address)
+        assert path is None or (ROOT / path[1]).exists(), address
+    labels = {label.partition(",")[0] for label in metadata.get_all("Project-URL", [])}
+    assert labels == {"Homepage", "Documentation", "Changelog", "Issues"}
+
+
+def test_every_extra_that_is_named_somewhere_is_one(metadata: email.message.Message) -> None:
+    extras = set(metadata.get_all("Provides-Extra", []))
+    sources = [path for room in PACKAGES.values() for path in room.rglob("*.py")]
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "deploy").iterdir()]
+    for path in (*sources, *pages):
+        for named in re.findall(r"(?:rtfusion|\.whl|/src)\[([a-z0-9,]+)\]", path.read_text(encoding="utf-8")):
+            assert set(named.split(",")) <= extras, path
 
 
 KERNELS = """
