@@ -53,9 +53,9 @@ class Pipeline:
         pairs: PairStream,
         fuser: PairFuser[Any],
         sinks: list[Sink],
-        reopen: Sequence[Callable[[], Sink]] | None = None,
+        reopen: Sequence[Callable[[], Sink] | None] | None = None,
     ) -> None:
-        """``reopen`` opens each of the sinks again when it broke while cameras are fused; without it, that ends the run."""
+        """``reopen`` opens each of the sinks again when it broke while cameras are fused; without one, that ends the run."""
         self.telemetry = telemetry = pairs.telemetry
         self._pairs = pairs
         self._fuser = fuser
@@ -207,8 +207,17 @@ class Pipeline:
         telemetry.drops = {**drops, "sinks": {sink.uri: sink.drops for sink in self._sinks if sink.drops}}
 
 
-def build(settings: Settings, *, stop: threading.Event | None = None) -> Pipeline:
+def build(
+    settings: Settings,
+    *,
+    stop: threading.Event | None = None,
+    pairs: PairStream | None = None,
+    sinks: Sequence[Sink] = (),
+) -> Pipeline:
     """Open everything that the settings name; ``stop`` ends the opening of cameras, which may take long.
+
+    ``pairs`` is a stream of the caller in place of the two sources that the settings name, and ``sinks`` are outputs of the
+    caller beside those of the settings. The pipeline closes both; when this raises, they are still the caller's.
 
     Raises:
         ConfigError: a setting, a calibration or an output is wrong. Nothing stays open.
@@ -217,17 +226,21 @@ def build(settings: Settings, *, stop: threading.Event | None = None) -> Pipelin
     """
     check_sinks(settings.sink, inputs=inputs_of(settings))
     calibration = load_calibration(settings.calibration, distance_m=settings.distance_m)
-    pairs, fuser = open_path(settings, calibration=calibration, stop=stop)
     with ExitStack() as opened:
-        opened.callback(pairs.close)
+        if pairs is None:
+            pairs, fuser = open_path(settings, calibration=calibration, stop=stop)
+            opened.callback(pairs.close)
+        else:
+            fuser = _fuser_for(pairs, settings, calibration=calibration)
         opened.callback(fuser.close)
         # a recording says which precision was run, and how, so that a replay runs the same on any machine
         precision = fuser.precision or settings.precision
         used = settings.model_copy(update={"precision": precision, "kernels": settings.kernels and are_here()})
         context = _context(used, pairs=pairs, control=fuser)
-        sinks = open_sinks(settings.sink, context=context, inputs=inputs_of(settings))
+        named = open_sinks(settings.sink, context=context, inputs=inputs_of(settings))
         again = [partial(open_again, uri, context=context) for uri in settings.sink]
-        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=sinks, reopen=again)
+        reopen = [*again, *repeat(None, len(sinks))]
+        pipeline = Pipeline(pairs=pairs, fuser=fuser, sinks=[*named, *sinks], reopen=reopen)
         opened.pop_all()
     return pipeline
 
@@ -248,20 +261,28 @@ def open_path(
     with ExitStack() as opened:
         pairs = pairs_of(settings, calibration=calibration, stop=stop)
         opened.callback(pairs.close)
-        if calibration is None and (sentence := advice_on_view(visible=pairs.visible, thermal=pairs.thermal)):
-            pairs.telemetry.note(sentence)
-        fuser = open_fuser(
-            settings,
-            calibration=calibration,
-            telemetry=pairs.telemetry,
-            still=not pairs.visible.continuous,
-            thermal_still=not pairs.thermal.continuous,
-            live=pairs.live,
-        )
+        fuser = _fuser_for(pairs, settings, calibration=calibration)
+        opened.pop_all()
+    return pairs, fuser
+
+
+def _fuser_for(pairs: PairStream, settings: Settings, *, calibration: Calibration | None) -> PairFuser[Any]:
+    """The fuser for a stream of pairs, ready for the first one."""
+    if calibration is None and (sentence := advice_on_view(visible=pairs.visible, thermal=pairs.thermal)):
+        pairs.telemetry.note(sentence)
+    fuser = open_fuser(
+        settings,
+        calibration=calibration,
+        telemetry=pairs.telemetry,
+        still=not pairs.visible.continuous,
+        thermal_still=not pairs.thermal.continuous,
+        live=pairs.live,
+    )
+    with ExitStack() as opened:
         opened.callback(fuser.close)
         fuser.prepare(PairShape.of_streams(visible=pairs.visible, thermal=pairs.thermal))
         opened.pop_all()
-    return pairs, fuser
+    return fuser
 
 
 def pairs_of(settings: Settings, *, calibration: Calibration | None, stop: threading.Event | None = None) -> PairStream:
