@@ -109,6 +109,12 @@ def student(
         Path | None,
         typer.Option("--enhanced-cache", metavar="DIR", help="Folder of a teacher that shows the look of 1."),
     ] = None,
+    language_cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--language-cache", metavar="DIR", help="Folder of a language-driven teacher, whose look is wanted itself."
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option("--labels", metavar="FILE", help="People and cars of the pairs, to be easy to find (JSON)."),
@@ -120,7 +126,7 @@ def student(
     """Train, and leave the checkpoint."""
     from rtfusion_trainer.distill import train_student
 
-    caches = {"teacher_cache": teacher_cache, "enhanced_cache": enhanced_cache}
+    caches = {"teacher_cache": teacher_cache, "enhanced_cache": enhanced_cache, "language_cache": language_cache}
     train_student(options, init=init, **caches, labels=labels, detector=detector)
 
 
@@ -128,9 +134,10 @@ def student(
 def distill(**options: Any) -> None:
     """Train a student that has a teacher."""
     require_trainer()
-    if options["teacher_cache"] is None and options["enhanced_cache"] is None:
+    if all(options[name] is None for name in ("teacher_cache", "enhanced_cache", "language_cache")):
         raise ConfigError(
-            "there is no teacher to learn from; name --teacher-cache, --enhanced-cache or both, or use rtfusion train student"
+            "there is no teacher to learn from; name --teacher-cache, --enhanced-cache or both, or --language-cache, or use "
+            "rtfusion train student"
         )
     student(**options)
 

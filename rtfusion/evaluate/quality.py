@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from rtfusion.capture import open_source
@@ -27,6 +26,7 @@ from rtfusion.evaluate.metrics import image_metrics, warp_error
 from rtfusion.evaluate.moments import frames_of, with_fused
 from rtfusion.evaluate.ranking import PUBLISHED, mean_ranks
 from rtfusion.evaluate.ranking import published as published_values
+from rtfusion.evaluate.reading import read_luminance
 from rtfusion.fusion.color import luminance
 from rtfusion.pairs import open_pairs
 from rtfusion.types import Band, Frame, Image8
@@ -176,19 +176,8 @@ def _folders(places: Mapping[str, Path], left_out: dict[str, list[str]]) -> Iter
         raise ConfigError(f"no file name is in all three folders (images: {counts}); name matching files alike")
     left_out |= {role: sorted(set(found) - set(stems)) for role, found in files.items()}
     for stem in stems:
-        visible, thermal, fused = (_gray(files[role][stem]) for role in ("vis", "ir", "fused"))
+        visible, thermal, fused = (read_luminance(files[role][stem]) for role in ("vis", "ir", "fused"))
         yield Sample(name=stem, number=0, visible=visible, thermal=thermal, fused=fused)
-
-
-def _gray(path: Path) -> Image8:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise ConfigError(f"cannot read {path} as an image")
-    if image.dtype != np.uint8:
-        raise ConfigError(f"{path} has {image.dtype} pixels; the metrics are defined on 8 bit: convert it first")
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY if image.shape[2] == 4 else cv2.COLOR_BGR2GRAY)
-    return image.astype(np.uint8, copy=False)
 
 
 def _videos(places: Mapping[str, Path], *, delay_ms: float, left_out: list[str]) -> Iterator[Sample]:

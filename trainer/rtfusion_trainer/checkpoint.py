@@ -31,6 +31,8 @@ class Checkpoint:
     """Scale of the loss, where the run computes in f16."""
     teachers: list[str] = field(default_factory=list)
     """The teachers that it was distilled from."""
+    curriculum: dict[str, Any] = field(default_factory=dict)
+    """Where the difficulty stood, where it was followed."""
 
 
 def write(path: Path, state: dict[str, Any]) -> None:

@@ -79,6 +79,24 @@ class Guidance:
 
 
 @dataclass(frozen=True)
+class Imitation:
+    """Weight of each term of `rtfusion_trainer.imitation`, where a language-driven teacher's pictures are at hand."""
+
+    pixels: float = 10.0
+    gradients: float = 20.0
+    ssim: float = 2.0
+    tone: float = 12.5
+    features: float = 1.0
+    layers: tuple[str, ...] = ("conv1_2", "conv2_1", "conv3_1")
+    features_of: int = 1
+    """Pictures of a batch whose features are compared, which costs more than all the rest together."""
+    curriculum: str = "rule"
+    """``rule`` follows measured errors, ``constant`` stays as it begins; see `rtfusion_trainer.curriculum`."""
+    difficulty: float = 0.3
+    """How hard degraded pairs are at first: 0 to 1."""
+
+
+@dataclass(frozen=True)
 class Findable:
     """Weight of what makes labeled people and vehicles easy to find, where labels are given; 0 leaves a term out."""
 
@@ -134,6 +152,7 @@ class TrainingConfig:
     network: Network = Network()
     weights: Weights = Weights()
     guidance: Guidance = Guidance()
+    imitation: Imitation = Imitation()
     findable: Findable = Findable()
     schedule: Schedule = Schedule()
     enhance_default: float = 0.5

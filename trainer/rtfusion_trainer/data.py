@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from rtfusion_trainer.config import TrainingConfig
-from rtfusion_trainer.degradations import Plane, Random, degrade, sensor_noise
-from rtfusion_trainer.pairs import Pair
+from rtfusion_trainer.degradations import Plane, Random, degrade, degrade_for, sensor_noise
+from rtfusion_trainer.pairs import TARGETS, Pair, both_sides
 from rtfusion_trainer.teachers.cache import FULL_SCALE, Image16
 from rtfusion_trainer.variation import vary
 
@@ -45,8 +45,12 @@ class Batch:
     """Pictures of the faithful teacher, if there is one."""
     enhanced_target: Tensor | None = None
     """Pictures of the teacher that shows the look of the dial at 1, if there is one."""
+    language_target: Tensor | None = None
+    """Pictures of a language-driven teacher, if there is one, as both bands explain them."""
     trust: Tensor | None = None
     """(N,) weights of the teachers' pictures: 0 where the pair shall look otherwise than the one that they saw."""
+    degraded: Tensor | None = None
+    """(N,) true where the student sees worse than the language-driven teacher did."""
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to ``device``."""
@@ -54,25 +58,32 @@ class Batch:
         return Batch(**moved)
 
 
-def make_batch(pairs: list[Pair], config: TrainingConfig, *, step: int, rank: int = 0) -> Batch:
-    """The batch of one training step of one process: the same in every run, so that a resumed run goes on unchanged."""
+def make_batch(
+    pairs: list[Pair], config: TrainingConfig, *, step: int, rank: int = 0, difficulty: float = 1.0
+) -> Batch:
+    """The batch of one training step of one process: the same in every run, so that a resumed run goes on unchanged.
+
+    ``difficulty`` is of pairs that a language-driven teacher saw clean (`rtfusion_trainer.degradations.degrade_for`).
+    """
     random = np.random.default_rng((config.schedule.seed, step, rank))
-    singles = [_single(random, pairs, config) for _ in range(config.schedule.batch - 2)]
+    singles = [_single(random, pairs, config, difficulty) for _ in range(config.schedule.batch - 2)]
     clip, warp, steady = _clip(random, pairs, config)
     samples = singles + clip
 
     def images(name: str) -> Tensor:
         return torch.from_numpy(np.stack([getattr(sample, name) for sample in samples])[:, None])
 
-    targets = [name for name in ("faithful_target", "enhanced_target") if getattr(pairs[0], name) is not None]
+    targets = [name for name in TARGETS if getattr(pairs[0], name) is not None]
+    follows = "language_target" in targets
     names = ("visible", "thermal", "wanted_visible", "wanted_thermal", "distance_px", *targets)
     return Batch(
         **{name: images(name) for name in names},
         means=torch.from_numpy(np.stack([sample.means for sample in samples])).reshape(-1, 2, 1, 1),
-        enhance=_enhance(random, samples, config, has_enhanced="enhanced_target" in targets),
+        enhance=_enhance(random, samples, config, has_teacher="enhanced_target" in targets or follows),
         warp=warp,
         steady=steady,
         trust=torch.tensor([float(sample.unchanged) for sample in samples]) if targets else None,
+        degraded=torch.tensor([sample.degraded for sample in samples]) if follows else None,
     )
 
 
@@ -88,15 +99,19 @@ class _Sample:
     means: Plane
     faithful_target: Plane | None
     enhanced_target: Plane | None
+    language_target: Plane | None
     unchanged: bool = True
+    degraded: bool = False
 
 
-def _single(random: Random, pairs: list[Pair], config: TrainingConfig) -> _Sample:
+def _single(random: Random, pairs: list[Pair], config: TrainingConfig, difficulty: float) -> _Sample:
     pair, partner = (pairs[random.integers(len(pairs))] for _ in range(2))
     pair, unchanged = vary(random, pair, partner, config.variation)
     clean = replace(_crop(random, pair, size_px=config.schedule.crop_px), unchanged=unchanged)
     if random.random() >= config.degraded_share:
         return clean
+    if clean.language_target is not None:
+        return _worse(random, clean, difficulty)
     degraded = degrade(random, visible=clean.visible, thermal=clean.thermal)
     changes = ((degraded.wanted_visible, clean.visible), (degraded.wanted_thermal, clean.thermal))
     shifts = np.array([after.mean() - before.mean() for after, before in changes], np.float32)
@@ -106,6 +121,15 @@ def _single(random: Random, pairs: list[Pair], config: TrainingConfig) -> _Sampl
         means=np.clip(clean.means + shifts, 0, 1),
         unchanged=unchanged and all(np.array_equal(after, before) for after, before in changes),
     )
+
+
+def _worse(random: Random, clean: _Sample, difficulty: float) -> _Sample:
+    """The sample seen worse than its teacher saw it; what is wanted is what it was."""
+    visible, thermal = degrade_for(random, visible=clean.visible, thermal=clean.thermal, difficulty=difficulty)
+    changes = ((visible, clean.visible), (thermal, clean.thermal))
+    shifts = np.array([after.mean() - before.mean() for after, before in changes], np.float32)
+    means = np.clip(clean.means + shifts, 0, 1)
+    return replace(clean, visible=visible, thermal=thermal, means=means, degraded=True)
 
 
 def _clip(random: Random, pairs: list[Pair], config: TrainingConfig) -> tuple[list[_Sample], Tensor, Tensor]:
@@ -134,14 +158,14 @@ def _clip(random: Random, pairs: list[Pair], config: TrainingConfig) -> tuple[li
 
 
 def _crop(random: Random, pair: Pair, *, size_px: int) -> _Sample:
-    """A square of the pair, mirrored half of the time; smaller pictures are extended by mirroring."""
+    """A square of the pair, mirrored half of the time; smaller pictures are extended by mirroring on both sides."""
     height, width = pair.visible.shape
     y, x = (int(random.integers(max(length - size_px, 0) + 1)) for length in (height, width))
     mirror = random.random() < 0.5
 
     def part(image: npt.NDArray[Any], full_scale: int) -> Plane:
         square = image[y : y + size_px, x : x + size_px]
-        square = np.pad(square, [(0, size_px - length) for length in square.shape], mode="symmetric")
+        square = np.pad(square, [both_sides(size_px - length) for length in square.shape], mode="symmetric")
         return np.ascontiguousarray((square[:, ::-1] if mirror else square).astype(np.float32) / np.float32(full_scale))
 
     def target(picture: Image16 | None) -> Plane | None:
@@ -157,10 +181,11 @@ def _crop(random: Random, pair: Pair, *, size_px: int) -> _Sample:
         means=np.array([pair.visible.mean(), pair.thermal.mean()], np.float32) / np.float32(255),
         faithful_target=target(pair.faithful_target),
         enhanced_target=target(pair.enhanced_target),
+        language_target=target(pair.language_target),
     )
 
 
-def _enhance(random: Random, samples: Sequence[_Sample], config: TrainingConfig, *, has_enhanced: bool) -> Tensor:
+def _enhance(random: Random, samples: Sequence[_Sample], config: TrainingConfig, *, has_teacher: bool) -> Tensor:
     """0, 1, the default, or anything between, for every sample; the two frames of the clip have the same.
 
     Where a teacher shows the look of 1, what it has not seen stays at the default or below: without it, the same dial would be
@@ -168,9 +193,9 @@ def _enhance(random: Random, samples: Sequence[_Sample], config: TrainingConfig,
     """
     values = []
     for sample in samples:
-        top = 1.0 if sample.unchanged or not has_enhanced else config.enhance_default
+        top = 1.0 if sample.unchanged or not has_teacher else config.enhance_default
         choices = (0.0, top, config.enhance_default, random.uniform(0, top))
-        values.append(choices[random.choice(4, p=ENHANCED_CHOICES if has_enhanced else CHOICES)])
+        values.append(choices[random.choice(4, p=ENHANCED_CHOICES if has_teacher else CHOICES)])
     values[-1] = values[-2]
     return torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1, 1)
 

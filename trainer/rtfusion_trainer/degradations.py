@@ -42,6 +42,25 @@ def degrade(random: Random, *, visible: Plane, thermal: Plane) -> Degraded:
     return Degraded(_unit(seen_visible), _unit(seen_thermal), _unit(visible), _unit(thermal))
 
 
+def degrade_for(random: Random, *, visible: Plane, thermal: Plane, difficulty: float) -> tuple[Plane, Plane]:
+    """The pair as a worse camera or poorer light would show it, where the clean one is what is wanted.
+
+    One change out of those that leave something to restore, blended with the pair: by 0.2 to 0.2 + 0.8 difficulty.
+    """
+    changes = (*IGNORED, *RESTORABLE)
+    changed = changes[random.integers(len(changes))](random, visible, thermal)
+    strength = np.float32(0.2 + 0.8 * difficulty * random.random())
+    seen = (clean + strength * (after - clean) for clean, after in zip((visible, thermal), changed, strict=True))
+    first, second = (_unit(image) for image in seen)
+    return first, second
+
+
+def in_smoke(random: Random, *, visible: Plane, thermal: Plane) -> Plane:
+    """The visible band of the pair behind smoke, or behind haze that is thicker in some places."""
+    change = (_smoke, _haze)[random.integers(2)]
+    return _unit(change(random, visible, thermal)[0])
+
+
 def sensor_noise(random: Random, image: Plane, *, deviation: float) -> Plane:
     """White noise of this standard deviation, in units of full scale."""
     return image + np.float32(deviation) * random.standard_normal(image.shape, dtype=np.float32)
@@ -208,6 +227,8 @@ GIVEN: tuple[Change, ...] = (
     _no_thermal,
 )
 """A change that is named more than once is drawn more often."""
+RESTORABLE: tuple[Change, ...] = (_blur, _low_light, _low_contrast, *[_haze] * 2, _gain_jump, _polarity)
+"""Changes of the scene that leave something of what was there, so that one who knows the clean pair may ask for it."""
 
 
 def _unit(image: Plane) -> Plane:

@@ -22,14 +22,17 @@ from rtfusion.focus.yolox import PAD_GRAY
 from rtfusion.models.shipping import is_name
 from rtfusion_trainer import checkpoint
 from rtfusion_trainer.config import Schedule, TrainingConfig, TrainingOptions, config_from_dict, load_config
+from rtfusion_trainer.curriculum import Curriculum
 from rtfusion_trainer.data import Batch, make_batch
+from rtfusion_trainer.explained import Explained
 from rtfusion_trainer.guidance import guidance
+from rtfusion_trainer.imitation import following, imitation
 from rtfusion_trainer.labeled import Labeled, Scene, make_labeled, read_scenes
 from rtfusion_trainer.losses import findable
 from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.mixed import MixedPrecision
 from rtfusion_trainer.objective import objective
-from rtfusion_trainer.pairs import Pair, load_pairs
+from rtfusion_trainer.pairs import Pair, Pictures, load_pairs
 from rtfusion_trainer.progress import shown
 from rtfusion_trainer.restored import student_of_model
 from rtfusion_trainer.student import STRIDE_PX, Student
@@ -74,6 +77,7 @@ class Run:
             self.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
         self._mixed = MixedPrecision(precision, self._optimizer, device=device)
+        self.curriculum = Curriculum(kind=config.imitation.curriculum, start=config.imitation.difficulty)
 
     def step(self, batch: Batch, labeled: Labeled | None = None) -> tuple[float, dict[str, float]]:
         """One step of the optimizer, on a batch and perhaps on a labeled crop; gives the loss and its terms.
@@ -105,12 +109,26 @@ class Run:
         return float(loss.detach()), terms
 
     def _loss(self, fused: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        if batch.language_target is not None:
+            return self._like_teacher(fused, batch)
         loss, terms = objective(fused, batch, self.config.weights)
         if batch.faithful_target is None and batch.enhanced_target is None:
             return loss, terms
         weights = self.config.guidance
         guided, differences = guidance(fused, batch, weights=weights, features=self._features)
         return weights.objective * loss + guided, {**terms, **differences}
+
+    def _like_teacher(self, fused: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss where a language-driven teacher is followed; the curriculum learns how far it is away."""
+        stage, default = self.curriculum.stage(self.finished_steps), self.config.enhance_default
+        compared = imitation(fused, batch, weights=self.config.imitation, default=default, features=self._features)
+        trust = torch.ones_like(batch.enhance.flatten()) if batch.trust is None else batch.trust
+        followed = stage.weight * trust * following(batch.enhance, default=default)
+        loss, terms = objective(fused, batch, self.config.weights, followed=followed)
+        errors = self.workers.from_first(lambda: (compared.clean, compared.degraded))
+        self.curriculum.see(finished_steps=self.finished_steps + 1, clean=errors[0], degraded=errors[1])
+        terms = {**terms, **compared.terms, "difficulty": stage.difficulty, "teacher_weight": stage.weight}
+        return loss + stage.weight * compared.loss, terms
 
     def _unfound(self, labeled: Labeled) -> tuple[torch.Tensor, dict[str, float]]:
         """The weighted loss of a labeled crop, and its terms."""
@@ -144,6 +162,7 @@ class Run:
                 model=self.student.state_dict(),
                 average=self.average.state_dict(),
                 teachers=self._teachers,
+                curriculum=self.curriculum.state_dict(),
                 **self._mixed.state_dict(),
             )
             checkpoint.write(path, {"schema": checkpoint.SCHEMA, **vars(state)})
@@ -180,6 +199,7 @@ class Run:
         self.student.load_state_dict(state.model)
         self.average.load_state_dict(state.average)
         self._mixed.load_state_dict({"optimizer": state.optimizer, "scaler": state.scaler})
+        self.curriculum.load_state_dict(state.curriculum)
         self.finished_steps = state.step
 
 
@@ -229,7 +249,8 @@ def train(
     with ThreadPoolExecutor(1) as pool:
 
         def made(step: int) -> tuple[Batch, Labeled | None]:
-            batch = make_batch(pairs, run.config, step=step, rank=run.workers.rank)
+            difficulty = run.curriculum.stage(step).difficulty
+            batch = make_batch(pairs, run.config, step=step, rank=run.workers.rank, difficulty=difficulty)
             if not scenes or step % findable_settings.every:
                 return batch, None
             labeled = make_labeled(scenes, findable_settings, seed=schedule.seed, step=step, rank=run.workers.rank)
@@ -256,6 +277,7 @@ def train_student(
     init: Path | None = None,
     teacher_cache: Path | None = None,
     enhanced_cache: Path | None = None,
+    language_cache: Path | None = None,
     labels: Path | None = None,
     detector: Path | None = None,
 ) -> None:
@@ -267,6 +289,8 @@ def train_student(
             widened (`rtfusion_trainer.widen`).
         teacher_cache: folder of a faithful teacher's pictures.
         enhanced_cache: folder of those of a teacher that shows the look of the dial at 1.
+        language_cache: folder of those of a language-driven teacher, whose look is that of the default
+            (`rtfusion_trainer.imitation`); it stands alone.
         labels: people and cars of the training pairs (`rtfusion_trainer.labeled`), which are to be easy to find.
         detector: a YOLOX as an ONNX file, which says how easily.
 
@@ -275,14 +299,21 @@ def train_student(
     """
     config = _config(options)
     caches = {"faithful_target": teacher_cache, "enhanced_target": enhanced_cache}
-    teachers = {target: CachedPictures(folder) for target, folder in caches.items() if folder is not None}
+    teachers: dict[str, Pictures] = {
+        target: CachedPictures(folder) for target, folder in caches.items() if folder is not None
+    }
+    if language_cache is not None:
+        if teachers:
+            raise ConfigError("--language-cache says what the whole dial leads to; name no other teacher beside it")
+        teachers = {"language_target": Explained(CachedPictures(language_cache))}
     if detector is not None and labels is None:
         raise ConfigError("--detector judges labeled people: pass --labels too")
     scenes = [] if labels is None else read_scenes(labels, options.data)
     with join(options.device, threads=options.threads) as workers:
         features = None
-        if teacher_cache is not None and config.guidance.features:
-            features = load_vgg19(options.vgg_weights, layers=config.guidance.layers, device=workers.device)
+        judged = config.imitation if language_cache is not None else config.guidance
+        if (teacher_cache or language_cache) is not None and judged.features:
+            features = load_vgg19(options.vgg_weights, layers=judged.layers, device=workers.device)
         run = Run(
             config,
             device=workers.device,
@@ -318,7 +349,10 @@ def _config(options: TrainingOptions) -> TrainingConfig:
             raise ConfigError(f"the preset: crop_px of {table} is {crop_px}; expected a multiple of {STRIDE_PX}")
     if config.findable.every < 1:
         raise ConfigError(f"the preset: every of findable is {config.findable.every}; expected 1 or more")
-    return config if options.with_features else replace(config, guidance=replace(config.guidance, features=0.0))
+    if options.with_features:
+        return config
+    guidance, imitation = replace(config.guidance, features=0.0), replace(config.imitation, features=0.0)
+    return replace(config, guidance=guidance, imitation=imitation)
 
 
 def _settings(config: TrainingConfig) -> dict[str, object]:

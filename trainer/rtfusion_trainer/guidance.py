@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rtfusion_trainer.config import Guidance
+from rtfusion_trainer.config import Guidance, Imitation
 from rtfusion_trainer.data import Batch
 from rtfusion_trainer.losses import fidelity
 from rtfusion_trainer.losses.perceptual import Vgg19Features, perceptual_loss
@@ -35,7 +35,7 @@ def guidance(
     trust = torch.ones_like(dial) if batch.trust is None else batch.trust
     if batch.faithful_target is not None:
         fading = ((1 - dial) / max(1 - weights.full_until, 1e-6)).clamp(max=1)
-        for name, values in _faithful(fused, batch.faithful_target, weights=weights, features=features).items():
+        for name, values in picture_terms(fused, batch.faithful_target, weights=weights, features=features).items():
             terms[name] = (trust * fading * values).mean()
     if batch.enhanced_target is not None:
         seen = {"visible": batch.wanted_visible, "thermal": batch.wanted_thermal}
@@ -45,7 +45,10 @@ def guidance(
     return total, {f"taught_{name}": float(value.detach()) for name, value in terms.items()}
 
 
-def _faithful(fused: Tensor, target: Tensor, *, weights: Guidance, features: Vgg19Features | None) -> dict[str, Tensor]:
+def picture_terms(
+    fused: Tensor, target: Tensor, *, weights: Guidance | Imitation, features: Vgg19Features | None
+) -> dict[str, Tensor]:
+    """The differences of two pictures that have a weight, each (N,); those of features only where there is a VGG-19."""
     terms = {}
     if weights.pixels:
         terms["pixels"] = (fused - target).abs().mean(dim=(1, 2, 3))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rtfusion.errors import ConfigError
+from rtfusion.evaluate.reading import read_luminance
 from rtfusion.focus import PEOPLE, VEHICLES
 from rtfusion.fusion.color import color_kept, luminance
 from rtfusion.types import Image8
@@ -90,7 +91,7 @@ def make_labeled(scenes: Sequence[Scene], settings: Findable, *, seed: int, step
     """The labeled crop of one training step of one process: the same in every run."""
     random = np.random.default_rng((seed, step, rank, 1))
     scene = scenes[int(random.integers(len(scenes)))]
-    visible, thermal = _read(scene.visible, cv2.IMREAD_COLOR), _read(scene.thermal, cv2.IMREAD_GRAYSCALE)
+    visible, thermal = _read_color(scene.visible), read_luminance(scene.thermal)
     boxes, kinds = scene.boxes, scene.kinds
     window = _window(random, scene, shape=thermal.shape, size_px=settings.crop_px)
     means = np.array([luminance(visible).mean(), thermal.mean()], np.float32) / 255
@@ -118,8 +119,8 @@ def make_labeled(scenes: Sequence[Scene], settings: Findable, *, seed: int, step
     )
 
 
-def _read(path: Path, flags: int) -> Image8:
-    image = cv2.imread(str(path), flags)
+def _read_color(path: Path) -> Image8:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ConfigError(f"cannot read {path} as an image")
     return np.asarray(image, np.uint8)

@@ -38,10 +38,17 @@ FREEDOM_AT_FULL = 0.8
 """Share of its weight that the term against leaving the range of the two bands' local means loses at 1."""
 OUTSIDE_MARGIN = 0.06
 SEAM_GAIN = 1.3
+GUARDS = ("halo", "dip", "clipped", "steadiness")
+"""Terms against faults, which no look is an excuse for."""
 
 
-def objective(fused: Tensor, batch: Batch, weights: Weights) -> tuple[Tensor, dict[str, float]]:
-    """The loss of a batch, and every term's unweighted mean for the log."""
+def objective(
+    fused: Tensor, batch: Batch, weights: Weights, *, followed: Tensor | None = None
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a batch, and every term's unweighted mean for the log.
+
+    ``followed`` (N,) is how far the look of a teacher is wanted instead, 0 to 1: what is not of `GUARDS` counts so much less.
+    """
     bands = {"visible": batch.wanted_visible, "thermal": batch.wanted_thermal}
     dial = batch.enhance.flatten()
     enhanced, faithful = beyond(dial), (1 - dial / FULL_GAIN_AT).clamp(min=0)
@@ -62,6 +69,8 @@ def objective(fused: Tensor, batch: Batch, weights: Weights) -> tuple[Tensor, di
         "clipped": fidelity.clipping_loss(fused),
         "steadiness": _steadiness(fused, batch),
     }
+    if followed is not None:
+        terms = {name: values if name in GUARDS else (1 - followed) * values for name, values in terms.items()}
     means = {name: values.mean() for name, values in terms.items()}
     factors = asdict(weights)
     total = torch.stack([factors[name] * value for name, value in means.items()]).sum()

@@ -10,18 +10,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import cv2
 import numpy as np
 
 from rtfusion.errors import ConfigError
+from rtfusion.evaluate.reading import read_luminance
 from rtfusion.types import Image8
 from rtfusion_trainer.teachers import faithful
-from rtfusion_trainer.teachers.cache import CachedPictures, Image16
+from rtfusion_trainer.teachers.cache import Image16
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 FAR_PX = 60
 """Distances to hot targets are stored up to here."""
+TARGETS = ("faithful_target", "enhanced_target", "language_target")
+"""The fields of a pair that are pictures of teachers."""
 _NUMBERED = re.compile(r"(.*_)(\d+)")
 
 
@@ -39,6 +42,19 @@ class Pair:
     """The picture that a faithful teacher made of the pair."""
     enhanced_target: Image16 | None = None
     """The picture of a teacher that shows the look of the dial at 1."""
+    language_target: Image16 | None = None
+    """What both bands say of a language-driven teacher's picture."""
+
+
+class Pictures(Protocol):
+    """A teacher's pictures of pairs: `rtfusion_trainer.teachers.cache.CachedPictures`, or what is made of them."""
+
+    @property
+    def identity(self) -> str:
+        """The teacher, for the record."""
+
+    def __call__(self, *, visible: Image8, thermal: Image8) -> Image16:
+        """The picture of the pair, (H, W) of 0 to 65535."""
 
 
 def load_pairs(
@@ -46,7 +62,7 @@ def load_pairs(
     *,
     limit: int | None = None,
     part: tuple[int, int] = (0, 1),
-    teachers: Mapping[str, CachedPictures] | None = None,
+    teachers: Mapping[str, Pictures] | None = None,
 ) -> list[Pair]:
     """Every pair below ``folder``, in order of set and name, in memory; at most ``limit`` of them.
 
@@ -90,7 +106,7 @@ def read_pair(visible_file: Path, thermal_file: Path) -> tuple[Image8, Image8]:
     Raises:
         ConfigError: one cannot be read, or they differ in size.
     """
-    visible, thermal = _gray(visible_file), _gray(thermal_file)
+    visible, thermal = read_luminance(visible_file), read_luminance(thermal_file)
     if visible.shape != thermal.shape:
         raise ConfigError(f"{visible_file} is {visible.shape}, {thermal_file} {thermal.shape}; expected one size")
     return visible, thermal
@@ -125,9 +141,7 @@ def _successor(stem: str) -> str:
     return f"{match[1]}{int(match[2]) + 1:0{len(match[2])}d}" if match else ""
 
 
-def _load(
-    visible_file: Path, thermal_file: Path, *, next_pair: int | None, teachers: Mapping[str, CachedPictures]
-) -> Pair:
+def _load(visible_file: Path, thermal_file: Path, *, next_pair: int | None, teachers: Mapping[str, Pictures]) -> Pair:
     visible, thermal = read_pair(visible_file, thermal_file)
     return Pair(
         name=visible_file.stem,
@@ -139,13 +153,12 @@ def _load(
     )
 
 
+def both_sides(missing_px: int) -> tuple[int, int]:
+    """How much to add before and after where a picture is so much too small (nothing where it is not); the odd one after."""
+    missing_px = max(0, missing_px)
+    return missing_px // 2, missing_px - missing_px // 2
+
+
 def distance_to_hot_px(thermal: Image8) -> Image8:
     """Distance of every pixel to the nearest hot one (thermal above its mean + 2 SD), rounded, up to `FAR_PX`."""
     return np.round(np.minimum(faithful.distance_to_hot_px(thermal), FAR_PX)).astype(np.uint8)
-
-
-def _gray(path: Path) -> Image8:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ConfigError(f"cannot read {path} as an image")
-    return image.astype(np.uint8, copy=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from rtfusion.types import Image8
 from rtfusion_trainer.config import Variation
 from rtfusion_trainer.degradations import Random
-from rtfusion_trainer.pairs import FAR_PX, Pair, distance_to_hot_px
+from rtfusion_trainer.pairs import FAR_PX, TARGETS, Pair, distance_to_hot_px
 from rtfusion_trainer.teachers.cache import Image16
 
 LARGEST_ZOOM = 1.57
@@ -85,15 +85,15 @@ def _zoomed(pair: Pair, zoom: float) -> Pair:
         return cast(Image8, cv2.resize(image, None, fx=zoom, fy=zoom, interpolation=shrinking))
 
     distance_px = np.clip(np.round(resized(pair.distance_px) * zoom), 0, FAR_PX).astype(np.uint8)
-    faithful_target, enhanced_target = (
-        None if picture is None else cv2.resize(picture, distance_px.shape[::-1], interpolation=cv2.INTER_AREA)
-        for picture in (pair.faithful_target, pair.enhanced_target)
-    )
+    targets: dict[str, Any] = {
+        name: cast(Image16, cv2.resize(picture, distance_px.shape[::-1], interpolation=cv2.INTER_AREA))
+        for name in TARGETS
+        if (picture := getattr(pair, name)) is not None
+    }
     return replace(
         pair,
         visible=resized(pair.visible),
         thermal=resized(pair.thermal),
         distance_px=distance_px,
-        faithful_target=cast("Image16 | None", faithful_target),
-        enhanced_target=cast("Image16 | None", enhanced_target),
+        **targets,
     )

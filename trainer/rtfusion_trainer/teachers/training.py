@@ -21,6 +21,7 @@ from rtfusion_trainer.affine import RandomAffine, draw, warp
 from rtfusion_trainer.losses.language import ImageTextEncoder, LanguagePreset, language_terms, text_directions
 from rtfusion_trainer.losses.perceptual import Vgg19Features, perceptual_loss
 from rtfusion_trainer.mixed import MixedPrecision
+from rtfusion_trainer.pairs import both_sides
 from rtfusion_trainer.teachers.ldfusion import DECODER_FILE, ENCODER_FILE, LdFusion
 from rtfusion_trainer.workers import ALONE, Workers
 
@@ -214,12 +215,14 @@ def train(
 
 
 def random_crop(pair: ImagePair, schedule: LanguageSchedule, generator: torch.Generator) -> Tensor:
-    """A random square of both bands, (2, S, S) in [0, 1], through one random affine map; small pictures are mirrored first.
+    """A random square of both bands, (2, S, S) in [0, 1], through one random affine map.
+
+    Pictures that are too small are mirrored on both sides first.
 
     Drawn again, at most 20 times in all, while both bands are flat in it.
     """
     size_px = schedule.crop_px
-    missing = [(0, max(0, size_px - length)) for length in pair[0].shape]
+    missing = [both_sides(size_px - length) for length in pair[0].shape]
     both = torch.from_numpy(np.stack([np.pad(image, missing, mode="symmetric") for image in pair])).float() / 255
     for _ in range(_ATTEMPTS):
         y, x = (int(torch.randint(n - size_px + 1, (), generator=generator)) for n in both.shape[1:])
