@@ -110,6 +110,11 @@ class Mailbox(Generic[T]):
                 raise self._error
             raise EndOfStream("no more items")
 
+    def await_items(self, count: int, *, timeout_s: float) -> None:
+        """Wait until so many items are there, or no more will come; they stay."""
+        with self._condition:
+            self._condition.wait_for(lambda: len(self._items) >= count or self._finished or self._closed, timeout_s)
+
     @property
     def closed(self) -> bool:
         """True once the mailbox was closed."""

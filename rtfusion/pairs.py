@@ -50,6 +50,8 @@ RECORDED_CAPACITY = 4
 UNPAIRED_WARNING_S = 2.0
 LEAST_LEFT = 3
 """So many frames after the end of the other recording are worth a word."""
+BEYOND_S = 1.0
+"""Longest that they are waited for."""
 RULES = ("once", "hold")
 
 
@@ -286,6 +288,7 @@ class PairStream:
             StreamLost: a source broke; live, a camera is lost and the policy is to stop.
         """
         if self._is_over():
+            self._look_beyond()
             raise EndOfStream("no further pair comes")
         if not self._started:
             self._start()
@@ -309,6 +312,12 @@ class PairStream:
 
     def _is_over(self) -> bool:
         return self.closed or self._pairer.finished or (self._max_pairs is not None and self.pairs >= self._max_pairs)
+
+    def _look_beyond(self) -> None:
+        """Let the recording that goes on be read as far as is worth a word: it may be just behind."""
+        longer = self._pairer.goes_on if isinstance(self._pairer, Pairer) else None
+        if longer is not None and self._mailboxes and not self._lengths_are_told and not self.closed:
+            self._mailboxes[longer].await_items(LEAST_LEFT, timeout_s=BEYOND_S)
 
     def _start(self) -> None:
         self._started = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from rtfusion.advice import advice_on, advice_on_lengths, advice_on_view
 from rtfusion.capture.base import StreamInfo
 from rtfusion.config import Settings
+from rtfusion.mailbox import Mailbox
 from rtfusion.pipeline import build
 from rtfusion.types import Band, PixelFormat
 from tests.capture.clips import patterns, write_clip
@@ -109,7 +112,18 @@ def test_every_frame_that_was_read_is_in_the_table(tmp_path: Path, seen: int, wa
     assert snapshot["skew_ms"]["max"] <= snapshot["tolerance_ms"] == pytest.approx(20.0)
 
 
-def test_what_is_longer_without_saying_so_is_told_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decode_s", [0.0, 0.02])
+def test_what_is_longer_without_saying_so_is_told_at_the_end(
+    tmp_path: Path, decode_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Mailbox.put
+
+    def put_slowly(box: Mailbox[Any], item: Any, **named: Any) -> bool:
+        if getattr(item, "band", None) is Band.VISIBLE:
+            time.sleep(decode_s)
+        return put(box, item, **named)
+
+    monkeypatch.setattr(Mailbox, "put", put_slowly)
     visible = write_clip(tmp_path / "v.ts", patterns(60))
     thermal = write_clip(tmp_path / "t.ts", patterns(20))
     notes, snapshot = notes_of(visible, thermal)

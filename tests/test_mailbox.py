@@ -118,3 +118,15 @@ def test_wait_any_refuses_mailboxes_of_two_conditions() -> None:
 def test_capacity_must_be_positive() -> None:
     with pytest.raises(ValueError, match="capacity is 0"):
         Mailbox(capacity=0, policy=Policy.BLOCK)
+
+
+def test_items_are_awaited_and_stay() -> None:
+    box: Mailbox[int] = Mailbox(capacity=4, policy=Policy.BLOCK)
+    box.await_items(1, timeout_s=0.0)
+    writer = threading.Thread(target=lambda: [box.put(i) for i in range(3)])
+    writer.start()
+    box.await_items(3, timeout_s=30.0)
+    assert [box.get(timeout_s=0.0) for _ in range(3)] == [0, 1, 2]
+    writer.join()
+    box.finish()
+    box.await_items(1, timeout_s=30.0)
