@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.fusers import SETS, rows_of_set
+from benchmarks.fusers import SETS, ranks_of, rows_of_set, short
 from benchmarks.suite import Result, markdown
 from rtfusion.evaluate.methods import CLASSICAL
-from rtfusion.evaluate.ranking import PUBLISHED, mean_ranks, published
+from rtfusion.evaluate.ranking import published
 
 REFERENCE = "pyramid"
 """The classical fuser that a model has to beat."""
@@ -17,27 +17,31 @@ REFERENCE = "pyramid"
 def ranks_table(data: Result) -> str:
     """Mean rank of every method of ours in every set, among all rows of that set; Markdown."""
     ours = {name: rows for name in SETS if (rows := rows_of_set(data, name))}
-    ranks = {name: _ranks(name, rows) for name, rows in ours.items()}
+    ranks = {name: ranks_of(name, rows) for name, rows in ours.items()}
     cases = dict.fromkeys(case for rows in ours.values() for case in rows)
     head = ["method", *(f"{SETS[name]} (of {len(ranks[name])})" for name in ranks)]
-    body = [[case, *(f"{ranks[name][case]:.2f}" if case in ranks[name] else "-" for name in ranks)] for case in cases]
+    body = [
+        [short(case), *(f"{ranks[name][case]:.2f}" if case in ranks[name] else "-" for name in ranks)] for case in cases
+    ]
     return markdown(head, body)
 
 
 def losses(data: Result) -> str:
-    """List the metrics in which each model is behind the pyramid fuser, set by set, and who has a better mean rank; Markdown."""
+    """List the metrics in which each model is behind the pyramid fuser, set by set, and who has a better mean rank; a list."""
     models = [case for case in dict.fromkeys(row["case"] for row in data["rows"]) if case not in CLASSICAL]
     if not models:
         return "No trained model is in these results."
-    body = []
+    lines = []
     for case in models:
+        lines += [f"**{short(case)}**", ""]
         for name in SETS:
             ours = rows_of_set(data, name)
             if case in ours and REFERENCE in ours:
-                behind = _behind(ours[case], ours[REFERENCE])
-                ahead = _ahead(case, _ranks(name, ours))
-                body.append([case, SETS[name], ", ".join(behind) or "-", ", ".join(ahead) or "-"])
-    return markdown(["method", "set", f"behind {REFERENCE} in", "methods with a better mean rank"], body)
+                behind = ", ".join(_behind(ours[case], ours[REFERENCE])) or "in none"
+                ahead = ", ".join(map(short, _ahead(case, ranks_of(name, ours)))) or "none"
+                lines.append(f"- {SETS[name]}: {behind}. Better ranks: {ahead}.")
+        lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def printed_table(data: Result) -> str:
@@ -48,12 +52,6 @@ def printed_table(data: Result) -> str:
         body = [[method, *("-" if value is None else f"{value:g}" for value in values)] for method, values in rows]
         parts += [f"{source['set']}, by {source['source']}", markdown(["method", *source["metrics"]], body)]
     return "\n\n".join(parts)
-
-
-def _ranks(name: str, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    metrics = published("tno").metrics
-    rows = {case: [row[metric] for metric in metrics] for case, row in ours.items()}
-    return mean_ranks(rows | (published(name).rows if name in PUBLISHED else {}), metrics=metrics)
 
 
 def _ahead(case: str, ranks: Mapping[str, float]) -> list[str]:

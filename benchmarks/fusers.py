@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from rtfusion.types import Image8
 
 SETS = {"tno": "TNO", "roadscene": "RoadScene", "msrs": "MSRS", "vifb": "VIFB"}
 UNRANKED = ("Nabf", "halo")
+FIRST = 6
+"""Metrics of the first of the two tables of a set."""
 
 
 def measure(options: argparse.Namespace) -> Measured:
@@ -83,10 +85,20 @@ def rows_of_set(data: Result, name: str) -> dict[str, Row]:
     return {row["case"]: row for row in data["rows"] if row.get("set", "tno") == name}
 
 
-def table(data: Result) -> str:
-    """TNO, the set with published methods, by mean rank; of a model's dial not the ends, only its default. Markdown."""
+def headline(data: Result) -> str:
+    """One sentence of TNO, the set with published methods, for README.md: a model counts at its default alone."""
     rows = [row for row in data["rows"] if not row["case"].endswith((", enhance 0", ", enhance 1"))]
-    return set_table({**data, "rows": rows}, "tno", unranked=())
+    ranks = ranks_of("tno", rows_of_set({**data, "rows": rows}, "tno"))
+    models = [case for case in ranks if ", enhance " in case]
+    if not models:
+        return "Not measured with a model yet."
+    best = min(models, key=ranks.__getitem__)
+    ahead = sum(rank < ranks[best] for rank in ranks.values())
+    place = "the best" if not ahead else f"place {ahead + 1}"
+    return (
+        f"Picture quality: mean rank **{ranks[best]:.2f}** over eleven metrics on the 42 TNO pairs, "
+        f"{place} of {len(ranks)} methods ({best.replace(', ', ' at ')}; the plain average has {ranks['average']:.2f})."
+    )
 
 
 def set_tables(data: Result) -> str:
@@ -94,23 +106,43 @@ def set_tables(data: Result) -> str:
     return "\n\n".join(filter(None, (set_table(data, name) for name in SETS)))
 
 
-def set_table(data: Result, name: str, *, unranked: Sequence[str] = UNRANKED) -> str:
+def set_table(data: Result, name: str) -> str:
     """Ours (bold) and, where there are some, the published ones, by mean rank over eleven metrics: Markdown.
 
-    Empty where nothing of the set was measured.
+    Two tables, so that neither is wider than a page. Empty where nothing of the set was measured.
     """
-    ours = {f"**{case}**": row for case, row in rows_of_set(data, name).items()}
+    ours = rows_of_set(data, name)
     if not ours:
         return ""
-    names = published("tno").metrics
-    rows = {case: [row[metric] for metric in names] for case, row in ours.items()}
-    rows |= published(name).rows if name in PUBLISHED else {}
-    ranks = mean_ranks(rows, metrics=names)
-    body = []
-    for method in sorted(rows, key=ranks.__getitem__):
-        more = [ours.get(method, {}).get(metric) for metric in unranked]
-        body.append([method, *map(_shown, rows[method]), f"{ranks[method]:.2f}", *map(_shown, more)])
-    return markdown(["method", *names, "mean rank", *unranked], body)
+    metrics = published("tno").metrics
+    ranks = ranks_of(name, ours)
+    others = published(name).rows if name in PUBLISHED else {}
+    values = {f"**{short(case)}**": row for case, row in ours.items()}
+    values |= {method: dict(zip(metrics, row, strict=True)) for method, row in others.items()}
+    places = dict(zip(values, [*(ranks[case] for case in ours), *(ranks[method] for method in others)], strict=True))
+    order = sorted(values, key=places.__getitem__)
+
+    def part(names: Sequence[str], *, ranked: bool) -> str:
+        head = ["method", *([f"rank of {len(ranks)}"] if ranked else []), *names]
+        body = []
+        for method in order:
+            rank = [f"{places[method]:.2f}"] if ranked else []
+            body.append([method, *rank, *(_shown(values[method].get(metric)) for metric in names)])
+        return markdown(head, body)
+
+    return "\n\n".join([part(metrics[:FIRST], ranked=True), part([*metrics[FIRST:], *UNRANKED], ranked=False)])
+
+
+def short(case: str) -> str:
+    """A model at a place of its dial as a table shows it: ``small at 0.62``."""
+    return case.replace(", enhance ", " at ")
+
+
+def ranks_of(name: str, ours: Mapping[str, Row]) -> dict[str, float]:
+    """Mean rank of every row of a set, published ones among them."""
+    metrics = published("tno").metrics
+    rows = {case: [row[metric] for metric in metrics] for case, row in ours.items()}
+    return mean_ranks(rows | (published(name).rows if name in PUBLISHED else {}), metrics=metrics)
 
 
 def _shown(value: float | None) -> str:

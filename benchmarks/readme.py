@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks import comparison, fusers, scale
+from benchmarks import comparison, fusers, scale, speed
 from benchmarks.intents import language
 from benchmarks.suite import Result, hardware, markdown, write_plots
 from rtfusion.evaluate import bench
@@ -47,7 +47,8 @@ TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
     **{name: (RESULTS / f"{name}.json", importlib.import_module(f"benchmarks.{name}").table) for name in _SUITES},
     "bench": (RESULTS / "bench.json", bench_table),
     "language": (RESULTS / "language.json", language.table),
-    "fusers": (_FUSERS, fusers.table),
+    "fusers-headline": (_FUSERS, fusers.headline),
+    "speed-headline": (RESULTS / "speed.json", speed.headline),
     **_SETS,
     "ranks": (_FUSERS, comparison.ranks_table),
     "losses": (_FUSERS, comparison.losses),
@@ -55,14 +56,14 @@ TABLES: Mapping[str, tuple[Path, Callable[[Result], str]]] = {
 }
 """Marker to the file it is made from and how."""
 PAGES = {
-    "README.md": ("fusers", "speed"),
+    "README.md": ("fusers-headline", "speed-headline"),
     "docs/focus.md": ("focus",),
     "docs/intents.md": ("intents",),
     "docs/language.md": ("language",),
     "docs/visibility.md": ("visibility",),
     "docs/trust.md": ("robust",),
     "docs/comparison.md": ("ranks", "losses", *_SETS, "stability", "enhanced", "networks", "printed"),
-    "docs/benchmarks.md": ("bench", "scale"),
+    "docs/benchmarks.md": ("speed", "bench", "scale"),
     "docs/service.md": ("latency", "endurance", "faults"),
 }
 PLOTS: Mapping[str, Callable[[Result], Mapping[str, str]]] = {

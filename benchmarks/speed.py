@@ -43,19 +43,19 @@ FIGURES = ("fps", "frames", "fuser_p50_ms", "fuser_p99_ms", "cpu_ms_per_frame", 
 COLUMNS = (
     ("fuser", "{case}"),
     ("FPS", "{fps[median]:.0f}"),
-    ("min to max", "{fps[min]:.0f} to {fps[max]:.0f}"),
+    ("min-max", "{fps[min]:.0f}-{fps[max]:.0f}"),
     ("ratio", "{ratio:.2f}"),
-    ("fuser p50 ms", "{fuser_p50_ms[median]:.2f}"),
-    ("fuser p99 ms", "{fuser_p99_ms[median]:.2f}"),
-    ("CPU ms/frame", "{cpu_ms_per_frame[median]:.2f}"),
-    ("memory MB", "{memory_mb[max]:.0f}"),
+    ("p50 ms", "{fuser_p50_ms[median]:.2f}"),
+    ("p99 ms", "{fuser_p99_ms[median]:.2f}"),
+    ("CPU ms", "{cpu_ms_per_frame[median]:.2f}"),
+    ("MB", "{memory_mb[max]:.0f}"),
 )
 FLOOR_COLUMNS = (
-    ("alone, pairs a second", "{case}"),
+    ("pairs a second", "{case}"),
     ("decode", "{decode[median]:.0f}"),
     ("network", "{network[median]:.0f}"),
     ("fuser", "{fuser[median]:.0f}"),
-    ("whole run, of the slowest part", "{share:.0%}"),
+    ("run, of the slowest", "{share:.0%}"),
 )
 
 
@@ -154,6 +154,18 @@ def table(data: Result) -> str:
         for name, alone in data["settings"].get("floors", {}).items()
     ]
     return "\n\n".join([*parts, columns_table(FLOOR_COLUMNS, floors)] if floors else parts)
+
+
+def headline(data: Result) -> str:
+    """One sentence for README.md: what the default model does at the size of most thermal cameras."""
+    rows = {row["case"]: row["fps"]["median"] for row in data["rows"]}
+    small, average = (rows.get(f"{case}, {SIZES[0]}") for case in ("small", "average"))
+    if small is None or average is None:
+        return "Not measured with the default model yet."
+    return (
+        f"Speed: **{small:.0f} frames a second** at {SIZES[0]}, from two H.264 files, decoding included, on {hardware(data)} "
+        f"(the plain average: {average:.0f})."
+    )
 
 
 SUITE = Suite(

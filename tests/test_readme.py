@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks import readme
 from rtfusion import Calibration
-from rtfusion.cli.app import app
+from rtfusion.models import read_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DETECTOR = (ROOT / "docs/tutorials/detector.md").read_text(encoding="utf-8")
+MADE_FOR_THE_SITE = {"reference/settings.md", "reference/commands.md"}
+"""Pages that scripts/site.py makes."""
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -23,7 +26,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def test_the_subscriber_snippet_runs(free_port: int) -> None:
-    (snippet,) = blocks(README, "python")
+    snippet = next(block for block in blocks(DETECTOR, "python") if "subscribe" in block)
     url = f"tcp://127.0.0.1:{free_port}"
     scene = "synthetic:?live=true&size=160x120&fps=30"
     publisher = subprocess.Popen(
@@ -79,19 +82,52 @@ def test_the_figures_are_the_committed_ones(page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+    "path",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda path: path.name,
 )
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            assert (path.parent / target).exists(), f"{path.name} links to {target}"
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
+        if target.startswith("http"):
+            continue
+        place = (path.parent / target).resolve() if target else path
+        if place.is_relative_to(ROOT / "docs") and place.relative_to(ROOT / "docs").as_posix() in MADE_FOR_THE_SITE:
+            continue
+        assert place.exists(), f"{path.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(place), f"{path.name} links to {target}#{anchor}"
 
 
-def test_every_flag_in_the_readme_exists() -> None:
-    calibrate = [["calibrate", name] for name in ("board", "scene", "delay", "check")]
-    commands = (["run"], ["view"], ["demo"], ["replay"], ["record"], *calibrate)
-    helps = "".join(CliRunner().invoke(app, [*command, "--help"]).stdout for command in commands)
-    shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--help"}
-    assert shown
-    for flag in sorted(shown):
-        assert flag in helps, flag
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_read_in_two_minutes() -> None:
+    assert len(README.splitlines()) <= 120
+    assert len(README.split()) <= 900
+
+
+def test_the_readme_and_the_presets_say_what_the_models_are() -> None:
+    """Parameters and dial stand in README.md, in the preset and in the file that ships: one and the same."""
+    onnx = pytest.importorskip("onnx")
+    for name in ("small", "large"):
+        path = ROOT / f"rtfusion/models/student-{name}.onnx"
+        count = sum(math.prod(tensor.dims) for tensor in onnx.load(str(path)).graph.initializer)
+        said = f"{round(count, -3):,}"
+        preset = (ROOT / f"trainer/rtfusion_trainer/presets/{name}.toml").read_text(encoding="utf-8")
+        dial = f"{read_spec(path).scalars['enhance'].default:g}"
+        assert said in README, f"{name} has {said} parameters"
+        assert f"{said} parameters" in preset
+        assert f"ships with its dial at {dial}" in preset
+        assert f"`{name}` at {dial}" in README
+
+
+def test_the_moving_picture_is_small_and_moves() -> None:
+    path = ROOT / "docs/images/moving.webp"
+    assert path.stat().st_size < 400_000
+    data = path.read_bytes()
+    assert data[:4] == b"RIFF"
+    assert data.count(b"ANMF") >= 20

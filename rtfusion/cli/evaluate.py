@@ -21,7 +21,12 @@ def evaluate(
         float, typer.Option("--thermal-delay-ms", metavar="MS", help="Of videos, known delay of the thermal stamps.")
     ] = 0.0,
     published: Annotated[
-        str | None, typer.Option("--published", metavar="SET", help="Rank published methods too: tno.")
+        str | None,
+        typer.Option(
+            "--published",
+            metavar="SET",
+            help="Rank published methods of a set too (tno); warns when the pictures are others.",
+        ),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all values, per image too.")
@@ -40,7 +45,7 @@ def evaluate(
     Color is judged by its luminance alone. Higher is better but for Nabf and warp
     (flicker of videos). EN, SD, SF and AG rise with noise as well.
     """
-    from rtfusion.cli.console import show_text
+    from rtfusion.cli.console import say, show_text
     from rtfusion.evaluate import quality
     from rtfusion.files import check_output
 
@@ -56,5 +61,7 @@ def evaluate(
         published=published,
     )
     show_text(quality.format_table(result) + "\n")
+    for note in result["notes"]:
+        say(note, level="warning")
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ import numpy as np
 from rtfusion.capture import open_source
 from rtfusion.capture.images import list_images
 from rtfusion.errors import CaptureError, ConfigError
-from rtfusion.evaluate.metrics import image_metrics, warp_error
+from rtfusion.evaluate.metrics import entropy, image_metrics, warp_error
 from rtfusion.evaluate.moments import frames_of, with_fused
 from rtfusion.evaluate.ranking import PUBLISHED, mean_ranks
 from rtfusion.evaluate.ranking import published as published_values
@@ -33,6 +33,12 @@ from rtfusion.types import Band, Frame, Image8
 
 SCHEMA = 2
 ROLES = ("ir", "vis", "fused")
+PAGE_COLUMNS = 80
+FIRST = 16
+CELL = 9
+"""Widths in the table: of a page, of its first column, of a figure."""
+ENTROPY_TOLERANCE = 0.02
+"""Bits by which the mean entropy of a known set may differ: decoders and conversions to gray round differently."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,8 +73,9 @@ def compare(
         published: a set of `PUBLISHED`, whose methods are ranked as well.
 
     Returns:
-        ``{"schema": 2, "methods", "published", "mean_rank"}``: methods maps a name to what `evaluate` gives; published a name
-        to its metrics; the mean rank is over the metrics that all have, None for a single method.
+        ``{"schema": 2, "methods", "published", "notes", "mean_rank"}``: methods maps a name to what `evaluate` gives; published
+        a name to its metrics; notes are sentences that say why a comparison with published methods does not hold; the mean rank
+        is over the metrics that all have, None for a single method.
 
     Raises:
         ConfigError: see `evaluate`; no such published set.
@@ -85,6 +92,7 @@ def compare(
         "schema": SCHEMA,
         "methods": methods,
         "published": others,
+        "notes": [] if published is None else list(_other_pictures(published, methods)),
         "mean_rank": {name: ranks[name] if len(rows) > 1 else None for name in rows},
     }
 
@@ -93,7 +101,8 @@ def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1, thermal_delay_
     """Measure every stem that all three folders hold, or every ``every``-th frame of a fused video.
 
     Returns:
-        ``{"folders", "count", "mean", "standard_error", "images", "left_out"}``: ``images`` maps a stem, or the number of a
+        ``{"folders", "count", "sources", "mean", "standard_error", "images", "left_out"}``: ``sources`` are the mean entropies
+        of the two bands as they were measured, by which a known set is recognized; ``images`` maps a stem, or the number of a
         frame, to its metrics, ``left_out`` a folder's role to the stems that the others lack, and ``fused`` to the numbers of
         frames that are of no moment of the source videos. A value that is not finite
         (PSNR of equal images, the standard error of a single image) is None. Videos have ``warp`` as well, where
@@ -114,10 +123,12 @@ def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1, thermal_delay_
     is_video = kinds == {False}
     videos = partial(_videos, delay_ms=thermal_delay_ms, left_out=left_out["fused"])
     samples = videos(places) if is_video else _folders(places, left_out)
-    images = _measure(samples, place=fused, every=every, is_video=is_video)
+    bands: list[dict[str, float]] = []
+    images = _measure(_noted(samples, every=every, bands=bands), place=fused, every=every, is_video=is_video)
     return {
         "folders": {role: str(path) for role, path in places.items()},
         "count": len(images),
+        "sources": summary(bands)["mean"],
         **summary(list(images.values())),
         "images": {name: _finite(row) for name, row in images.items()},
         "left_out": left_out,
@@ -125,20 +136,13 @@ def evaluate(*, ir: Path, vis: Path, fused: Path, every: int = 1, thermal_delay_
 
 
 def format_table(result: Mapping[str, Any]) -> str:
-    """Means with their standard errors, one metric a line and one method a column, the mean rank, and what was left out."""
+    """Means with their standard errors, a line for each metric; the mean rank and among how many; what was left out."""
     methods = result["methods"]
+    counts = ", ".join(f"{name} {method['count']}" for name, method in methods.items())
     columns = [*methods, *result["published"]]
     width = max(20, *(len(name) + 2 for name in columns))
-    first = next(iter(methods.values()))
-    counts = ", ".join(f"{name} {method['count']}" for name, method in methods.items())
-    lines = [f"images measured: {counts}", "", f"{'':10}" + "".join(f"{name:>{width}}" for name in columns)]
-    for metric in first["mean"]:
-        cells = [_with_error(method, metric) for method in methods.values()]
-        cells += [_number(row.get(metric)) for row in result["published"].values()]
-        lines.append(f"{metric:10}" + "".join(f"{cell:>{width}}" for cell in cells))
-    if len(columns) > 1:
-        cells = [_number(result["mean_rank"][name], digits=2) for name in columns]
-        lines.append(f"{'mean rank':10}" + "".join(f"{cell:>{width}}" for cell in cells))
+    is_narrow = FIRST + width * len(columns) <= PAGE_COLUMNS
+    lines = [f"images measured: {counts}", "", *(_by_metric(result, width=width) if is_narrow else _by_method(result))]
     for name, method in methods.items():
         for role, stems in method["left_out"].items():
             if stems:
@@ -146,6 +150,40 @@ def format_table(result: Mapping[str, Any]) -> str:
                 why = "of no moment of the sources" if "warp" in method["mean"] else "not in all three folders"
                 lines.append(f"{name}: left out of {role}, {why}: {len(stems)} ({some})")
     return "\n".join(lines)
+
+
+def _by_metric(result: Mapping[str, Any], *, width: int) -> Iterator[str]:
+    """A line for each metric, with standard errors."""
+    methods, ranks = result["methods"], result["mean_rank"]
+    yield f"{'':{FIRST}}" + "".join(f"{name:>{width}}" for name in ranks)
+    for metric in next(iter(methods.values()))["mean"]:
+        cells = [_with_error(method, metric) for method in methods.values()]
+        cells += [_number(row.get(metric)) for row in result["published"].values()]
+        yield f"{metric:{FIRST}}" + "".join(f"{cell:>{width}}" for cell in cells)
+    if len(ranks) > 1:
+        cells = [_number(rank, digits=2) for rank in ranks.values()]
+        yield f"{f'mean rank of {len(ranks)}':{FIRST}}" + "".join(f"{cell:>{width}}" for cell in cells)
+
+
+def _by_method(result: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each method, best mean rank first, in parts that are no wider than a page; without standard errors."""
+    rows = {name: method["mean"] for name, method in result["methods"].items()} | result["published"]
+    ranks = result["mean_rank"]
+    order = sorted(rows, key=lambda name: ranks[name] or 0.0)
+    first = max(map(len, rows)) + 2
+    metrics = list(next(iter(rows.values())))
+    at_once = max(1, (PAGE_COLUMNS - first) // CELL)
+    if len(rows) > 1:
+        yield f"{'':{first}}mean rank of {len(rows)}"
+        yield from (f"{name:{first}}{_number(ranks[name], digits=2):>9}" for name in order)
+    for start in range(0, len(metrics), at_once):
+        shown = metrics[start : start + at_once]
+        yield ""
+        yield " " * first + "".join(f"{metric:>{CELL}}" for metric in shown)
+        for name in order:
+            yield f"{name:{first}}" + "".join(
+                f"{_number(rows[name].get(metric), digits=3):>{CELL}}" for metric in shown
+            )
 
 
 def names_of(paths: Sequence[Path]) -> dict[str, Path]:
@@ -240,6 +278,30 @@ def _measure(samples: Iterator[Sample], *, place: Path, every: int, is_video: bo
     return images
 
 
+def _noted(samples: Iterator[Sample], *, every: int, bands: list[dict[str, float]]) -> Iterator[Sample]:
+    """The samples; the entropies of both bands of those that are measured go into ``bands``."""
+    for sample in samples:
+        if sample.number % every == 0:
+            bands.append({name: entropy(fused=getattr(sample, name)) for name in ("visible", "thermal")})
+        yield sample
+
+
+def _other_pictures(name: str, methods: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say of which method the pictures are not those that the published ones were measured on."""
+    known = published_values(name).pictures
+    for method, result in methods.items():
+        found = {"pairs": result["count"], **result["sources"]}
+        if any(abs(found[key] - value) > ENTROPY_TOLERANCE for key, value in known.items()):
+            yield (
+                f"{method}: these are not the pictures that the published methods were measured on ({_pictures(known)}; here "
+                f"{_pictures(found)}), so the ranks among them mean nothing"
+            )
+
+
+def _pictures(found: Mapping[str, float]) -> str:
+    return f"{found['pairs']:g} pairs of entropy {found['visible']:.2f} visible, {found['thermal']:.2f} thermal"
+
+
 def _warp(before: Sample, sample: Sample) -> float:
     return warp_error(
         previous_fused=before.fused, fused=sample.fused, previous_visible=before.visible, visible=sample.visible
@@ -262,8 +324,8 @@ def summary(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | 
 def _published(name: str) -> dict[str, dict[str, float | None]]:
     if name not in PUBLISHED:
         raise ConfigError(f"there are no published values for {name!r}; there are some for {', '.join(PUBLISHED)}")
-    metrics, rows = published_values(name)
-    return {method: dict(zip(metrics, values, strict=True)) for method, values in rows.items()}
+    found = published_values(name)
+    return {method: dict(zip(found.metrics, values, strict=True)) for method, values in found.rows.items()}
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -20,12 +20,14 @@ class Published(NamedTuple):
     metrics: list[str]
     rows: dict[str, list[float]]
     """The values of every method, one for each metric."""
+    pictures: dict[str, float]
+    """What the set is known by: the number of ``pairs``, and the mean entropy of the ``visible`` and ``thermal`` pictures."""
 
 
 def published(name: str) -> Published:
     """The published values of a set of `PUBLISHED`."""
     data = json.loads(PUBLISHED[name].read_text(encoding="utf-8"))
-    return Published(metrics=data["metrics"], rows=data["rows"])
+    return Published(metrics=data["metrics"], rows=data["rows"], pictures=data["pictures"])
 
 
 def mean_ranks(rows: Mapping[str, Sequence[float]], *, metrics: Sequence[str] = ()) -> dict[str, float]:

@@ -114,18 +114,30 @@ def model_rows() -> list[dict[str, object]]:
 def test_where_a_model_loses_is_said() -> None:
     data = {"rows": model_rows()}
     lines = comparison.losses(data).splitlines()
-    assert "| small, enhance 0 | MSRS | EN 0.90 (1.00) | - |" in lines
-    assert lines[-1].startswith("| small, enhance 0.55 | MSRS | EN 0.50 (1.00), SD 0.50 (1.00)")
-    assert lines[-1].endswith("| pyramid |")
+    assert lines[:3] == ["**small at 0**", "", "- MSRS: EN 0.90 (1.00). Better ranks: none."]
+    assert lines[-1].startswith("- MSRS: EN 0.50 (1.00), SD 0.50 (1.00)")
+    assert lines[-1].endswith(". Better ranks: pyramid.")
     assert comparison.ranks_table(data).splitlines()[0] == "| method | MSRS (of 3) |"
     assert comparison.losses({"rows": data["rows"][:1]}) == "No trained model is in these results."
 
 
-def test_the_readme_shows_a_model_once() -> None:
-    rows = [{**row, "set": "tno"} for row in model_rows()]
-    shown = fusers.table({"rows": rows})
-    assert "**small, enhance 0.55**" in shown
-    assert "**small, enhance 0**" not in shown
+def test_the_headline_counts_a_model_once() -> None:
+    rows = [{**row, "set": "tno"} for row in model_rows()] + [
+        {"case": "average", "set": "tno", "pairs": 2, **dict.fromkeys(published("tno").metrics, 0.1)}
+    ]
+    said = fusers.headline({"rows": rows})
+    assert f"of {len(published('tno').rows) + 3} methods (small at enhance 0.55; the plain average has" in said
+    assert fusers.headline({"rows": rows[:1]}) == "Not measured with a model yet."
+
+
+def test_a_table_of_a_set_says_among_how_many_a_rank_is_and_fits_80_columns() -> None:
+    first, second = fusers.set_table({"rows": model_rows()}, "msrs").split("\n\n")
+    assert first.startswith("| method | rank of 3 | EN |")
+    assert second.splitlines()[0].endswith("| Nabf | halo |")
+    for line in (
+        (readme.ROOT / "docs/comparison.md").read_text().partition("## TNO")[2].partition("## Video")[0].split("\n")
+    ):
+        assert not line.startswith("|") or len(line) <= 80, line
 
 
 @pytest.mark.slow  # eight seconds, of many processes; two of them are started below

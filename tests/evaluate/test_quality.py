@@ -10,8 +10,8 @@ import pytest
 from rtfusion.cli.evaluate import evaluate as command
 from rtfusion.config import Settings
 from rtfusion.errors import ConfigError
-from rtfusion.evaluate.metrics import image_metrics
-from rtfusion.evaluate.quality import compare, evaluate, format_table, names_of
+from rtfusion.evaluate.metrics import entropy, image_metrics
+from rtfusion.evaluate.quality import _other_pictures, compare, evaluate, format_table, names_of, summary
 from rtfusion.evaluate.ranking import mean_ranks
 from rtfusion.pipeline import build
 from tests.capture.clips import write_clip
@@ -80,8 +80,40 @@ def test_methods_are_ranked_with_each_other_and_with_published_ones(folders: dic
     many = compare(ir=folders["ir"], vis=folders["vis"], fused={"mean": folders["fused"]}, published="tno")
     assert len(many["mean_rank"]) == 14
     assert sum(many["mean_rank"].values()) == pytest.approx(14 * 15 / 2)
+    (note,) = many["notes"]
+    assert note.startswith(
+        "mean: these are not the pictures that the published methods were measured on (42 pairs of entropy 6.83"
+    )
+    assert two["notes"] == []
     with pytest.raises(ConfigError, match="no published values for 'kaist'"):
         compare(ir=folders["ir"], vis=folders["vis"], fused={"mean": folders["fused"]}, published="kaist")
+
+
+def test_the_command_warns_of_other_pictures_than_the_published_ones(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(ir=folders["ir"], vis=folders["vis"], fused=[folders["fused"]], json_file=None, every=1, published="tno")
+    shown = capsys.readouterr()
+    assert "so the ranks among them mean nothing" in " ".join(shown.err.split())
+    assert "mean rank of 14" in shown.out
+    assert all(len(line) <= 80 for line in shown.out.splitlines() if not line.startswith("images measured"))
+
+
+@pytest.mark.shared
+def test_the_42_pairs_of_tno_are_known_by_their_pictures(shared_data: Path, tmp_path: Path) -> None:
+    """Smaller ones of the same pictures would be others; here only the pictures count, so the fused ones are the visible."""
+    tno = shared_data / "eval" / "tno"
+    bands = [
+        {name: entropy(fused=cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)) for name, path in pair.items()}
+        for pair in (
+            {"visible": tno / "vi" / path.name, "thermal": path}
+            for path in sorted((tno / "ir").iterdir())
+            if path.suffix == ".png"
+        )
+    ]
+    result = {"count": len(bands), "sources": summary(bands)["mean"]}
+    assert list(_other_pictures("tno", {"mine": result})) == []
+    assert len(list(_other_pictures("tno", {"mine": {**result, "count": 41}}))) == 1
 
 
 def test_ranks_turn_round_where_less_is_better() -> None:
