@@ -36,7 +36,21 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 WHY = re.compile(r"<!-- not run: [^>]+ -->\s*\Z")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-OF_OTHERS = {"pip", "curl", "sudo", "docker", "export", "echo", "source", "ffmpeg", "mkdocs"}
+OF_OTHERS = {
+    "pip",
+    "curl",
+    "sudo",
+    "docker",
+    "export",
+    "echo",
+    "source",
+    "ffmpeg",
+    "mkdocs",
+    "cp",
+    "colcon",
+    "ros2",
+    "cd",
+}
 """Programs that are not ours: their options are theirs."""
 OPTIONS_OF_OTHERS = {
     *(
@@ -51,7 +65,17 @@ OPTIONS_OF_OTHERS = {
         "--home-dir",
         "--now",
     ),
-    *("--nproc-per-node", "--strict", "--gpus", "--ipc", "--runtime", "--shm-size", "--no-auto-attach"),
+    *(
+        "--nproc-per-node",
+        "--strict",
+        "--packages-select",
+        "--system-site-packages",
+        "--gpus",
+        "--ipc",
+        "--runtime",
+        "--shm-size",
+        "--no-auto-attach",
+    ),
 }
 ELSEWHERE = {
     "calibrate scene": "tests/cli/test_calibrate_scene.py",

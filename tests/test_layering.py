@@ -36,6 +36,7 @@ HOMES = {
         "rtfusion/session/source.py",
         "rtfusion/session/lossless.py",
         "rtfusion/sinks/video.py",
+        "benchmarks/pictures.py",
     },
     "zmq": {
         "rtfusion/publish/keys.py",
