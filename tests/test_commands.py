@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -206,6 +207,7 @@ def test_every_option_that_is_named_exists(page: Path, options_that_exist: set[s
 
 RTFUSION = """
 import re, subprocess, sys
+from pathlib import Path
 CAMERA = "synthetic:?live=true&size=640x480&fps=30"
 words = sys.argv[1:]
 if any(words[: len(other)] == other for other in {elsewhere}):
@@ -213,6 +215,8 @@ if any(words[: len(other)] == other for other in {elsewhere}):
 live = any("/dev/video" in word for word in words)
 words = [re.sub(r"^/dev/video[0-9]", CAMERA, word) for word in words]
 words = [word.replace("127.0.0.1:5555", "127.0.0.1:*").replace("127.0.0.1:8080", "127.0.0.1:0") for word in words]
+if words[0] == "replay":  # a session is named after the moment it began
+    words[1] = str(next(Path("recordings").iterdir()))
 if live and words[0] in ("run", "record"):
     words = [word for at, word in enumerate(words) if "--max-frames" not in words[max(at - 1, 0) : at + 1]]
     words += ["--max-frames", "5"]
@@ -250,6 +254,21 @@ def from_a_board() -> Calibration:
     )
 
 
+def write_both_in_one(path: Path) -> None:
+    """A video of two tracks, the visible one first."""
+    with av.open(str(path), "w") as output:
+        tracks = [output.add_stream("ffv1", rate=30) for _ in range(2)]
+        for track, pix_fmt in zip(tracks, ("bgr0", "gray"), strict=True):
+            track.width, track.height, track.pix_fmt = 160, 120, pix_fmt
+        rng = np.random.default_rng(0)
+        for _ in range(4):
+            for track, shape, name in ((tracks[0], (120, 160, 3), "bgr24"), (tracks[1], (120, 160), "gray")):
+                picture = rng.integers(0, 256, shape, dtype=np.uint8)
+                output.mux(track.encode(av.VideoFrame.from_ndarray(picture, format=name)))
+        for track in tracks:
+            output.mux(track.encode())
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the pages call by name."""
@@ -266,6 +285,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         walk = folder / "archive" / "walk"
         walk.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / f"{name}.mp4", walk / f"{name}.mp4")
+    write_both_in_one(folder / "both.mkv")
+    (folder / "DCIM").mkdir()
+    for band, letter in (("vi", "V"), ("ir", "T")):
+        for path in (folder / band).iterdir():
+            cv2.imwrite(str(folder / "DCIM" / f"DJI_{path.stem}_{letter}.JPG"), cv2.imread(str(path)))
     for name in ("mine", "theirs"):
         shutil.copytree(folder / "vi", folder / name)
     shutil.copy(folder / "visible.mp4", folder / "theirs.mp4")
