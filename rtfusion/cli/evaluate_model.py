@@ -126,13 +126,13 @@ def _rank(result: dict[str, Any]) -> None:
     """Mean ranks over eleven metrics among the cases, and among the published methods where they are known for the set."""
     from rtfusion.evaluate.ranking import mean_ranks, published
 
-    metrics, others = published(PUBLISHED_SET)
+    known = published(PUBLISHED_SET)
     for name, entry in result["sets"].items():
         rows: dict[str, list[float]] = {
-            case: [figures[metric] for metric in metrics] for case, figures in entry["cases"].items()
+            case: [figures[metric] for metric in known.metrics] for case, figures in entry["cases"].items()
         }
         if (name, entry["pairs"]) == (PUBLISHED_SET, PUBLISHED_PAIRS):
-            rows = {**others, **rows}
+            rows = {**known.rows, **rows}
         if any(None in row for row in rows.values()):
             continue  # PSNR of pictures that are equal
         ranks = mean_ranks(rows)
