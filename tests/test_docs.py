@@ -96,3 +96,29 @@ def test_every_parameter_of_recordings_is_on_the_page_of_sources() -> None:
     page = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
     for key in {*parameters.CONVERTERS, *video_parameters.CONVERTERS, *images.CONVERTERS}:
         assert f"`?{key}=" in page, key
+
+
+def test_every_parameter_of_outputs_is_on_their_page() -> None:
+    from rtfusion.sinks import KINDS
+
+    page = (ROOT / "docs" / "outputs.md").read_text(encoding="utf-8")
+    for name, kind in KINDS.items():
+        assert name in page, name
+        for option in kind.options:
+            assert re.search(rf"`{option}[=`]", page), f"{name}: {option}"
+
+
+def test_every_parameter_of_the_synthetic_street_is_on_the_page_of_sources() -> None:
+    from rtfusion.synthetic.parameters import SyntheticParameters
+
+    page = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+    for field in dataclasses.fields(SyntheticParameters):
+        assert f"`{field.name.removesuffix('_px')}=" in page, field.name
+
+
+def test_every_fuser_and_palette_is_on_their_page() -> None:
+    from rtfusion.fusion import FUSERS
+    from rtfusion.fusion.painting import PALETTES
+
+    page = (ROOT / "docs" / "fusers.md").read_text(encoding="utf-8")
+    assert [name for name in (*FUSERS, *PALETTES) if f"`{name}`" not in page] == []
