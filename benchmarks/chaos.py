@@ -153,7 +153,7 @@ class Run:
         self._words = [
             *(sys.executable, "-m", "rtfusion", "run", "--fuser", "pyramid", "--log-json"),
             *("--vis", cameras.visible.url, "--ir", cameras.thermal.url),
-            *("--sink", f"record:{disk}/sessions?segment_s=10&reserve_mb=16"),
+            *("--sink", f"record:{disk}/sessions?segment_s=10&reserve_mb=16&max_gb=0.05"),
             *("--sink", f"zmq:tcp://127.0.0.1:{self.publisher}?keys={folder}/camera.key&clients={folder}/allowed"),
             *("--sink", f"web://127.0.0.1:{self.page}"),
         ]
@@ -272,11 +272,11 @@ class Owner(threading.Thread):
     def run(self) -> None:
         """Ask until it is over."""
         while not self.over.wait(0.5):
-            self.asked += 1
             connection = http.client.HTTPConnection("127.0.0.1", self._run.page, timeout=2.0)
             with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
                 connection.request("GET", "/state", headers={"Authorization": f"Bearer {TOKEN}"})
                 self.answered += connection.getresponse().status == 200
+            self.asked += 1  # when it is over: who still waits has not been left without an answer
 
 
 class Chaos:
@@ -432,7 +432,6 @@ def measure(options: argparse.Namespace) -> Measured:
                 _until(lambda: _recorded_s(place / "sessions") > ended_s)  # noqa: B023 - it is called here alone
                 ledger.check("recording goes on", _recorded_s(place / "sessions") > ended_s, f"not after {name}")
             run.watch()
-            _make_room(place / "sessions")
         before = listener.frames
         _until(lambda: listener.frames > before)  # whoever has not begun cannot end well
         run.end(signal.SIGTERM)
@@ -474,13 +473,6 @@ def _disturb(name: str, disturbance: Callable[[], Any], *, listener: Listener, o
     ledger.check("frames come again", listener.frames > before, f"none came after {name}")
     time.sleep(SETTLED_S)
     listener.honest = True
-
-
-def _make_room(sessions: Path) -> None:
-    """Delete the oldest sessions where the small disk gets full: that is another suite's subject."""
-    folders = sorted(sessions.iterdir())
-    while len(folders) > 1 and shutil.disk_usage(sessions).free < 48_000_000:
-        shutil.rmtree(folders.pop(0), ignore_errors=True)
 
 
 def _recorded_s(sessions: Path) -> float:
