@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from rtfusion_trainer.config import TrainingConfig, config_from_dict, load_config
@@ -47,3 +48,12 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
 def test_an_unknown_preset_names_the_known():
     with pytest.raises(ConfigError, match=r"known: .*small"):
         load_config("huge")
+
+
+def test_the_preset_of_the_tutorial_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/tutorials/train.md").read_text(encoding="utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(page.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+    mine, small = load_config(str(path)), load_config("small")
+    assert mine.network.name == "mine"
+    assert replace(mine.network, name="small") == small.network
