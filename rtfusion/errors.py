@@ -13,6 +13,7 @@
     ├── EngineError        (RuntimeError)              4      an engine that failed to load or to run
     │   └── EngineUnavailable (ImportError)            4      the message names the extra to install
     ├── SinkError          (OSError)                   5      an output that broke while running: disk full, device gone
+    ├── StorageError       (OSError)                   5      a storage that does not answer, or takes nothing
     └── WireError          (ValueError)                5      a message that is not of the wire format
 
 Messages say what came, what was expected and what to do. Each error is also the matching builtin, so that
@@ -82,6 +83,12 @@ class EngineUnavailable(EngineError, ImportError):  # noqa: N818 - a state of th
 
 class SinkError(FusionError, OSError):
     """An output broke while running."""
+
+    exit_code = 5
+
+
+class StorageError(FusionError, OSError):
+    """A storage does not answer, or does not take what is written to it."""
 
     exit_code = 5
 

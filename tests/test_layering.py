@@ -37,6 +37,7 @@ HOMES = {
         "rtfusion/session/lossless.py",
         "rtfusion/sinks/video.py",
         "benchmarks/pictures.py",
+        "rtfusion/sinks/joined.py",
     },
     "zmq": {
         "rtfusion/publish/keys.py",
@@ -54,6 +55,7 @@ HOMES = {
         "benchmarks/gpu_check.py",
     },
     "ray": {"rtfusion/batch/on_ray.py"},
+    "fsspec": {"rtfusion/batch/storage.py"},
     "tensorrt": {"rtfusion/engines/tensorrt.py"},
     "torch_tensorrt": {"rtfusion/engines/tensorrt.py"},
     "pycuda": {"rtfusion/cuda/device.py"},

@@ -6,12 +6,11 @@ called alike but for such a word: ``walk_0001_T.mp4`` and ``walk_0001_V.mp4``. T
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
+from pathlib import Path, PurePosixPath
 
+from rtfusion.batch.storage import Store, StoredFile, fetch_files, is_url, open_store
 from rtfusion.capture.names import band_of
 from rtfusion.capture.uri import IMAGE_SUFFIXES
 from rtfusion.errors import ConfigError
@@ -23,109 +22,166 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".avi", ".m4v", ".ts", ".mts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One band of a recording: a video, or a folder of images."""
+
+    place: str
+    """Its path or URL."""
+    is_folder: bool
+    files: Mapping[str, tuple[int, str]]
+    """Name, in the folder, to bytes and version of every file that it consists of: other ones are another recording."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all of it."""
+        return sum(size for size, _ in self.files.values())
+
+    @property
+    def is_local(self) -> bool:
+        """True where it lies on this machine."""
+        return not is_url(self.place)
+
+    def stage(self, to: Path) -> Path:
+        """Its path on this machine, into the folder ``to`` of which it is copied where it lies elsewhere.
+
+        Raises:
+            StorageError: it could not be read whole.
+        """
+        if self.is_local:
+            return Path(self.place)
+        folder = self.place if self.is_folder else self.place.rpartition("/")[0]
+        fetch_files(open_store(folder), {name: size for name, (size, _) in self.files.items()}, to=to)
+        return to if self.is_folder else to / next(iter(self.files))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recording:
-    """Both bands of one recording: two videos, or two folders of images."""
+    """Both bands of one recording."""
 
     name: str
     """Its folder, relative to the archive, with ``/``; where that holds several, followed by what its parts have in common."""
-    visible: Path
-    thermal: Path
+    visible: Part
+    thermal: Part
 
-    def contents(self) -> list[tuple[str, int, int]]:
-        """Path in the recording, bytes and time of change (ns) of every file: another list is another recording."""
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of both."""
+        return self.visible.size_bytes + self.thermal.size_bytes
+
+    @property
+    def contents(self) -> list[tuple[str, int, str]]:
+        """Path in the recording, bytes and version of every file: another list is another recording."""
         return [
-            (f"{band}/{path.relative_to(place).as_posix()}", path.stat().st_size, path.stat().st_mtime_ns)
-            for band, place in (("visible", self.visible), ("thermal", self.thermal))
-            for path in ([place] if place.is_file() else sorted(place.iterdir()))
-            if path.is_file()
+            (f"{band}/{name}", size, version)
+            for band, part in (("visible", self.visible), ("thermal", self.thermal))
+            for name, (size, version) in part.files.items()
         ]
 
 
 def find_recordings(
-    root: Path,
+    root: Path | str,
     *,
     visible: Sequence[str] = VISIBLE_NAMES,
     thermal: Sequence[str] = THERMAL_NAMES,
-    leave_out: Path | None = None,
+    leave_out: Path | str | None = None,
 ) -> list[Recording]:
     """Find every folder below ``root`` that holds one visible and one thermal video or folder of images, by these names.
 
     By the usual names, folders with several recordings side by side are found as well. Sorted by name. Hidden folders, links
     to folders and ``leave_out`` are not searched, nor is what lies in a recording.
 
+    Args:
+        root: a path, or the URL of a storage.
+        visible: names of visible ones, without their endings.
+        thermal: names of thermal ones.
+        leave_out: a path or URL below ``root``.
+
     Raises:
         ConfigError: ``root`` cannot be read, there is nothing, or a folder holds two that could be the same band.
+        StorageError: the storage does not answer.
     """
-    if not root.is_dir():
-        raise ConfigError(f"{root} is no folder; expected the archive of recordings")
+    store = open_store(root)
     found: list[Recording] = []
     by_words = tuple(visible) == VISIBLE_NAMES and tuple(thermal) == THERMAL_NAMES
-    for place, folders, files in os.walk(root, onerror=_refuse):
-        folder = Path(place)
-        entries = [entry for name in sorted((*folders, *files)) if _is_recording(entry := folder / name)]
-        name = root.resolve().name if folder == root else folder.relative_to(root).as_posix()
-        vis, ir = (_band(folder, entries, names) for names in (visible, thermal))
+    for place, folders, files in store.walk():
+        folder = _Folder(store=store, name=place, folders=frozenset(folders))
+        entries = [name for name in sorted((*folders, *files)) if folder.is_recording(name)]
+        name = place or PurePosixPath(store.place("").rstrip("/")).name
+        vis, ir = (folder.band(entries, names) for names in (visible, thermal))
         here: list[Recording] = []
         if vis is not None and ir is not None:
-            here = [Recording(name=name, visible=vis, thermal=ir)]
+            here = [Recording(name=name, visible=folder.part(vis), thermal=folder.part(ir))]
         elif by_words:
-            here = _side_by_side(folder, entries, name=name)
+            here = folder.side_by_side(entries, name=name)
         found += here
-        parts = {part for recording in here for part in (recording.visible, recording.thermal)}
-        folders[:] = [
-            one
-            for one in folders
-            if not one.startswith(".") and folder / one != leave_out and folder / one not in parts
-        ]
+        parts = {part.place for recording in here for part in (recording.visible, recording.thermal)}
+        left_out = {*parts, str(leave_out)}
+        folders[:] = [one for one in folders if not one.startswith(".") and folder.place(one) not in left_out]
         if vis is not None and ir is not None:
             folders.clear()
     if not found:
         raise ConfigError(
-            f"no recording in {root}: expected folders that hold a video or a folder of images named {', '.join(visible)} "
+            f"no recording in {store.shown}: expected folders that hold a video or a folder of images named {', '.join(visible)} "
             f"and one named {', '.join(thermal)}; say how yours are named with --vis-name and --ir-name"
         )
     return sorted(found, key=lambda recording: recording.name)
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise ConfigError(f"cannot read the folder {error.filename}: {error.strerror}") from error
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Folder:
+    """A folder of an archive, and the names of the folders in it."""
 
+    store: Store
+    name: str
+    folders: frozenset[str]
 
-def _band(folder: Path, entries: Sequence[Path], names: Sequence[str]) -> Path | None:
-    known = {name.lower() for name in names}
-    found = [entry for entry in entries if _stem(entry).lower() in known]
-    if len(found) > 1:
-        raise ConfigError(f"{folder} holds {' and '.join(path.name for path in found)}; leave one of them")
-    return found[0] if found else None
+    @property
+    def shown(self) -> str:
+        return f"{self.store.shown}/{self.name}".rstrip("/")
 
+    def path(self, entry: str) -> str:
+        return f"{self.name}/{entry}" if self.name else entry
 
-def _side_by_side(folder: Path, entries: Sequence[Path], *, name: str) -> list[Recording]:
-    """Recordings whose two parts are called alike but for a word of their band."""
-    parts: dict[str, dict[Band, list[Path]]] = {}
-    for entry in entries:
-        band, rest = band_of(_stem(entry))
-        if band is not None and rest:
-            parts.setdefault(rest, {one: [] for one in Band})[band].append(entry)
-    found = []
-    for rest, both in parts.items():
-        if not all(both.values()):
-            continue
-        for paths in both.values():
-            if len(paths) > 1:
-                raise ConfigError(f"{folder} holds {' and '.join(path.name for path in paths)}; leave one of them")
-        found.append(Recording(name=f"{name}/{rest}", visible=both[Band.VISIBLE][0], thermal=both[Band.THERMAL][0]))
-    return found
+    def place(self, entry: str) -> str:
+        return self.store.place(self.path(entry))
 
+    def files(self, entry: str) -> list[StoredFile]:
+        return self.store.files(self.path(entry))
 
-def _stem(entry: Path) -> str:
-    return entry.name if entry.is_dir() else entry.stem
+    def part(self, entry: str) -> Part:
+        files = {file.name: (file.bytes, file.version) for file in self.files(entry)}
+        return Part(place=self.place(entry), is_folder=entry in self.folders, files=files)
 
+    def is_recording(self, entry: str) -> bool:
+        """True for a video, or a folder with an image in it."""
+        if entry not in self.folders:
+            return PurePosixPath(entry).suffix.lower() in VIDEO_SUFFIXES
+        return not entry.startswith(".") and any(
+            PurePosixPath(file.name).suffix.lower() in IMAGE_SUFFIXES for file in self.files(entry)
+        )
 
-def _is_recording(entry: Path) -> bool:
-    """True for a video, or a folder with an image in it."""
-    if not entry.is_dir():
-        return entry.suffix.lower() in VIDEO_SUFFIXES
-    try:
-        return not entry.name.startswith(".") and any(path.suffix.lower() in IMAGE_SUFFIXES for path in entry.iterdir())
-    except OSError as error:
-        _refuse(error)
+    def stem(self, entry: str) -> str:
+        return entry if entry in self.folders else PurePosixPath(entry).stem
+
+    def band(self, entries: Sequence[str], names: Sequence[str]) -> str | None:
+        known = {name.lower() for name in names}
+        found = [entry for entry in entries if self.stem(entry).lower() in known]
+        return self._one(found) if found else None
+
+    def side_by_side(self, entries: Sequence[str], *, name: str) -> list[Recording]:
+        """Recordings whose two parts are called alike but for a word of their band."""
+        parts: dict[str, dict[Band, list[str]]] = {}
+        for entry in entries:
+            band, rest = band_of(self.stem(entry))
+            if band is not None and rest:
+                parts.setdefault(rest, {one: [] for one in Band})[band].append(entry)
+        return [
+            Recording(name=f"{name}/{rest}", **{band.value: self.part(self._one(both[band])) for band in Band})
+            for rest, both in parts.items()
+            if all(both.values())
+        ]
+
+    def _one(self, entries: Sequence[str]) -> str:
+        if len(entries) > 1:
+            raise ConfigError(f"{self.shown} holds {' and '.join(entries)}; leave one of them")
+        return entries[0]

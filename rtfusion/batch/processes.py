@@ -9,57 +9,115 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field, replace
-from queue import Queue
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from queue import Empty, Queue
+from types import TracebackType
+from typing import IO, Any
 
-from rtfusion.batch.run import ATTEMPTS, Outcome
-from rtfusion.batch.work import Job
-from rtfusion.errors import SinkError
+from rtfusion.batch.pieces import Piece
+from rtfusion.batch.run import Ended
+from rtfusion.batch.work import Finished, Job, Split
+from rtfusion.errors import EXIT_BUG
 from rtfusion.portable import usable_cores
 
-POLL_S = 0.2
 END_S = 5.0
 KILLED_BY_SHELL = 128 + 9
+TAIL = 4000
+"""Characters of what a process says on stderr that are kept."""
 
 
-@dataclass(slots=True)
 class Processes:
     """``count`` processes side by side, each on its share of the cores."""
 
-    count: int
-    _shares: Queue[tuple[int, ...] | None] = field(default_factory=Queue, init=False)
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._shares = deque(shares_of(usable_cores(), count=count))
+        self._ended: Queue[tuple[Ended, tuple[int, ...] | None]] = Queue()
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._threads: list[threading.Thread] = []
+        self._progress: dict[str, tuple[int, int | None]] = {}
 
-    def __call__(self, jobs: Sequence[Job], *, stop: threading.Event) -> Iterator[Outcome]:
-        """Every job's outcome as it comes; see `rtfusion.batch.run.Workers`."""
-        for share in shares_of(usable_cores(), count=self.count):
-            self._shares.put(share)
-        with ThreadPoolExecutor(self.count) as pool:
-            waiting: set[Future[Outcome | None]] = {pool.submit(self._attempts, job, stop) for job in jobs}
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    if (outcome := future.result()) is not None:
-                        yield outcome
+    def __enter__(self) -> Processes:
+        return self
 
-    def _attempts(self, job: Job, stop: threading.Event) -> Outcome | None:
-        """Do a job, and begin again when its process was killed; None when it was not finished because of ``stop``."""
-        share = self._shares.get()
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                outcome = _attempt(replace(job, cores=share), stop)
-                if outcome is not None:
-                    return replace(outcome, job=job, attempts=attempt)
-                if stop.is_set():
-                    return None
-            message = f"its process was killed {ATTEMPTS} times; is there enough memory for so many at a time (--jobs)?"
-            return Outcome(job=job, error=message, exit_code=SinkError.exit_code, attempts=ATTEMPTS)
-        finally:
-            self._shares.put(share)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what runs."""
+        for end in (subprocess.Popen.terminate, subprocess.Popen.kill):
+            for process in self._processes.values():
+                end(process)
+            for process in self._processes.values():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(END_S)
+        for thread in self._threads:
+            thread.join(END_S)
+        self._processes.clear()
+
+    def start(self, job: Job) -> None:
+        """See `rtfusion.batch.run.Workers`."""
+        share = self._shares.popleft()
+        threads = len(share) if share is not None else 1
+        process = subprocess.Popen(  # noqa: S603 - of this program
+            [sys.executable, "-m", "rtfusion.batch.work", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(errors := tempfile.TemporaryFile("w+")),  # noqa: SIM115 - closed by the thread that reads it
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the batch, which ends its workers itself
+        )
+        self._processes[job.place] = process
+        given = replace(job, cores=share, threads=threads)
+        thread = threading.Thread(target=self._follow, args=(process, errors, given, job, share), daemon=True)
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        thread.start()
+
+    def ended(self, *, timeout_s: float) -> Sequence[Ended]:
+        """See `rtfusion.batch.run.Workers`."""
+        found: list[Ended] = []
+        with contextlib.suppress(Empty):
+            while True:
+                ended, share = self._ended.get(timeout=0 if found else timeout_s)
+                self._shares.append(share)
+                self._processes.pop(ended.job.place).wait()
+                self._progress.pop(ended.job.place, None)
+                found.append(ended)
+        return found
+
+    def progress(self) -> Mapping[str, tuple[int, int | None]]:
+        """See `rtfusion.batch.run.Workers`."""
+        return dict(self._progress)
+
+    def _follow(
+        self,
+        process: subprocess.Popen[str],
+        errors: IO[str],
+        given: Job,
+        job: Job,
+        share: tuple[int, ...] | None,
+    ) -> None:
+        """Give a process its job, hear what it says, and tell how it ended."""
+        last: dict[str, Any] = {}
+        with errors:
+            with contextlib.suppress(BrokenPipeError):
+                if process.stdin is not None:
+                    with process.stdin as stdin:
+                        json.dump(asdict(given), stdin)
+            if process.stdout is not None:
+                with process.stdout as stdout:
+                    for line in stdout:
+                        last = _read(line) or last
+                        if "fused" in last:
+                            self._progress[job.place] = last["fused"], last["of"]
+            ended = _ending(job, last, code=process.wait(), said=_tail(errors))
+        self._ended.put((ended, share))
 
 
 def shares_of(cores: Sequence[int], *, count: int) -> list[tuple[int, ...] | None]:
@@ -69,39 +127,33 @@ def shares_of(cores: Sequence[int], *, count: int) -> list[tuple[int, ...] | Non
     return [tuple(cores[index::count]) for index in range(count)]
 
 
-def _attempt(job: Job, stop: threading.Event) -> Outcome | None:
-    """One process; None when it was killed, or stopped."""
-    if stop.is_set():
-        return None
-    with subprocess.Popen(  # noqa: S603 - of this program
-        [sys.executable, "-m", "rtfusion.batch.work", str(os.getpid())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for the batch, which ends its workers itself
-    ) as process:
-        said = _talk(process, json.dumps(asdict(job)), stop)
-    if said is None or process.returncode < 0 or process.returncode == KILLED_BY_SHELL:
-        return None
-    out, errors = said
-    if process.returncode:
-        message = errors.strip().splitlines()[-1] if errors.strip() else f"it ended with {process.returncode}"
-        return Outcome(job=job, error=message, exit_code=process.returncode)
-    return Outcome(job=job, record=json.loads(out.splitlines()[-1]))
+def _read(line: str) -> dict[str, Any]:
+    """What a line says; nothing where it is none of ours, or cut off."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
-def _talk(process: subprocess.Popen[str], text: str, stop: threading.Event) -> tuple[str, str] | None:
-    """Read what the process says until it ends; None when it had to be stopped."""
-    given: str | None = text
-    while not stop.is_set():
-        try:
-            return process.communicate(given, timeout=POLL_S)
-        except subprocess.TimeoutExpired:
-            given = None
-    for end in (process.terminate, process.kill):
-        end()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=END_S)
-            break
-    return None
+def _tail(errors: IO[str]) -> str:
+    errors.seek(0)
+    return errors.read()[-TAIL:].strip()
+
+
+def _ending(job: Job, last: Mapping[str, Any], *, code: int, said: str) -> Ended:
+    host = socket.gethostname()
+    if "finished" in last and code == 0:
+        return Ended(job=job, result=Finished(**last["finished"]), host=host)
+    if "split" in last and code == 0:
+        return Ended(
+            job=job, result=Split(pieces=tuple(Piece(**piece) for piece in last["split"]["pieces"])), host=host
+        )
+    if "error" in last and code > 0:
+        return Ended(job=job, error=last["error"], exit_code=code, is_of_storage=bool(last["is_of_storage"]), host=host)
+    if code < 0 or code == KILLED_BY_SHELL:
+        return Ended(
+            job=job, error=f"its process was killed (signal {-code if code < 0 else 9})", was_killed=True, host=host
+        )
+    message = said.splitlines()[-1] if said else f"it ended with {code}"
+    return Ended(job=job, error=message, exit_code=code or EXIT_BUG, host=host)

@@ -1,32 +1,54 @@
-"""One recording, fused whole or not at all. Also a program: a job as JSON on stdin, what was done as JSON on stdout."""
+"""One recording, fused whole or not at all. Also a program: a job as JSON on stdin, lines of JSON on stdout.
+
+A line tells of the progress, ``{"fused": 120, "of": 3000}``; the last one is a `Finished` or what went wrong.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
 import os
 import shutil
 import signal
+import socket
 import sys
+import tempfile
+import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rtfusion import __version__
-from rtfusion.batch.archive import Recording
+from rtfusion.batch.archive import Part, Recording
+from rtfusion.batch.pieces import PIECES, Piece, can_be_split, duration_s, joined_figures, pieces_of
+from rtfusion.batch.storage import LocalStore, Scratch, Store, is_url, open_store, read_whole
 from rtfusion.engines import model_file, runs_on_gpu
-from rtfusion.errors import ConfigError, FusionError, SinkError
+from rtfusion.errors import ConfigError, FusionError, SinkError, StorageError
 from rtfusion.files import write_whole
-from rtfusion.portable import stay_on
+from rtfusion.portable import stay_on, user_id
+from rtfusion.redaction import without_credentials
+from rtfusion.types import Band
 
-SCHEMA = 1
+SCHEMA = 2
 STAGING = ".rtfusion-batch"
 """Folder of the output in which recordings are fused; removed when a batch is over."""
 DONE = "done.json"
+VIDEO = "fused.mp4"
+ENCODER_THREADS = 1
+"""The bytes of H.264 depend on their number, and results are to be the same on every machine."""
+PROGRESS_S = 1.0
+SCRATCH_GB = 50.0
 _PR_SET_PDEATHSIG = 1
+
+
+def default_scratch() -> str:
+    """The folder in which recordings of other machines lie on their way."""
+    return str(Path(tempfile.gettempdir()) / f"rtfusion-{user_id()}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,152 +56,494 @@ class Job:
     """A recording, where it goes, and how it is fused; plain values, so that it can travel."""
 
     name: str
-    visible: str
-    thermal: str
+    visible: Part
+    thermal: Part
     out: str
-    """Folder of the whole batch."""
+    """Path or URL of the folder of the whole batch."""
     settings: Mapping[str, Any]
+    """As of a run, without sources and outputs; files may be named by URL."""
     fingerprint: str
     """Checksum of everything that decides the result: inputs, settings, files that the settings name, version."""
+    model: Mapping[str, str]
+    """Name and checksum of the model's file; empty for fusers without one."""
+    split_s: int | None = None
+    """Longer recordings are to be told in how many pieces of about this length they can be fused, instead of being fused."""
+    piece: Piece | None = None
+    """The stretch of the recording that is fused; None for all of it."""
+    joins: int = 0
+    """So many pieces, which are done, are joined instead of fusing."""
     cores: tuple[int, ...] | None = None
     """Cores that the work may use; None leaves the choice to the system."""
+    threads: int | None = None
+    """Cores that are reserved for the work: no part of it has more threads. None: as many as it has."""
+    scratch: str | None = None
+    """Local folder for what lies elsewhere, `default_scratch` without one."""
+    scratch_bytes: int = int(SCRATCH_GB * 1e9)
+    """No more than this lies there at a time, of all jobs of a machine together."""
 
     @property
-    def folder(self) -> Path:
-        """Folder in which the result appears."""
-        return Path(self.out) / self.name
+    def size_bytes(self) -> int:
+        """Bytes of both parts."""
+        return self.visible.size_bytes + self.thermal.size_bytes
+
+    @property
+    def place(self) -> str:
+        """Folder of the result in the output: the name, and for a piece one that nobody looks at."""
+        return self.name if self.piece is None else f"{PIECES}/{self.name}/{self.piece.index:04d}"
+
+    def piece_of(self, piece: Piece) -> Job:
+        """The job of a piece of this recording."""
+        fingerprint = hashlib.sha256(f"{self.fingerprint} {piece.key}".encode()).hexdigest()
+        return replace(self, piece=piece, split_s=None, fingerprint=fingerprint)
+
+    @property
+    def shown_settings(self) -> dict[str, Any]:
+        """The settings without the users and passwords of URLs."""
+        return {
+            name: without_credentials(value) if isinstance(value, str) and is_url(value) else value
+            for name, value in self.settings.items()
+        }
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Job:
+        """Make it of what JSON gives of one."""
+        parts = {band: Part(**values[band]) for band in ("visible", "thermal")}
+        cores, piece = values["cores"], values["piece"]
+        return cls(
+            **{
+                **values,
+                **parts,
+                "cores": None if cores is None else tuple(cores),
+                "piece": None if piece is None else Piece(**piece),
+            }
+        )
 
 
-def make_job(recording: Recording, *, out: Path, settings: Mapping[str, Any]) -> Job:
-    """Make the job of a recording; ``settings`` are those of a run, without sources and outputs.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """A recording that is done."""
+
+    record: Mapping[str, Any]
+    """The content of `DONE`: what the result consists of and was made of. Another attempt gives the same."""
+    host: str
+    cpu_s: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """A recording that is to be fused in pieces: nothing was done yet."""
+
+    pieces: tuple[Piece, ...]
+
+
+Progress = Callable[[int, int | None], None]
+"""Takes the frames fused so far, and of how many, where that is known."""
+
+
+def make_jobs(
+    recordings: Sequence[Recording],
+    *,
+    out: str,
+    settings: Callable[[str], Mapping[str, Any]],
+    split_s: int | None = None,
+    scratch: str | None = None,
+    scratch_bytes: int = int(SCRATCH_GB * 1e9),
+) -> list[Job]:
+    """Make the jobs of recordings; ``settings`` gives those of a recording by its name, without sources and outputs.
+
+    Recordings longer than ``split_s`` are fused in pieces of about that length, where they can be (`rtfusion.batch.pieces`).
 
     Raises:
         ConfigError: a model or calibration that the settings name cannot be read.
+        StorageError: the storage does not answer that holds one.
     """
+    sums: dict[str, str] = {}
+
+    def checksum(place: str) -> str:
+        if place not in sums:
+            sums[place] = _checksum_of(place)
+        return sums[place]
+
+    return [
+        _make_job(
+            recording,
+            out=out,
+            settings=settings(recording.name),
+            checksum=checksum,
+            split_s=split_s,
+            scratch=scratch,
+            scratch_bytes=scratch_bytes,
+        )
+        for recording in recordings
+    ]
+
+
+def _make_job(
+    recording: Recording,
+    *,
+    out: str,
+    settings: Mapping[str, Any],
+    checksum: Callable[[str], str],
+    split_s: int | None,
+    **more: Any,
+) -> Job:
     from rtfusion.config import Settings
 
-    parts: list[Any] = [SCHEMA, __version__, dict(settings), recording.contents()]
+    if not can_be_split(visible=recording.visible.place, thermal=recording.thermal.place, settings=settings):
+        split_s = None
+    parts: list[Any] = [SCHEMA, __version__, dict(settings), recording.contents]
+    model: dict[str, str] = {}
     if settings.get("model") is not None:
-        on_gpu = runs_on_gpu(settings.get("engine", "auto"))
-        file = model_file(Path(settings["model"]), precision=settings.get("precision", "auto"), on_gpu=on_gpu)
-        parts.append(_checksum(file))
+        model = {"name": without_credentials(settings["model"]), "sha256": checksum(_model_place(settings))}
+        parts.append(model["sha256"])
     files = [name for name, setting in Settings.declared().items() if setting.path == "file"]
-    parts += [_checksum(Path(settings[name])) for name in files if settings.get(name) is not None]
+    parts += [checksum(settings[name]) for name in files if settings.get(name) is not None]
     return Job(
         name=recording.name,
-        visible=str(recording.visible),
-        thermal=str(recording.thermal),
-        out=str(out),
+        visible=recording.visible,
+        thermal=recording.thermal,
+        out=out,
         settings=dict(settings),
         fingerprint=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
+        model=model,
+        split_s=split_s,
+        **more,
     )
 
 
-def precision_of_results(out: Path) -> str | None:
-    """The precision that the finished recordings of a batch were fused in, where there are some that say it."""
-    for path in sorted(out.rglob(DONE)):
+def _model_place(settings: Mapping[str, Any]) -> str:
+    if is_url(settings["model"]):
+        return str(settings["model"])
+    on_gpu = runs_on_gpu(settings.get("engine", "auto"))
+    return str(model_file(Path(settings["model"]), precision=settings.get("precision", "auto"), on_gpu=on_gpu))
+
+
+def _checksum_of(place: str) -> str:
+    if not is_url(place):
+        return _checksum(Path(place))
+    folder, _, name = place.rpartition("/")
+    return hashlib.sha256(read_whole(open_store(folder), name)).hexdigest()
+
+
+# -- what is there ------------------------------------------------------------------------------------------------------
+
+
+class Results:
+    """What an output holds already.
+
+    Args:
+        store: the output.
+        listed: name to size of every file there, so that a storage is not asked for each recording; None asks it.
+    """
+
+    def __init__(self, store: Store, *, listed: Mapping[str, int] | None = None) -> None:
+        self._store = store
+        self._listed = listed
+        self._folders: set[str] = set()
+        for name in listed or ():
+            parent = name.rpartition("/")[0]
+            while parent and parent not in self._folders:
+                self._folders.add(parent)
+                parent = parent.rpartition("/")[0]
+
+    def record(
+        self, job: Job, *, known: Mapping[str, Any] | None = None, began: bool = False
+    ) -> Mapping[str, Any] | None:
+        """The record of a result that is there, whole and of this job; None where none is.
+
+        Args:
+            job: the recording.
+            known: its record, as an account has it, which spares asking a storage for each of them.
+            began: it was begun here before, so that what a storage without renaming holds of it may be a part of it.
+
+        Raises:
+            ConfigError: something is there that is not: another recording's, of other settings, damaged, or none of ours.
+            StorageError: the storage does not answer.
+        """
+        if not self._is_there(job.place):
+            return None
+        place = f"{self._store.shown}/{job.place}"
+        if self._listed is not None and f"{job.place}/{DONE}" not in self._listed and began:
+            return None
         try:
-            precision = json.loads(path.read_text(encoding="utf-8"))["settings"]["precision"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if precision != "auto":
-            return str(precision)
-    return None
+            if known is None or self._store.is_local:
+                known = json.loads(self._store.read(f"{job.place}/{DONE}") or b"")
+            record: Mapping[str, Any] = known or {}
+            sizes = {name: entry["bytes"] for name, entry in record["outputs"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            if not self._store.is_local and self._listed is None:
+                return None  # the worker of a storage without folders: the batch has looked
+            raise ConfigError(
+                f"{place} was not made by rtfusion batch ({DONE} cannot be read); choose another --out"
+            ) from None
+        if record.get("fingerprint") != job.fingerprint:
+            raise ConfigError(
+                f"{place} was fused from other recordings, or by other settings, or by another version of rtfusion; "
+                "choose another --out, or fuse it anew with --overwrite"
+            )
+        here = self._sizes(job.place, sizes)
+        missing = [name for name, size in sizes.items() if here.get(name) != size]
+        if missing:
+            raise ConfigError(f"{place} is damaged: {missing[0]} is not as it was written; fuse anew with --overwrite")
+        return record
+
+    def is_ours(self, job: Job) -> bool:
+        """True where a batch made what is there, whatever it is of."""
+        return self._store.read(f"{job.place}/{DONE}") is not None
+
+    def _is_there(self, name: str) -> bool:
+        if self._listed is not None:
+            return name in self._folders
+        return not isinstance(self._store, LocalStore) or (self._store.root / name).exists()
+
+    def _sizes(self, folder: str, names: Mapping[str, int]) -> Mapping[str, int]:
+        if self._listed is not None:
+            return {name: self._listed.get(f"{folder}/{name}", -1) for name in names}
+        if isinstance(self._store, LocalStore):
+            paths = {name: self._store.root / folder / name for name in names}
+            return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+        return self._store.sizes(folder)
 
 
-def is_done(job: Job) -> bool:
-    """Say if the result is there, whole and of this job.
+def clear_staging(store: Store) -> None:
+    """Remove what is unfinished. Moved away first, at one stroke: a worker that outlived its batch can publish no half."""
+    if not isinstance(store, LocalStore):
+        store.remove(STAGING)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        (store.root / STAGING).rename(store.root / f"{STAGING}-{uuid.uuid4().hex}")
+    for left in store.root.glob(f"{STAGING}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+# -- the work -----------------------------------------------------------------------------------------------------------
+
+
+def fuse(job: Job, *, progress: Progress | None = None) -> Finished | Split:
+    """Fuse a recording, or a piece of one, or join its pieces, unless that is done.
 
     Raises:
-        ConfigError: something is there that is not: another recording's, of other settings, damaged, or none of ours.
+        FusionError: the recording cannot be fused, or a storage does not answer. Nothing of it stays.
     """
-    if not job.folder.exists():
-        return False
+    started_s, cpu_s = time.monotonic(), time.process_time()
+    store = open_store(job.out)
     try:
-        record = _record(job)
-        sizes = {name: entry["bytes"] for name, entry in record["outputs"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(
-            f"{job.folder} was not made by rtfusion batch ({DONE} cannot be read); choose another --out"
-        ) from None
-    if record.get("fingerprint") != job.fingerprint:
-        raise ConfigError(
-            f"{job.folder} was fused from other recordings, or by other settings, or by another version of rtfusion; "
-            "choose another --out, or fuse it anew with --overwrite"
-        )
-    files = {name: job.folder / name for name in sizes}
-    missing = [name for name, path in files.items() if not (path.is_file() and path.stat().st_size == sizes[name])]
-    if missing:
-        raise ConfigError(f"{job.folder} is damaged: {missing[0]} is not as it was written; fuse anew with --overwrite")
-    return True
-
-
-def fuse(job: Job) -> dict[str, Any]:
-    """Fuse a recording, unless it is done, and give its record, the content of `DONE`.
-
-    Raises:
-        FusionError: the recording cannot be fused. Nothing of it stays.
-    """
-    staging = Path(job.out) / STAGING / uuid.uuid4().hex
-    try:
-        if is_done(job):
-            return _record(job)
-        staging.mkdir(parents=True)
-        record = _fuse_into(staging, job)
-        write_whole(staging / DONE, json.dumps(record, indent=1, sort_keys=True) + "\n")
-        _publish(staging, job.folder)
-        return _record(job)
+        record = _there(job, store)
+        if record is None:
+            with _inputs(job, store) as (here, staging):
+                pieces = _pieces(here)
+                if pieces:
+                    return Split(pieces=pieces)
+                if job.joins:
+                    figures = _join_into(staging, job, store)
+                elif job.piece is not None:
+                    figures = _fuse_piece_into(staging, here, job.piece, progress=progress)
+                else:
+                    figures = _fuse_into(staging, here, progress=progress)
+                write_record(staging, job, figures)
+                store.publish(staging, job.place, last=DONE)
+            record = json.loads(store.read(f"{job.place}/{DONE}") or b"null")
+    except FusionError:
+        raise
     except OSError as error:
-        if isinstance(error, FusionError):
+        raise SinkError(f"{store.shown}/{job.place}: {error.strerror}; make room, or write elsewhere") from error
+    if record is None:
+        raise StorageError(f"{store.shown}/{job.place}: what was written is not there")
+    return Finished(
+        record=record,
+        host=socket.gethostname(),
+        cpu_s=time.process_time() - cpu_s,
+        seconds=time.monotonic() - started_s,
+    )
+
+
+def _there(job: Job, store: Store) -> Mapping[str, Any] | None:
+    """The record of a result that is done. A piece of another length or of other settings is removed: nobody has seen it."""
+    try:
+        return Results(store).record(job)
+    except ConfigError:
+        if job.piece is None:
             raise
-        raise SinkError(f"{job.folder}: {error.strerror}; make room, or write elsewhere") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        store.remove(job.place)
+        return None
 
 
-def _fuse_into(staging: Path, job: Job) -> dict[str, Any]:
+@contextmanager
+def _inputs(job: Job, store: Store) -> Iterator[tuple[Job, Path]]:
+    """The job with everything that it reads on this machine, and the folder in which its result is made."""
+    staged_bytes = (
+        sum(part.size_bytes for part in (job.visible, job.thermal) if not part.is_local) if not job.joins else 0
+    )
+    # a result is hardly larger than what it is made of
+    result_bytes = 0 if store.is_local else job.size_bytes
+    with contextlib.ExitStack() as stack:
+        room: Path | None = None
+        if staged_bytes or result_bytes or any(is_url(str(value)) for value in job.settings.values()):
+            scratch = Scratch(Path(job.scratch or default_scratch()), limit_bytes=job.scratch_bytes)
+            room = stack.enter_context(scratch.room(staged_bytes + result_bytes))
+            job = _staged(job, room) if not job.joins else job
+        if isinstance(store, LocalStore) or room is None:
+            staging = Path(store.place(STAGING)) / uuid.uuid4().hex
+            stack.callback(shutil.rmtree, staging, ignore_errors=True)
+        else:
+            staging = room / "result"
+        staging.mkdir(parents=True)
+        yield job, staging
+
+
+def _staged(job: Job, room: Path) -> Job:
+    """The job with all that lies elsewhere copied into a folder."""
+    visible = replace(job.visible, place=str(job.visible.stage(room / "visible")))
+    thermal = replace(job.thermal, place=str(job.thermal.stage(room / "thermal")))
+    settings = dict(job.settings)
+    for name, value in settings.items():
+        if isinstance(value, str) and is_url(value):
+            folder, _, file = value.rpartition("/")
+            path = room / name / file
+            path.parent.mkdir()
+            path.write_bytes(read_whole(open_store(folder), file))
+            settings[name] = str(path)
+    return replace(job, visible=visible, thermal=thermal, settings=settings)
+
+
+def _fuse_into(staging: Path, job: Job, *, progress: Progress | None) -> Mapping[str, Any]:
+    """Fuse into a folder; the figures of the run."""
     from rtfusion.config import Settings
     from rtfusion.pipeline import build
 
-    sink = str(staging / "fused.mp4") if Path(job.visible).is_file() else f"images:{staging / 'fused'}"
-    pipeline = build(Settings(**{**job.settings, "vis": job.visible, "ir": job.thermal, "sink": (sink,)}))
-    pipeline.run()
+    video = f"video:{staging / VIDEO}?threads={ENCODER_THREADS}"
+    sink = f"images:{staging / 'fused'}" if job.visible.is_folder else video
+    settings = {**job.settings, "vis": job.visible.place, "ir": job.thermal.place, "sink": (sink,)}
+    with _threads(job, settings):
+        pipeline = build(Settings(**settings))
+        pipeline.run(on_tick=_ticking(pipeline.telemetry, progress))
     snapshot = pipeline.telemetry.snapshot()
     if not snapshot["fused"]:
         raise ConfigError(f"{job.name}: no frame was fused: {'; '.join(snapshot['notes']) or 'both are empty'}")
+    if not job.visible.is_folder:
+        _check_whole(staging / VIDEO, frames=snapshot["fused"])
+    return snapshot
+
+
+def _pieces(job: Job) -> tuple[Piece, ...]:
+    """The pieces in which a recording is to be fused; empty where it is to be fused as a whole, or is a piece."""
+    if job.split_s is None or job.joins:
+        return ()
+    length_s = duration_s(visible=Path(job.visible.place), thermal=Path(job.thermal.place))
+    return pieces_of(length_s, length_s=job.split_s)
+
+
+def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progress | None) -> Mapping[str, Any]:
+    from rtfusion.clock import NS_PER_S
+    from rtfusion.config import Settings
+    from rtfusion.pipeline import build
+    from rtfusion.sinks.joined import PieceSink
+
+    options = {
+        name: "&".join(filter(None, (job.settings.get(name), piece.options))) for name in ("vis_options", "ir_options")
+    }
+    settings = {**job.settings, **options, "vis": job.visible.place, "ir": job.thermal.place}
+    sink = PieceSink(
+        staging / VIDEO,
+        shift_ns=piece.read_from_s * NS_PER_S,
+        begin_ns=piece.begin_s * NS_PER_S,
+        end_ns=None if piece.end_s is None else piece.end_s * NS_PER_S,
+        threads=ENCODER_THREADS,
+    )
+    with _threads(job, settings):
+        pipeline = build(Settings(**settings), sinks=[sink])
+        sources = pipeline.telemetry.sources
+        hold = job.settings.get("pair") == "hold"
+        rate_hz = min(info.rate_hz for band, info in sources.items() if band is Band.VISIBLE or not hold)
+        sink.begin(rate_hz=rate_hz)
+        length_s = min(info.duration_s or 0.0 for info in sources.values())
+        pipeline.run(on_tick=_ticking(pipeline.telemetry, progress, of=round(length_s * rate_hz) or None))
+    snapshot = pipeline.telemetry.snapshot()
+    if not sink.written:
+        raise ConfigError(f"{job.name}: no frame was fused from {piece.begin_s} s on: {'; '.join(snapshot['notes'])}")
+    _check_whole(staging / VIDEO, frames=sink.written)
+    read = {band: count - sink.outside for band, count in snapshot["frames_read"].items()}
+    return {**snapshot, "frames_read": read, "pairs": sink.written, "fused": sink.written}
+
+
+def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
+    """Join the pieces of a recording."""
+    from rtfusion.sinks.joined import join_videos
+
+    places = [f"{PIECES}/{job.name}/{index:04d}" for index in range(job.joins)]
+    records = [json.loads(read_whole(store, f"{place}/{DONE}")) for place in places]
+    if isinstance(store, LocalStore):
+        videos = [store.root / place / VIDEO for place in places]
+    else:
+        videos = [staging.parent / f"{index:04d}.mp4" for index in range(job.joins)]
+        for place, record, video in zip(places, records, videos, strict=True):
+            store.fetch(f"{place}/{VIDEO}", video, size_bytes=record["outputs"][VIDEO]["bytes"])
+    join_videos(videos, staging / VIDEO)
+    figures = joined_figures(records)
+    _check_whole(staging / VIDEO, frames=figures["fused"])
+    return figures
+
+
+def _check_whole(video: Path, *, frames: int) -> None:
+    """Hold what was written against what was fused: an output that was slow to finish may have been left behind."""
+    from rtfusion.sinks.joined import count_frames
+
+    if (written := count_frames(video)) != frames:
+        raise SinkError(f"{written} of {frames} fused frames were written; is the disk full, or very slow?")
+
+
+def write_record(staging: Path, job: Job, figures: Mapping[str, Any], **more: Any) -> None:
+    """Write `DONE` beside the files of a result."""
     files = sorted(path for path in staging.rglob("*") if path.is_file())
-    return {
+    record = {
         "schema": SCHEMA,
         "recording": job.name,
         "fingerprint": job.fingerprint,
         "version": __version__,
-        "settings": dict(job.settings),
-        **{name: snapshot[name] for name in ("frames_read", "pairs", "fused", "notes")},
-        "drops": {name: dict(snapshot["drops"].get(name, {})) for name in ("visible", "thermal", "pairs")},
+        "settings": job.shown_settings,
+        **{name: figures[name] for name in ("frames_read", "pairs", "fused", "notes")},
+        "drops": {name: dict(figures["drops"].get(name, {})) for name in ("visible", "thermal", "pairs")},
         "outputs": {
             path.relative_to(staging).as_posix(): {"bytes": path.stat().st_size, "sha256": _checksum(path)}
             for path in files
         },
+        **more,
     }
+    write_whole(staging / DONE, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def _publish(staging: Path, folder: Path) -> None:
-    """Give the finished folder its name, unless another attempt was first."""
-    for path in staging.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    folder.parent.mkdir(parents=True, exist_ok=True)
+def _ticking(telemetry: Any, progress: Progress | None, *, of: int | None = None) -> Callable[[], None] | None:
+    if progress is None:
+        return None
+    next_s = 0.0
+
+    def tick() -> None:
+        nonlocal next_s
+        if (now_s := time.monotonic()) >= next_s:
+            next_s = now_s + PROGRESS_S
+            counts = [info.frame_count for info in telemetry.sources.values()]
+            progress(telemetry.fused, of or (None if None in counts or not counts else min(counts)))
+
+    return tick
+
+
+@contextmanager
+def _threads(job: Job, settings: dict[str, Any]) -> Iterator[None]:
+    """Keep every part of the work to the cores that are reserved for it."""
+    import cv2
+
+    if job.threads is None:
+        yield
+        return
+    if settings.get("fuser", "learned") == "learned" and settings.get("threads") is None:
+        settings["threads"] = max(1, job.threads - 1)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(job.threads)
     try:
-        staging.rename(folder)
-    except OSError:
-        if not (folder / DONE).is_file():
-            raise
-
-
-def _record(job: Job) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((job.folder / DONE).read_text(encoding="utf-8"))
-    return record
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def end_with_parent(parent: int) -> None:
@@ -207,16 +571,21 @@ def main() -> int:
     The argument is the process that wants it done: the work ends with it.
     """
     end_with_parent(int(sys.argv[1]))
-    job = Job(**json.load(sys.stdin))
+    job = Job.from_plain(json.load(sys.stdin))
     if job.cores is not None:
         stay_on(job.cores)
     try:
-        outcome = fuse(job)
+        finished = fuse(job, progress=lambda fused, of: _write({"fused": fused, "of": of}))
     except FusionError as error:
-        sys.stderr.write(f"{error}\n")
+        _write({"error": str(error), "is_of_storage": isinstance(error, StorageError)})
         return error.exit_code
-    sys.stdout.write(json.dumps(outcome) + "\n")
+    _write({"split" if isinstance(finished, Split) else "finished": asdict(finished)})
     return 0
+
+
+def _write(values: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(values) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

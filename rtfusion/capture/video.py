@@ -13,6 +13,7 @@ A decoder uses one thread. Two decoders and a fuser fill two cores, and more thr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from itertools import chain
@@ -89,6 +90,8 @@ class VideoSource(Playback):
     ) -> None:
         """Open the file and decode its first frame."""
         asked = parameters if parameters is not None else VideoParameters()
+        if asked.end <= asked.start:
+            raise ConfigError(f"{uri}: start={asked.start:g} and end={asked.end:g}; end has to be the larger one")
         self._headerless = headerless(path, asked=asked.profile) if path.is_file() else None
         container = open_container(path, uri=uri, headerless=self._headerless)
         super().__init__(self._play(container, loop), pace=pace, clock=clock)
@@ -97,6 +100,7 @@ class VideoSource(Playback):
         self._band = band
         self._asked = asked
         self._start_ns = round(self._asked.start * NS_PER_S)
+        self._end_ns = None if self._asked.end == math.inf else round(self._asked.end * NS_PER_S)
         self._read_picture = PictureReader(band, self._asked, uri=uri, note=self._note)
         self._sequence = 0
         self._was_marked = False
@@ -117,7 +121,7 @@ class VideoSource(Playback):
                 uri=uri,
                 rate_hz=self._timeline.rate_hz,
                 live=False,
-                frame_count=stream.frames * loop or None,
+                frame_count=stream.frames * loop or None if self._end_ns is None else None,
                 duration_s=self._duration_s(container, stream, nominal_hz) * loop or None,
                 looks_like=looks_like(first, self._read_picture.colors),
                 starts_ns=self._begins_ns(container),
@@ -166,7 +170,7 @@ class VideoSource(Playback):
             length_s = container.duration / av.time_base
         if self._asked.fps is not None and nominal_hz is not None:
             length_s *= nominal_hz / self._asked.fps
-        return max(length_s - self._asked.start, 0.0)
+        return max(min(length_s, self._asked.end) - self._asked.start, 0.0)
 
     def _begins_ns(self, container: InputContainer) -> int | None:
         begins_ns = starts_ns(container)
@@ -231,6 +235,9 @@ class VideoSource(Playback):
             frames = ((one, raw_ns(one)) for one in chain([first], decoded))
             asked_at_ns = self._clock.now_ns()
             for one, placed_ns in self._timeline.place(frames, origin_ns=origin_ns):
+                if self._end_ns is not None and placed_ns - begin_ns >= self._end_ns:
+                    self._left_out_ns += self._start_ns
+                    return
                 if placed_ns - begin_ns >= self._start_ns:
                     stamp_ns = placed_ns - self._left_out_ns - self._start_ns
                     frame = self._frame(one, stamp_ns, received_ns=asked_at_ns, codec=stream.codec_context.codec)

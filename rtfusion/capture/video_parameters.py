@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ class VideoParameters:
     """What the counts of thermal pictures are: ``kelvin``, ``decikelvin`` or ``centikelvin``."""
     start: float = 0.0
     """Seconds from its beginning that are left out."""
+    end: float = math.inf
+    """Seconds from its beginning at which it is taken to be over."""
 
 
 def _track(text: str) -> str:
@@ -52,5 +55,6 @@ CONVERTERS: Mapping[str, Callable[[str], Any]] = {
     "profile": profile_name,
     "unit": one_of(*KELVIN_PER_NUMBER),
     "start": seconds,
+    "end": seconds,
 }
 """The parameters that video files take."""

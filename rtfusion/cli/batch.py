@@ -1,11 +1,14 @@
-"""``rtfusion batch``: fuse an archive of recordings."""
+"""``rtfusion batch``: fuse an archive of recordings, and ``rtfusion batch status``: how that stands."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,22 +18,42 @@ from rtfusion.cli.options import ConfigFile, Debug, takes_settings
 from rtfusion.portable import needs, usable_cores
 
 if TYPE_CHECKING:
-    from rtfusion.batch.run import Summary, Workers
+    from rtfusion.batch.run import Workers
+    from rtfusion.batch.storage import Store
     from rtfusion.config import Settings
 
 NOMINAL_SIZE_PX = 640, 480
 """Size at which the precision of a batch is chosen: its recordings may have any."""
+STATUS = "status"
+DEFAULT_SPLIT_MIN = 10.0
+SCRATCH_SHARE = 0.5
+"""Part of what is free on the disk that recordings on their way may take, unless that is said."""
 
 
 @takes_settings(decider="batch")
 def batch(
     flags: Mapping[str, object],
     *,
-    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="Folder of the recordings.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results.", rich_help_panel="Batch")],
+    archive: Annotated[
+        str, typer.Argument(metavar="ARCHIVE", help="Folder or URL of the recordings; or status.", show_default=False)
+    ],
+    results: Annotated[
+        str | None,
+        typer.Argument(metavar="[OUT]", help="With status: folder or URL of the results.", show_default=False),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="DIR|URL", help="Folder or URL of the results.", rich_help_panel="Batch"),
+    ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", metavar="N", min=1, rich_help_panel="Batch", help="Recordings at a time: the cores."),
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            min=1,
+            rich_help_panel="Batch",
+            help="Recordings at a time: the cores; on a cluster, as many as have room.",
+        ),
     ] = None,
     vis_name: Annotated[
         list[str] | None,
@@ -46,9 +69,52 @@ def batch(
             "--ray", metavar="ADDRESS", rich_help_panel="Batch", help="On a Ray cluster: auto, local, HOST:PORT."
         ),
     ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            "--cores",
+            metavar="N",
+            min=1,
+            rich_help_panel="Batch",
+            help="Cores that each recording reserves on a cluster, and uses: 1.",
+        ),
+    ] = None,
+    split_min: Annotated[
+        float,
+        typer.Option(
+            "--split-min",
+            metavar="MINUTES",
+            min=0,
+            rich_help_panel="Batch",
+            help="Fuse longer recordings in pieces of about this length; 0: never.",
+        ),
+    ] = DEFAULT_SPLIT_MIN,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", metavar="", rich_help_panel="Batch", help="Fuse anew what has other settings."),
+    ] = False,
+    retry: Annotated[
+        str | None,
+        typer.Option("--retry", metavar="failed", rich_help_panel="Batch", help="Try what failed before once more."),
+    ] = None,
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            "--scratch", metavar="DIR", rich_help_panel="Batch", help="Folder for what is copied from and to URLs."
+        ),
+    ] = None,
+    scratch_gb: Annotated[
+        float | None,
+        typer.Option(
+            "--scratch-gb",
+            metavar="GB",
+            min=0.001,
+            rich_help_panel="Batch",
+            help="No more than this lies there at a time: half of what is free.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", rich_help_panel="Batch", help="Show the end, or the status, as JSON.")
     ] = False,
     config: ConfigFile = None,
     debug: Debug = False,
@@ -59,48 +125,131 @@ def batch(
     folders of images, named vi and ir (vis, rgb, thermal ...), or two in one
     folder that differ in such a word (walk_T.mp4, walk_V.mp4). Its result appears
     under the same name in --out when it is whole: fused.mp4 or fused/, and
-    done.json, which tells of what was read, paired and dropped.
+    done.json, which tells of what was read, paired and dropped. batch.jsonl
+    there is the account of all recordings.
 
       rtfusion batch archive/ --out fused/ --jobs 4
       rtfusion batch archive/ --out fused/ --fuser learned --model small
-      rtfusion batch /net/archive --out /net/fused --ray auto
+      rtfusion batch s3://bucket/archive --out s3://bucket/fused --ray auto
+      rtfusion batch status s3://bucket/fused
 
-    Give it the settings of [bold]run[/bold] that say how to pair, register and fuse.
+    Give it the settings of [bold]run[/bold] that say how to pair, register and fuse. Files may be named by URL.
     """
-    from rtfusion.batch import find_recordings, run
+    from rtfusion.batch import Told, find_recordings, make_jobs, run
     from rtfusion.batch.archive import THERMAL_NAMES, VISIBLE_NAMES
-    from rtfusion.cli.console import say
+    from rtfusion.batch.storage import open_store
+    from rtfusion.cli.batch_status import BatchStatus, show_status, tell
     from rtfusion.cli.job import tell_found
     from rtfusion.cli.stopping import Stopping
     from rtfusion.config import load
+    from rtfusion.errors import ConfigError
 
     needs("linux", "macos", what="rtfusion batch", instead="fuse the recordings one by one with rtfusion run")
-    archive, out = archive.resolve(), out.resolve()
-    loaded = load(flags, file=config, environ=os.environ)
-    tell_found(loaded)
-    settings = _plain(_with_precision(loaded.settings, out=out))
-    recordings = find_recordings(
-        archive, visible=vis_name or VISIBLE_NAMES, thermal=ir_name or THERMAL_NAMES, leave_out=out
-    )
-    workers = _workers(jobs or len(usable_cores()), ray=ray)
-    started_s = time.monotonic()
-    with Stopping() as stopping:
-        summary = run(
-            recordings, out=out, settings=settings, workers=workers, stop=stopping.event, overwrite=overwrite, say=say
+    if archive == STATUS:
+        sys.exit(show_status(_place_of_status(results, out), as_json=as_json))
+    if results is not None:
+        raise ConfigError(f"one archive at a time, and {results!r} is a second one; name the results with --out")
+    if out is None:
+        raise ConfigError("--out is missing: name the folder or URL of the results")
+    if retry not in (None, "failed"):
+        raise ConfigError(f"--retry is {retry!r}; expected failed")
+    if cores is not None and ray is None:
+        raise ConfigError("--cores is for a cluster (--ray); processes of this machine share its cores by --jobs")
+    source, target = open_store(archive), open_store(out)
+    if "?" in target.place(""):
+        raise ConfigError(f"--out is {target.shown!r}; a place with a question mark in its name cannot be written to")
+    with _files_here(flags) as (local_flags, urls):
+        loaded = load(local_flags, file=config, environ=os.environ)
+        tell_found(loaded)
+        settings = {**_plain(_with_precision(loaded.settings, out=target)), **urls}
+        recordings = find_recordings(
+            source.place(""),
+            visible=vis_name or VISIBLE_NAMES,
+            thermal=ir_name or THERMAL_NAMES,
+            leave_out=target.place(""),
         )
-    _tell(summary, elapsed_s=time.monotonic() - started_s)
+        made = make_jobs(
+            recordings,
+            out=target.place(""),
+            settings=lambda name: settings,
+            split_s=round(split_min * 60) or None,
+            scratch=scratch,
+            scratch_bytes=_scratch_bytes(scratch, scratch_gb),
+        )
+    workers = _workers(jobs, ray=ray, cores=cores)
+    started_s = time.monotonic()
+    with Stopping() as stopping, BatchStatus() as status:
+        summary, before = run(
+            made,
+            out=target.place(""),
+            workers=workers,
+            stop=stopping.event,
+            overwrite=overwrite,
+            retry_failed=retry is not None,
+            head={"archive": source.shown, "workers": "processes" if ray is None else "ray"},
+            told=Told(say=status.say, stands=status.show),
+        )
+    tell(target, summary, before=before, elapsed_s=time.monotonic() - started_s, as_json=as_json)
     sys.exit(stopping.exit_code or summary.exit_code)
 
 
-def _with_precision(settings: Settings, *, out: Path) -> Settings:
+def _place_of_status(results: str | None, out: str | None) -> str:
+    from rtfusion.errors import ConfigError
+
+    if (results is None) == (out is None):
+        raise ConfigError(
+            "status wants one place of results: rtfusion batch status OUT (an archive in a folder named status is ./status)"
+        )
+    return results or out or ""
+
+
+@contextmanager
+def _files_here(flags: Mapping[str, object]) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
+    """The flags with files that are named by URL copied to this machine, and those URLs by the names of the settings."""
+    from rtfusion.batch.storage import is_url, open_store, read_whole
+    from rtfusion.config import Settings
+
+    declared = Settings.declared()
+    urls = {
+        name: value
+        for name, value in flags.items()
+        if isinstance(value, str) and declared[name].path in ("file", "model") and is_url(value)
+    }
+    with tempfile.TemporaryDirectory(prefix="rtfusion-batch-") as folder:
+        local = dict(flags)
+        for name, url in urls.items():
+            place, _, file = url.rpartition("/")
+            path = Path(folder) / name / file
+            path.parent.mkdir()
+            path.write_bytes(read_whole(open_store(place), file))
+            local[name] = str(path)
+        yield local, urls
+
+
+def _scratch_bytes(scratch: str | None, scratch_gb: float | None) -> int:
+    from rtfusion.batch.work import default_scratch
+    from rtfusion.errors import ConfigError
+
+    if scratch_gb is not None:
+        return int(scratch_gb * 1e9)
+    folder = Path(scratch or default_scratch()).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        return int(shutil.disk_usage(there).free * SCRATCH_SHARE)
+    except OSError as error:
+        raise ConfigError(f"--scratch is {scratch!r}: {error.strerror}") from error
+
+
+def _with_precision(settings: Settings, *, out: Store) -> Settings:
     """Decide on one precision for the whole batch: the one that its results were fused in, or the fastest on this machine."""
-    from rtfusion.batch import precision_of_results
+    from rtfusion.batch import Account
+    from rtfusion.batch.account import precision_of
     from rtfusion.engines import choose_precision
 
     if settings.fuser != "learned" or settings.precision != "auto":
         return settings
     precision = (
-        precision_of_results(out)
+        precision_of(Account(out).entries)
         or choose_precision(
             settings.model, precision="auto", engine=settings.engine, size_px=NOMINAL_SIZE_PX, threads=settings.threads
         ).precision
@@ -111,35 +260,24 @@ def _with_precision(settings: Settings, *, out: Path) -> Settings:
 def _plain(settings: Settings) -> dict[str, Any]:
     """Give the settings that a job carries: those that a batch leaves open and the fuser takes, files by their whole path."""
     from rtfusion.config import ONLY_OF
+    from rtfusion.models.shipping import is_name
 
     plain: dict[str, Any] = {}
     other_fusers = {taker for taker, fusers in ONLY_OF.items() if settings.fuser not in fusers}
     for name, value in settings.model_dump(mode="json", exclude_none=True).items():
         setting = settings.declared()[name]
         if "batch" not in setting.decided_by and setting.taker not in other_fusers:
-            is_file = setting.path is not None and Path(value).exists()
+            named = setting.path == "model" and is_name(Path(value))
+            is_file = setting.path is not None and not named and Path(value).exists()
             plain[name] = str(Path(value).resolve()) if is_file else value
     return plain
 
 
-def _workers(count: int, *, ray: str | None) -> Workers:
+def _workers(jobs: int | None, *, ray: str | None, cores: int | None) -> Workers:
     if ray is not None:
         from rtfusion.batch.on_ray import RayWorkers
 
-        return RayWorkers(address=ray, count=count)
+        return RayWorkers(address=ray, count=jobs, cores=cores)
     from rtfusion.batch.processes import Processes
 
-    return Processes(count)
-
-
-def _tell(summary: Summary, *, elapsed_s: float) -> None:
-    from rtfusion.cli.console import show
-
-    rows = [
-        f"{summary.recordings} recordings: {summary.already_done} were done, {summary.fused} fused now "
-        f"({summary.frames} frames in {elapsed_s:.1f} s), {len(summary.failed)} failed"
-    ]
-    if summary.restarts:
-        rows.append(f"{summary.restarts} times a worker was killed and its recording begun again")
-    rows += [f"failed: {name}: {error}" for name, error in summary.failed.items()]
-    show(*rows)
+    return Processes(jobs or len(usable_cores()))

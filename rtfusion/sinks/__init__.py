@@ -248,7 +248,8 @@ KINDS: Mapping[str, Kind] = {
     "video": Kind(
         "rtfusion.sinks.video:VideoSink",
         "video:out.mp4",
-        {"codec": _one_of("h264", "ffv1"), "crf": _whole_number(0, 51), "preset": _preset, "sync_s": _sync_s},
+        {"codec": _one_of("h264", "ffv1"), "crf": _whole_number(0, 51), "preset": _preset, "sync_s": _sync_s,
+         "threads": _whole_number(1, 16)},
     ),
     "images": Kind(
         "rtfusion.sinks.images:ImagesSink", "images:frames", {"format": _one_of("png", "jpg"), "quality": _percent}

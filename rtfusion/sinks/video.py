@@ -55,7 +55,8 @@ class VideoSink:
 
     H.264 has 4:2:0 color, which holds even sizes only: an odd column or row is repeated once. Times are those of the
     frames, relative to the first one, to 1/90000 s in MP4 and MOV and to 1 ms in Matroska. AVI has no times: there
-    each frame goes to the nearest tick of the nominal rate. When the first frame was is in the comment of the file.
+    each frame goes to the nearest tick of the nominal rate. The bytes of H.264 depend on the number of ``threads``; without it
+    there are as many as cores, 4 at most. When the first frame was is in the comment of the file.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class VideoSink:
         crf: int | None = None,
         preset: str | None = None,
         sync_s: int = SYNC_S,
+        threads: int | None = None,
     ) -> None:
         self.uri = uri if uri is not None else str(target)
         self._path = path = _video_path(str(target), uri=self.uri)
@@ -86,6 +88,7 @@ class VideoSink:
             "rc-lookahead": str(lookahead_frames), "forced-idr": "1",
         }  # fmt: skip
         self._file = GuardedFile(path, uri=self.uri, overwrite=context.overwrite)
+        self._threads = threads if threads is not None else min(4, os.cpu_count() or 1)
         self._encoder: _Encoder | None = None
         self._size_px: tuple[int, int] | None = None
         self._closed = False
@@ -181,7 +184,7 @@ class VideoSink:
             )  # fmt: skip
         return _Encoder(
             self._file, container=self._format, lossless=lossless, size_px=coded_px, rate_hz=self._rate_hz,
-            first_ns=first_ns, options=self._options,
+            first_ns=first_ns, options=self._options, threads=self._threads,
         )  # fmt: skip
 
 
@@ -198,13 +201,14 @@ class _Encoder:
         rate_hz: Fraction,
         first_ns: int,
         options: dict[str, str],
+        threads: int,
     ) -> None:
         self._file = file
         self._size_px = size_px
         self._tick_s = _TICK_S.get(container, 1 / rate_hz)
         self._lossless = lossless
         self._reformatter = VideoReformatter()
-        self._container = av.open(file, "w", format=container, container_options=_muxer_options(container))
+        self._container = av.open(file, "w", format=container, container_options=muxer_options(container))
         self._container.metadata["comment"] = START_COMMENT.format(first_ns)
         self._stream = self._container.add_stream(
             "ffv1" if lossless else "libx264", rate=rate_hz, width=size_px[0], height=size_px[1], options=options
@@ -212,7 +216,7 @@ class _Encoder:
         self._stream.pix_fmt = "bgr0" if lossless else "yuv420p"
         codec = self._stream.codec_context
         codec.time_base = self._tick_s
-        codec.thread_count = min(4, os.cpu_count() or 1)
+        codec.thread_count = threads
         if not lossless:
             codec.colorspace, codec.color_range = _SMPTE170M, ColorRange.MPEG
             codec.color_primaries = codec.color_trc = _BT709
@@ -282,7 +286,7 @@ def _plays(path: Path) -> bool:
         return False
 
 
-def _muxer_options(container: str) -> dict[str, str]:
+def muxer_options(container: str) -> dict[str, str]:
     """Options that keep a file playable at any moment: whole pieces, flushed at once; in MP4 about a second each."""
     if container == "matroska":
         return MATROSKA_OPTIONS

@@ -15,21 +15,25 @@ def test_videos_and_folders_are_found_by_name_and_sorted(tmp_path: Path) -> None
     found = find_recordings(root)
     assert [recording.name for recording in found] == sorted([*VIDEOS, STILLS])
     by_name = {recording.name: recording for recording in found}
-    assert by_name["yard"].visible == root / "yard" / "vi.mp4"
-    assert by_name["yard"].visible.is_file()
-    assert by_name[STILLS].thermal == root / STILLS / "thermal"
-    assert by_name[STILLS].visible.is_dir()
+    assert by_name["yard"].visible.place == str(root / "yard" / "vi.mp4")
+    assert not by_name["yard"].visible.is_folder
+    assert by_name["yard"].visible.size_bytes == (root / "yard" / "vi.mp4").stat().st_size
+    assert by_name[STILLS].thermal.place == str(root / STILLS / "thermal")
+    assert by_name[STILLS].visible.is_folder
 
 
 def test_a_recording_is_known_by_its_files(tmp_path: Path) -> None:
     root = make_archive(tmp_path, frames=2)
-    stills = next(recording for recording in find_recordings(root) if recording.name == STILLS)
-    contents = stills.contents()
+
+    def contents_of_stills() -> list[tuple[str, int, str]]:
+        return next(recording for recording in find_recordings(root) if recording.name == STILLS).contents
+
+    contents = contents_of_stills()
     assert [name for name, _, _ in contents] == [
         f"{band}/{stem}.png" for band in ("visible", "thermal") for stem in "abc"
     ]
     (root / STILLS / "vis" / "b.png").write_bytes(b"changed")
-    assert stills.contents() != contents
+    assert contents_of_stills() != contents
 
 
 def test_the_folder_itself_other_names_and_what_is_left_out(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_the_case_of_letters_means_nothing(tmp_path: Path) -> None:
     for name in ("RGB.MP4", "Thermal.mkv"):
         (tmp_path / name).touch()
     (found,) = find_recordings(tmp_path)
-    assert (found.visible.name, found.thermal.name) == ("RGB.MP4", "Thermal.mkv")
+    assert (list(found.visible.files), list(found.thermal.files)) == (["RGB.MP4"], ["Thermal.mkv"])
 
 
 def test_recordings_side_by_side_in_one_folder(tmp_path: Path) -> None:
@@ -81,9 +85,9 @@ def test_recordings_side_by_side_in_one_folder(tmp_path: Path) -> None:
         (tmp_path / name / "0.png").touch()
     found = {recording.name: recording for recording in find_recordings(tmp_path)}
     assert list(found) == ["day/DJI_0001", "day/DJI_0002", f"{tmp_path.name}/walk"]
-    assert found["day/DJI_0002"].thermal.name == "DJI_0002_T.MP4"
-    assert found["day/DJI_0002"].visible.name == "DJI_0002_V.MP4"
-    assert found[f"{tmp_path.name}/walk"].visible.name == "walk_vis"
+    assert list(found["day/DJI_0002"].thermal.files) == ["DJI_0002_T.MP4"]
+    assert list(found["day/DJI_0002"].visible.files) == ["DJI_0002_V.MP4"]
+    assert found[f"{tmp_path.name}/walk"].visible.place == str(tmp_path / "walk_vis")
     (tmp_path / "day" / "dji_0002_rgb.mp4").touch()
     (tmp_path / "day" / "DJI_0002_W.mkv").touch()
     with pytest.raises(ConfigError, match=r"day holds .*; leave one of them"):

@@ -8,12 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rtfusion.batch import Summary, find_recordings, run
 from rtfusion.batch.on_ray import LOCAL, RayWorkers
 from rtfusion.batch.processes import Processes
 from rtfusion.batch.work import STAGING
 from rtfusion.errors import ConfigError
-from tests.batch.archives import make_archive, tree
+from tests.batch.archives import Done, batch, make_archive, tree
 from tests.batch.test_run import wait_for
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'rtfusion[ray]'")
@@ -23,41 +22,31 @@ pytestmark = [
 ]
 
 
-def batch(archive: Path, out: Path, workers: RayWorkers | Processes) -> Summary:
-    return run(
-        find_recordings(archive),
-        out=out,
-        settings={"fuser": "pyramid"},
-        workers=workers,
-        stop=threading.Event(),
-        say=lambda text: None,
-    )
-
-
 def kill_a_busy_worker() -> None:
     """The Ray process that fuses right now names its task."""
-    busy = [p for p in psutil.Process().children(recursive=True) if any("ray::_fuse" in part for part in p.cmdline())]
+    busy = [p for p in psutil.Process().children(recursive=True) if any("ray::fuse " in part for part in p.cmdline())]
     busy[0].kill()
 
 
 def test_a_local_cluster_with_a_killed_worker_gives_the_same_files(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=100, size_px=(160, 120))
-    batch(archive, tmp_path / "undisturbed", Processes(2))
-    summaries: list[Summary] = []
+    batch(archive, tmp_path / "undisturbed", workers=Processes(2))
+    dones: list[Done] = []
     workers = RayWorkers(address=LOCAL, count=2)
-    thread = threading.Thread(target=lambda: summaries.append(batch(archive, tmp_path / "out", workers)))
+    thread = threading.Thread(target=lambda: dones.append(batch(archive, tmp_path / "out", workers=workers)))
     thread.start()
     wait_for(lambda: any((tmp_path / "out").glob(f"{STAGING}/*/fused.mp4")))
     kill_a_busy_worker()
     thread.join(60)
-    (summary,) = summaries
-    assert (summary.fused, summary.failed) == (4, {})
+    (done,) = dones
+    assert (done.fused, done.failed) == (4, {})
+    assert done.summary.restarts == 1
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
-    again = batch(archive, tmp_path / "out", workers)
+    again = batch(archive, tmp_path / "out", workers=workers)
     assert (again.already_done, again.fused) == (4, 0)
 
 
 def test_no_cluster_is_an_error_with_a_hint(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=2)
     with pytest.raises(ConfigError, match=r"no Ray cluster at .*--ray local"):
-        batch(archive, tmp_path / "out", RayWorkers(address="127.0.0.1:1", count=1))
+        batch(archive, tmp_path / "out", workers=RayWorkers(address="127.0.0.1:1", count=1))

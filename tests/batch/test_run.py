@@ -5,37 +5,21 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import psutil
 import pytest
 
-from rtfusion.batch import Job, Summary, find_recordings, run
+from rtfusion.batch import Told, find_recordings, make_jobs, run
 from rtfusion.batch.processes import Processes, shares_of
-from rtfusion.batch.run import Outcome
-from rtfusion.batch.work import DONE, STAGING, fuse, is_done, make_job
+from rtfusion.batch.storage import open_store
+from rtfusion.batch.work import DONE, STAGING, Results, fuse
 from rtfusion.errors import ConfigError
-from tests.batch.archives import STILLS, VIDEOS, make_archive, tree
+from tests.batch.archives import STILLS, VIDEOS, Done, InThisProcess, batch, make_archive, tree
 
 WAIT_S = 100.0
-
-
-def batch(archive: Path, out: Path, *, jobs: int = 2, stop: threading.Event | None = None, **more: object) -> Summary:
-    values: dict[str, object] = {"settings": {"fuser": "pyramid"}, "workers": Processes(jobs), "say": lambda text: None}
-    return run(find_recordings(archive), out=out, stop=stop or threading.Event(), **{**values, **more})  # type: ignore[arg-type]
-
-
-def in_this_process(begun: list[str]) -> Callable[..., Iterator[Outcome]]:
-    """Workers that note what they begin."""
-
-    def workers(jobs: Sequence[Job], *, stop: threading.Event) -> Iterator[Outcome]:
-        for job in jobs:
-            begun.append(job.name)
-            yield Outcome(job=job, record=fuse(job))
-
-    return workers
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +33,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What becomes of them in this process, where nothing is killed."""
     out = tmp_path_factory.mktemp("undisturbed")
-    batch(archive, out, workers=in_this_process([]))
+    batch(archive, out, workers=InThisProcess([]))
     return tree(out)
 
 
@@ -65,23 +49,23 @@ def wait_for(happens: Callable[[], bool]) -> None:
 def test_everything_is_fused_once_and_a_second_batch_has_nothing_to_do(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=5)
     begun: list[str] = []
-    summary = batch(archive, tmp_path / "out", workers=in_this_process(begun))
+    done = batch(archive, tmp_path / "out", workers=InThisProcess(begun))
     assert sorted(begun) == sorted([*VIDEOS, STILLS])
-    assert (summary.fused, summary.frames, summary.failed) == (4, 3 * 5 + 3, {})
+    assert (done.fused, done.summary.frames, done.failed) == (4, 3 * 5 + 3, {})
     made = tree(tmp_path / "out")
     assert "drive/night/fused.mp4" in made
     assert [f"{STILLS}/fused/{stem}.png" in made for stem in "abc"] == [True] * 3
     assert STAGING not in made
     again: list[str] = []
-    summary = batch(archive, tmp_path / "out", workers=in_this_process(again))
-    assert (again, summary.already_done, summary.fused) == ([], 4, 0)
+    done = batch(archive, tmp_path / "out", workers=InThisProcess(again))
+    assert (again, done.already_done, done.fused) == ([], 4, 0)
     assert tree(tmp_path / "out") == made
 
 
 def test_what_puts_the_sources_right_is_for_every_recording(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=2, videos=())
     settings = {"fuser": "average", "vis_options": "half=left", "ir_options": "half=left"}
-    assert batch(archive, tmp_path / "out", settings=settings, workers=in_this_process([])).failed == {}
+    assert batch(archive, tmp_path / "out", settings=settings, workers=InThisProcess([])).failed == {}
     assert cv2.imread(str(tmp_path / "out" / STILLS / "fused" / "a.png")).shape == (48, 32, 3)
     with pytest.raises(ConfigError, match="by other settings"):
         batch(archive, tmp_path / "out", settings={**settings, "vis_options": "half=right"})
@@ -90,7 +74,7 @@ def test_what_puts_the_sources_right_is_for_every_recording(tmp_path: Path) -> N
 def test_what_is_done_tells_what_became_of_every_frame(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=5)
     (archive / STILLS / "vis" / "b.png").unlink()
-    batch(archive, tmp_path / "out", workers=in_this_process([]))
+    batch(archive, tmp_path / "out", workers=InThisProcess([]))
     record = json.loads((tmp_path / "out" / STILLS / DONE).read_text())
     assert record["frames_read"] == {"visible": 2, "thermal": 3}
     assert (record["pairs"], record["fused"], sum(record["drops"]["thermal"].values())) == (2, 2, 1)
@@ -99,15 +83,15 @@ def test_what_is_done_tells_what_became_of_every_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_a_killed_worker_changes_nothing(tmp_path: Path, archive: Path, undisturbed: dict[str, str], jobs: int) -> None:
-    summaries: list[Summary] = []
-    thread = threading.Thread(target=lambda: summaries.append(batch(archive, tmp_path / "out", jobs=jobs)))
+    dones: list[Done] = []
+    thread = threading.Thread(target=lambda: dones.append(batch(archive, tmp_path / "out", workers=Processes(jobs))))
     thread.start()
     wait_for(lambda: any((tmp_path / "out").glob(f"{STAGING}/*/fused.mp4")))
     os.kill(worker_pids()[0], signal.SIGKILL)
     thread.join(WAIT_S)
-    (summary,) = summaries
-    assert (summary.fused, summary.failed) == (3, {})
-    assert summary.restarts == 1
+    (done,) = dones
+    assert (done.fused, done.failed) == (3, {})
+    assert done.summary.restarts == 1
     assert tree(tmp_path / "out") == undisturbed
 
 
@@ -122,22 +106,22 @@ def worker_pids() -> list[int]:
 
 def test_a_stopped_batch_leaves_whole_results_only_and_the_next_one_goes_on(tmp_path: Path, archive: Path) -> None:
     stop = threading.Event()
-    first = batch(archive, tmp_path / "out", jobs=1, stop=stop, say=lambda text: stop.set())
+    first = batch(archive, tmp_path / "out", workers=Processes(1), stop=stop, say=lambda text: stop.set())
     assert first.fused == 1
     assert worker_pids() == []
-    done = tree(tmp_path / "out")
-    assert len([name for name in done if name.endswith(DONE)]) == 1
-    assert STAGING not in done
-    second = batch(archive, tmp_path / "out", workers=in_this_process([]))
+    made = tree(tmp_path / "out")
+    assert len([name for name in made if name.endswith(DONE)]) == 1
+    assert STAGING not in made
+    second = batch(archive, tmp_path / "out", workers=InThisProcess([]))
     assert (second.already_done, second.fused) == (1, 2)
 
 
 def test_a_broken_recording_is_told_of_and_the_others_go_on(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=5, videos=("yard",))
     (archive / "yard" / "ir.mp4").write_bytes(b"no video")
-    summary = batch(archive, tmp_path / "out")
-    assert (summary.fused, list(summary.failed), summary.exit_code, summary.restarts) == (1, ["yard"], 3, 0)
-    assert "ir.mp4" in summary.failed["yard"]
+    done = batch(archive, tmp_path / "out")
+    assert (done.fused, list(done.failed), done.summary.exit_code, done.summary.restarts) == (1, ["yard"], 3, 0)
+    assert "ir.mp4" in done.failed["yard"]
     assert not (tmp_path / "out" / "yard").exists()
 
 
@@ -154,30 +138,30 @@ def test_a_worker_that_dies_every_time_is_given_up(tmp_path: Path) -> None:
 
     killer = threading.Thread(target=kill_all)
     killer.start()
-    summary = batch(archive, tmp_path / "out")
+    done = batch(archive, tmp_path / "out")
     over.set()
     killer.join(WAIT_S)
-    assert "its process was killed 3 times" in summary.failed["yard"]
-    assert (summary.exit_code, summary.restarts) == (5, 2)
+    assert "its process was killed 3 times" in done.failed["yard"]
+    assert (done.summary.exit_code, done.summary.restarts) == (5, 2)
     assert tree(tmp_path / "out") == {}
 
 
 def test_other_settings_are_refused_before_anything_is_done_and_overwritten_on_request(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=5)
-    batch(archive, tmp_path / "out", workers=in_this_process([]))
+    batch(archive, tmp_path / "out", workers=InThisProcess([]))
     made = tree(tmp_path / "out")
     begun: list[str] = []
     with pytest.raises(ConfigError, match="by other settings"):
-        batch(archive, tmp_path / "out", workers=in_this_process(begun), settings={"fuser": "average"})
+        batch(archive, tmp_path / "out", workers=InThisProcess(begun), settings={"fuser": "average"})
     assert (begun, tree(tmp_path / "out")) == ([], made)
-    batch(archive, tmp_path / "out", workers=in_this_process(begun), settings={"fuser": "average"}, overwrite=True)
+    batch(archive, tmp_path / "out", workers=InThisProcess(begun), settings={"fuser": "average"}, overwrite=True)
     assert len(begun) == 4
     assert tree(tmp_path / "out") != made
 
 
 def test_damage_and_strangers_are_found(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=5)
-    batch(archive, tmp_path / "out", workers=in_this_process([]))
+    batch(archive, tmp_path / "out", workers=InThisProcess([]))
     (tmp_path / "out" / "yard" / "fused.mp4").write_bytes(b"cut off")
     with pytest.raises(ConfigError, match=r"is damaged: fused\.mp4"):
         batch(archive, tmp_path / "out")
@@ -195,19 +179,20 @@ def test_two_batches_do_not_write_to_one_folder(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="another batch is writing"):
             batch(archive, tmp_path / "out")
 
-    assert batch(archive, tmp_path / "out", workers=in_this_process([]), say=second).fused == 4
+    assert batch(archive, tmp_path / "out", workers=InThisProcess([]), say=second).fused == 4
 
 
 def test_the_second_of_two_attempts_finds_it_done(tmp_path: Path) -> None:
     recording = find_recordings(make_archive(tmp_path / "archive", frames=5))[0]
-    job = make_job(recording, out=tmp_path / "out", settings={"fuser": "average"})
-    first = fuse(job)
+    (job,) = make_jobs([recording], out=str(tmp_path / "out"), settings=lambda name: {"fuser": "average"})
+    results = Results(open_store(job.out))
+    first = fuse(job).record
     before = tree(tmp_path / "out" / job.name)
-    made_ns = (job.folder / DONE).stat().st_mtime_ns
-    assert is_done(job)
-    assert fuse(job) == first
+    made_ns = (tmp_path / "out" / job.name / DONE).stat().st_mtime_ns
+    assert results.record(job) == first
+    assert fuse(job).record == first
     assert tree(tmp_path / "out" / job.name) == before
-    assert (job.folder / DONE).stat().st_mtime_ns == made_ns
+    assert (tmp_path / "out" / job.name / DONE).stat().st_mtime_ns == made_ns
 
 
 def test_cores_are_shared_out() -> None:
@@ -222,23 +207,17 @@ def test_cores_are_shared_out() -> None:
 def test_the_real_archive_with_a_killed_worker(shared_data: Path, tmp_path: Path) -> None:
     recordings = [found for part in ("eval", "video") for found in find_recordings(shared_data / part)]
 
-    def fuse_all(out: Path) -> Summary:
-        workers = Processes(2)
-        return run(
-            recordings,
-            out=out,
-            settings={"fuser": "pyramid"},
-            workers=workers,
-            stop=threading.Event(),
-            say=lambda text: None,
-        )
+    def fuse_all(out: Path) -> Done:
+        jobs = make_jobs(recordings, out=str(out), settings=lambda name: {"fuser": "pyramid"})
+        told = Told(say=lambda text: None)
+        return Done(*run(jobs, out=str(out), workers=Processes(2), stop=threading.Event(), told=told))
 
     fuse_all(tmp_path / "undisturbed")
-    summaries: list[Summary] = []
-    thread = threading.Thread(target=lambda: summaries.append(fuse_all(tmp_path / "out")))
+    dones: list[Done] = []
+    thread = threading.Thread(target=lambda: dones.append(fuse_all(tmp_path / "out")))
     thread.start()
     wait_for(lambda: any((tmp_path / "out").glob(f"{STAGING}/*/fused/*.png")))
     os.kill(worker_pids()[0], signal.SIGKILL)
     thread.join(600)
-    assert (summaries[0].fused, summaries[0].restarts) == (len(recordings), 1)
+    assert (dones[0].fused, dones[0].summary.restarts) == (len(recordings), 1)
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")

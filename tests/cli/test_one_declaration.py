@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import pytest
 
-from rtfusion.batch.archive import Recording
-from rtfusion.batch.work import make_job
+from rtfusion.batch.archive import Part, Recording
+from rtfusion.batch.work import make_jobs
 from rtfusion.cli import batch, job
 from rtfusion.config import Loaded, Setting, Settings, load
 
@@ -91,13 +91,13 @@ def test_a_replay_takes_over_what_was_recorded(main_here: Main, runs: list[Loade
 
 def test_the_fingerprint_of_a_batch_changes_with_it(tmp_path: Path) -> None:
     masks = tmp_path / "masks.png"
-    recording = Recording(name="yard", visible=tmp_path / "vi", thermal=tmp_path / "ir")
-    for folder in (recording.visible, recording.thermal):
-        folder.mkdir()
+    parts = {band: Part(place=str(tmp_path / band), is_folder=True, files={}) for band in ("visible", "thermal")}
+    recording = Recording(name="yard", **parts)
 
     def fingerprint(**values: object) -> str:
         settings = batch._plain(More(fuser="overlay", masks=masks, **values))
-        return make_job(recording, out=tmp_path, settings=settings).fingerprint
+        (made,) = make_jobs([recording], out=str(tmp_path), settings=lambda name: settings)
+        return made.fingerprint
 
     masks.write_text("one")
     before = fingerprint()
