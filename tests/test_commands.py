@@ -50,6 +50,8 @@ OF_OTHERS = {
     "cp",
     "colcon",
     "ros2",
+    "ray",
+    "kubectl",
     "cd",
 }
 """Programs that are not ours: their options are theirs."""
@@ -76,6 +78,8 @@ OPTIONS_OF_OTHERS = {
         "--runtime",
         "--shm-size",
         "--no-auto-attach",
+        "--address",
+        "--runtime-env",
     ),
 }
 ELSEWHERE = {

@@ -382,7 +382,7 @@ def _inputs(job: Job, store: Store) -> Iterator[tuple[Job, Path]]:
         if staged_bytes or result_bytes or any(is_url(str(value)) for value in job.settings.values()):
             scratch = Scratch(Path(job.scratch or default_scratch()), limit_bytes=job.scratch_bytes)
             room = stack.enter_context(scratch.room(staged_bytes + result_bytes))
-            job = _staged(job, room) if not job.joins else job
+            job = staged(job, room) if not job.joins else job
         if isinstance(store, LocalStore) or room is None:
             staging = Path(store.place(STAGING)) / uuid.uuid4().hex
             stack.callback(shutil.rmtree, staging, ignore_errors=True)
@@ -392,7 +392,7 @@ def _inputs(job: Job, store: Store) -> Iterator[tuple[Job, Path]]:
         yield job, staging
 
 
-def _staged(job: Job, room: Path) -> Job:
+def staged(job: Job, room: Path) -> Job:
     """The job with all that lies elsewhere copied into a folder."""
     visible = replace(job.visible, place=str(job.visible.stage(room / "visible")))
     thermal = replace(job.thermal, place=str(job.thermal.stage(room / "thermal")))
@@ -412,10 +412,9 @@ def _fuse_into(staging: Path, job: Job, *, progress: Progress | None) -> Mapping
     from rtfusion.config import Settings
     from rtfusion.pipeline import build
 
-    video = f"video:{staging / VIDEO}?threads={ENCODER_THREADS}"
-    sink = f"images:{staging / 'fused'}" if job.visible.is_folder else video
+    sink = sink_of(job, staging)
     settings = {**job.settings, "vis": job.visible.place, "ir": job.thermal.place, "sink": (sink,)}
-    with _threads(job, settings):
+    with keeping_to(job, settings):
         pipeline = build(Settings(**settings))
         pipeline.run(on_tick=_ticking(pipeline.telemetry, progress))
     snapshot = pipeline.telemetry.snapshot()
@@ -424,6 +423,12 @@ def _fuse_into(staging: Path, job: Job, *, progress: Progress | None) -> Mapping
     if not job.visible.is_folder:
         _check_whole(staging / VIDEO, frames=snapshot["fused"])
     return snapshot
+
+
+def sink_of(job: Job, folder: Path) -> str:
+    """The output of a recording in a folder, as a run takes it: images of images, and a video of videos."""
+    video = f"video:{folder / VIDEO}?threads={ENCODER_THREADS}"
+    return f"images:{folder / 'fused'}" if job.visible.is_folder else video
 
 
 def _pieces(job: Job) -> tuple[Piece, ...]:
@@ -451,7 +456,7 @@ def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progres
         end_ns=None if piece.end_s is None else piece.end_s * NS_PER_S,
         threads=ENCODER_THREADS,
     )
-    with _threads(job, settings):
+    with keeping_to(job, settings):
         pipeline = build(Settings(**settings), sinks=[sink])
         sources = pipeline.telemetry.sources
         hold = job.settings.get("pair") == "hold"
@@ -529,7 +534,7 @@ def _ticking(telemetry: Any, progress: Progress | None, *, of: int | None = None
 
 
 @contextmanager
-def _threads(job: Job, settings: dict[str, Any]) -> Iterator[None]:
+def keeping_to(job: Job, settings: dict[str, Any]) -> Iterator[None]:
     """Keep every part of the work to the cores that are reserved for it."""
     import cv2
 

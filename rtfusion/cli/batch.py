@@ -113,6 +113,12 @@ def batch(
             help="No more than this lies there at a time: half of what is free.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", metavar="", rich_help_panel="Batch", help="Only say how much there is, and what it will cost."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", rich_help_panel="Batch", help="Show the end, or the status, as JSON.")
     ] = False,
@@ -131,14 +137,16 @@ def batch(
       rtfusion batch archive/ --out fused/ --jobs 4
       rtfusion batch archive/ --out fused/ --fuser learned --model small
       rtfusion batch s3://bucket/archive --out s3://bucket/fused --ray auto
+      rtfusion batch s3://bucket/archive --out s3://bucket/fused --dry-run
       rtfusion batch status s3://bucket/fused
 
     Give it the settings of [bold]run[/bold] that say how to pair, register and fuse. Files may be named by URL.
     """
     from rtfusion.batch import Told, find_recordings, make_jobs, run
     from rtfusion.batch.archive import THERMAL_NAMES, VISIBLE_NAMES
+    from rtfusion.batch.estimate import estimate
     from rtfusion.batch.storage import open_store
-    from rtfusion.cli.batch_status import BatchStatus, show_status, tell
+    from rtfusion.cli.batch_status import BatchStatus, show_status, tell, tell_estimate
     from rtfusion.cli.job import tell_found
     from rtfusion.cli.stopping import Stopping
     from rtfusion.config import load
@@ -176,6 +184,9 @@ def batch(
             scratch=scratch,
             scratch_bytes=_scratch_bytes(scratch, scratch_gb),
         )
+        if dry_run:
+            tell_estimate(estimate(made, out=target.place("")), jobs=jobs or len(usable_cores()), as_json=as_json)
+            return
     workers = _workers(jobs, ray=ray, cores=cores)
     started_s = time.monotonic()
     with Stopping() as stopping, BatchStatus() as status:

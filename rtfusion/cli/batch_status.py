@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from rtfusion.batch import Entry, Summary
+    from rtfusion.batch.estimate import Estimate
     from rtfusion.batch.run import Standing
     from rtfusion.batch.storage import Store
 
@@ -112,6 +113,23 @@ def tell(out: Store, summary: Summary, *, before: Mapping[str, int], elapsed_s: 
     rows += [f"failed: {name}: {error}" for name, error in summary.failed.items()]
     show(*rows)
     _show_table(Account(out).entries)
+
+
+def tell_estimate(estimate: Estimate, *, jobs: int, as_json: bool) -> None:
+    """Show what an archive will cost."""
+    if as_json:
+        show_text(json.dumps(estimate.plain(), ensure_ascii=False) + "\n")
+        return
+    rows = [f"{estimate.recordings} recordings, {estimate.left} to do: {estimate.bytes_left / 1e9:.3g} GB"]
+    if estimate.hours is not None and estimate.core_hours is not None:
+        recorded = f"about {duration(estimate.hours * 3600)} of recordings" if estimate.hours else "stills"
+        rows[0] += f", {recorded}"
+        rows.append(
+            f"about {estimate.core_hours:.2g} core-hours, {duration(estimate.core_hours * 3600 / jobs)} by {jobs} cores, by the "
+            f"beginnings of {estimate.samples} of them; decoding and encoding included, transfers not"
+        )
+    rows += [f"cannot be fused: {name}: {error}" for name, error in estimate.unreadable.items()]
+    show(*rows)
 
 
 def show_status(place: str, *, as_json: bool) -> int:

@@ -99,6 +99,24 @@ def test_what_failed_is_not_tried_again_unless_asked_or_changed(tmp_path: Path) 
     assert command(*arguments).returncode == 0
 
 
+def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=60, videos=("drive/night", "yard"))
+    (archive / "yard" / "ir.mp4").write_bytes(b"no video")
+    arguments = [str(archive), "--out", str(tmp_path / "out"), "--fuser", "average", "--dry-run"]
+    said = json.loads(command(*arguments, "--json").stdout)
+    assert (said["recordings"], said["left"], said["samples"]) == (3, 3, 2)
+    assert said["bytes_left"] == sum(path.stat().st_size for path in archive.rglob("*") if path.is_file())
+    assert list(said["unreadable"]) == ["yard"]
+    assert said["hours"] * 3600 == pytest.approx(3, rel=0.4), (
+        "by bytes: two seconds, and the half that is left of the broken one"
+    )
+    assert said["core_hours"] > 0
+    assert not (tmp_path / "out").exists()
+    text = command(*arguments).stdout
+    assert "3 recordings, 3 to do" in text
+    assert "core-hours" in text
+
+
 def test_a_folder_of_the_name_of_a_model_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -193,6 +194,18 @@ def test_the_second_of_two_attempts_finds_it_done(tmp_path: Path) -> None:
     assert fuse(job).record == first
     assert tree(tmp_path / "out" / job.name) == before
     assert (tmp_path / "out" / job.name / DONE).stat().st_mtime_ns == made_ns
+
+
+@pytest.mark.parametrize("settings", [{"fuser": "pyramid"}, {"fuser": "learned", "precision": "f32"}])
+def test_results_do_not_depend_on_the_number_of_cores(tmp_path: Path, settings: dict[str, str]) -> None:
+    archive = make_archive(tmp_path / "archive", frames=30, size_px=(160, 120), videos=("yard",))
+    made = []
+    for threads in (1, 4):
+        out = tmp_path / f"out-{threads}"
+        for job in make_jobs(find_recordings(archive), out=str(out), settings=lambda name: settings):
+            fuse(replace(job, threads=threads))
+        made.append(tree(out))
+    assert made[0] == made[1]
 
 
 def test_cores_are_shared_out() -> None:
