@@ -122,21 +122,27 @@ def student(
     detector: Annotated[
         Path | None, typer.Option("--detector", metavar="FILE", help="A YOLOX (ONNX), which says how easily.")
     ] = None,
+    tutor: Annotated[
+        Path | None,
+        typer.Option(
+            "--tutor", metavar="FILE", help="Another student, whose pictures are wanted: checkpoint or model."
+        ),
+    ] = None,
 ) -> None:
     """Train, and leave the checkpoint."""
     from rtfusion_trainer.distill import train_student
 
     caches = {"teacher_cache": teacher_cache, "enhanced_cache": enhanced_cache, "language_cache": language_cache}
-    train_student(options, init=init, **caches, labels=labels, detector=detector)
+    train_student(options, init=init, **caches, labels=labels, detector=detector, tutor=tutor)
 
 
 @functools.wraps(student)
 def distill(**options: Any) -> None:
     """Train a student that has a teacher."""
     require_trainer()
-    if all(options[name] is None for name in ("teacher_cache", "enhanced_cache", "language_cache")):
+    if all(options[name] is None for name in ("teacher_cache", "enhanced_cache", "language_cache", "tutor")):
         raise ConfigError(
-            "there is no teacher to learn from; name --teacher-cache, --enhanced-cache or both, or --language-cache, or use "
+            "there is no teacher to learn from; name --teacher-cache, --enhanced-cache, --language-cache or --tutor, or use "
             "rtfusion train student"
         )
     student(**options)

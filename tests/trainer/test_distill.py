@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from rtfusion_trainer.teachers.cache import CachedTeacher  # noqa: E402
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher, Recipe  # noqa: E402
 
 from rtfusion.errors import ConfigError  # noqa: E402
+from rtfusion.models import find_model, read_spec  # noqa: E402
 from tests.training_data import SIZES_PX, write_pairs  # noqa: E402
 
 CONFIG = TrainingConfig(schedule=Schedule(steps=4, batch=4, crop_px=64, warmup_steps=1, save_every=2))
@@ -213,6 +215,39 @@ def test_a_student_learns_from_what_a_cache_holds(folder, tmp_path):
     write_pairs(folder, {"more/a": (80, 80)})
     with pytest.raises(ConfigError, match="lacks a pair"):
         train_student(replace(plain, out=tmp_path / "other"), teacher_cache=teacher.folder)
+
+
+def test_a_student_comes_nearer_to_its_tutor_and_remembers_it(folder, tmp_path):
+    preset = tmp_path / "tiny.toml"
+    preset.write_text(
+        "[network]\nwidth = 16\ncontext = 8\n[guidance]\nobjective = 0.0\n"
+        "[schedule]\nsteps = 30\nbatch = 3\ncrop_px = 64\nlearning_rate = 3e-3\nwarmup_steps = 1\n"
+    )
+    config = replace(CONFIG, network=Network(width=16, context=8))
+    tutor = Run(config, device=CPU)
+    torch.nn.init.constant_(tutor.average.offset.bias, 2.0)
+    tutor.save(tmp_path / "larger.pt")
+    options = TrainingOptions(data=folder, out=tmp_path / "out", preset=str(preset), device="cpu")
+    train_student(options, tutor=tmp_path / "larger.pt")
+    assert checkpoint.load(tmp_path / "out" / CHECKPOINT).teachers == ["larger"]
+    batch, shown = make_batch(load_pairs(folder), CONFIG, step=99), load_average(tmp_path / "larger.pt")
+    learned = load_average(tmp_path / "out" / CHECKPOINT)
+    inputs = batch.wanted_visible, batch.wanted_thermal, batch.enhance, batch.means[:, :1], batch.means[:, 1:]
+    with torch.no_grad():
+        wanted = shown(*inputs)
+        apart = [float((one(*inputs) - wanted).abs().mean()) for one in (learned, Run(config, device=CPU).student)]
+    assert apart[0] < 0.5 * apart[1]
+
+
+def test_a_tutor_that_ships_is_named_with_its_checksum(folder, tmp_path):
+    preset = tmp_path / "tiny.toml"
+    preset.write_text(
+        "[network]\nwidth = 16\ncontext = 8\ncoring = 3.0\n[schedule]\nsteps = 1\nbatch = 3\ncrop_px = 64\n"
+    )
+    options = TrainingOptions(data=folder, out=tmp_path / "out", preset=str(preset), device="cpu")
+    train_student(options, tutor=Path("small"))
+    (name,) = checkpoint.load(tmp_path / "out" / CHECKPOINT).teachers
+    assert name == f"small-{read_spec(find_model(Path('small'))).checksum[:8]}"
 
 
 def test_learning_rate_warms_up_and_falls():

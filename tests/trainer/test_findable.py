@@ -18,6 +18,7 @@ from rtfusion_trainer.distill import Run, train_student  # noqa: E402
 from rtfusion_trainer.labeled import KINDS, Labeled, Scene, make_labeled, read_scenes  # noqa: E402
 from rtfusion_trainer.losses import findable  # noqa: E402
 from rtfusion_trainer.pairs import load_pairs  # noqa: E402
+from rtfusion_trainer.student import Student  # noqa: E402
 
 from rtfusion.errors import ConfigError  # noqa: E402
 from rtfusion.evaluate.detector import Detector  # noqa: E402
@@ -152,6 +153,49 @@ def test_a_dark_person_is_wanted_dark() -> None:
     assert float(findable.faint(flat(0.1, 0.6), **bands)) == 0
 
 
+def test_only_the_surround_is_held() -> None:
+    box = torch.tensor([BOX], dtype=torch.float32)
+    assert float(findable.ring(flat(1.0, 0.3), shown=flat(0.2, 0.3), wanted=box)) == 0
+    assert float(findable.ring(flat(1.0, 0.1), shown=flat(1.0, 0.3), wanted=box)) == pytest.approx(0.2, abs=1e-6)
+    rim, (x0, y0, x1, y1) = flat(1.0, 0.3), BOX
+    rim[..., y0:y1, x0 - 3 : x0] = 0.0
+    assert 0.01 < float(findable.ring(rim, shown=flat(1.0, 0.3), wanted=box)) < 0.1
+    far = flat(1.0, 0.3)
+    far[..., -4:] = 0.0
+    assert float(findable.ring(far, shown=flat(1.0, 0.3), wanted=box)) == 0
+    both = torch.tensor([BOX, [x1 + 1, y0, x1 + 17, y1]], dtype=torch.float32)
+    neighbor = flat(1.0, 0.3)
+    neighbor[..., y0:y1, x1 + 1 : x1 + 17] = 1.0
+    assert float(findable.ring(neighbor, shown=flat(1.0, 0.3), wanted=both)) == 0
+    assert float(findable.ring(rim, shown=flat(1.0, 0.3), wanted=box[:0])) == 0
+
+
+def test_a_tutor_keeps_the_surround_as_it_shows_it(data: tuple[Path, Path]) -> None:
+    config = TrainingConfig(
+        schedule=Schedule(steps=30, batch=3, crop_px=64, warmup_steps=1, learning_rate=5e-3),
+        findable=replace(SETTINGS, contrast=0.0, ring=2000.0),
+    )
+    torch.manual_seed(1)
+    tutor = Student(config.network)
+    torch.nn.init.constant_(tutor.offset.bias, 2.0)
+    run, batch = Run(config, device=CPU, tutor=tutor), make_batch(load_pairs(data[0]), config, step=0)
+    labeled = make_labeled([scene_of(data)], SETTINGS, seed=1, step=0)
+    terms = [run.step(batch, labeled)[1] for _ in range(15)]
+    assert terms[0]["findable_ring"] > 0.05
+    assert terms[-1]["findable_ring"] < 0.8 * terms[0]["findable_ring"]
+
+
+def test_what_is_wanted_is_without_the_faults(data: tuple[Path, Path]) -> None:
+    scenes = [scene_of(data)]
+    clean = make_labeled(scenes, SETTINGS, seed=1, step=0)
+    assert torch.equal(clean.wanted_visible, clean.visible)
+    assert torch.equal(clean.wanted_thermal, clean.thermal)
+    degraded = [make_labeled(scenes, replace(SETTINGS, degraded_share=1.0), seed=1, step=step) for step in range(12)]
+    apart = [float((one.wanted_thermal - one.thermal).abs().mean()) for one in degraded]
+    assert max(apart) > 0.01
+    assert all(one.wanted_thermal.shape == one.thermal.shape for one in degraded)
+
+
 WANTED = torch.tensor([[10.0, 10.0, 30.0, 50.0], [60.0, 10.0, 80.0, 50.0]])
 
 
@@ -213,7 +257,7 @@ def labeled_of(box: tuple[float, float, float, float], *, size_px: tuple[int, in
     """A gray crop of this (height, width) with a person in a box of it."""
     image, one = torch.full((1, 1, *size_px), 0.5), torch.full((1, 1, 1, 1), 0.5)
     color, means = torch.zeros(1, 3, *size_px), one.repeat(1, 2, 1, 1)
-    return Labeled(image, image, means, one, color, torch.tensor([box]), torch.tensor([KINDS["people"]]))
+    return Labeled(image, image, image, image, means, one, color, torch.tensor([box]), torch.tensor([KINDS["people"]]))
 
 
 @pytest.mark.parametrize("size_px", [(128, 128), (96, 128)])

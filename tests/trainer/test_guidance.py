@@ -8,7 +8,13 @@ torch = pytest.importorskip("torch", reason="the trainer needs torch: pip instal
 
 from rtfusion_trainer.config import Guidance  # noqa: E402
 from rtfusion_trainer.data import Batch  # noqa: E402
-from rtfusion_trainer.guidance import gradient_difference, guidance, missing_contrast, tone_difference  # noqa: E402
+from rtfusion_trainer.guidance import (  # noqa: E402
+    gradient_difference,
+    guidance,
+    missing_contrast,
+    tone_difference,
+    tutoring,
+)
 
 ONLY = Guidance(pixels=0.0, gradients=0.0, ssim=0.0, features=0.0)
 
@@ -86,6 +92,17 @@ def test_a_term_without_weight_is_not_computed() -> None:
     fused, target = pictures()
     total, terms = guidance(fused, batch(dial=0.5, faithful_target=target), weights=ONLY, features=Brightness())
     assert (float(total), terms) == (0.0, {})
+
+
+def test_a_tutor_is_followed_in_levels_and_gradients() -> None:
+    fused, shown = pictures()
+    total, terms = tutoring(fused, shown, weights=Guidance(tutor_pixels=10.0, tutor_gradients=5.0))
+    assert terms["tutor_pixels"] == pytest.approx(0.2, abs=1e-6)
+    assert terms["tutor_gradients"] == pytest.approx(0, abs=1e-6)
+    assert float(total) == pytest.approx(2.0, abs=1e-4)
+    ramp = torch.linspace(0, 1, 32).expand(2, 1, 32, 32)
+    _, terms = tutoring(ramp, torch.full_like(ramp, 0.5), weights=Guidance())
+    assert terms["tutor_gradients"] == pytest.approx(1 / 31, abs=1e-5)
 
 
 def test_tone_sees_brightness_and_not_what_is_finer_than_a_cell() -> None:

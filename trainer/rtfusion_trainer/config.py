@@ -76,6 +76,9 @@ class Guidance:
     """Local brightness of the teacher that shows the look of 1, from the middle of the dial on."""
     contrast: float = 3.0
     """Local contrast that the same teacher gives to what only the thermal band sees."""
+    tutor_pixels: float = 60.0
+    tutor_gradients: float = 60.0
+    """The picture of another student, the tutor, at any setting of the dial."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class Findable:
     """What a detector misses of them, where there is one."""
     contrast: float = 6.0
     """What they stand out less of their surround than in the band that shows them best."""
+    ring: float = 60.0
+    """How far the surround is from the tutor's picture, where there is a tutor."""
     every: int = 2
     """Steps from one labeled crop to the next."""
     crop_px: int = 296

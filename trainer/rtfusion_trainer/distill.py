@@ -19,13 +19,14 @@ from torch.nn import functional
 
 from rtfusion.errors import ConfigError
 from rtfusion.focus.yolox import PAD_GRAY
+from rtfusion.models import find_model, read_spec
 from rtfusion.models.shipping import is_name
 from rtfusion_trainer import checkpoint
-from rtfusion_trainer.config import Schedule, TrainingConfig, TrainingOptions, config_from_dict, load_config
+from rtfusion_trainer.config import Network, Schedule, TrainingConfig, TrainingOptions, config_from_dict, load_config
 from rtfusion_trainer.curriculum import Curriculum
 from rtfusion_trainer.data import Batch, make_batch
 from rtfusion_trainer.explained import Explained
-from rtfusion_trainer.guidance import guidance
+from rtfusion_trainer.guidance import guidance, tutoring
 from rtfusion_trainer.imitation import following, imitation
 from rtfusion_trainer.labeled import Labeled, Scene, make_labeled, read_scenes
 from rtfusion_trainer.losses import findable
@@ -57,11 +58,12 @@ class Run:
         teachers: Sequence[str] = (),
         features: Vgg19Features | None = None,
         detector: findable.Detector | None = None,
+        tutor: Student | None = None,
         workers: Workers = ALONE,
     ) -> None:
         """Start at step 0. ``teachers`` are names for the record; the pictures come with the batches.
 
-        ``detector`` judges labeled crops.
+        ``detector`` judges labeled crops; ``tutor`` is another student, whose picture of every pair is wanted.
         """
         torch.manual_seed(config.schedule.seed)
         self.config = config
@@ -72,6 +74,7 @@ class Run:
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         self._network = workers.wrap(self.student)
         self._teachers, self._features, self._detector = list(teachers), features, detector
+        self._tutor = None if tutor is None else tutor.to(device).requires_grad_(False)
         schedule = config.schedule
         self._optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
@@ -112,11 +115,23 @@ class Run:
         if batch.language_target is not None:
             return self._like_teacher(fused, batch)
         loss, terms = objective(fused, batch, self.config.weights)
-        if batch.faithful_target is None and batch.enhanced_target is None:
-            return loss, terms
-        weights = self.config.guidance
-        guided, differences = guidance(fused, batch, weights=weights, features=self._features)
-        return weights.objective * loss + guided, {**terms, **differences}
+        weights, guides = self.config.guidance, []
+        if self._tutor is not None:
+            guides.append(tutoring(fused, self._shown(self._tutor, batch), weights=weights))
+        if batch.faithful_target is not None or batch.enhanced_target is not None:
+            guides.append(guidance(fused, batch, weights=weights, features=self._features))
+        if guides:
+            loss = weights.objective * loss
+        for guided, differences in guides:
+            loss, terms = loss + guided, {**terms, **differences}
+        return loss, terms
+
+    def _shown(self, tutor: Student, seen: Batch | Labeled) -> torch.Tensor:
+        """The tutor's picture of a pair as it is meant to be seen."""
+        means = seen.means[:, :1], seen.means[:, 1:]
+        with torch.no_grad(), self._mixed.autocast():
+            fused: torch.Tensor = tutor(seen.wanted_visible, seen.wanted_thermal, seen.enhance, *means)
+        return fused.float()
 
     def _like_teacher(self, fused: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss where a language-driven teacher is followed; the curriculum learns how far it is away."""
@@ -135,7 +150,10 @@ class Run:
         settings, bands = self.config.findable, {"visible": labeled.visible, "thermal": labeled.thermal}
         with self._mixed.autocast():
             fused = self._network(*bands.values(), labeled.enhance, labeled.means[:, :1], labeled.means[:, 1:]).float()
-        terms = {"contrast": findable.faint(fused, **bands, wanted=labeled.boxes[labeled.kinds >= 0])}
+        wanted_px = labeled.boxes[labeled.kinds >= 0]
+        terms = {"contrast": findable.faint(fused, **bands, wanted=wanted_px)}
+        if self._tutor is not None and settings.ring:
+            terms["ring"] = findable.ring(fused, shown=self._shown(self._tutor, labeled), wanted=wanted_px)
         if self._detector is not None and settings.detected:
             shown_bgr = (fused + labeled.color).clamp(0, 1)
             # a picture smaller than a crop is put into a corner of a gray square, as the detector's user does
@@ -174,11 +192,7 @@ class Run:
             ConfigError: it cannot be read, or its student is larger in some respect.
         """
         network = self.config.network
-
-        def begun() -> Student:
-            return student_of_model(path, network) if is_model(path) else load_average(path)
-
-        weights = self.workers.from_first(lambda: widen(begun(), network).state_dict())
+        weights = self.workers.from_first(lambda: widen(begun_as(path, network), network).state_dict())
         self.student.load_state_dict(weights)
         self.average.load_state_dict(weights)
 
@@ -214,6 +228,15 @@ def learning_rate(schedule: Schedule, step: int) -> float:
 def is_model(source: Path) -> bool:
     """Tell a model file, or the name of one that comes with rtfusion, from a checkpoint."""
     return is_name(source) or source.suffix == ".onnx"
+
+
+def begun_as(source: Path, network: Network) -> Student:
+    """The trained student of a checkpoint or of a float32 model; a model sees as far and cores as ``network`` says.
+
+    Raises:
+        ConfigError: it cannot be read, or is no student.
+    """
+    return student_of_model(source, network) if is_model(source) else load_average(source)
 
 
 def load_average(path: Path) -> Student:
@@ -280,6 +303,7 @@ def train_student(
     language_cache: Path | None = None,
     labels: Path | None = None,
     detector: Path | None = None,
+    tutor: Path | None = None,
 ) -> None:
     """Train, or go on training where ``options.out`` holds a checkpoint.
 
@@ -293,6 +317,7 @@ def train_student(
             (`rtfusion_trainer.imitation`); it stands alone.
         labels: people and cars of the training pairs (`rtfusion_trainer.labeled`), which are to be easy to find.
         detector: a YOLOX as an ONNX file, which says how easily.
+        tutor: another student, named as `init` is, whose pictures are wanted: a larger one, or the one before.
 
     Raises:
         ConfigError: a file, folder, setting or device is not as it should be.
@@ -303,7 +328,7 @@ def train_student(
         target: CachedPictures(folder) for target, folder in caches.items() if folder is not None
     }
     if language_cache is not None:
-        if teachers:
+        if teachers or tutor is not None:
             raise ConfigError("--language-cache says what the whole dial leads to; name no other teacher beside it")
         teachers = {"language_target": Explained(CachedPictures(language_cache))}
     if detector is not None and labels is None:
@@ -318,11 +343,14 @@ def train_student(
             config,
             device=workers.device,
             precision=options.precision,
-            teachers=[pictures.identity for pictures in teachers.values()] + _judges(labels, detector),
+            teachers=[pictures.identity for pictures in teachers.values()]
+            + _judges(labels, detector)
+            + ([] if tutor is None else [_name_of(tutor)]),
             features=features,
             detector=None
             if detector is None
             else findable.Detector(detector, side_px=config.findable.seen_px, device=workers.device),
+            tutor=None if tutor is None else begun_as(tutor, config.network),
             workers=workers,
         )
         if workers.from_first((options.out / CHECKPOINT).exists):
@@ -338,6 +366,14 @@ def train_student(
 def _judges(*files: Path | None) -> list[str]:
     """Names of files that a run learns from beside its pairs, for the record."""
     return [path.stem for path in files if path is not None]
+
+
+def _name_of(student: Path) -> str:
+    """The name of a student for the record, with the checksum of its graph where it is a model."""
+    if not is_model(student):
+        return student.stem
+    spec = read_spec(find_model(student))
+    return f"{spec.name}-{spec.checksum[:8]}"
 
 
 def _config(options: TrainingOptions) -> TrainingConfig:

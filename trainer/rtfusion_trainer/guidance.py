@@ -4,8 +4,11 @@ A faithful teacher guides by pixels, gradients, structure (SSIM) and VGG-19 feat
 language-driven teacher guides the look of the dial at 1: how bright it makes things, and how much local contrast it gives to what
 only the thermal band sees. Its pixels are not wanted: they carry its noise, its grid and its halos.
 
-Both are weighted by `rtfusion_trainer.data.Batch.trust`: they have seen the clean pair, and so say nothing about one that is
-meant to look otherwise.
+Another student, the tutor, guides by pixels and gradients at every setting of the dial. It sees every pair as it is meant to
+look.
+
+The first two are weighted by `rtfusion_trainer.data.Batch.trust`: they have seen the clean pair, and so say nothing about one
+that is meant to look otherwise.
 """
 
 from __future__ import annotations
@@ -62,6 +65,16 @@ def picture_terms(
             wanted = features(target)
         terms["features"] = perceptual_loss(fused=features(fused), visible=wanted, thermal=wanted)
     return terms
+
+
+def tutoring(fused: Tensor, shown: Tensor, *, weights: Guidance) -> tuple[Tensor, dict[str, float]]:
+    """The weighted difference to what a tutor shows of the same pairs, and every term's unweighted mean for the log."""
+    terms = {
+        "pixels": (fused - shown).abs().mean(),
+        "gradients": gradient_difference(fused, shown).mean(),
+    }
+    total = weights.tutor_pixels * terms["pixels"] + weights.tutor_gradients * terms["gradients"]
+    return total, {f"tutor_{name}": float(value.detach()) for name, value in terms.items()}
 
 
 def tone_difference(fused: Tensor, target: Tensor) -> Tensor:

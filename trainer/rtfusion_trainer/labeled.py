@@ -52,6 +52,9 @@ class Labeled:
 
     visible: Tensor
     thermal: Tensor
+    wanted_visible: Tensor
+    wanted_thermal: Tensor
+    """The same without the faults of cameras."""
     means: Tensor
     """(1, 2, 1, 1)."""
     enhance: Tensor
@@ -101,7 +104,7 @@ def make_labeled(scenes: Sequence[Scene], settings: Findable, *, seed: int, step
     if random.random() < 0.5:
         visible, thermal = (cast(Image8, cv2.flip(image, 1)) for image in (visible, thermal))
         boxes = np.stack((width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]), axis=1)
-    visible, thermal, shifts = _seen(random, visible, thermal, share=settings.degraded_share)
+    visible, thermal, wanted, shifts = _seen(random, visible, thermal, share=settings.degraded_share)
     boxes, kinds = _in_crop(boxes, kinds, width=width, height=height)
     low, high = DIALS
     enhance = random.uniform() if random.random() < ANYWHERE else random.uniform(low, high)
@@ -111,6 +114,8 @@ def make_labeled(scenes: Sequence[Scene], settings: Findable, *, seed: int, step
     return Labeled(
         visible=_image(gray),
         thermal=_image(thermal),
+        wanted_visible=_image(wanted[0]),
+        wanted_thermal=_image(wanted[1]),
         means=torch.from_numpy(np.clip(means + shifts, 0, 1)).reshape(1, 2, 1, 1),
         enhance=torch.full((1, 1, 1, 1), enhance, dtype=torch.float32),
         color=torch.from_numpy(np.ascontiguousarray(color.transpose(2, 0, 1)))[None],
@@ -142,11 +147,12 @@ def _window(random: Random, scene: Scene, *, shape: tuple[int, ...], size_px: in
 
 def _seen(
     random: Random, visible: Image8, thermal: Image8, *, share: float
-) -> tuple[Image8, Image8, npt.NDArray[np.float32]]:
-    """Both bands as cameras and weather leave them, and how far their means moved."""
+) -> tuple[Image8, Image8, tuple[Image8, Image8], npt.NDArray[np.float32]]:
+    """Both bands as cameras and weather leave them, their luminances without the faults, and how far their means moved."""
     none = np.zeros(2, np.float32)
     if random.random() >= share:
-        return np.ascontiguousarray(visible), np.ascontiguousarray(thermal), none
+        thermal = np.ascontiguousarray(thermal)
+        return np.ascontiguousarray(visible), thermal, (luminance(visible), thermal), none
     gray, heat = (
         np.ascontiguousarray(levels, np.float32) / np.float32(255) for levels in (luminance(visible), thermal)
     )
@@ -156,7 +162,8 @@ def _seen(
         after.mean() - before.mean()
         for after, before in ((degraded.wanted_visible, gray), (degraded.wanted_thermal, heat))
     ]
-    return _levels(visible + step), _levels(255 * degraded.thermal), np.array(shifts, np.float32)
+    wanted = _levels(255 * degraded.wanted_visible), _levels(255 * degraded.wanted_thermal)
+    return _levels(visible + step), _levels(255 * degraded.thermal), wanted, np.array(shifts, np.float32)
 
 
 def _levels(values: npt.NDArray[Any]) -> Image8:

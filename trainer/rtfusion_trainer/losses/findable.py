@@ -28,6 +28,8 @@ SAME_IOU, OTHER_IOU = 0.5, 0.3
 FALSE_FROM, FALSE_WEIGHT = 0.2, 0.3
 CORE, RING = 0.7, 0.3
 """Part of a box, per side, that is taken for the object, and width of what is about it, as a fraction of the box."""
+REACH = 0.6
+"""Width of the surround that is to look as a tutor shows it, as a fraction of the box: all that a rim could take up."""
 KEPT = 0.8
 """Share of the contrast of the band in which the object stands out more that is wanted."""
 
@@ -105,6 +107,20 @@ def faint(fused: Tensor, *, visible: Tensor, thermal: Tensor, wanted: Tensor) ->
     best = torch.where(seen.abs() > heat.abs(), seen, heat).detach()
     missing = functional.relu(KEPT * best.abs() - ours * best.sign())
     return missing.mean() if len(missing) else fused.new_zeros(())
+
+
+def ring(fused: Tensor, *, shown: Tensor, wanted: Tensor) -> Tensor:
+    """How far the surround of the (n, 4) objects is from another picture of it: the mean over its pixels, a scalar.
+
+    Contrast can be won by darkening what is about an object, which no detector minds and every eye does.
+    """
+    height, width = fused.shape[-2:]
+    around = fused.new_zeros(fused.shape)
+    for box in wanted.tolist():
+        _window(around, box, 2 * REACH, height=height, width=width).fill_(1)
+    for box in wanted.tolist():
+        _window(around, box, 0.0, height=height, width=width).zero_()
+    return (around * (fused - shown).abs()).sum() / around.sum().clamp(min=1)
 
 
 def _contrasts(image: Tensor, boxes: Tensor) -> Tensor:
