@@ -100,6 +100,11 @@ class BandDenoiser:
         return tuple(name for name, is_on in found.items() if is_on)
 
     @property
+    def averages(self) -> bool:
+        """True while still places are averaged over time."""
+        return self._is_grainy
+
+    @property
     def noise_levels(self) -> float:
         """Standard deviation of the temporal noise in gray levels; of counts, in 255ths of the span of the scene."""
         return self._grain.pixel / self._level
@@ -279,16 +284,16 @@ class Denoiser:
     def state(self) -> Mapping[str, float | str]:
         """What a header says of the thermal band: its noise in gray levels, and what is done; empty where nothing is."""
         thermal = self._bands.get(Band.THERMAL)
-        if thermal is None or not thermal.works:
+        if thermal is None or not (works := thermal.works):
             return {}
-        return {"noise_levels": round(thermal.noise_levels, 2), "denoised": " ".join(thermal.works)}
+        return {"noise_levels": round(thermal.noise_levels, 2), "denoised": " ".join(works)}
 
     def settled(self, image: Image8) -> Image8:
         """The fused (H, W, 3) picture, in place: while there is noise, the last one stays where it differs by 1 at most.
 
         It is kept until the next one, and must not change meanwhile.
         """
-        if not any("grain" in denoiser.works for denoiser in self._bands.values()):
+        if not any(denoiser.averages for denoiser in self._bands.values()):
             self._shown = None
             return image
         flat = image.reshape(len(image), -1)
@@ -306,8 +311,8 @@ class Denoiser:
         if denoiser is None:
             return frame
         denoised = denoiser(frame, left=left)
-        key = frame.band, denoiser.works
-        if denoiser.works and key not in self._noted:
+        key = frame.band, (works := denoiser.works)
+        if works and key not in self._noted:
             self._noted.add(key)
             self._note(_sentence(denoiser, frame.band))
         return denoised

@@ -76,7 +76,7 @@ class Intents:
     @property
     def values(self) -> dict[str, float]:
         """The axes that are not at 0, and where they stand."""
-        return {name: value for name, value in self if value}
+        return {} if self is NEUTRAL else {name: value for name, value in self if value}
 
     def changed(self, values: Mapping[str, float]) -> Intents:
         """The same with other values on some axes.
@@ -95,7 +95,7 @@ class Intents:
 
     def __bool__(self) -> bool:
         """False for the picture as it is."""
-        return any(value for _, value in self)
+        return self is not NEUTRAL and any(value for _, value in self)
 
     def __str__(self) -> str:
         """As `parse` reads it; empty for the picture as it is."""
