@@ -98,6 +98,26 @@ def test_every_parameter_of_recordings_is_on_the_page_of_sources() -> None:
         assert f"`?{key}=" in page, key
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = set(re.findall(r"[\w/-]+\.md", navigation))
+    assert {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} <= listed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_of_settings_that_a_page_shows_are_read(page: Path, tmp_path: Path) -> None:
+    from rtfusion.config import INTENTS_TABLE, Settings, load
+
+    for number, block in enumerate(re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)):
+        keys = set(re.findall(r"^\[?(\w+)\]?", block, flags=re.MULTILINE))
+        if "network" in keys or "schedule" in keys:
+            continue  # a preset of a training: tests/trainer/test_config.py
+        path = tmp_path / f"{number}.toml"
+        path.write_text(block, encoding="utf-8")
+        assert keys & {*Settings.model_fields, INTENTS_TABLE}, page.name
+        load({}, file=path, environ={})
+
+
 def test_every_parameter_of_outputs_is_on_their_page() -> None:
     from rtfusion.sinks import KINDS
 
