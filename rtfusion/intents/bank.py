@@ -29,9 +29,9 @@ WISHES = tuple(f"{axis}{sign}" for axis in AXES for sign in "+-")
 KINDS = (*WISHES, "reset", "off")
 """What a sentence can be: a wish, a reset, or nothing that is about the picture."""
 BANKS = ("bank.txt", "bank_readers.txt")
-_MADE_OF = (*BANKS, "lexicon.txt", "other_words.txt", "words.py", "rules.py", "bank.py")
+_MADE_OF = (*BANKS, "lexicon.txt", "other_words.txt", "words.py", "scope.py", "rules.py", "bank.py")
 """What a fitted classifier depends on."""
-_BUCKETS = 4096
+_BUCKETS = 16384
 _RIDGE = 3.0
 _KEPT = 0.92
 """Of the wishes in the bank, so many are taken for one when they are judged by a classifier that did not see them."""

@@ -13,6 +13,7 @@ from rtfusion.intents.axes import AXES, NEUTRAL, PRESETS, Intents
 from rtfusion.intents.bank import WISHES, Classifier, classifier
 from rtfusion.intents.encoders import Encoder, encoder_named
 from rtfusion.intents.rules import Reading, Wish, merged, read, strength
+from rtfusion.intents.scope import DENIALS
 
 Resolver = Literal["rules", "bank", "encoder", "clip"]
 LONGEST = 1000
@@ -28,9 +29,10 @@ _PLAIN_PART = 0.42
 _PARTS = re.compile(
     "[,;.!?\uff0c\u3002\uff1b\uff01\uff1f\u3001]+|\\b(?:and|but|then|while|plus)\\b|同时|而且|并且|顺便|然后"
 )
-_NEGATIONS = frozenset({"neg", "notso", "letting"})
 _OPPOSITE = 0.1
 """By how much a classifier must hear the other side of a wish in a sentence that denies something: then nobody knows."""
+_AGREED = 0.05
+"""By how much it must hear the same side where what is denied is not known."""
 _SPREAD = 0.12
 """How far a score lies from the threshold when it is three times likelier than not."""
 
@@ -129,7 +131,7 @@ class _Judge:
         kind = max(scores, key=lambda name: scores[name] if name != "off" else -1.0)
         if reading.reset or (not reading.wishes and kind == "reset"):
             return found.reset("rules" if reading.reset else self._bank)
-        negates = any(word.meanings & _NEGATIONS for word in reading.words)
+        negates = _denies(reading)
         if _is_settled(reading, kind, scores, doubt=_DOUBT[self._bank], negates=negates):
             further = self._further(sentence, reading) if self._encoder is not None else []
             return found.wishes([*reading.wishes, *further], self._bank if further else "rules", current)
@@ -138,12 +140,12 @@ class _Judge:
         return found.wishes([_heard(kind, reading)], self._bank, current)
 
     def _further(self, sentence: str, reading: Reading) -> list[Wish]:
-        """What the encoder hears in the parts of a sentence in which the rules heard nothing."""
+        """What the encoder hears in the parts of a sentence in which the rules heard nothing, not even a denial."""
         found: dict[str, Wish] = {}
         parts = [part.strip() for part in _PARTS.split(sentence) if part.strip()]
         for part in parts if len(parts) > 1 else []:
             own = read(part)
-            if own.wishes or own.reset or not own.words or self._encoder is None:
+            if own.wishes or own.reset or not own.words or _denies(own) or self._encoder is None:
                 continue
             scores = self._classifier.scores(own, self._encoder.encode([part])[0])
             kind = max(WISHES, key=scores.__getitem__)
@@ -203,6 +205,10 @@ def _heard(kind: str, reading: Reading) -> Wish:
     return Wish(kind[:-1], side * strength(reading.words), 0)
 
 
+def _denies(reading: Reading) -> bool:
+    return any(word.meanings & DENIALS for word in reading.words)
+
+
 def _is_settled(reading: Reading, kind: str, scores: Mapping[str, float], *, doubt: float, negates: bool) -> bool:
     """True where what the rules found stands: it is more than one wish, or the classifier does not clearly say another."""
     if len(reading.wishes) != 1 or kind == "reset":
@@ -215,11 +221,14 @@ def _is_settled(reading: Reading, kind: str, scores: Mapping[str, float], *, dou
 
 def _is_doubted(reading: Reading, scores: Mapping[str, float]) -> bool:
     """True where a sentence denies something and the classifier hears the other side of a wish: nothing is better than that."""
-    if not any(word.meanings & _NEGATIONS for word in reading.words):
+    if not _denies(reading):
         return False
-    sides = (("+", "-") if wish.value > 0 else ("-", "+") for wish in reading.wishes)
-    found = zip(reading.wishes, sides, strict=True)
-    return any(scores[f"{wish.axis}{other}"] > scores[f"{wish.axis}{own}"] + _OPPOSITE for wish, (own, other) in found)
+    for wish in reading.wishes:
+        own, other = ("+", "-") if wish.value > 0 else ("-", "+")
+        margin = _AGREED if wish.axis in reading.unclear else -_OPPOSITE
+        if scores[f"{wish.axis}{own}"] < scores[f"{wish.axis}{other}"] + margin:
+            return True
+    return False
 
 
 def _nearest(reading: Reading, scores: Mapping[str, float]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from rtfusion.intents.axes import PRESETS, Intents
+from rtfusion.intents.scope import scoped
 from rtfusion.intents.words import Word, words_of
 
 WEAK, PLAIN, STRONG, EXTREME = 0.3, 0.6, 0.8, 1.0
@@ -52,6 +53,7 @@ PROPERTIES: Mapping[str, Property] = {
     "busy": Property("background", -1, -1),
     "calm": Property("background", 1, 1),
 }
+_NAMES = frozenset(PROPERTIES)
 _COMPLAINTS = frozenset(name for name, it in PROPERTIES.items() if it.alone < 0)
 _FIGURES = frozenset({"people", "vehicles"})
 _SURROUNDINGS = frozenset({"background", "scenery"})
@@ -79,6 +81,8 @@ _ABSORBED: Mapping[str, frozenset[str]] = {
     "thermal_look": frozenset({"thermal"}),
 }
 """What is no wish of its own beside another property in one clause: the bright of "bright headlights", the dark of "dark fog"."""
+_SPOILT_BY: Mapping[str, frozenset[str]] = {"sharp": frozenset({"blur"}), "color": frozenset({"gray", "dull"})}
+"""What is denied of a thing is its fault: "don't let the edges get soft"."""
 _LESS_PROMINENT = frozenset({"dark", "blur", "gray", "calm", "dull", "denoise"})
 _MORE_PROMINENT = frozenset({"bright", "sharp", "color", "busy", "noise", "garish"})
 SURE, COMPLAINED, STATED, MENTIONED = 4, 3, 2, 1
@@ -101,6 +105,8 @@ class Reading:
     reset: bool
     preset: str | None
     words: tuple[Word, ...]
+    unclear: frozenset[str] = frozenset()
+    """Axes of which something is denied, and nothing says which way that goes."""
 
     @property
     def axes(self) -> dict[str, float]:
@@ -112,19 +118,22 @@ def read(text: str, presets: Mapping[str, Intents] = PRESETS) -> Reading:
     """Read a sentence; what it says nothing about is not in the answer."""
     words = words_of(text)
     preset = _preset(words, text, presets)
-    chosen = _chosen(_wishes(words))
-    meant = frozenset().union(*(word.meanings for word in words))
+    in_scope = scoped(words, _NAMES)
+    clauses = _clauses_of(in_scope)
+    chosen = _chosen(_wishes(clauses))
+    meant = frozenset().union(*(word.meanings for word in in_scope))
     said_reset = "reset" in meant or (
         "changes" in meant and not chosen and bool(meant & {"less", "neg", "reset", "clear"})
     )
     if said_reset and all(wish.plain < COMPLAINED for wish in chosen):
         chosen = []
     reset = said_reset and not chosen and preset is None
-    return Reading(tuple(chosen), reset, preset, tuple(words))
+    unclear = frozenset(PROPERTIES[name].axis for clause in clauses for name in clause.unclear)
+    return Reading(tuple(chosen), reset, preset, tuple(words), unclear)
 
 
-def _wishes(words: list[Word]) -> list[Wish]:
-    """What the clauses ask for, one after the other."""
+def _clauses_of(words: list[Word]) -> list[Clause]:
+    """The parts of a sentence, each with what it takes over from the one before."""
     clauses: list[Clause] = []
     last: Clause | None = None
     for part, joined in _clauses(words):
@@ -133,6 +142,11 @@ def _wishes(words: list[Word]) -> list[Wish]:
             clauses[-1].lead_to(clause)
         clauses.append(clause)
         last = clause if clause.properties or last is None else last
+    return clauses
+
+
+def _wishes(clauses: Iterable[Clause]) -> list[Wish]:
+    """What the clauses ask for, one after the other."""
     wishes: list[Wish] = []
     for clause in clauses:
         if not clause.named and clause.has & {"fix", "clear"}:  # "it's dark and grainy, fix both"
@@ -162,9 +176,12 @@ def _clauses(words: list[Word]) -> list[tuple[list[Word], bool]]:
     return [part for part in parts if part[0]]
 
 
+_TOLD = frozenset({"unseen", "covers", "too", "toofar", "notso", "lack"})
+"""What tells by itself which way is out."""
 _DOINGS = frozenset({"more", "less", "keep", "neg", "notso", "up", "down", "weak", "strong", "soft", "fix", "clear"})
 
 
+_MERELY = frozenset({"not", "but not", "by no mean", "不是", "而不是", "不包括"})
 _LIKED = frozenset({"glare", "haze", "noise"})
 """Faults that some people want: the glow of lamps, mist, the grain of film."""
 _PROCESSES = frozenset({"dehaze", "denoise"})
@@ -180,6 +197,8 @@ class Clause:
         self.inherited: frozenset[str] = frozenset()
         self.joined = joined
         self.properties = self._properties()
+        taken = before is not None and bool(before.has & {"less", "fix", "clear", "down"})
+        self.spared = taken and self._is_mere_denial()
         if "reset" in self.has and self.properties:
             self.has |= {"more"}  # "the colors back to what they were"
         if {"prefer", "not"} <= self.has:
@@ -221,10 +240,11 @@ class Clause:
         self.active = frozenset(
             name for word in self.words if "more" in word.meanings for name in word.meanings & self.named
         )
-        lying = {PROPERTIES[name].axis for name in self.active}
-        named = [
-            name for name in named if name in self.active or name in _TARGETS or PROPERTIES[name].axis not in lying
-        ]
+        told = self.active or self._moderated()
+        lying = {PROPERTIES[name].axis for name in told}
+        named = [name for name in named if name in told or name in _TARGETS or PROPERTIES[name].axis not in lying]
+        if "neg" in self.has and not self.active:
+            named = [name for name in named if not _SPOILT_BY.get(name, frozenset()) & self.named]
         absorbed = frozenset().union(*(_ABSORBED.get(name, frozenset()) for name in named))
         if "background" in named and "people" in named and self.has & {"busy", "behind"}:
             absorbed = absorbed - {"background"} | _FIGURES
@@ -232,11 +252,26 @@ class Clause:
             absorbed |= _FIGURES
         if set(named) - {"blind"}:
             absorbed |= {"blind"}
+        absorbed -= self._victims()
         if "scenery" in named and self.active & _LESS_PROMINENT:
             absorbed |= _LOOKS
         elif set(named) - {"scenery"}:
             absorbed |= {"scenery"}
         return [name for name in dict.fromkeys(named) if name not in absorbed] or named[:1]
+
+    def _moderated(self) -> frozenset[str]:
+        """The bright of "not so bright in the dark": what a denial of degree stands before is what is denied."""
+        words = [word for word in self.words if word.meanings - {"polite", "be"}]
+        return frozenset(
+            name for one, after in pairwise(words) if "notso" in one.meanings for name in after.meanings & self.named
+        )
+
+    def _victims(self) -> frozenset[str]:
+        """The people of "the lamps drown the people"."""
+        if "neg" not in self.has or "passive" in self.has:
+            return frozenset()
+        verb = next((at for at, word in enumerate(self.words) if "covers" in word.meanings), len(self.words))
+        return frozenset(name for word in self.words[verb + 1 :] for name in word.meanings & _FIGURES)
 
     def _stands_before_figure(self) -> bool:
         """True for "whatever is around the car", which is not about the car."""
@@ -250,6 +285,12 @@ class Clause:
 
     def _goes_on(self, before: Clause) -> bool:
         return self._is_mere_name() and (not self.named & _COMPLAINTS or bool(before.has & {"less", "fix", "clear"}))
+
+    def _is_mere_denial(self) -> bool:
+        """True for "not the detail" behind something else; "no noise" asks for itself."""
+        first, *others = self.words
+        plain = all(word.meanings & {*PROPERTIES, "polite"} and "more" not in word.meanings for word in others)
+        return bool(self.properties) and plain and first.text in _MERELY
 
     def _is_mere_name(self) -> bool:
         plain = all(word.meanings & {*PROPERTIES, "polite"} for word in self.words)
@@ -269,20 +310,40 @@ class Clause:
                 found.append(Wish(its.axis, its.side * way * strength(self.words), self._plainness(name)))
         return found
 
+    @property
+    def unclear(self) -> frozenset[str]:
+        """The properties of which this clause denies something by words that are not known: most likely, less is wanted."""
+        at = next((at for at, word in enumerate(self.words) if "neg" in word.meanings), None)
+        if at is None or self.has & _TOLD:
+            return frozenset()
+        behind = self.words[at + 1 :]
+        if behind and not any(word.meanings & {"unknown", "other"} for word in behind):
+            return frozenset()
+        return frozenset(name for name in self.properties if name not in _COMPLAINTS and not self._doing(name))
+
     def _way(self, name: str) -> int:
         """+1 for more of this property, -1 for less, 0 where nothing tells."""
-        has = self.has
+        if self.spared:
+            return 1  # "take out the noise, not the detail"
+        denies = "neg" in self.has
         if look := self._look(name):
-            return -look if "neg" in has and not has & {"notso", "too", "busy"} else look
-        if name in _TARGETS and self._denied(name):
+            return -look if denies and not self.has & {"notso", "too", "busy"} else look
+        if self._is_none(name) or (name in _TARGETS and self._denied(name)):
             return -1
         doing = self._doing(name)
-        if "neg" in has:
-            if has & {"unseen", "covers"} and name not in _COMPLAINTS:
-                return 1  # "don't let me miss anyone"
-            lets = "letting" in has and name in _COMPLAINTS  # "don't let the lamps blind me"
-            return -1 if "notso" in has or lets or not doing else -doing
+        if denies:
+            return self._denied_doing(name, doing)
         return self._complained(name, doing) or doing or self._alone(name)
+
+    def _denied_doing(self, name: str, doing: int) -> int:
+        """Which way it goes when this doing is denied."""
+        lacks = "lack" in self.has and not doing and self._lacks()  # "I don't want the colors gone"
+        if lacks or (self.has & {"unseen", "covers"} and name not in _COMPLAINTS):
+            return 1  # "don't let me miss anyone"
+        if not doing or "notso" in self.has or (name in _COMPLAINTS and self._is_only_seen()):
+            return -1  # "I don't want to see any fog"
+        lets = "letting" in self.has and name in _COMPLAINTS and not self._is_taken(name)
+        return -1 if lets else -doing  # "don't let the lamps blind me"
 
     def _alone(self, name: str) -> int:
         """What naming this property alone asks for; of surroundings, nothing."""
@@ -344,7 +405,8 @@ class Clause:
         if not (less | more) or not (name in _SURROUNDINGS or (told and name in {*_FIGURES, "glare"})):
             return 0
         way = -1 if less else 1
-        if self.has & {"less", "notso", "fix", "clear", "too", "toofar"}:
+        doings = frozenset().union(*(word.meanings for word in self.words if not word.meanings & (less | more)))
+        if (doings | self.inherited) & {"less", "notso", "fix", "clear", "too", "toofar"}:
             return -way
         if told or self.does or "be" not in self.has:
             return way
@@ -354,6 +416,26 @@ class Clause:
         """True for the heat of "the photo, not the heat"."""
         words = [word for word in self.words if word.meanings - {"polite"}]
         return any(one.text in ("not", "不是") and name in after.meanings for one, after in pairwise(words))
+
+    def _is_none(self, name: str) -> bool:
+        """True for the glare of "no more glare off that screen", whatever else is said."""
+        words = [word for word in self.words if word.meanings - {"polite"}]
+        pairs = pairwise(words)
+        return any(one.text in ("no", "no mor") and name in after.meanings - {"more"} for one, after in pairs)
+
+    def _is_taken(self, name: str) -> bool:
+        """True where something is taken off it: the glare of "don't lower the glare", not that of "the glare lowers"."""
+        verb = next((at for at, word in enumerate(self.words) if word.meanings & {"less", "down"}), len(self.words))
+        return any(name in word.meanings for word in self.words[verb + 1 :])
+
+    def _is_only_seen(self) -> bool:
+        """True where nothing is done but to look and to want."""
+        doings = [word for word in self.words if word.meanings & {"more", "less", "keep", "up", "down", "fix", "clear"}]
+        return bool(doings) and all(word.meanings & {"soft", "see", "show"} for word in doings)
+
+    def _lacks(self) -> bool:
+        """True where the lack is another word than the denial."""
+        return any("lack" in word.meanings and "neg" not in word.meanings for word in self.words)
 
     def _covers(self, name: str) -> bool:
         """True for what hides something else, and for a fault: it stands before the verb."""

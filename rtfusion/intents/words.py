@@ -16,7 +16,7 @@ _PHRASE_WORDS = 6
 _CHINESE = "\u3400-\u9fff"
 _PIECES = re.compile(rf"\d+(?:\.\d+)?\s*%?|[a-z0-9&/]+(?:['`;][a-z]+)?|[{_CHINESE}]+|[,.;:!?、。\n]|[-\u2013\u2014]+\s")
 _PARTICLE = re.compile(
-    r"\b(tone|toned|turn|get|drop|dial|pull|bring|take|knock|calm|keep|hold|crank|pump|push|fade|scale|rein|boost|lift|cut|clean|clear|"
+    r"\b(tone|toned|turn|get|drop|dial|pull|bring|take|taken|took|brought|knock|calm|keep|hold|crank|pump|push|fade|scale|rein|boost|lift|cut|clean|clear|"
     r"back|ease|bump|dim|light|open|sharpen|soften|wash|fill|crush|tuck|switch|mute|set|put|strip|drag|blow|blur|filter|"
     r"zoom|point|pick|call|draw|stand|step|lay|roll|thin|move|shut|kill)"
     r"((?:\s+(?!and\b|but\b|or\b|then\b|so\b|to\b)[a-z']+){1,5}?)\s+(down|up|back|out|off|away|through)\b(?!\s+the\b|\s+of\b)"

@@ -30,6 +30,15 @@ def test_what_was_measured_holds(figures: dict[str, float]) -> None:
     assert figures[language.REFUSED] >= 0.94
 
 
+def test_of_sentences_that_deny_few_are_turned() -> None:
+    answers = language.asked("none", language.DENIED)
+    assert len(answers) == 120
+    assert {one.lang for one in answers} == {"en", "zh"}
+    figures = {row["figure"]: row["value"] for row in language.denied_rows(answers, "no encoder")}
+    assert figures[language.TURNED] <= 0.02
+    assert figures[language.TAKEN] >= 0.78
+
+
 def test_an_axis_too_many_or_turned_is_not_right() -> None:
     said = say("more color", encoder="none")
     assert Asked("en", "plain", {"color": 1}, said).is_right
