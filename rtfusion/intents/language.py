@@ -31,6 +31,10 @@ _PARTS = re.compile(
 )
 _OPPOSITE = 0.1
 """By how much a classifier must hear the other side of a wish in a sentence that denies something: then nobody knows."""
+_PLAIN = 3
+"""A denial, a doing and a name, every one of them known, make a plain sentence: "don't remove the noise"."""
+_OPPOSITE_OF_PLAIN = 0.25
+"""The same in a plain sentence: there the rules know how far the denial reaches, and the classifier does not."""
 _AGREED = 0.05
 """By how much it must hear the same side where what is denied is not known."""
 _SPREAD = 0.12
@@ -223,9 +227,11 @@ def _is_doubted(reading: Reading, scores: Mapping[str, float]) -> bool:
     """True where a sentence denies something and the classifier hears the other side of a wish: nothing is better than that."""
     if not _denies(reading):
         return False
+    said = [word for word in reading.words if not word.meanings <= {"polite", "be"}]
+    is_plain = len(said) <= _PLAIN and not any(word.meanings & {"unknown", "other", "break", "then"} for word in said)
     for wish in reading.wishes:
         own, other = ("+", "-") if wish.value > 0 else ("-", "+")
-        margin = _AGREED if wish.axis in reading.unclear else -_OPPOSITE
+        margin = _AGREED if wish.axis in reading.unclear else -_OPPOSITE_OF_PLAIN if is_plain else -_OPPOSITE
         if scores[f"{wish.axis}{own}"] < scores[f"{wish.axis}{other}"] + margin:
             return True
     return False
