@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.fusers import read_gray
+from benchmarks.fusers import read_gray, short
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, columns_table
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.blind import deviation
@@ -54,12 +54,12 @@ COLUMNS = (
     ("scene", "{scene}"),
     ("method", "{case}"),
     ("contrast", "{contrast:.2f}"),
-    ("of LD-Lite's", "{contrast_ratio:.2f}"),
+    ("ratio", "{contrast_ratio:.2f}"),
     ("noise", "{noise:.2f}"),
-    ("of LD-Lite's", "{noise_ratio:.2f}"),
-    ("grid dB", "{grid_db:.2f}"),
+    ("ratio", "{noise_ratio:.2f}"),
+    ("grid", "{grid_db:.2f}"),
     ("halo", "{halo:.2f}"),
-    ("largest halo", "{halo_max:.2f}"),
+    ("most", "{halo_max:.2f}"),
 )
 
 Fuse = Callable[..., Image8]
@@ -162,7 +162,7 @@ def _methods(ldlite: Path, stack: ExitStack) -> dict[str, Fuse]:
 
 def table(data: Result) -> str:
     """Markdown, a row for every scene and method."""
-    return columns_table(COLUMNS, data["rows"])
+    return columns_table(COLUMNS, ({**row, "case": short(row["case"])} for row in data["rows"]))
 
 
 SUITE = Suite(

@@ -47,12 +47,12 @@ OPSET = 17
 WARM_UP = 3
 COLUMNS = (
     ("size", "{size}"),
-    ("network, engine", "{case}"),
-    ("ms p50", "{ms[p50]:.2f}"),
-    ("p90", "{ms[p90]:.2f}"),
-    ("p99", "{ms[p99]:.2f}"),
-    (f"times {STUDENT} INT8", "{ratio:.2f}"),
-    ("least to most", "{least:.2f} to {most:.2f}"),
+    ("network", "{case}"),
+    ("ms p50", "{ms[p50]:.1f}"),
+    ("p90", "{ms[p90]:.1f}"),
+    ("p99", "{ms[p99]:.1f}"),
+    ("times", "{ratio:.2f}"),
+    ("range", "{least:.1f}-{most:.1f}"),
 )
 
 Run = Callable[[], object]
@@ -192,7 +192,15 @@ def table(data: Result) -> str:
     settings = data["settings"]
     counts = ", ".join(f"{name} {count:,}" for name, count in settings["parameters"].items())
     title = f"{settings['threads']} threads of {data['machine']['processor']}, {settings['rounds']} rounds; parameters: {counts}"
-    rows = [{**row, "least": min(row["ratios"]), "most": max(row["ratios"])} for row in data["rows"]]
+    rows = [
+        {
+            **row,
+            "case": row["case"].replace("plain, 5 layers", "plain"),
+            "least": min(row["ratios"]),
+            "most": max(row["ratios"]),
+        }
+        for row in data["rows"]
+    ]
     return f"{title}\n\n{columns_table(COLUMNS, rows)}"
 
 

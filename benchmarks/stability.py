@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.fusers import short
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, chosen, columns_table, grouped
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import metrics
@@ -183,7 +184,10 @@ def table(data: Result) -> str:
     for clip, rows in grouped(data["rows"], "clip").items():
         warp = rows[0]["warp"]
         shown = [{**row, "times": row["warp"] / warp if row["warp"] is not None and warp else None} for row in rows]
-        parts += [f"{clip}, {rows[0]['frames']} frames", columns_table(COLUMNS, shown)]
+        parts += [
+            f"{clip}, {rows[0]['frames']} frames",
+            columns_table(COLUMNS, ({**row, "case": short(row["case"])} for row in shown)),
+        ]
     return "\n\n".join(parts)
 
 
