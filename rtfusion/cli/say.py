@@ -31,8 +31,9 @@ def say(
         typer.Option("--clip-weights", metavar="PATH", help="A CLIP model helps: its checkpoint or folder."),
     ] = None,
     clip_model: Annotated[
-        str, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in the file.")
-    ] = "ViT-B-32",
+        str | None,
+        typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in a bare file."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Show what a sentence, in English or Chinese, would change in the picture.
@@ -55,7 +56,7 @@ def say(
         show_text((json.dumps(said.as_dict(), ensure_ascii=False) if as_json else str(said)) + "\n")
 
 
-def _clip(weights: Path, model: str, encoder: str) -> Encoder:
+def _clip(weights: Path, model: str | None, encoder: str) -> Encoder:
     from rtfusion.errors import ConfigError
 
     if encoder != "auto":

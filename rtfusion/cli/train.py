@@ -64,8 +64,11 @@ def teacher(
         Path | None, typer.Option("--clip-weights", metavar="PATH", help="Checkpoint of CLIP, or an open_clip folder.")
     ] = None,
     clip_model: Annotated[
-        str, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in the file.")
-    ] = "ViT-B-32",
+        str | None, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in a bare file.")
+    ] = None,
+    no_clip_test: Annotated[
+        bool, typer.Option("--no-clip-test", metavar="", help="Train, whatever the self-test of the encoder says.")
+    ] = False,
     prompt_visible: Annotated[
         list[str] | None,
         typer.Option("--prompt-visible", metavar="TEXT", help="Describes the visible image (repeatable)."),
@@ -87,6 +90,7 @@ def teacher(
         options,
         clip_weights=clip_weights,
         clip_model=clip_model,
+        clip_test=not no_clip_test,
         prompts={name: texts or () for name, texts in prompts.items()},
     )
 

@@ -26,6 +26,7 @@ from rtfusion_trainer.imitation import following, imitation  # noqa: E402
 from rtfusion_trainer.objective import GUARDS, objective  # noqa: E402
 from rtfusion_trainer.pairs import load_pairs  # noqa: E402
 from rtfusion_trainer.smoked import write_smoked  # noqa: E402
+from rtfusion_trainer.student import FAR_FROM  # noqa: E402
 from rtfusion_trainer.teachers.cache import CachedPictures, CachedTeacher  # noqa: E402
 
 from rtfusion.errors import ConfigError  # noqa: E402
@@ -135,7 +136,7 @@ class Brightness(torch.nn.Module):
 def test_the_terms_by_hand(taught) -> None:
     batch = make_batch(taught_pairs(taught), CONFIG, step=1)
     batch = replace(batch, enhance=torch.ones_like(batch.enhance))
-    settings = Imitation(pixels=10.0, gradients=0.0, ssim=0.0, tone=5.0, features=2.0, features_of=1)
+    settings = Imitation(pixels=10.0, gradients=0.0, ssim=0.0, contrast=0.0, tone=5.0, features=2.0, features_of=1)
     compared = imitation(batch.language_target + 0.1, batch, weights=settings, default=1.0, features=Brightness())
     assert compared.terms == pytest.approx({"like_pixels": 0.1, "like_tone": 0.1, "like_features": 0.01}, abs=1e-5)
     assert float(compared.loss) == pytest.approx(10 * 0.1 + 5 * 0.1 + 2 * 0.01, abs=1e-4)
@@ -272,7 +273,7 @@ def test_no_other_teacher_stands_beside_it(taught, tmp_path) -> None:
 def test_the_preset_is_of_the_size_of_small() -> None:
     language, small = load_config("language"), load_config("small")
     assert replace(language.network, name="small") == small.network
-    assert language.enhance_default == 1.0
+    assert language.enhance_default < FAR_FROM  # beyond, faint detail fades
 
 
 # ---- pairs in smoke ----------------------------------------------------------------------------------------------------------

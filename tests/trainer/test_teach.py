@@ -183,6 +183,18 @@ def test_the_preset_is_what_was_published() -> None:
     assert teach.TeacherConfig().loss == LanguagePreset()
 
 
+def test_as_released_it_stays_at_its_rate_and_resamples_by_nearest_neighbors() -> None:
+    config = teach.load_teacher_config("ldfusion-as-released")
+    rates = {learning_rate(config.schedule, step, per_epoch=10) for step in range(10, 1000)}
+    assert rates == {config.schedule.learning_rate}
+    assert config.loss.patches.affine.resampling == config.schedule.affine.resampling == "nearest"
+    pair = pairs()[0]
+    crop = random_crop(pair, replace(SMALL, affine=config.schedule.affine), torch.Generator().manual_seed(0))
+    assert set((crop[0] * 255).round().int().flatten().tolist()) <= {0, *pair[0].flatten().tolist()}
+    meant = replace(config, loss=LanguagePreset(), schedule=LanguageSchedule())
+    assert meant == teach.load_teacher_config("ldfusion")
+
+
 def test_a_file_changes_what_it_says_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[loss.prompts]\nobjective = ["a", "b"]\n[loss.patches]\ncount = 8\n[schedule]\nseed = 5\n')
@@ -235,7 +247,7 @@ def test_a_request_to_stop_leaves_checkpoint_and_weights(tmp_path: Path, monkeyp
         device="cpu",
         stop=lambda: encoder.requested,
     )
-    teach.train_teacher(options, clip_weights=None)
+    teach.train_teacher(options, clip_weights=None, clip_test=False)
     assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 1
     fused = ldfusion_teacher(tmp_path / "out")(visible=pairs()[0][0], thermal=pairs()[0][1])
     assert fused.shape == (48, 64)

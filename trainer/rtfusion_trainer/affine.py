@@ -23,6 +23,8 @@ class RandomAffine:
     """The smallest and the largest."""
     shear_deg: float = 5.0
     """Along x."""
+    resampling: str = "bilinear"
+    """``bilinear`` or ``nearest``; the latter is what the published maps come to."""
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
@@ -46,8 +48,8 @@ def draw(bounds: RandomAffine, generator: torch.Generator) -> Tensor:
     return torch.cat((input_from_output, offset), dim=1)
 
 
-def warp(images: Tensor, input_from_output: Tensor, *, size_px: int) -> Tensor:
-    """Square images (N, C, S, S) through one matrix of `draw` to (N, C, size_px, size_px); bilinear, black outside."""
+def warp(images: Tensor, input_from_output: Tensor, *, size_px: int, resampling: str = "bilinear") -> Tensor:
+    """Square images (N, C, S, S) through one matrix of `draw` to (N, C, size_px, size_px); black outside."""
     theta = input_from_output.to(images)[None].expand(len(images), 2, 3)
     grid = functional.affine_grid(theta, [len(images), images.shape[1], size_px, size_px], align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(images, grid, mode=resampling, padding_mode="zeros", align_corners=False)

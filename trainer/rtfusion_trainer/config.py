@@ -89,6 +89,8 @@ class Imitation:
     gradients: float = 20.0
     ssim: float = 2.0
     tone: float = 12.5
+    contrast: float = 3.0
+    """Local contrast that the teacher gives to what only the thermal band sees."""
     features: float = 1.0
     layers: tuple[str, ...] = ("conv1_2", "conv2_1", "conv3_1")
     features_of: int = 1

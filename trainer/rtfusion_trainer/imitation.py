@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rtfusion_trainer.config import Imitation
 from rtfusion_trainer.data import Batch
-from rtfusion_trainer.guidance import picture_terms, tone_difference
+from rtfusion_trainer.guidance import missing_contrast, picture_terms, tone_difference
 from rtfusion_trainer.losses.perceptual import Vgg19Features, perceptual_loss
 
 
@@ -50,6 +50,9 @@ def imitation(
     share = trust * following(batch.enhance, default=default)
     parts = picture_terms(fused, target, weights=weights, features=None)
     parts["tone"] = tone_difference(fused, target)
+    if weights.contrast:
+        bands = {"visible": batch.wanted_visible, "thermal": batch.wanted_thermal}
+        parts["contrast"] = missing_contrast(fused, target, **bands)
     error = torch.stack([getattr(weights, name) * values for name, values in parts.items()]).sum(dim=0)
     loss, terms = (share * error).mean(), {name: (share * values).mean() for name, values in parts.items()}
     if features is not None and weights.features:

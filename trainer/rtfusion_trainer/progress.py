@@ -17,6 +17,12 @@ MEMORY = 0.98
 """Memory of the moving averages that are shown."""
 
 
+def tell(text: str, *, silent: bool = False) -> None:
+    """One line on stderr; nothing where ``silent``, as all processes but the first are."""
+    if not silent:
+        sys.stderr.write(f"{text}\n")
+
+
 @contextlib.contextmanager
 def shown(
     *, total: int, finished: int = 0, curves: Path | None = None, silent: bool = False

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rtfusion_trainer.losses.clip import DEFAULT_MODEL, load_clip
+from rtfusion_trainer.losses.clip import load_clip
 
 _BATCH = 64
 
@@ -28,9 +28,9 @@ class ClipSentences:
     name = "clip"
     resolver: Literal["encoder", "clip"] = "clip"
 
-    def __init__(self, weights: Path, *, model: str = DEFAULT_MODEL) -> None:
+    def __init__(self, weights: Path, *, model: str | None = None) -> None:
         self._clip = load_clip(weights, model=model)
-        digest = hashlib.sha256(model.encode())
+        digest = hashlib.sha256(str(model).encode())
         for path in sorted(weights.iterdir()) if weights.is_dir() else [weights]:
             if path.is_file():
                 digest.update(path.read_bytes())

@@ -13,11 +13,12 @@ import torch
 
 from rtfusion.errors import ConfigError
 from rtfusion_trainer.config import TrainingOptions, changed, read_preset
-from rtfusion_trainer.losses.clip import DEFAULT_MODEL, load_clip
+from rtfusion_trainer.losses.clip import load_clip
 from rtfusion_trainer.losses.language import LanguagePreset
 from rtfusion_trainer.losses.perceptual import load_vgg19
+from rtfusion_trainer.losses.self_test import require_sight
 from rtfusion_trainer.pairs import load_pairs
-from rtfusion_trainer.progress import shown
+from rtfusion_trainer.progress import shown, tell
 from rtfusion_trainer.teachers.cache import CachedTeacher
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher
@@ -55,7 +56,8 @@ def train_teacher(
     options: TrainingOptions,
     *,
     clip_weights: Path | None,
-    clip_model: str = DEFAULT_MODEL,
+    clip_model: str | None = None,
+    clip_test: bool = True,
     prompts: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Train LDFusion; leaves the checkpoint and, in the published layout, the weights so far.
@@ -63,7 +65,8 @@ def train_teacher(
     Args:
         options: the preset (of `load_teacher_config`), the data, and how to train; ``steps`` may end it before the last epoch.
         clip_weights: a file or folder for `rtfusion_trainer.losses.clip.load_clip`.
-        clip_model: open_clip's name of the model in that file.
+        clip_model: open_clip's name of the model in a bare file.
+        clip_test: False trains with an encoder that cannot tell what the loss is about (`rtfusion_trainer.losses.self_test`).
         prompts: texts instead of the preset's, by ``visible``, ``thermal`` and ``objective``.
 
     Raises:
@@ -74,6 +77,9 @@ def train_teacher(
     with join(options.device, threads=options.threads) as workers:
         # The weights first: they are what is most likely to be missing, and reading the data takes longer.
         encoder = load_clip(clip_weights, model=clip_model, device=workers.device)
+        if clip_test:
+            scores = require_sight(encoder, name=str(clip_weights), device=workers.device)
+            tell(f"self-test of {clip_weights}: {scores}", silent=not workers.is_first)
         vgg = None
         if config.loss.perceptual_weight:
             vgg = load_vgg19(options.vgg_weights, layers=config.loss.perceptual_layers, device=workers.device)

@@ -15,18 +15,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rtfusion.errors import ConfigError, ModelError
+from rtfusion.errors import ConfigError, FusionError, ModelError
 from rtfusion.text import did_you_mean
 from rtfusion_trainer.checkpoint import UNREADABLE
+from rtfusion_trainer.losses.clip_files import WEIGHTS, State, read_clip, transformers_config
 from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
-DEFAULT_MODEL = "ViT-B-32"
 FOLDER_CONFIG = "open_clip_config.json"
+TRANSFORMERS_CONFIG = "config.json"
 _WHAT_TO_PLACE = (
-    "put a checkpoint that open_clip can load on this machine, such as the open_clip_model.safetensors of a ViT-B-32, and pass "
-    "--clip-weights FILE with --clip-model NAME, or the folder with its open_clip_config.json and --clip-weights DIR. OpenAI's "
-    "own weights belong to --clip-model ViT-B-32-quickgelu. Nothing is downloaded"
+    "put a folder with open_clip_config.json and open_clip_model.safetensors on this machine and pass --clip-weights DIR, or a "
+    "checkpoint and --clip-model NAME (docs/training.md names them). Nothing is downloaded"
 )
+_AS_OPENAI = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+    "size": None,
+    "mode": "RGB",
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+}
+"""Preprocessing of the CLIPs of OpenAI and of transformers, by mean and deviation of OpenAI's training."""
+Tokenizer = Callable[[list[str]], Tensor]
 _LOADING_ERRORS = (*UNREADABLE, ValueError, LookupError, AttributeError, AssertionError)
 """Errors that open_clip lets through when a file is not what it should be."""
 
@@ -34,7 +45,7 @@ _LOADING_ERRORS = (*UNREADABLE, ValueError, LookupError, AttributeError, Asserti
 class OpenClipEncoder:
     """A frozen open_clip model that embeds luminance pictures and texts; gradients reach the pictures."""
 
-    def __init__(self, model: nn.Module, tokenizer: Callable[[list[str]], Tensor]) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
         self._model: Any = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         visual: Any = self._model.visual
@@ -59,19 +70,18 @@ class OpenClipEncoder:
         return embedded.float()
 
 
-def load_clip(
-    weights: Path | None, *, model: str = DEFAULT_MODEL, device: torch.device | None = None
-) -> OpenClipEncoder:
-    """Load an open_clip model from a local checkpoint file, or from a folder that also says which model it is.
+def load_clip(weights: Path | None, *, model: str | None = None, device: torch.device | None = None) -> OpenClipEncoder:
+    """Load a CLIP from local files: a folder that says which model it is, or a checkpoint whose model is named.
 
     Args:
-        weights: a .safetensors, .pt or .bin file of ``model``; or a folder with open_clip_config.json and a checkpoint, then
-            ``model`` is not looked at.
-        model: a name that open_clip knows.
+        weights: a folder with open_clip_config.json and a checkpoint, or with the config.json and the weights of transformers,
+            which are converted; or a file of ``model``, in any layout of `rtfusion_trainer.losses.clip_files`.
+        model: a name that open_clip knows; not for a folder, which knows better.
         device: the CPU if None.
 
     Raises:
-        ConfigError: open_clip is not installed, there are no weights, no such model, or it would need files from a hub.
+        ConfigError: open_clip is not installed, there are no weights, no such model, a bare file without ``model`` or with one of
+            another activation, or a model that would need files from a hub.
         ModelError: the weights cannot be read or are not this model's.
     """
     if weights is None:
@@ -83,22 +93,71 @@ def load_clip(
         import open_clip
     except ImportError as error:
         raise ConfigError("open_clip is not installed; run: pip install 'rtfusion[train]'") from error
-    if weights.is_dir():
-        name, pretrained = f"local-dir:{weights.resolve()}", None
-        _refuse_hub_files(_folder_config(weights), name=str(weights))
-    else:
-        name, pretrained = model, str(weights.resolve())
-        _refuse_hub_files(_known_config(open_clip, model), name=model)
     try:
-        network = open_clip.create_model(
-            name, pretrained=pretrained, device=device or "cpu", weights_only=True, require_pretrained=True
-        )
+        if weights.is_dir():
+            network, tokenizer = _of_folder(open_clip, weights)
+        else:
+            network, tokenizer = _of_file(open_clip, weights, model)
+    except FusionError:
+        raise
     except _LOADING_ERRORS as error:
+        named = "the model in its folder" if weights.is_dir() else model
+        raise ModelError(f"{weights} are no weights of {named}: {error}") from error
+    return OpenClipEncoder(network.to(device or torch.device("cpu")), tokenizer)
+
+
+def _of_folder(open_clip: Any, folder: Path) -> tuple[nn.Module, Tokenizer]:
+    if (folder / FOLDER_CONFIG).exists() or not (folder / TRANSFORMERS_CONFIG).exists():
+        name = f"local-dir:{folder.resolve()}"
+        _refuse_hub_files(_folder_config(folder), name=str(folder))
+        network = open_clip.create_model(name, device="cpu", weights_only=True, require_pretrained=True)
+        return network, open_clip.get_tokenizer(name)
+    config = transformers_config(folder / TRANSFORMERS_CONFIG)
+    file = next((path for name in WEIGHTS if (path := folder / name).is_file()), None)
+    if file is None:
+        raise ConfigError(f"{folder} holds none of {', '.join(WEIGHTS)}")
+    found = read_clip(file)
+    if found.layout != "transformers":
         raise ModelError(
-            f"{weights} are no weights of {model if pretrained else 'the model in its folder'}: {error}. A TorchScript archive "
-            "(OpenAI's own file) is not read; take its safetensors version"
-        ) from error
-    return OpenClipEncoder(network, open_clip.get_tokenizer(name))
+            f"{file} is {found.what}, and {TRANSFORMERS_CONFIG} beside it is of transformers; pass the file itself"
+        )
+    network = _plain(open_clip, config, found.state)
+    return network, open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+
+
+def _plain(open_clip: Any, config: dict[str, Any], state: State) -> nn.Module:
+    """A CLIP of this shape with these weights, each of them and no other."""
+    network: nn.Module = open_clip.CLIP(**config)
+    network.load_state_dict(state)
+    open_clip.model.set_model_preprocess_cfg(network, _AS_OPENAI)
+    return network
+
+
+def _of_file(open_clip: Any, file: Path, model: str | None) -> tuple[nn.Module, Tokenizer]:
+    config = {} if model is None else _known_config(open_clip, model)
+    _refuse_hub_files(config, name=str(model))
+    found = read_clip(file)
+    if found.layout == "transformers":
+        raise ConfigError(
+            f"{file} is {found.what}, whose activation stands in its {TRANSFORMERS_CONFIG}: pass the folder that holds both"
+        )
+    if model is None:
+        hint = "OpenAI's have QuickGELU, such as ViT-B-32-quickgelu" if found.is_openai else "the file does not say it"
+        raise ConfigError(
+            f"{file} is {found.what}; of which model, with which activation? Pass --clip-model NAME ({hint}), or the folder with "
+            f"its {FOLDER_CONFIG}"
+        )
+    if found.is_openai and not config.get("quick_gelu", False):
+        raise ConfigError(
+            f"{file} is {found.what}, whose network has QuickGELU, and {model} has not: pass --clip-model {model}-quickgelu"
+        )
+    if not found.is_openai:  # open_clip knows the older forms of its own layout
+        network = open_clip.create_model(
+            model, pretrained=str(file.resolve()), device="cpu", weights_only=True, require_pretrained=True
+        )
+    else:
+        network = _plain(open_clip, config, found.state)
+    return network, open_clip.get_tokenizer(model)
 
 
 def _known_config(open_clip: Any, model: str) -> dict[str, Any]:

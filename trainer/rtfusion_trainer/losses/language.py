@@ -159,7 +159,14 @@ def cut_patches(images: Sequence[Tensor], patches: Patches, *, generator: torch.
         y, x = (int(torch.randint(length - side_px + 1, (), generator=generator)) for length in (height, width))
         matrix = draw(patches.affine, generator)
         for image, found in zip(images, cut, strict=True):
-            found.append(warp(image[..., y : y + side_px, x : x + side_px], matrix, size_px=shorter_px))
+            found.append(
+                warp(
+                    image[..., y : y + side_px, x : x + side_px],
+                    matrix,
+                    size_px=shorter_px,
+                    resampling=patches.affine.resampling,
+                )
+            )
     return tuple(torch.stack(found) for found in cut)
 
 

@@ -7,7 +7,7 @@ generators seeded by them. So a resumed run goes on as if it had not stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,6 @@ from rtfusion_trainer.teachers.ldfusion import DECODER_FILE, ENCODER_FILE, LdFus
 from rtfusion_trainer.workers import ALONE, Workers
 
 SCHEMA = 1
-AUGMENTATION = RandomAffine()
 _ATTEMPTS = 20
 _EPOCH, _STEP, _PATCHES = 1, 2, 3  # what a generator is for
 ImagePair = tuple[Image8, Image8]
@@ -52,6 +51,8 @@ class LanguageSchedule:
     warmup_epochs: int = 1
     halve_at_epochs: tuple[int, ...] = (50, 60, 70, 80, 90, 100)
     """The rate is halved when so many epochs are done."""
+    affine: RandomAffine = field(default_factory=RandomAffine)
+    """Of the crops."""
     seed: int = 3407
 
 
@@ -226,7 +227,8 @@ def random_crop(pair: ImagePair, schedule: LanguageSchedule, generator: torch.Ge
     both = torch.from_numpy(np.stack([np.pad(image, missing, mode="symmetric") for image in pair])).float() / 255
     for _ in range(_ATTEMPTS):
         y, x = (int(torch.randint(n - size_px + 1, (), generator=generator)) for n in both.shape[1:])
-        crop = warp(both[None, :, y : y + size_px, x : x + size_px], draw(AUGMENTATION, generator), size_px=size_px)[0]
+        square, matrix = both[None, :, y : y + size_px, x : x + size_px], draw(schedule.affine, generator)
+        crop = warp(square, matrix, size_px=size_px, resampling=schedule.affine.resampling)[0]
         if bool((crop.std(dim=(1, 2)) >= schedule.least_contrast).any()):
             break
     return crop
