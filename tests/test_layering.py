@@ -86,7 +86,14 @@ ENTRANCES = {
     "rtfusion.web": {"rtfusion.sinks", "rtfusion.web"},
     "rtfusion.window": {"rtfusion.sinks", "rtfusion.window", "rtfusion.cli"},
     "rtfusion.batch": {"rtfusion.batch", "rtfusion.cli"},
-    "rtfusion.synthetic": {"rtfusion.synthetic", "rtfusion.capture", "rtfusion.cli", "benchmarks"},
+    "rtfusion.synthetic": {
+        "rtfusion.synthetic",
+        "rtfusion.capture",
+        "rtfusion.cli",
+        "rtfusion_trainer.losses.self_test",
+        "rtfusion_trainer.stand_in",
+        "benchmarks",
+    },
 }
 """Rooms that only these rooms may enter: what stands on top of the runtime, and the ends of the path of the data."""
 

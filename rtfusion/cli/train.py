@@ -48,6 +48,18 @@ CACHE_HELP = """Keep a teacher's outputs on disk, for [bold]rtfusion distill[/bo
 Each teacher gets a folder of its own in --out, whose name is printed. What is
 there is not made again."""
 
+RECIPE_HELP = """From a sentence to a student: teacher, its pictures, student, file, card.
+
+One recipe, [bold]language[/bold]. Every stage tells what it will cost before it goes
+on, and takes up where it stopped when the same command is given again:
+  rtfusion train recipe language --pairs DIR --clip-weights DIR --out DIR \\
+    --goal "the thermal targets glow, the background stays dark"
+"""
+ENCODER_HELP = """Train a small encoder of pictures and texts that stands in for CLIP.
+
+It knows ten facts of fused pictures (band, day, smoke, people, vehicles, sharp,
+noisy, bright, contrast, targets that stand out), in English and Chinese, and
+nothing else. Where you have CLIP's weights, take those."""
 FOCUS_HELP = """Train the head that finds people and vehicles, and write it as ONNX.
 
 It learns from boxes that people drew (--labels) and, on pictures without any,
@@ -69,6 +81,12 @@ def teacher(
     no_clip_test: Annotated[
         bool, typer.Option("--no-clip-test", metavar="", help="Train, whatever the self-test of the encoder says.")
     ] = False,
+    stand_in: Annotated[
+        Path | None,
+        typer.Option(
+            "--stand-in", metavar="FILE", help="Instead of CLIP: what [bold]rtfusion train encoder[/bold] made."
+        ),
+    ] = None,
     prompt_visible: Annotated[
         list[str] | None,
         typer.Option("--prompt-visible", metavar="TEXT", help="Describes the visible image (repeatable)."),
@@ -81,16 +99,20 @@ def teacher(
         list[str] | None,
         typer.Option("--prompt-objective", metavar="TEXT", help="Describes what is wanted (repeatable)."),
     ] = None,
+    away_from: Annotated[
+        list[str] | None, typer.Option("--away-from", metavar="TEXT", help="Describes the opposite (repeatable).")
+    ] = None,
 ) -> None:
     """Train, and leave the checkpoint and the weights in the published layout."""
     from rtfusion_trainer.teach import train_teacher
 
-    prompts = {"visible": prompt_visible, "thermal": prompt_thermal, "objective": prompt_objective}
+    prompts = {"visible": prompt_visible, "thermal": prompt_thermal, "objective": prompt_objective, "away": away_from}
     train_teacher(
         options,
         clip_weights=clip_weights,
         clip_model=clip_model,
         clip_test=not no_clip_test,
+        stand_in=stand_in,
         prompts={name: texts or () for name, texts in prompts.items()},
     )
 
@@ -150,6 +172,144 @@ def distill(**options: Any) -> None:
             "rtfusion train student"
         )
     student(**options)
+
+
+def recipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="language.")],
+    *,
+    pairs: Annotated[Path, typer.Option("--pairs", metavar="DIR", help="SET/vi and SET/ir, or vi and ir.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="For everything; what is there is gone on with.")],
+    clip_weights: Annotated[
+        Path | None, typer.Option("--clip-weights", metavar="PATH", help="An open_clip folder, or a checkpoint.")
+    ] = None,
+    clip_model: Annotated[
+        str | None, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in a bare file.")
+    ] = None,
+    no_clip_test: Annotated[
+        bool, typer.Option("--no-clip-test", metavar="", help="Train, whatever the self-test of the encoder says.")
+    ] = False,
+    stand_in: Annotated[
+        Path | None,
+        typer.Option(
+            "--stand-in", metavar="FILE", help="Instead of CLIP: what [bold]rtfusion train encoder[/bold] made."
+        ),
+    ] = None,
+    goal: Annotated[
+        list[str] | None,
+        typer.Option("--goal", metavar="TEXT", help="What is wanted (repeatable). Default: the preset's."),
+    ] = None,
+    away_from: Annotated[
+        list[str] | None, typer.Option("--away-from", metavar="TEXT", help="The opposite of it (repeatable).")
+    ] = None,
+    teacher_preset: Annotated[
+        str, typer.Option("--teacher-preset", metavar="NAME", help="ours, ldfusion, ldfusion-as-released, or a file.")
+    ] = "ours",
+    student_preset: Annotated[
+        str, typer.Option("--student-preset", metavar="NAME", help="A student's preset, or a TOML file.")
+    ] = "language",
+    teacher_steps: Annotated[
+        int | None, typer.Option("--teacher-steps", metavar="N", min=1, help="Steps at most, instead of the preset's.")
+    ] = None,
+    student_steps: Annotated[
+        int | None, typer.Option("--student-steps", metavar="N", min=1, help="Steps, instead of the preset's.")
+    ] = None,
+    vgg_weights: Annotated[
+        Path | None, typer.Option("--vgg-weights", metavar="FILE", help="VGG-19. Without it no features are compared.")
+    ] = None,
+    shifts: Annotated[str, typer.Option("--shifts", metavar="NAME", help="Of the teacher: few, full or none.")] = "few",
+    eval_data: Annotated[
+        Path | None, typer.Option("--eval", metavar="DIR", help="Other pairs to evaluate on. Default: the same.")
+    ] = None,
+    trained_on: Annotated[
+        list[str] | None, typer.Option("--trained-on", metavar="TEXT", help="A data set and its terms (repeatable).")
+    ] = None,
+    license_id: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights.")] = "not stated",
+    seed: Seed = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Do all stages, and print the card's path."""
+    require_trainer()
+    from rtfusion_trainer.recipe import RecipeOptions, run_recipe
+
+    from rtfusion.cli.console import show_text
+    from rtfusion.cli.stopping import Stopping
+
+    if name != "language":
+        raise ConfigError(f"no recipe {name!r}; there is language")
+    with Stopping() as stopping:
+        made = run_recipe(
+            RecipeOptions(
+                pairs=pairs,
+                out=out,
+                clip_weights=clip_weights,
+                clip_model=clip_model,
+                clip_test=not no_clip_test,
+                stand_in=stand_in,
+                goal=tuple(goal or ()),
+                away_from=tuple(away_from or ()),
+                teacher_preset=teacher_preset,
+                student_preset=student_preset,
+                vgg_weights=vgg_weights,
+                teacher_steps=teacher_steps,
+                student_steps=student_steps,
+                shifts=shifts,
+                eval_data=eval_data,
+                trained_on=tuple(trained_on or ()),
+                license_id=license_id,
+                seed=seed,
+                device=device,
+                threads=threads,
+                stop=stopping.event.is_set,
+            )
+        )
+    if made is not None:
+        show_text(f"{made}\n")
+    sys.exit(stopping.exit_code)
+
+
+def encoder(
+    *,
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The encoder's file.")],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="FILE", help="JSON: people and vehicles of the pairs.")
+    ] = None,
+    eval_data: Annotated[
+        Path | None, typer.Option("--eval", metavar="DIR", help="Other pairs, to measure its accuracy on.")
+    ] = None,
+    eval_labels: Annotated[
+        Path | None, typer.Option("--eval-labels", metavar="FILE", help="JSON: people and vehicles of those.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, help="Steps.")] = 2500,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Another seed is another encoder.")] = 0,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Train, write the file, and print the zero-shot accuracy by fact."""
+    require_trainer()
+    from rtfusion_trainer.progress import shown
+    from rtfusion_trainer.stand_in.network import save_stand_in
+    from rtfusion_trainer.stand_in.training import accuracy, seen_pairs, train_stand_in
+
+    from rtfusion.cli.console import show_text
+    from rtfusion.cli.stopping import Stopping
+
+    with Stopping() as stopping, shown(total=steps) as log:
+        made = train_stand_in(
+            data, labels=labels, steps=steps, seed=seed, threads=threads, stop=stopping.event.is_set, log=log
+        )
+    if not stopping.event.is_set():
+        measured = {} if eval_data is None else accuracy(made, seen_pairs(eval_data, labels=eval_labels))
+        save_stand_in(
+            out, made, card={"steps": steps, "seed": seed, **{f"accuracy {k}": v for k, v in measured.items()}}
+        )
+        figures = (
+            ", ".join(f"{fact} {value:.2f}" for fact, value in measured.items()) or "nothing to measure on (--eval)"
+        )
+        show_text(f"{out}: zero-shot accuracy {figures}\n")
+    sys.exit(stopping.exit_code)
 
 
 def focus(

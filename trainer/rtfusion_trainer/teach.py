@@ -14,11 +14,12 @@ import torch
 from rtfusion.errors import ConfigError
 from rtfusion_trainer.config import TrainingOptions, changed, read_preset
 from rtfusion_trainer.losses.clip import load_clip
-from rtfusion_trainer.losses.language import LanguagePreset
+from rtfusion_trainer.losses.language import ImageTextEncoder, LanguagePreset
 from rtfusion_trainer.losses.perceptual import load_vgg19
 from rtfusion_trainer.losses.self_test import require_sight
 from rtfusion_trainer.pairs import load_pairs
 from rtfusion_trainer.progress import shown, tell
+from rtfusion_trainer.stand_in.network import load_stand_in
 from rtfusion_trainer.teachers.cache import CachedTeacher
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher
@@ -58,6 +59,7 @@ def train_teacher(
     clip_weights: Path | None,
     clip_model: str | None = None,
     clip_test: bool = True,
+    stand_in: Path | None = None,
     prompts: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Train LDFusion; leaves the checkpoint and, in the published layout, the weights so far.
@@ -67,7 +69,8 @@ def train_teacher(
         clip_weights: a file or folder for `rtfusion_trainer.losses.clip.load_clip`.
         clip_model: open_clip's name of the model in a bare file.
         clip_test: False trains with an encoder that cannot tell what the loss is about (`rtfusion_trainer.losses.self_test`).
-        prompts: texts instead of the preset's, by ``visible``, ``thermal`` and ``objective``.
+        stand_in: instead of CLIP, the file of ``rtfusion train encoder``.
+        prompts: texts instead of the preset's, by ``visible``, ``thermal``, ``objective`` and ``away``.
 
     Raises:
         ConfigError: a file, folder, setting or device is not as it should be.
@@ -76,10 +79,14 @@ def train_teacher(
     config = _config(options, prompts=prompts or {})
     with join(options.device, threads=options.threads) as workers:
         # The weights first: they are what is most likely to be missing, and reading the data takes longer.
-        encoder = load_clip(clip_weights, model=clip_model, device=workers.device)
+        encoder: ImageTextEncoder
+        if stand_in is None:
+            encoder = load_clip(clip_weights, model=clip_model, device=workers.device)
+        else:
+            encoder = load_stand_in(stand_in, device=workers.device)
         if clip_test:
-            scores = require_sight(encoder, name=str(clip_weights), device=workers.device)
-            tell(f"self-test of {clip_weights}: {scores}", silent=not workers.is_first)
+            scores = require_sight(encoder, name=str(stand_in or clip_weights), device=workers.device)
+            tell(f"self-test of {stand_in or clip_weights}: {scores}", silent=not workers.is_first)
         vgg = None
         if config.loss.perceptual_weight:
             vgg = load_vgg19(options.vgg_weights, layers=config.loss.perceptual_layers, device=workers.device)

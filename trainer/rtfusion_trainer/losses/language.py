@@ -47,6 +47,8 @@ class Prompts:
     visible: tuple[str, ...] = ("a visible gray image",)
     thermal: tuple[str, ...] = ("an infrared image",)
     objective: tuple[str, ...] = ("a clear image with detailed background and salient objects",)
+    away: tuple[str, ...] = ()
+    """What is not wanted: the way from it to the objective is a second direction beside those from the sources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ class TextDirections:
 
     from_visible: Tensor
     from_thermal: Tensor
+    from_away: Tensor | None = None
 
 
 def text_directions(encoder: ImageTextEncoder, prompts: Prompts) -> TextDirections:
@@ -90,7 +93,12 @@ def text_directions(encoder: ImageTextEncoder, prompts: Prompts) -> TextDirectio
             unit(encoder.encode_text(texts).mean(dim=0))
             for texts in (prompts.visible, prompts.thermal, prompts.objective)
         )
-    return TextDirections(from_visible=unit(objective - visible), from_thermal=unit(objective - thermal))
+        away = unit(encoder.encode_text(prompts.away).mean(dim=0)) if prompts.away else None
+    return TextDirections(
+        from_visible=unit(objective - visible),
+        from_thermal=unit(objective - thermal),
+        from_away=None if away is None else unit(objective - away),
+    )
 
 
 def unit(x: Tensor) -> Tensor:
@@ -102,11 +110,19 @@ def direction_loss(*, fused: Tensor, visible: Tensor, thermal: Tensor, text: Tex
     """1/2 (1 - cos(u(f, v), text from visible)) + 1/2 (1 - cos(u(f, t), text from thermal)), 0 to 2.
 
     u(a, b) = unit(unit(a) - unit(b)). ``fused`` are embeddings (..., D), to which those of the sources broadcast; the result has
-    one value for each of them, shape (...).
+    one value for each of them, shape (...). With a direction away from an antonym, each cosine is the mean of that with it and
+    that with the direction from the source.
     """
-    cos_visible = (unit(unit(fused) - unit(visible)) * text.from_visible).sum(dim=-1)
-    cos_thermal = (unit(unit(fused) - unit(thermal)) * text.from_thermal).sum(dim=-1)
+    cos_visible, cos_thermal = (
+        _cosine(unit(unit(fused) - unit(source)), direction, text.from_away)
+        for source, direction in ((visible, text.from_visible), (thermal, text.from_thermal))
+    )
     return (1 - cos_visible) / 2 + (1 - cos_thermal) / 2
+
+
+def _cosine(way: Tensor, direction: Tensor, second: Tensor | None) -> Tensor:
+    cosine = (way * direction).sum(dim=-1)
+    return cosine if second is None else (cosine + (way * second).sum(dim=-1)) / 2
 
 
 def patch_direction_loss(

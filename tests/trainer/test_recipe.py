@@ -1,0 +1,173 @@
+"""The one command: from pairs to a card, interrupted and taken up again, with the same result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+
+from rtfusion_trainer.likeness import likeness  # noqa: E402
+from rtfusion_trainer.losses.perceptual import load_vgg19  # noqa: E402
+from rtfusion_trainer.pairs import image_sets, read_pair  # noqa: E402
+from rtfusion_trainer.recipe import STAGES, RecipeOptions, run_recipe  # noqa: E402
+from rtfusion_trainer.stand_in.network import StandIn, save_stand_in  # noqa: E402
+from rtfusion_trainer.teachers.cache import CachedPictures  # noqa: E402
+
+from rtfusion.errors import ConfigError, ModelError  # noqa: E402
+from tests.training_data import write_pairs, write_vgg19  # noqa: E402
+
+SIZES_PX = {"clip/scene_0001": (64, 80), "clip/scene_0002": (64, 80), "clip/scene_0003": (64, 80), "one/a": (64, 80)}
+TEACHER = """
+[loss]
+perceptual_weight = 0.0
+[loss.patches]
+count = 2
+[schedule]
+epochs = 1
+repeats = 12
+batch = 4
+crop_px = 32
+"""
+STUDENT = """
+enhance_default = 0.6
+[network]
+name = "mine"
+width = 16
+context = 16
+dilations = [1]
+[imitation]
+layers = ["conv1_2"]
+[schedule]
+steps = 14
+batch = 3
+crop_px = 48
+save_every = 3
+"""
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> RecipeOptions:
+    """A recipe that takes seconds."""
+    torch.manual_seed(0)
+    encoder = StandIn()
+    torch.nn.init.normal_(encoder.words.weight)
+    save_stand_in(tmp_path / "encoder.pt", encoder, card={})
+    (tmp_path / "teacher.toml").write_text(TEACHER)
+    (tmp_path / "student.toml").write_text(STUDENT)
+    return RecipeOptions(
+        pairs=write_pairs(tmp_path / "data", SIZES_PX),
+        out=tmp_path / "out",
+        stand_in=tmp_path / "encoder.pt",
+        clip_test=False,
+        goal=("the thermal targets glow",),
+        away_from=("flat",),
+        teacher_preset=str(tmp_path / "teacher.toml"),
+        student_preset=str(tmp_path / "student.toml"),
+        init=None,
+        shifts="none",
+        smoke_every=3,
+        trained_on=("noise",),
+        license_id="CC0-1.0",
+        device="cpu",
+        threads=1,
+    )
+
+
+def stopping_after(count: int):
+    """A request to stop that comes when it has been asked for so many times."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > count
+
+    return stop
+
+
+def model_of(out: Path) -> str:
+    """The graph and its contract but for the scores, as a checksum."""
+    import onnx
+
+    (path,) = (out / "models").glob("*.onnx")
+    model = onnx.load(path)
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != "rtfusion.scores"]
+    return hashlib.sha256(model.graph.SerializeToString() + repr(sorted(kept)).encode()).hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_interrupted_twice_it_ends_as_one_that_was_not(
+    options: RecipeOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run_recipe(replace(options, out=options.out / "whole"))
+    told = capsys.readouterr().err
+    assert whole is not None
+    assert "noise" in whole.read_text()
+    assert all(f"stage {number}/{len(STAGES)} {name}" in told for number, name in enumerate(STAGES, 1))
+    assert "steps of" in told
+    assert "MB of disk" in told
+    broken = replace(options, out=options.out / "broken")
+    assert run_recipe(replace(broken, stop=stopping_after(9))) is None
+    first = json.loads((broken.out / "recipe.json").read_text())["finished"]
+    assert run_recipe(replace(broken, stop=stopping_after(34))) is None
+    second = json.loads((broken.out / "recipe.json").read_text())["finished"]
+    assert len(first) < len(second) < len(STAGES)
+    assert run_recipe(broken) == broken.out / "card.md"
+    assert model_of(broken.out) == model_of(whole.parent)
+    figures = json.loads((broken.out / "result.json").read_text())
+    again = json.loads((whole.parent / "result.json").read_text())
+    assert figures["sets"] == again["sets"]
+    assert figures["teacher"]["ssim"] == again["teacher"]["ssim"]
+    assert run_recipe(broken) == broken.out / "card.md"  # there is nothing left to do
+    with pytest.raises(ConfigError, match="made with other settings"):
+        run_recipe(replace(broken, goal=("something else",)))
+
+
+def test_one_encoder_is_needed_and_a_blind_one_is_refused(options: RecipeOptions, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one encoder"):
+        run_recipe(replace(options, stand_in=None))
+    with pytest.raises(ConfigError, match="one encoder"):
+        run_recipe(replace(options, clip_weights=tmp_path))
+    with pytest.raises(ModelError, match="cannot tell what the loss is about"):
+        run_recipe(replace(options, clip_test=True))
+
+
+def test_a_folder_of_vi_and_ir_is_one_set(options: RecipeOptions) -> None:
+    stopped = replace(options, pairs=options.pairs / "clip", stop=lambda: True)
+    assert run_recipe(stopped) is None
+    assert {name: len(pairs) for name, pairs in image_sets(options.out / "pairs").items()} == {"clip": 3, "smoked": 1}
+
+
+def test_a_student_like_its_teacher_has_the_figures_of_it(tmp_path: Path) -> None:
+    from rtfusion_trainer.teachers.cache import CachedTeacher
+
+    from rtfusion.fusion.learned import LearnedLuminance
+
+    class Small:
+        """The shipped student as a teacher."""
+
+        name, constants = "small", {"dial": 1}
+
+        def __call__(self, *, visible, thermal):
+            fuser = LearnedLuminance(model=Path("small"), engine="auto", threads=1, still=True)
+            return fuser(visible_y=visible, thermal=thermal, timestamp_ns=0).astype("float32") / 255
+
+    data = write_pairs(tmp_path / "data", {"set/a": (96, 128), "set/b": (96, 128)})
+    pairs = [read_pair(*files) for files in image_sets(data)["set"]]
+    teacher = CachedTeacher(Small(), tmp_path / "caches")
+    for visible, thermal in pairs:
+        teacher(visible=visible, thermal=thermal)
+    features = load_vgg19(write_vgg19(tmp_path / "vgg.pth"), layers=("conv1_2", "conv2_1"))
+    pictures = CachedPictures(teacher.folder)
+    same = likeness(Path("small"), pictures=pictures, pairs=pairs, features=features, threads=1)
+    other = likeness(Path("small"), pictures=pictures, pairs=pairs, features=features, enhance=0.0, threads=1)
+    assert same["ssim"] > 0.999
+    assert same["feature_distance"] < 0.1 * other["feature_distance"]
+    assert same["halo"] == pytest.approx(same["teacher_halo"], abs=0.5)
+    assert other["ssim"] < same["ssim"]

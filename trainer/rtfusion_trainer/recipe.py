@@ -1,0 +1,298 @@
+"""From a sentence to a student that ships: teacher, its pictures, student, model file, figures, card.
+
+``rtfusion train recipe language`` calls `run_recipe`. Each stage goes on where it stopped. What is finished stands in
+``recipe.json``, with the settings that decided it: the same folder with other settings is refused. Before a stage that takes long
+goes on, ten of its steps are made, which count, and what it will cost is told.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rtfusion.errors import ConfigError
+from rtfusion.files import write_whole
+from rtfusion_trainer import checkpoint
+from rtfusion_trainer.card import card
+from rtfusion_trainer.config import TrainingOptions, load_config
+from rtfusion_trainer.distill import CHECKPOINT, train_student
+from rtfusion_trainer.evaluate import evaluate, scores
+from rtfusion_trainer.export import NOT_STATED, export, stamp_scores
+from rtfusion_trainer.likeness import likeness
+from rtfusion_trainer.losses.perceptual import load_vgg19
+from rtfusion_trainer.pairs import image_sets, read_pair
+from rtfusion_trainer.progress import tell
+from rtfusion_trainer.smoked import SET, write_smoked
+from rtfusion_trainer.teach import cache_outputs, load_teacher_config, train_teacher
+from rtfusion_trainer.teachers.cache import CachedPictures
+from rtfusion_trainer.teachers.training import steps_per_epoch
+
+STATE = "recipe.json"
+SCHEMA = 1
+PROBE_STEPS = 10
+STAGES = ("pairs", "teacher", "cache", "student", "export", "evaluate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """What the recipe is made of; everything but ``out``, ``device``, ``threads`` and ``stop`` decides the result."""
+
+    pairs: Path
+    """Folders SET/vi and SET/ir, or vi and ir themselves."""
+    out: Path
+    clip_weights: Path | None = None
+    clip_model: str | None = None
+    clip_test: bool = True
+    stand_in: Path | None = None
+    """The encoder of ``rtfusion train encoder``, where there is no CLIP."""
+    goal: tuple[str, ...] = ()
+    away_from: tuple[str, ...] = ()
+    teacher_preset: str = "ours"
+    student_preset: str = "language"
+    init: Path | None = Path("small")
+    """What the student begins as."""
+    vgg_weights: Path | None = None
+    """Without it, features are compared nowhere."""
+    teacher_steps: int | None = None
+    student_steps: int | None = None
+    shifts: str = "few"
+    smoke_every: int = 6
+    """Every so many pairs are there again in smoke; 0: none."""
+    eval_data: Path | None = None
+    """Pairs to evaluate on; the training pairs if None, which the card says."""
+    trained_on: tuple[str, ...] = ()
+    license_id: str = NOT_STATED
+    seed: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    stop: Callable[[], bool] = lambda: False
+
+    def deciding(self) -> dict[str, str]:
+        """The settings that decide the result, as text."""
+        rest = ("out", "device", "threads", "stop")
+        return {name: str(value) for name, value in vars(self).items() if name not in rest}
+
+
+class Recipe:
+    """The stages, in the folder ``options.out``."""
+
+    def __init__(self, options: RecipeOptions) -> None:
+        """Take up what is there.
+
+        Raises:
+            ConfigError: the folder was made with other settings.
+        """
+        self.options = options
+        self.data = options.out / "pairs"
+        self._state = options.out / STATE
+        self.finished: list[str] = []
+        if self._state.exists():
+            self._take_up()
+
+    def run(self) -> Path | None:
+        """Do what is not done; gives the card, or None where ``stop`` ended it before."""
+        self._save()
+        stages: Mapping[str, Callable[[], bool]] = {name: getattr(self, f"_{name}") for name in STAGES}
+        for number, (name, make) in enumerate(stages.items(), 1):
+            if name in self.finished:
+                tell(f"stage {number}/{len(stages)} {name}: done before")
+                continue
+            tell(f"stage {number}/{len(stages)} {name}")
+            if not make() or self.options.stop():
+                return None
+            self.finished.append(name)
+            self._save()
+        return self.options.out / "card.md"
+
+    # ---- the stages: each gives True if it came to its end -------------------------------------------------------------
+
+    def _pairs(self) -> bool:
+        given = self.options.pairs
+        sets = {given.name: given} if (given / "vi").is_dir() else {name: given / name for name in image_sets(given)}
+        if SET in sets:
+            raise ConfigError(f"{given} has a set of the name {SET}, which the recipe makes; rename it")
+        self.data.mkdir(parents=True, exist_ok=True)
+        for name, folder in sets.items():
+            if not (self.data / name).exists():
+                (self.data / name).symlink_to(folder.resolve(), target_is_directory=True)
+        count = sum(len(pairs) for name, pairs in image_sets(self.data).items() if name != SET)
+        smoked = 0
+        if self.options.smoke_every and not (self.data / SET / "done").exists():
+            smoked = write_smoked(self.data, self.data, every=self.options.smoke_every)
+        tell(f"{count} pairs, and {smoked} of them again in smoke")
+        return True
+
+    def _teacher(self) -> bool:
+        options, config = self.options, load_teacher_config(self.options.teacher_preset)
+        pairs = sum(map(len, image_sets(self.data).values()))
+        total = config.schedule.epochs * steps_per_epoch(config.schedule, pairs=pairs)
+        steps = total if options.teacher_steps is None else min(total, options.teacher_steps)
+        prompts = {"objective": options.goal, "away": options.away_from}
+
+        def train(stop: Callable[[], bool]) -> None:
+            train_teacher(
+                self._training(options.teacher_preset, "teacher", steps=steps, stop=stop),
+                clip_weights=options.clip_weights,
+                clip_model=options.clip_model,
+                clip_test=options.clip_test,
+                stand_in=options.stand_in,
+                prompts=prompts,
+            )
+
+        return self._train(train, folder="teacher", steps=steps)
+
+    def _cache(self) -> bool:
+        pairs = sum(map(len, image_sets(self.data).values()))
+        began_s = time.monotonic()
+        folder = self._cached(limit=1)
+        size = sum(path.stat().st_size for path in folder.glob("*.png")) / max(1, len(list(folder.glob("*.png"))))
+        self._cost(pairs, per_step_s=time.monotonic() - began_s, disk=size * pairs, what="pictures")
+        self._cached(limit=None)
+        return not self.options.stop()
+
+    def _student(self) -> bool:
+        options = self.options
+        steps = options.student_steps or load_config(options.student_preset).schedule.steps
+
+        def train(stop: Callable[[], bool]) -> None:
+            training = self._training(options.student_preset, "student", steps=steps, stop=stop)
+            train_student(training, init=options.init, language_cache=self._cached(limit=1))
+
+        return self._train(train, folder="student", steps=steps)
+
+    def _export(self) -> bool:
+        trained_on = self.options.trained_on or (NOT_STATED,)
+        student = self.options.out / "student" / CHECKPOINT
+        differences = export(
+            student, self.options.out / "models", trained_on=trained_on, license_id=self.options.license_id
+        )
+        for path, difference in differences.items():
+            tell(f"{path}: {difference:.5f} from PyTorch")
+        return True
+
+    def _evaluate(self) -> bool:
+        options, (model,) = self.options, sorted((self.options.out / "models").glob("*.onnx"))
+        data = options.eval_data or self.data
+        result = evaluate(model, data=data, threads=options.threads, log=tell)
+        features = None
+        if options.vgg_weights is not None:
+            features = load_vgg19(options.vgg_weights, layers=load_config(options.student_preset).imitation.layers)
+        pairs = [read_pair(*files) for files in [pair for found in image_sets(self.data).values() for pair in found]]
+        pictures = CachedPictures(self._cached(limit=1))
+        like = likeness(model, pictures=pictures, pairs=pairs, features=features, threads=options.threads)
+        result["teacher"] = {"name": pictures.identity, **like}
+        stamp_scores(model, scores(result))
+        words = ", ".join(f"{name} {value:.3f}" for name, value in like.items() if value is not None)
+        notes = [f"Against its teacher {pictures.identity}, on the training pairs: {words}."]
+        if options.eval_data is None:
+            notes.append("Evaluated on the pairs that it was trained on: no measure of what it does on others.")
+        if options.stand_in is not None:
+            notes.append("Its teacher was trained with the stand-in encoder of this domain, not with CLIP.")
+        write_whole(options.out / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+        write_whole(options.out / "card.md", card(result, notes=notes))
+        return True
+
+    # ---- what they share -------------------------------------------------------------------------------------------------
+
+    def _training(self, preset: str, folder: str, *, steps: int, stop: Callable[[], bool]) -> TrainingOptions:
+        options = self.options
+        return TrainingOptions(
+            preset=preset,
+            data=self.data,
+            out=options.out / folder,
+            vgg_weights=options.vgg_weights,
+            with_features=options.vgg_weights is not None,
+            steps=steps,
+            seed=options.seed,
+            device=options.device,
+            threads=options.threads,
+            stop=stop,
+        )
+
+    def _train(self, train: Callable[[Callable[[], bool]], None], *, folder: str, steps: int) -> bool:
+        """Ten steps, what the rest will cost, and the rest; gives True at the end of the schedule."""
+        path = self.options.out / folder / CHECKPOINT
+        if not path.exists():
+            asked, began_s = 0, [0.0]
+
+            def after_some() -> bool:
+                nonlocal asked
+                asked += 1
+                began_s[0] = began_s[0] or time.monotonic()
+                return asked > PROBE_STEPS or self.options.stop()
+
+            train(after_some)
+            if self.options.stop():
+                return False
+            per_step_s = (time.monotonic() - began_s[0]) / PROBE_STEPS
+            self._cost(steps - PROBE_STEPS, per_step_s=per_step_s, disk=path.stat().st_size, what="steps")
+        train(self.options.stop)
+        return _finished_steps(path) >= steps
+
+    def _cached(self, *, limit: int | None) -> Path:
+        return cache_outputs(
+            teacher="ldfusion",
+            data=self.data,
+            out=self.options.out / "caches",
+            weights=self.options.out / "teacher",
+            shifts=self.options.shifts,
+            limit=limit,
+            device=self.options.device,
+            threads=self.options.threads,
+            stop=self.options.stop,
+        )
+
+    def _cost(self, count: int, *, per_step_s: float, disk: float, what: str) -> None:
+        minutes = max(0, count) * per_step_s / 60
+        memory = "" if (peak := _peak_memory_gb()) is None else f", {peak:.1f} GB of memory"
+        tell(
+            f"{max(0, count)} {what} of {per_step_s:.2f} s: about {minutes:.0f} min{memory}, {disk / 1e6:.0f} MB of disk"
+        )
+
+    def _take_up(self) -> None:
+        try:
+            state: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
+            known, self.finished = state["settings"], list(state["finished"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{self._state} is no record of a recipe: {error}; name another --out") from error
+        changes = checkpoint.differences(dict(self.options.deciding()), known)
+        if changes:
+            raise ConfigError(
+                f"{self.options.out} was made with other settings ({', '.join(changes)}); name another --out"
+            )
+
+    def _save(self) -> None:
+        state = {"schema": SCHEMA, "settings": self.options.deciding(), "finished": self.finished}
+        write_whole(self._state, json.dumps(state, indent=1) + "\n")
+
+
+def run_recipe(options: RecipeOptions) -> Path | None:
+    """Run the recipe to its end; gives the card, or None where ``options.stop`` ended it before.
+
+    Raises:
+        ConfigError: a file, folder or setting is not as it should be, or the folder was made with other settings.
+        ModelError: weights that cannot be read, or an encoder that cannot tell what the loss is about.
+    """
+    if (options.clip_weights is None) == (options.stand_in is None):
+        raise ConfigError("the loss needs one encoder: --clip-weights PATH, or --stand-in FILE where there is no CLIP")
+    options.out.mkdir(parents=True, exist_ok=True)
+    return Recipe(options).run()
+
+
+def _finished_steps(path: Path) -> int:
+    return int(checkpoint.read(path, schema=SCHEMA)["step"])
+
+
+def _peak_memory_gb() -> float | None:
+    """The most that this process has held so far; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9
