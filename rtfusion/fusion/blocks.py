@@ -8,7 +8,7 @@ are flat, and where it is small enough to come from the codec.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -73,8 +73,9 @@ def _grid(lines: Image8) -> Grid | None:
     """The grid between the rows of ``lines``."""
     if len(lines) < 4 * BLOCK_PX or not lines.size:
         return None
-    steps = np.abs(np.diff(lines.astype(np.int16), axis=0))
-    means = np.minimum(steps, SEEN_STEP_LEVELS).mean(axis=1)
+    lines = np.ascontiguousarray(lines)
+    steps = cv2.min(cv2.absdiff(lines[1:], lines[:-1]), cast(Any, (SEEN_STEP_LEVELS,)))
+    means = cv2.reduce(steps, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0] / steps.shape[1]
     by_phase = means[: len(means) // BLOCK_PX * BLOCK_PX].reshape(-1, BLOCK_PX).mean(axis=0)
     between = int(by_phase.argmax())
     within = float(np.median(np.delete(by_phase, between)))

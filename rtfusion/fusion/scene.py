@@ -45,7 +45,7 @@ class SceneMemory:
             self._cells = cells
             return 1.0
         step = cells - self._cells
-        weight = max(weight, _another(float((np.abs(step) > CHANGED_LEVELS).mean())))
+        weight = max(weight, _another(np.count_nonzero(np.abs(step) > CHANGED_LEVELS) / step.size))
         self._cells += weight * step
         return weight
 
