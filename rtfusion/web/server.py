@@ -300,7 +300,7 @@ class _Checks:
                 raise self._welcome(f"/?{urlencode(query)}" if query else "/")
             return query
         bearer = asked.headers.get("authorization", "").removeprefix("Bearer ")
-        if not any(_equal(offered, self.token) for offered in (asked.cookies.get(self.cookie, ""), bearer)):
+        if not any(_equal(offered, self.token) for offered in (*_cookies(asked, self.cookie), bearer)):
             raise _stranger(asked)
         return query
 
@@ -341,6 +341,15 @@ def _stranger(asked: requests.Request) -> Refused:
         "This page needs its token: open it in a browser, or send Authorization: Bearer TOKEN.",
         WWW_Authenticate="Bearer",
     )
+
+
+def _cookies(asked: requests.Request, wanted: str) -> Iterator[str]:
+    """Every cookie of this name: another server of this machine can set one beside ours, and must not hide it."""
+    for header in asked.headers.getlist("cookie"):
+        for cookie in header.split(";"):
+            name, _, value = cookie.partition("=")
+            if name.strip() == wanted:
+                yield value.strip().strip('"')
 
 
 def _announces_body(asked: requests.Request) -> bool:

@@ -139,3 +139,15 @@ def test_head_is_a_get_without_a_body(owned: WebSink) -> None:
         assert (answer.status, body) == (status, b"")
     answer, body = ask(owned, "/stream", method="HEAD", headers=BEARER)
     assert (answer.status, body) == (200, b"")
+
+
+def test_cookies_of_others_hide_nobodys(owned: WebSink) -> None:
+    name = f"rtfusion-{owned.port}"
+    for cookies in (
+        f"{name}=theirs; {name}={TOKEN}",
+        f"{name}={TOKEN}; {name}=theirs",
+        f'{name}="theirs"; {name}="{TOKEN}"; p={{"a":1}}',
+    ):
+        assert ask(owned, "/state", headers={"Cookie": cookies})[0].status == 200, cookies
+    assert ask(owned, "/state", headers={"Cookie": f"{name}=theirs; {name}=; {name}"})[0].status == 401
+    assert ask(owned, "/state", headers={"Cookie": f"not-{name}={TOKEN}"})[0].status == 401
