@@ -31,9 +31,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from rtfusion.errors import CaptureError
+from rtfusion.intents.axes import AXES
 from rtfusion.session.lossless import count_frames
 from rtfusion.types import Band, Degraded, Frame
 
@@ -55,6 +56,15 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\x00]+$")]
 """Of an image, which an output may give to a file."""
 Share = Annotated[float, Field(ge=-1, le=1)]
+
+
+def _axis(name: str) -> str:
+    if name not in AXES:
+        raise ValueError(f"{name[:40]!a} is no intent")
+    return name
+
+
+Axis = Annotated[str, AfterValidator(_axis)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +100,7 @@ class PairRecord:
     thermal: FrameRecord
     fused_crc32: Count
     """Checksum of the fused BGR image, row by row."""
-    intents: Mapping[str, Share] = field(default_factory=dict)
+    intents: Mapping[Axis, Share] = field(default_factory=dict)
     """The intents that it was made with, those that were not at 0."""
     intents_version: Count = 0
     """How often they had been changed."""

@@ -43,7 +43,7 @@ def session(recorded: Path, tmp_path: Path) -> Path:
 
 def replayed(folder: Path, **settings: object) -> list[int]:
     source = f"session:{folder}"
-    pipeline = build(Settings(ir=source, vis=source, sink=f"images:{folder}/out", fuser="average", **settings))
+    pipeline = build(Settings(ir=source, vis=source, sink=f"images:{folder}/out", **{"fuser": "average", **settings}))
     try:
         pipeline.run()
     finally:
@@ -214,6 +214,16 @@ def test_hostile_lines_are_damage(session: Path, change: dict[str, object]) -> N
     path.write_text("\n".join([json.dumps(values), *lines[1:]]) + "\n")
     got = replayed(session)
     assert len(got) < FRAMES
+    with pytest.raises(FusionError):
+        replayed_strictly(session)
+
+
+@pytest.mark.parametrize("intents", [{"of the future": 1.0}, {"people": 1.5}, {"people": float("nan")}, ["people"]])
+def test_an_intent_that_there_is_not_costs_one_segment(session: Path, intents: object) -> None:
+    path = session / "000001.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(lines[0]), "intents": intents}), *lines[1:]]) + "\n")
+    assert 0 < len(replayed(session, fuser="pyramid")) < FRAMES
     with pytest.raises(FusionError):
         replayed_strictly(session)
 
