@@ -19,8 +19,11 @@ from typing import Any, Literal
 from rtfusion import __version__
 from rtfusion.errors import EngineUnavailable, FusionError
 from rtfusion.portable import usable_cores
+from rtfusion.progress import part, tell
 
 SCHEMA = 1
+DEFAULT_MODEL = Path("small")
+"""That of a run that names none (`rtfusion.config.Settings.model`)."""
 SIZE = "640x480"
 SCENE = f"synthetic:?size={SIZE}&frames=5"
 PARITY_SIZE_PX = (320, 240)
@@ -54,7 +57,8 @@ class Finding:
 class Examination:
     """The options of an examination."""
 
-    model: Path | None = None
+    model: Path = DEFAULT_MODEL
+    """Name of a model that comes with rtfusion, or a model file."""
     seconds: float = 10.0
     """Duration of measuring the speed."""
 
@@ -128,24 +132,22 @@ def compiled(examination: Examination) -> Iterator[Finding]:
 
 def parity(examination: Examination) -> Iterator[Finding]:
     """Every engine against the first one, on the golden input."""
-    from rtfusion.engines import AUTO, available, open_engine
+    from rtfusion.engines import AUTO, available, model_file, open_engine
     from rtfusion.engines.parity import check, golden_inputs
     from rtfusion.models import read_spec
     from rtfusion.models.onnx_file import has_half
 
-    if examination.model is None:
-        yield Finding(name="parity", state="note", text="not checked without a model; add --model FILE.onnx")
-        return
-    spec = read_spec(examination.model)
+    model = model_file(examination.model)
+    spec = read_spec(model)
     inputs = golden_inputs(spec, size_px=PARITY_SIZE_PX)
-    is_quantized = b"QuantizeLinear" in examination.model.read_bytes()
-    reference, is_half = None, has_half(examination.model)
+    is_quantized = b"QuantizeLinear" in model.read_bytes()
+    reference, is_half = None, has_half(model)
     for status in sorted(available(), key=lambda status: status.name not in AUTO):
         if not status.available:
             continue
         name = f"parity {status.name}"
         try:
-            engine = open_engine(status.name, model=examination.model, size_px=PARITY_SIZE_PX)
+            engine = open_engine(status.name, model=model, size_px=PARITY_SIZE_PX)
         except EngineUnavailable as error:
             yield Finding(name=name, state="note", text=str(error))
             continue
@@ -176,15 +178,15 @@ def kernels(examination: Examination) -> Iterator[Finding]:
 
 
 def speed(examination: Examination) -> Iterator[Finding]:
-    """The fuser alone, on pictures that wait in memory."""
+    """The fuser alone, on pictures that wait in memory: what a run takes unless told otherwise first, in its own precision."""
     from rtfusion.engines import NETWORKS, available
 
-    cases = [("pyramid", "auto")]
-    if examination.model is not None:
-        usable = [status.name for status in available() if status.available]
-        cases += [("learned", name) for name in ("auto", *(name for name in NETWORKS if name in usable))]
-    for fuser, engine in cases:
-        yield _measured(fuser, engine, examination, seconds=examination.seconds / len(cases))
+    usable = [status.name for status in available() if status.available]
+    cases = [("learned", "auto"), ("pyramid", "auto"), *(("learned", name) for name in NETWORKS if name in usable)]
+    with part(0.0, 1.0):
+        for number, (fuser, engine) in enumerate(cases):
+            with part(number / len(cases), (number + 1) / len(cases)):
+                yield _measured(fuser, engine, examination, seconds=examination.seconds / len(cases))
 
 
 def hardware(examination: Examination) -> Iterator[Finding]:
@@ -205,8 +207,9 @@ def _measured(fuser: str, engine: str, examination: Examination, *, seconds: flo
     from rtfusion.pairs import open_pairs
     from rtfusion.telemetry import Telemetry
 
-    model = {} if examination.model is None or fuser != "learned" else {"model": examination.model}
+    model = {"model": examination.model} if fuser == "learned" else {}
     settings = Settings(fuser=fuser, engine=engine, **model)
+    what = f"measuring {examination.model.stem} by {engine}" if model else f"measuring {fuser}"
     telemetry = Telemetry()
     with open_pairs(ir=SCENE, vis=SCENE) as stream:
         pairs = list(stream)
@@ -215,9 +218,11 @@ def _measured(fuser: str, engine: str, examination: Examination, *, seconds: flo
             opened(pair)
         durations_ms: list[float] = []
         started_s = time.monotonic()
-        while time.monotonic() - started_s < seconds or len(durations_ms) < 2:
+        while (elapsed_s := time.monotonic() - started_s) < seconds or len(durations_ms) < 2:
+            tell(f"{what}, ms", round(1000 * min(elapsed_s, seconds)), round(1000 * seconds))
             durations_ms.append(duration_ms(partial(opened, pairs[len(durations_ms) % len(pairs)])))
-        description = ", ".join([opened.engine or "no engine", *telemetry.notes])
+        precision = f"precision {opened.precision}" if opened.precision else ""
+        description = ", ".join(filter(None, [opened.engine or "no engine", precision, *telemetry.notes]))
     figures = distribution(durations_ms)
     p50, p95, p99 = (figures[name] for name in ("p50", "p95", "p99"))
     return Finding(

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rtfusion import doctor
+from rtfusion.config import Settings
 from rtfusion.cuda import device as device_module
 from rtfusion.doctor import CHECKS, Examination, Finding, examine
-from rtfusion.engines import ENGINES, open_engine
+from rtfusion.engines import ENGINES, choose_precision, open_engine
 from rtfusion.errors import EngineError
 from rtfusion.kernels import library
 from rtfusion.models import shipped
@@ -56,8 +58,20 @@ def test_compiled_kernels_are_held_against_their_twin_or_it_says_why_they_are_no
     assert ("are those of the twin" if is_here else "were not compiled when rtfusion was installed") in found.text
 
 
-def test_without_a_model_it_says_that_nothing_was_compared() -> None:
-    assert by_name("parity")["parity"].state == "note"
+def test_without_a_model_the_default_one_is_compared_and_measured_in_the_precision_of_a_run() -> None:
+    assert Examination().model == Settings().model
+    assert "is the reference" in by_name("parity")["parity openvino"].text
+    found = by_name("speed", seconds=0.05)
+    assert next(iter(found)) == "speed learned auto"
+    text = found["speed learned auto"].text
+    chosen = choose_precision(Settings().model, precision="auto", engine="auto", size_px=(640, 480)).precision
+    assert re.search(rf"\bprecision {chosen}\b", text), text
+    assert f"student-small{'' if chosen in ('f32', 'bf16') else f'-{chosen}'}.onnx" in text
+
+
+def test_a_model_may_be_named() -> None:
+    found = by_name("speed", model=Path("large"), seconds=0.05)
+    assert "student-large" in found["speed learned auto"].text
 
 
 @pytest.mark.parametrize("precision", ["gpu-f16", "gpu-int8"])
@@ -70,6 +84,7 @@ def test_files_for_a_gpu_may_be_rounded_as_they_are(precision: str) -> None:
 def test_the_fusers_are_measured(model: Path) -> None:
     found = by_name("speed", model=model, seconds=0.05)
     assert found.keys() == {"speed pyramid", "speed learned auto"}
+    assert "dial.onnx" in found["speed learned auto"].text
     for finding in found.values():
         assert 0 < finding.figures["p50_ms"] <= finding.figures["p99_ms"]
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -22,6 +24,7 @@ import numpy.typing as npt
 from rtfusion.capture.base import Source, StreamInfo
 from rtfusion.clock import NS_PER_MS, NS_PER_S
 from rtfusion.errors import CalibrationError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
+from rtfusion.progress import part, tell
 from rtfusion.registration import Calibration, scale_px
 from rtfusion.registration.calibration import Matrix
 from rtfusion.types import Frame, Image
@@ -57,6 +60,7 @@ SILENT_S = 5.0
 _DRAWS = 200
 _NORMAL_MEDIAN = 0.67
 """Median distance from the mean of what is normally distributed with a standard deviation of 1."""
+_TELL_S = 0.2
 _READ_TIMEOUT_S = 0.5
 Values = npt.NDArray[np.float64]
 
@@ -113,10 +117,21 @@ def measure_delay(
             threads.submit(look, visible, visible_from_source_px=np.eye(3)),
             threads.submit(look, thermal, visible_from_source_px=rig.homography_px),
         ]
-        done, _ = wait(watched, return_when=FIRST_EXCEPTION)
+        done = _wait_for(watched, seconds=seconds)
         if any(future.exception() is not None for future in done):
             stop.set()  # the other one would wait in vain
         return estimate_delay(visible=watched[0].result(), thermal=watched[1].result())
+
+
+def _wait_for(watched: Sequence[Future[Motion]], *, seconds: float) -> set[Future[Motion]]:
+    """Those that are done when all are, or one failed; told on the way, by the clock, as cameras take their time."""
+    began_s = time.monotonic()
+    with part(0.0, 1.0):
+        while True:
+            done, left = wait(watched, timeout=_TELL_S, return_when=FIRST_EXCEPTION)
+            if not left or any(future.exception() is not None for future in done):
+                return done
+            tell("seconds of what moves", min(int(time.monotonic() - began_s), int(seconds)), int(seconds))
 
 
 def with_delay(

@@ -9,6 +9,7 @@ from typing import cast
 import cv2
 import numpy as np
 
+from rtfusion.progress import part, steps
 from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.structure import Points, match_patch, patch_centers, shrunk, size_px, structure_map
@@ -52,8 +53,9 @@ def follow(
     Stops early where fewer than `LEAST_VOTES` patches are found. ``shifts_px`` as in `vote`.
     """
     transform = start
-    for level in levels:
-        votes = vote(pairs, transform, level, shifts_px=shifts_px)
+    for number, level in enumerate(levels):
+        with part(number / len(levels), (number + 1) / len(levels)):
+            votes = vote(pairs, transform, level, shifts_px=shifts_px)
         if len(votes) < LEAST_VOTES:
             break
         tolerance_px = TOLERANCE_PX * level.scale(pairs[0])
@@ -70,7 +72,7 @@ def vote(pairs: Sequence[GrayPair], start: Matrix, level: Resolution, *, shifts_
     if shifts_px is None:
         shifts_px = np.zeros((len(pairs), 2))
     tables = []
-    for pair, (x, y) in zip(pairs, shifts_px, strict=True):
+    for pair, (x, y) in steps(list(zip(pairs, shifts_px, strict=True)), "matching patches of pairs"):
         moved = np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
         table = _vote(pair, moved @ start, level)
         table[:, :2] -= x, y

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.errors import CalibrationError
+from rtfusion.progress import part
 from rtfusion.registration import Calibration, Quality
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.structure import Points, equalized, size_px
@@ -137,10 +138,15 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     """
     if not pairs:
         raise CalibrationError("no pair of pictures came; check that both sources play and overlap in time")
-    given, transform = len(pairs), _place(pairs)
-    own = _own_places(pairs, transform)
-    pairs = [pairs[index] for index in own.pairs]
-    _, votes = follow(pairs, transform, FINE, shifts_px=own.shifts_px)
+    given, placing = len(pairs), _placing(len(pairs))
+    with part(0.0, placing):
+        transform = _place(pairs)
+    with part(placing, 1.0):
+        with part(0.0, 0.25):
+            own = _own_places(pairs, transform)
+        pairs = [pairs[index] for index in own.pairs]
+        with part(0.25, 1.0):
+            _, votes = follow(pairs, transform, FINE, shifts_px=own.shifts_px)
     level = FINE[-1]
     scale = level.scale(pairs[0])
     if len(votes) < max(LEAST_AGREED, LEAST_VOTES):
@@ -186,13 +192,22 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     )
 
 
+def _placing(pairs: int) -> float:
+    """About the share of all work that finding the place is: of at most `SEARCHED_PAIRS`, while all others look at every pair."""
+    searched = 3.0 * min(pairs, SEARCHED_PAIRS)
+    return searched / (searched + pairs)
+
+
 def _place(pairs: Sequence[GrayPair]) -> Matrix:
     """The best place of the search, where it has no rival; the patches judge, at low resolution."""
     chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, SEARCHED_PAIRS).astype(int))]
     level, corners = COARSE[-1], corners_px(size_px(pairs[0].thermal))
     judged = []
-    for candidate in search(chosen, keep=CANDIDATES):
-        transform, votes = follow(chosen, candidate, COARSE)
+    with part(0.0, 0.7):
+        candidates = search(chosen, keep=CANDIDATES)
+    for number, candidate in enumerate(candidates):
+        with part(0.7 + 0.1 * number, 0.8 + 0.1 * number):
+            transform, votes = follow(chosen, candidate, COARSE)
         judged.append((_agreement(chosen, transform, votes, level), transform))
     judged.sort(key=lambda item: -item[0])
     support, transform = judged[0]

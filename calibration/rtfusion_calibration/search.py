@@ -14,6 +14,7 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
+from rtfusion.progress import steps
 from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.structure import Points, shrunk, size_px, structure_map
@@ -53,7 +54,8 @@ def search(pairs: Sequence[GrayPair], *, keep: int) -> list[Matrix]:
     visible_from_small = scale_px(from_px=small_visible_px, to_px=size_px(pairs[0].visible))
     small_from_thermal = scale_px(from_px=thermal_px, to_px=small_px)
     found = []
-    for turned_from_small, canvas_px in _turnings(small_px):
+    turnings = list(_turnings(small_px))
+    for turned_from_small, canvas_px in steps(turnings, "looking for the place of the thermal picture"):
         shifts = [
             visible.correlate(thermal, turned_from_small, canvas_px)
             for visible, thermal in zip(visible_images, thermal_images, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
+from typing import Any
 
 from rtfusion.errors import EXIT_BUG, EXIT_INTERRUPTED, FusionError
 
@@ -21,14 +22,18 @@ def main() -> None:
 
 
 def _run() -> None:
-    from rtfusion.cli.console import keep_streams, log_to_stderr
+    from rtfusion.cli.console import keep_streams, log_to_stderr, logs_json
 
     keep_streams()
     log_to_stderr(verbose=_debugging())
     try:
         from rtfusion.cli.app import app
+        from rtfusion.cli.steps import shown_steps
 
-        app(prog_name="rtfusion")
+        with shown_steps():
+            if not logs_json():
+                app(prog_name="rtfusion")
+            _run_for_a_program(app)
     except FusionError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -40,6 +45,17 @@ def _run() -> None:
             _fail(str(shortage), shortage.exit_code)
         again = "" if _debugging() else "; run again with --debug for the traceback, and please report it"
         _fail(f"this is a bug in rtfusion: {type(error).__name__}: {error}{again}", EXIT_BUG)
+
+
+def _run_for_a_program(app: Any) -> None:
+    """Run a command so that what is wrong with the command line is a line of the log too."""
+    from rtfusion.cli.options import USAGE_EXIT_CODE, UsageError
+
+    try:
+        code = app(prog_name="rtfusion", standalone_mode=False)
+    except UsageError as error:
+        _fail(error.format_message(), USAGE_EXIT_CODE)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -74,7 +74,7 @@ def bench(
     plan = suite.quick(methods) if quick else suite.Plan(methods=methods, rounds=rounds)
     plan = replace(plan, rate_hz=rate_hz, **{name: value for name, value in given.items() if value})
     data = suite.measure(plan, say=say)
-    rates, stages = table(*suite.RATES, numbers_from=1), table(*suite.STAGES, numbers_from=1)
+    rates, stages = (table(*headers, numbers_from=1, name_width=18) for headers in (suite.RATES, suite.STAGES))
     for rows, body in ((rates, suite.rates(data)), (stages, suite.stages(data))):
         for cells in body:
             rows.add_row(*cells)

@@ -95,7 +95,7 @@ def board(
     from rtfusion_calibration.evidence import gather
     from rtfusion_calibration.solve import solve
 
-    from rtfusion.cli.console import say
+    from rtfusion.cli.console import busy, say
     from rtfusion.cli.stopping import Stopping
     from rtfusion.errors import ConfigError
     from rtfusion.pairs import open_pairs
@@ -115,13 +115,14 @@ def board(
             )
         collector = _collect(target, pairs, wanted=views, folder=folder, stop=stopping.event)
     say(f"looked at {collector.looks} pairs, took {len(collector.views)} views; solving")
-    solution = solve(
-        collector.views,
-        board=target,
-        visible_size_px=collector.sizes_px[Band.VISIBLE],
-        thermal_size_px=collector.sizes_px[Band.THERMAL],
-        distance_m=distance_m,
-    )
+    with busy(f"solving {len(collector.views)} views"):
+        solution = solve(
+            collector.views,
+            board=target,
+            visible_size_px=collector.sizes_px[Band.VISIBLE],
+            thermal_size_px=collector.sizes_px[Band.THERMAL],
+            distance_m=distance_m,
+        )
     evidence = gather(solution.calibration, solution.used_views)
     solution.calibration.save(out)
     samples = [pair for view, pair in collector.samples.kept if view.name in solution.used]
@@ -136,6 +137,7 @@ def _collect(target: Any, pairs: PairStream, *, wanted: int, folder: Path | None
 
     from rtfusion.cli.console import say
     from rtfusion.errors import CalibrationError
+    from rtfusion.progress import steps
 
     if pairs.live:
         say(f"show {target} to both cameras; {wanted} views are wanted, Ctrl-C solves with those there are")
@@ -149,7 +151,8 @@ def _collect(target: Any, pairs: PairStream, *, wanted: int, folder: Path | None
     )
     has_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     with preview("window:" if pairs.live and has_display else "null:", pairs=pairs, stop=stop) as show:
-        for pair in pairs:
+        # live, the guidance says how far it is, and how long it takes is up to the person
+        for pair in pairs if pairs.live else steps(pairs, "looking for the board", total=pairs.visible.frame_count):
             show(collector(pair), pair)
     if not collector.views:
         raise CalibrationError(
@@ -209,11 +212,13 @@ def _look(target: Any, *, ir: str, vis: str) -> tuple[Sequence[Any], Sequence[Fr
 
     from rtfusion.cli.stopping import Stopping
     from rtfusion.pairs import open_pairs
+    from rtfusion.progress import steps
 
     with Stopping() as stopping, open_pairs(ir=ir, vis=vis, stop=stopping.event, read_ahead=True) as pairs:
         still = not (pairs.visible.continuous and pairs.thermal.continuous)
         look = Sampler() if target is None else Collector(target, still=still)
-        for pair in islice(pairs, CHECKED_LIVE_PAIRS if pairs.live else None):
+        total = CHECKED_LIVE_PAIRS if pairs.live else pairs.visible.frame_count
+        for pair in steps(islice(pairs, CHECKED_LIVE_PAIRS if pairs.live else None), "looking at pairs", total=total):
             look(pair)
     if stopping.signal is not None:
         raise typer.Exit(stopping.exit_code)

@@ -39,6 +39,7 @@ def scene(
     from rtfusion.clock import NS_PER_MS
     from rtfusion.errors import CalibrationError
     from rtfusion.pairs import open_pairs
+    from rtfusion.progress import part, steps
 
     check_free(out, overwrite=overwrite, inputs=(ir, vis))
     sampler = Sampler(PAIRS)
@@ -46,13 +47,15 @@ def scene(
         Stopping() as stopping,
         open_pairs(ir=ir, vis=vis, thermal_delay_ms=thermal_delay_ms, stop=stopping.event, read_ahead=True) as stream,
     ):
-        for pair in islice(stream, LIVE_PAIRS if stream.live else None):
+        total = LIVE_PAIRS if stream.live else stream.visible.frame_count
+        for pair in steps(islice(stream, LIVE_PAIRS if stream.live else None), "looking at pairs", total=total):
             sampler(pair)
     pairs = sampler.kept
     if not pairs:
         raise CalibrationError("no pair of pictures came; do both sources play, and at the same time?")
     say(f"comparing {len(pairs)} pairs")
-    estimate = estimate_scene([gray_pair(pair) for pair in pairs])
+    with part(0.0, 1.0):
+        estimate = estimate_scene([gray_pair(pair) for pair in pairs])
     estimate.calibration(
         visible_size_px=pairs[0].visible.size_px,
         thermal_size_px=pairs[0].thermal.size_px,

@@ -61,15 +61,29 @@ def show_text(text: str) -> None:
             raise SinkError(f"stdout cannot be written: {error.strerror}") from None
 
 
+def is_looked_at() -> bool:
+    """True where a person looks at stderr: at a terminal, unless a program was to read it (``--log-json``)."""
+    return sys.stderr.isatty() and not logs_json()
+
+
 def say(message: str, *, level: str = "info") -> None:
     """One line on stderr: for a person, or with --log-json one JSON object."""
-    line = f"rtfusion: {message}"
-    if "--log-json" in sys.argv:
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "level": level, "message": message}, ensure_ascii=False)
     with contextlib.suppress(OSError):  # nobody listens any more, or there is no room: no reason to stop
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{log_line(message, level=level)}\n")
         sys.stderr.flush()
+
+
+def log_line(message: str, *, level: str = "info") -> str:
+    """A message as the line that is written: for a person, or with --log-json one JSON object."""
+    if not logs_json():
+        return f"rtfusion: {message}"
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "level": level, "message": message}, ensure_ascii=False)
+
+
+def logs_json() -> bool:
+    """True where a program reads stderr. It is read here because what there is to say may come before or after any command."""
+    return "--log-json" in sys.argv
 
 
 def keep_streams() -> None:
@@ -89,7 +103,7 @@ def keep_streams() -> None:
 @contextlib.contextmanager
 def busy(doing: str) -> Iterator[None]:
     """Show that something takes a while, where a person looks."""
-    if not sys.stderr.isatty():
+    if not is_looked_at():
         yield
         return
     from rich.console import Console
@@ -110,7 +124,7 @@ class _Say(logging.Handler):
         say(record.getMessage(), level=record.levelname.lower())
 
 
-def table(*headers: str, numbers_from: int | None = None) -> Table:
+def table(*headers: str, numbers_from: int | None = None, name_width: int = NAME_WIDTH) -> Table:
     """The one look of all tables: no frame, long text folded, numbers to the right from column ``numbers_from`` on."""
     from rich import box
     from rich.table import Table
@@ -121,5 +135,5 @@ def table(*headers: str, numbers_from: int | None = None) -> Table:
             plain.add_column(header, justify="right", no_wrap=True, min_width=6, header_style="bold")
         else:
             is_first = index == 0 and numbers_from is not None
-            plain.add_column(header, overflow="fold", min_width=NAME_WIDTH if is_first else None, header_style="bold")
+            plain.add_column(header, overflow="fold", min_width=name_width if is_first else None, header_style="bold")
     return plain

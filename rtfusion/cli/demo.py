@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -75,8 +73,8 @@ def demo(
 
 def _film(out: Path, query: str, *, scene: str, seconds: int) -> Mapping[Band, Path]:
     """Paint the street into a file for each camera, both at a time. Files of an earlier demo of the same street are taken."""
-    from rtfusion.cli.console import busy, say
-    from rtfusion.evaluate.clips import film
+    from rtfusion.cli.console import say
+    from rtfusion.evaluate.clips import film_all
     from rtfusion.types import Band
 
     paths = {
@@ -87,16 +85,11 @@ def _film(out: Path, query: str, *, scene: str, seconds: int) -> Mapping[Band, P
     if not missing:
         say(f"{seconds} s of a synthetic street ({scene}) were filmed before: {', '.join(map(str, paths.values()))}")
         return paths
-    uri = f"synthetic:?{query}&fps={RATE_HZ}&frames={RATE_HZ * seconds}"
+    frames = RATE_HZ * seconds
+    uri = f"synthetic:?{query}&fps={RATE_HZ}&frames={frames}"
     started_s = time.monotonic()
-    stop = threading.Event()
-    with busy(f"filming {seconds} s of a synthetic street ({scene})"), ThreadPoolExecutor() as pool:
-        filming = [pool.submit(film, uri, band=band, path=path, stop=stop) for band, path in missing.items()]
-        try:
-            for done in filming:
-                done.result()
-        finally:
-            stop.set()  # after Ctrl-C, or when one of them failed, the other one ends too
+    uris = {path: (uri, band) for band, path in missing.items()}
+    film_all(uris, frames=frames, doing=f"filming a synthetic street ({scene}), frames")
     say(f"filmed {seconds} s of a synthetic street ({scene}) with both cameras in {time.monotonic() - started_s:.1f} s")
     return paths
 

@@ -65,7 +65,7 @@ def export_student(
     from rtfusion_trainer.distill import is_model
     from rtfusion_trainer.export import export
 
-    from rtfusion.cli.console import show, table
+    from rtfusion.cli.console import busy, show, table
     from rtfusion.errors import ConfigError
 
     if is_model(checkpoint) and (trained_on or license_id or enhance is not None):
@@ -74,15 +74,16 @@ def export_student(
         )
     if not is_model(checkpoint) and not (trained_on and license_id):
         raise ConfigError("the file says what it was trained on and its license: pass --trained-on and --license")
-    differences = export(
-        checkpoint,
-        out,
-        precisions=precision or ["f32"],
-        data=data,
-        trained_on=trained_on or (),
-        license_id=license_id or "",
-        enhance=enhance,
-    )
+    with busy("writing the files and comparing each with PyTorch"):
+        differences = export(
+            checkpoint,
+            out,
+            precisions=precision or ["f32"],
+            data=data,
+            trained_on=trained_on or (),
+            license_id=license_id or "",
+            enhance=enhance,
+        )
     rows = table("file", "kB", "mean difference to PyTorch", numbers_from=1)
     for path, difference in differences.items():
         rows.add_row(str(path), f"{path.stat().st_size / 1000:.0f}", f"{difference:.5f}")

@@ -10,18 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rtfusion.cli.console import say, show
-from rtfusion.cli.progress import Status
+from rtfusion import __version__
+from rtfusion.cli.console import logs_json, say, show
+from rtfusion.cli.progress import Status, status_line
 from rtfusion.cli.proposal import with_sources
 from rtfusion.cli.shortage import named
 from rtfusion.cli.stats import write_stats
 from rtfusion.cli.stopping import Stopping
 from rtfusion.cli.summary import summary
 from rtfusion.cli.supervised import Supervised
-from rtfusion.config import Loaded
+from rtfusion.config import Loaded, Settings
 from rtfusion.errors import EXIT_BUG, EndOfStream, FusionError
 from rtfusion.files import check_output
 from rtfusion.memory import use_few_pools
+from rtfusion.redaction import without_credentials
 
 if TYPE_CHECKING:
     from rtfusion.telemetry import Telemetry
@@ -64,6 +66,8 @@ def run_job(loaded: Loaded) -> int:
             telemetry = pipeline.telemetry
             if settings.sink == ("null:",) and loaded.origins["sink"] == "default":
                 say(NOTHING_IS_KEPT)
+            if logs_json():
+                say(_beginning(settings, telemetry.snapshot()))
             supervised = Supervised(telemetry.snapshot)
             with Status(telemetry.snapshot, settings=settings) as status:
 
@@ -78,10 +82,23 @@ def run_job(loaded: Loaded) -> int:
         except Exception as error:  # noqa: BLE001 - raised again below, once the run has been reported
             failure = named(error)
     ending = _ending(stopping, failure)
+    if logs_json() and telemetry is not None:
+        say(f"{ending.reason}: {status_line(telemetry.snapshot(), total=None)}")
     _tell(loaded, {} if telemetry is None else telemetry.snapshot(), ending)
     if failure is not None:
         raise failure
     return ending.exit_code
+
+
+def _beginning(settings: Settings, snapshot: Mapping[str, Any]) -> str:
+    """What a run begins with, for the log of a service: version, both sources, fuser and outputs."""
+    sources = "; ".join(
+        f"{band} {source['uri']}, {source['size']} {source['pixel_format']}, {source['rate_hz']:g} Hz"
+        + (f", {source['description']}" if source["description"] else "")
+        for band, source in snapshot["sources"].items()
+    )
+    outputs = ", ".join(map(without_credentials, settings.sink))
+    return f"rtfusion {__version__} begins: {sources}; fuser {snapshot['fuser']}; outputs {outputs}"
 
 
 def _check_statistics(path: Path, loaded: Loaded) -> None:

@@ -34,8 +34,9 @@ LogJson = Annotated[
 ]
 
 
-_UsageError: Any = typer.BadParameter.__base__
+UsageError: Any = typer.BadParameter.__base__
 """Of click, or of the copy of it that newer versions of typer have."""
+USAGE_EXIT_CODE = 2
 
 
 class Commands(TyperGroup):
@@ -45,7 +46,7 @@ class Commands(TyperGroup):
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
-        except _UsageError as error:
+        except UsageError as error:
             error.message = re.sub(r"[^\s()'\"]+", lambda word: without_credentials(word[0]), error.message)
             raise
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from rtfusion.cli.console import say
+from rtfusion.cli.console import is_looked_at, say
 from rtfusion.cli.summary import count_drops
 from rtfusion.config import Settings
 
@@ -25,7 +24,7 @@ class Status:
     def __init__(self, snapshot: Callable[[], Mapping[str, Any]], *, settings: Settings) -> None:
         self._snapshot = snapshot
         self._settings = settings
-        self._period_s = TERMINAL_PERIOD_S if sys.stderr.isatty() else PLAIN_PERIOD_S
+        self._period_s = TERMINAL_PERIOD_S if is_looked_at() else PLAIN_PERIOD_S
         self._next_s = time.monotonic() + self._period_s
         self._display: Progress | None = None
         self._nobody_looks = False
@@ -55,7 +54,7 @@ class Status:
     def _draw(self) -> None:
         snapshot = self._snapshot()
         total = None if snapshot["live"] else expected_frames(snapshot, self._settings)
-        if not sys.stderr.isatty():
+        if not is_looked_at():
             say(status_line(snapshot, total=total))
             return
         if self._display is None:

@@ -14,6 +14,8 @@ import time
 from types import FrameType
 from typing import Any
 
+from rtfusion.cli.console import is_looked_at, log_line
+
 REPEAT_S = 0.5
 """One request may arrive twice: `timeout` and some terminals signal the process and then its group."""
 SHOW_CURSOR = "\x1b[?25h"
@@ -60,8 +62,8 @@ class Stopping:
 
 def _write_now(message: str, *, with_cursor: bool = False) -> None:
     """Past the buffers of stderr, in the middle of whose work a signal may come."""
-    line = f"rtfusion: {message}\n"
+    line = f"{log_line(message)}\n"
     with contextlib.suppress(OSError):  # nobody is left to read it
-        if sys.stderr.isatty():  # below a bar or a status line, which hides the cursor
+        if is_looked_at():  # below a bar or a status line, which hides the cursor
             line = f"\n{line}{SHOW_CURSOR if with_cursor else ''}"
         os.write(sys.stderr.fileno(), line.encode())

@@ -49,13 +49,15 @@ class Plan:
     live_s: float = 4.0
     """Length of a live run; 0 measures capacity alone."""
     rate_hz: int = 30
+    limit_s: float | None = None
+    """Longest that one run may take; a slow machine fuses fewer frames of it."""
     recordings: Mapping[str, str] = field(default_factory=dict)
     """``vis`` and ``ir`` instead of the synthetic scene; sizes are then of no account."""
 
 
 def quick(methods: Sequence[Method]) -> Plan:
-    """A first look in less than half a minute."""
-    return Plan(methods=methods, sizes=SIZES[:1], rounds=1, frames=150, live_s=1.5)
+    """A first look in about half a minute, also where two cores have other work to do."""
+    return Plan(methods=methods, sizes=SIZES[:1], rounds=1, frames=150, live_s=1.5, limit_s=3.0)
 
 
 def measure(plan: Plan, *, say: Say) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def measure(plan: Plan, *, say: Say) -> dict[str, Any]:
         "rounds": plan.rounds,
         "rate_hz": plan.rate_hz,
         "live_s": plan.live_s,
+        **({} if plan.limit_s is None else {"limit_s": plan.limit_s}),
         "baseline": rows[0]["case"],
     }
     return timing.result("bench", settings=settings, rows=rows, start=start)
@@ -129,7 +132,7 @@ def _measure_size(
             name = method.name if engine in (None, "auto") else f"{method.name}, {engine}"
             jobs[name] = {**method.settings, **({"engine": engine} if engine else {})}
     say(f"{size}: capacity of {', '.join(jobs)}")
-    cases = {name: partial(run_case, {**capacity, **settings}) for name, settings in jobs.items()}
+    cases = {name: partial(run_case, {**capacity, **settings}, limit_s=plan.limit_s) for name, settings in jobs.items()}
     measured = timing.run_interleaved(cases, rounds=plan.rounds)
     baseline = [run["fps"] for run in next(iter(measured.values()))]
     rows = []
@@ -137,7 +140,8 @@ def _measure_size(
         row = {"case": name, "size": size, **_capacity(runs, baseline=baseline)}
         if plan.live_s > 0:
             say(f"{size}: {name} live at {plan.rate_hz} Hz")
-            row["live"] = _live(run_case({**live, **jobs[name]}), rate_hz=None if plan.recordings else plan.rate_hz)
+            figures = run_case({**live, **jobs[name]}, limit_s=plan.limit_s)
+            row["live"] = _live(figures, rate_hz=None if plan.recordings else plan.rate_hz)
         rows.append(row)
     return rows
 
@@ -168,7 +172,7 @@ def _live(figures: Mapping[str, Any], *, rate_hz: int | None) -> dict[str, Any]:
 # -- telling ------------------------------------------------------------------------------------------------------------
 
 RATES = ("size, method", "FPS", "live FPS", "age p99", "CPU ms", "MB")
-STAGES = ("ms per frame, p50", *BOUND_BY, "bound by")
+STAGES = ("ms per frame, p50", *BOUND_BY, "bound")
 
 
 def rates(data: Mapping[str, Any]) -> list[list[str]]:

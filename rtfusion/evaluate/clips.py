@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 import threading
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from rtfusion.evaluate.moments import frames_of
 from rtfusion.fusion.color import as_bgr, luminance
 from rtfusion.fusion.tone import GainControl
 from rtfusion.pairs import open_pairs
+from rtfusion.progress import part, tell
 from rtfusion.session.lossless import LosslessVideo
 from rtfusion.sinks.base import SinkContext
 from rtfusion.types import Frame, Image8, PixelFormat
+
+_TELL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,10 +69,18 @@ def make_clips(folder: Path, *, size: str, frames: int, scene: str = "day", rate
     return {name: str(path) for name, path in paths.items()}
 
 
-def film(uri: str, *, band: Band, path: Path, stop: threading.Event | None = None) -> None:
+def film(
+    uri: str,
+    *,
+    band: Band,
+    path: Path,
+    stop: threading.Event | None = None,
+    each: Callable[[], None] | None = None,
+) -> None:
     """Write what a source gives into a new file: 16-bit counts losslessly (``.mkv``), everything else as H.264.
 
-    The file has its name only when it is whole. When ``stop`` is set, filming ends and leaves nothing.
+    The file has its name only when it is whole. When ``stop`` is set, filming ends and leaves nothing. ``each`` is called with
+    every frame.
 
     Raises:
         ConfigError, CaptureError: the source cannot be opened.
@@ -79,17 +91,50 @@ def film(uri: str, *, band: Band, path: Path, stop: threading.Event | None = Non
         contextlib.closing(open_source(uri, band=band)) as source,
         tempfile.TemporaryDirectory(prefix=".film-", dir=path.parent) as folder,
     ):
-        part = Path(folder) / path.name
+        unfinished = Path(folder) / path.name
         write = _film_counts if source.info.pixel_format is PixelFormat.GRAY16 else _film_picture
-        write(_until(stop, source), part, source.info.rate_hz)
-        part.replace(path)
+        write(_until(stop, source, each), unfinished, source.info.rate_hz)
+        unfinished.replace(path)
 
 
-def _until(stop: threading.Event | None, source: Source) -> Iterator[Frame]:
+def _until(stop: threading.Event | None, source: Source, each: Callable[[], None] | None) -> Iterator[Frame]:
     for frame in frames_of(source):
         if stop is not None and stop.is_set():
             raise CancelledError
+        if each is not None:
+            each()
         yield frame
+
+
+def film_all(uris: Mapping[Path, tuple[str, Band]], *, frames: int, doing: str) -> None:
+    """Write several files side by side, all or what there was before: path to source and band; tells how far it is.
+
+    Args:
+        uris: the sources of the files that are to be written.
+        frames: length of each.
+        doing: what to call it, for `rtfusion.progress`.
+
+    Raises:
+        ConfigError, CaptureError, SinkError: as `film`.
+    """
+    stop, count = threading.Event(), itertools.count(1)
+    filmed = [0]
+
+    def each() -> None:
+        filmed[0] = next(count)
+
+    with part(0.0, 1.0), ThreadPoolExecutor() as pool:
+        filming = {
+            pool.submit(film, uri, band=band, path=path, stop=stop, each=each) for path, (uri, band) in uris.items()
+        }
+        try:
+            while filming:
+                done, filming = wait(filming, timeout=_TELL_S, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                tell(doing, filmed[0] // len(uris), frames)
+        finally:
+            stop.set()  # after Ctrl-C, or when one of them failed, the others end too
 
 
 def _film_picture(frames: Iterator[Frame], path: Path, rate_hz: float) -> None:

@@ -29,6 +29,7 @@ from rtfusion.evaluate.ranking import published as published_values
 from rtfusion.evaluate.reading import read_luminance
 from rtfusion.fusion.color import luminance
 from rtfusion.pairs import open_pairs
+from rtfusion.progress import part, steps
 from rtfusion.types import Band, Frame, Image8
 
 SCHEMA = 2
@@ -81,10 +82,11 @@ def compare(
         ConfigError: see `evaluate`; no such published set.
     """
     others = _published(published) if published is not None else {}
-    methods = {
-        name: evaluate(ir=ir, vis=vis, fused=path, every=every, thermal_delay_ms=thermal_delay_ms)
-        for name, path in fused.items()
-    }
+    methods = {}
+    with part(0.0, 1.0):
+        for number, (name, path) in enumerate(fused.items()):
+            with part(number / len(fused), (number + 1) / len(fused)):
+                methods[name] = evaluate(ir=ir, vis=vis, fused=path, every=every, thermal_delay_ms=thermal_delay_ms)
     rows = {name: result["mean"] for name, result in methods.items()} | others
     metrics = [name for name in next(iter(rows.values())) if all(row.get(name) is not None for row in rows.values())]
     ranks = mean_ranks({name: [row[metric] for metric in metrics] for name, row in rows.items()}, metrics=metrics)
@@ -213,7 +215,7 @@ def _folders(places: Mapping[str, Path], left_out: dict[str, list[str]]) -> Iter
         counts = ", ".join(f"{len(found)} in {places[role]}" for role, found in files.items())
         raise ConfigError(f"no file name is in all three folders (images: {counts}); name matching files alike")
     left_out |= {role: sorted(set(found) - set(stems)) for role, found in files.items()}
-    for stem in stems:
+    for stem in steps(stems, f"measuring {places['fused']}"):
         visible, thermal, fused = (read_luminance(files[role][stem]) for role in ("vis", "ir", "fused"))
         yield Sample(name=stem, number=0, visible=visible, thermal=thermal, fused=fused)
 
@@ -232,7 +234,8 @@ def _videos(places: Mapping[str, Path], *, delay_ms: float, left_out: list[str])
             open_pairs(ir=places["ir"], vis=places["vis"], pair="hold", thermal_delay_ms=delay_ms)
         )
         frames = listed(frames_of(fused))
-        for pair, frame in with_fused(pairs, frames, info=fused.info):
+        moments = with_fused(pairs, frames, info=fused.info)
+        for pair, frame in steps(moments, f"measuring {places['fused']}", total=pairs.visible.frame_count):
             if frame is not None:
                 name = f"{frame.sequence:06d}"
                 left_out.remove(name)

@@ -31,6 +31,7 @@ from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.page import write_page
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import pairs_of
+from rtfusion.progress import steps
 from rtfusion.registration import load_calibration
 from rtfusion.types import Band, Frame, FramePair, Image8
 
@@ -144,7 +145,7 @@ def _choose(
 ) -> Iterator[Moment]:
     """``count`` moments at equal distances, or all. The gain sees every pair until then, since it has a memory."""
     every = max(1, total // (count + 1))
-    for pair, fused in shown:
+    for pair, fused in steps(shown, "reading the run again", total=total):
         toned = gain(pair.thermal.image, timestamp_ns=pair.thermal.timestamp_ns, hold=pair.thermal.shutter)
         if total <= count or (pair.sequence and pair.sequence % every == 0):
             yield Moment(

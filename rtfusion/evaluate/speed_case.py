@@ -26,13 +26,20 @@ BOUND_BY = ("decode", "register", "infer", "compose", "sink")
 _STAGES = {"tone": "register", "register": "register", "fuse": "infer", "compose": "compose"}
 
 
-def run_case(settings: Mapping[str, Any], *, streams: int = 1, cores: Sequence[int] | None = None) -> dict[str, Any]:
-    """Run it in a fresh interpreter: its memory and its threads are its own.
+def run_case(
+    settings: Mapping[str, Any],
+    *,
+    streams: int = 1,
+    cores: Sequence[int] | None = None,
+    limit_s: float | None = None,
+) -> dict[str, Any]:
+    """Run it in a fresh interpreter: its memory and its threads are its own. After ``limit_s`` it is stopped, and counts.
 
     Raises:
         ConfigError: the run failed; the message ends with what it said.
     """
-    done = subprocess.run(command(settings, streams=streams, cores=cores), capture_output=True, text=True, check=False)  # noqa: S603
+    words = command(settings, streams=streams, cores=cores, limit_s=limit_s)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
         raise ConfigError(f"{settings.get('model') or settings.get('fuser', 'a run')} cannot be measured: {said[-1]}")
@@ -41,11 +48,22 @@ def run_case(settings: Mapping[str, Any], *, streams: int = 1, cores: Sequence[i
 
 
 def command(
-    settings: Mapping[str, Any], *, streams: int = 1, cores: Sequence[int] | None = None, wait: bool = False
+    settings: Mapping[str, Any],
+    *,
+    streams: int = 1,
+    cores: Sequence[int] | None = None,
+    wait: bool = False,
+    limit_s: float | None = None,
 ) -> list[str]:
     """The command line of a case."""
     plain = {name: str(value) if name == "model" else value for name, value in settings.items()}
-    job = {"settings": plain, "streams": streams, "wait": wait, "cores": list(cores) if cores is not None else None}
+    job = {
+        "settings": plain,
+        "streams": streams,
+        "wait": wait,
+        "cores": list(cores) if cores is not None else None,
+        "limit_s": limit_s,
+    }
     return [sys.executable, "-m", "rtfusion.evaluate.speed_case", json.dumps(job)]
 
 
@@ -69,10 +87,10 @@ def _run(job: Mapping[str, Any]) -> dict[str, Any]:
         sys.stdout.write(READY + "\n")
         sys.stdout.flush()
         sys.stdin.readline()
-    watch = _Watch(pipelines)
+    watch = _Watch(pipelines, limit_s=job["limit_s"])
     started_s = time.monotonic()
     with ThreadPoolExecutor(len(pipelines)) as pool:
-        runs = [pool.submit(pipeline.run, on_tick=watch.tick) for pipeline in pipelines]
+        runs = [pool.submit(pipeline.run, stop=watch.stop, on_tick=watch.tick) for pipeline in pipelines]
         for run in runs:
             run.result()
     return {
@@ -86,9 +104,11 @@ def _run(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Watch:
-    """CPU time per frame from the first tick with a fused frame on: loading an engine is no part of it."""
+    """CPU time per frame from the first tick with a fused frame on: loading an engine is no part of it. Stops in time."""
 
-    def __init__(self, pipelines: Sequence[Pipeline]) -> None:
+    def __init__(self, pipelines: Sequence[Pipeline], *, limit_s: float | None) -> None:
+        self.stop = threading.Event()
+        self._end_s = None if limit_s is None else time.monotonic() + limit_s
         self._pipelines = pipelines
         self._lock = threading.Lock()
         self._from = time.process_time(), 0
@@ -99,6 +119,8 @@ class _Watch:
             fused = self._fused()
             if not self._ticked and fused:
                 self._from, self._ticked = (time.process_time(), fused), True
+            if fused and self._end_s is not None and time.monotonic() >= self._end_s:
+                self.stop.set()
 
     def cpu_ms_per_frame(self) -> float:
         cpu_s, fused = self._from

@@ -25,6 +25,7 @@ from rtfusion import __version__
 from rtfusion.clock import NS_PER_MS
 from rtfusion.evaluate import conditions, schema
 from rtfusion.files import write_whole
+from rtfusion.progress import steps
 
 PACKAGES = ("rtfusion", "numpy", "opencv-python", "av", "openvino", "onnxruntime", "pyzmq", "torch", "tensorrt")
 """Packages that decide speed or results; those not installed are left out of a result."""
@@ -70,11 +71,11 @@ def distribution(values: Sequence[float]) -> dict[str, float]:
 def run_interleaved(cases: Mapping[K, Callable[[], T]], *, rounds: int, warm_up: int = 0) -> dict[K, list[T]]:
     """Run A B C, A B C …; gives what every case gave in every round, after ``warm_up`` rounds that do not count."""
     measured: dict[K, list[T]] = {name: [] for name in cases}
-    for index in range(warm_up + rounds):
-        for name, case in cases.items():
-            figures = case()
-            if index >= warm_up:
-                measured[name].append(figures)
+    turns = [(index, name) for index in range(warm_up + rounds) for name in cases]
+    for index, name in steps(turns, "measuring"):
+        figures = cases[name]()
+        if index >= warm_up:
+            measured[name].append(figures)
     return measured
 
 

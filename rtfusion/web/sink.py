@@ -7,6 +7,7 @@ itself. The run hands over a reference to each frame and goes on; encoding happe
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import re
@@ -47,6 +48,7 @@ STALE_S = 5.0
 SNAPSHOT_S = 0.25
 """The measurements are taken at most this often, however many look at them."""
 RECENT_FRAMES = 64
+_log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")
 _BOUNDARY = "rtfusion-frame"
@@ -119,6 +121,8 @@ class WebSink:
                 f"{self.uri}: cannot listen at {host} port {port}: {error.strerror}; end what listens there, or choose "
                 "another port or an address of this machine"
             ) from None
+        shown = f"[{host}]" if ":" in host else host
+        _log.info("the page is at http://%s:%d/%s", shown, self.port, ", with a token" if token else "")
 
     @property
     def port(self) -> int:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks import readme
 from rtfusion.cli.bench import bench as command
+from rtfusion.cli.console import table
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import bench, schema, timing
 from rtfusion.evaluate.methods import CLASSICAL, select, shipped_models
@@ -93,7 +96,8 @@ def test_capacity_is_of_the_middle_round_and_live_says_what_is_late(
     rates = iter([100.0, 50.0, 300.0, 150.0, 200.0, 100.0, 30.0, 12.0])
     jobs: list[dict[str, Any]] = []
 
-    def run(settings: dict[str, Any]) -> dict[str, Any]:
+    def run(settings: dict[str, Any], *, limit_s: float | None) -> dict[str, Any]:
+        assert limit_s is None
         jobs.append(settings)
         return figures(fps=next(rates))
 
@@ -115,6 +119,32 @@ def test_capacity_is_of_the_middle_round_and_live_says_what_is_late(
     assert bench.remarks(data, previous=earlier)[0].startswith("average at 64x48: 1.00 times the FPS of")
     assert "on another machine" in bench.remarks(data, previous=earlier)[0]
     assert bench.draw(data).startswith("<svg")
+
+
+def test_a_quick_run_ends_in_time_however_slow_the_machine_is() -> None:
+    scene = "synthetic:?live=true&size=64x48&fps=50"
+    settings = {"ir": scene, "vis": scene, "fuser": "average", "denoise": "off"}
+    measured = run_case(settings, limit_s=0.5)  # else it would go on for ever
+    assert measured["frames"] > 0
+    assert bench.quick(select(fusers=["average"], models={})).limit_s is not None
+
+
+def test_tables_fit_a_terminal_of_eighty_columns() -> None:
+    row = {
+        "size": "3840x2160", "case": "small, onnxruntime", "fps": {"median": 1234.0}, "memory_mb": 1234.0,
+        "cpu_ms_per_frame": {"median": 123.4}, "bound_by": "register",
+        "stages_ms": {name: {"p50": 123.4} for name in ("decode visible", "register", "fuse", "compose", "sink null:")},
+        "live": {"fps": 29.9, "keeps_up": False, "age_p99_ms": 123.4},
+    }  # fmt: skip
+    for headers, rows in ((bench.RATES, bench.rates({"rows": [row]})), (bench.STAGES, bench.stages({"rows": [row]}))):
+        shown = table(*headers, numbers_from=1, name_width=18)
+        shown.add_row(*rows[0])
+        console = Console(width=80, file=io.StringIO())
+        console.print(shown)
+        lines = console.file.getvalue().splitlines()
+        assert max(map(len, lines)) <= 80
+        for word in (*headers[1:], *rows[0][1:]):
+            assert word in "\n".join(lines), f"{word} was cut off"
 
 
 @pytest.mark.slow  # eight seconds; what is measured and said, without measuring, is above

@@ -6,16 +6,21 @@ import pytest
 
 pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from rtfusion_trainer.progress import PLAIN_EVERY, shown
+from rtfusion_trainer import progress as progress_module
+from rtfusion_trainer.progress import shown
 
 
-def test_where_nobody_looks_a_line_now_and_then_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    total = PLAIN_EVERY + 5
-    with shown(total=total) as progress:
-        for step in range(1, total + 1):
+def test_where_nobody_looks_a_line_now_and_then_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now_s)
+    with shown(total=30) as progress:
+        for step in range(1, 31):
+            now_s += 0.7
             progress(step, {"loss": 2.0})
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(",")[0] for line in lines] == [f"step {PLAIN_EVERY}/{total}", f"step {total}/{total}"]
+    assert [line.split(",")[0] for line in lines] == ["step 15/30", "step 30/30"]
     assert all("loss 2.0000" in line for line in lines)
 
 

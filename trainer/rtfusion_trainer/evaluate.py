@@ -23,6 +23,7 @@ from rtfusion.evaluate.methods import Method
 from rtfusion.fusion import LuminanceFuser
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.models import ModelSpec, find_model, read_spec
+from rtfusion.progress import steps
 from rtfusion.types import Image8
 from rtfusion_trainer.pairs import image_sets, read_pair
 
@@ -114,7 +115,7 @@ def measure_set(pairs: Sequence[tuple[Image8, Image8]], opened: Open) -> Figures
     """Means of the metrics and the halo over unrelated pairs of visible and thermal, and the largest halo."""
     rows: list[dict[str, float]] = []
     with closing(opened(still=True)) as fuser:
-        for visible, thermal in pairs:
+        for visible, thermal in steps(pairs, "measuring pairs"):
             fused = fuser(visible_y=visible, thermal=thermal, timestamp_ns=0)
             images = {"fused": fused, "visible": visible, "thermal": thermal}
             rows.append({**metrics.image_metrics(**images), "halo": metrics.halo(**images)})
@@ -131,7 +132,8 @@ def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frame
     count = 0
     with ExitStack() as stack:
         fusers = {case: stack.enter_context(closing(opened(still=False))) for case, opened in cases.items()}
-        for pair in clip_pairs(ir=thermal, vis=visible, max_pairs=frames):
+        pairs = clip_pairs(ir=thermal, vis=visible, max_pairs=frames)
+        for pair in steps(pairs, "measuring frames", total=frames):
             images = {"visible_y": pair.visible_y, "thermal": pair.thermal}
             now = {case: fuser(**images, timestamp_ns=pair.timestamp_ns).copy() for case, fuser in fusers.items()}
             now["visible"] = pair.visible_y

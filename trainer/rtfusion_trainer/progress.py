@@ -11,8 +11,10 @@ from typing import Any
 
 from rtfusion.errors import ConfigError
 
-PLAIN_EVERY = 50
-"""Steps from one plain line, or point of a curve, to the next."""
+POINT_EVERY = 50
+"""Steps from one point of a curve to the next."""
+PLAIN_PERIOD_S = 10.0
+"""From one plain line to the next."""
 MEMORY = 0.98
 """Memory of the moving averages that are shown."""
 
@@ -40,6 +42,7 @@ def shown(
         return
     smooth: dict[str, float] = {}
     began_s = time.monotonic()
+    next_s = [began_s + PLAIN_PERIOD_S]
     bar = _bar(total, finished=finished) if sys.stderr.isatty() else None
     writer = None if curves is None else _writer(curves)
 
@@ -49,14 +52,14 @@ def shown(
         texts = [f"{name} {value:.4f}" for name, value in smooth.items()]
         if bar is not None:  # beside which there is room for one
             bar.update(bar.task_ids[0], completed=step, description=" ".join(texts[:1]))
-        if step % PLAIN_EVERY and step != total:
-            return
-        if bar is None:
-            per_step_s = (time.monotonic() - began_s) / max(1, step - finished)
+        now_s = time.monotonic()
+        if bar is None and (now_s >= next_s[0] or step == total):
+            next_s[0] = now_s + PLAIN_PERIOD_S
+            per_step_s = (now_s - began_s) / max(1, step - finished)
             left_min = (total - step) * per_step_s / 60
             head = f"step {step}/{total}, {per_step_s:.2f} s per step, {left_min:.0f} min left"
             sys.stderr.write(f"{head}: {' '.join(texts)}\n")
-        if writer is not None:
+        if writer is not None and (step % POINT_EVERY == 0 or step == total):
             for name, value in smooth.items():
                 writer.add_scalar(name, value, step)
 
