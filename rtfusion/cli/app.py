@@ -13,17 +13,18 @@ from rtfusion.cli import (
     calibrate_delay,
     calibrate_files,
     calibrate_scene,
+    completion,
     config,
     evaluate_model,
     export,
     train,
     version,
 )
-from rtfusion.cli.options import EXIT_CODES, Commands, SettingsCommand
+from rtfusion.cli.options import EXIT_CODES, Commands, PlainCommand, SettingsCommand
 
 COMMANDS = (
-    "run", "record", "replay", "demo", "view", "keys", "batch", "report", "bench", "evaluate", "say", "devices", "engines",
-    "build", "doctor",
+    "run", "record", "replay", "demo", "samples", "view", "keys", "batch", "report", "bench", "evaluate", "say", "sources",
+    "devices", "engines", "build", "doctor",
 )  # fmt: skip
 """Commands that are the function of their module's name, in the order of the help."""
 
@@ -37,11 +38,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+config_app = typer.Typer(cls=Commands, help="Look at the settings, and begin a file of them.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-train_app = typer.Typer(help=train.HELP, no_args_is_help=True)
+train_app = typer.Typer(cls=Commands, help=train.HELP, no_args_is_help=True)
 app.add_typer(train_app, name="train")
-calibrate_app = typer.Typer(help="Make two cameras agree, in space and in time.", no_args_is_help=True)
+calibrate_app = typer.Typer(cls=Commands, help="Make two cameras agree, in space and in time.", no_args_is_help=True)
 app.add_typer(calibrate_app, name="calibrate")
 
 for _name in COMMANDS:
@@ -53,7 +54,10 @@ for _name in COMMANDS:
 app.command("distill", help=train.DISTILL_HELP)(train.distill)
 app.command("export", help=export.HELP)(export.export_student)
 app.command()(version.version)
+app.command()(completion.completion)
+app.command()(completion.man)
 config_app.command("show", cls=SettingsCommand)(config.show)
+config_app.command("init")(config.init)
 train_app.command(help=train.TEACHER_HELP)(train.teacher)
 train_app.command(help=train.STUDENT_HELP)(train.student)
 train_app.command(help=train.CACHE_HELP)(train.cache)
@@ -67,6 +71,9 @@ calibrate_app.command("delay", help=calibrate_delay.HELP)(calibrate_delay.delay)
 calibrate_app.command("check", help=calibrate_board.CHECK_HELP)(calibrate_board.check)
 calibrate_app.command("export", help=calibrate_files.EXPORT_HELP)(calibrate_files.export_calibration)
 calibrate_app.command("import", help=calibrate_files.IMPORT_HELP)(calibrate_files.import_calibration)
+for _group in (app, config_app, train_app, calibrate_app):
+    for _info in _group.registered_commands:
+        _info.cls = _info.cls or PlainCommand
 
 
 def _print_version(asked: bool) -> None:
@@ -78,7 +85,10 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", metavar="", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     pass

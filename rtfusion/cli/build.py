@@ -30,7 +30,7 @@ def build(
             metavar="NAME", help="onnx, TensorRT's own parser, or torch, torch_tensorrt; both end in one engine."
         ),
     ] = "onnx",
-    force: Annotated[bool, typer.Option("--force", help="Build anew what is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", metavar="", help="Build anew what is there already.")] = False,
     debug: Debug = False,
 ) -> None:
     """Build the TensorRT engine of a model for this GPU, ahead of the first run.

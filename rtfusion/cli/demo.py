@@ -61,7 +61,7 @@ def demo(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {out}: {error.strerror}; name another one with --out") from error
-    _write_calibration(out / "calibration.json", parameters)
+    write_calibration(out / "calibration.json", parameters, delay_ms=DELAY_MS)
     recordings = _film(out, query, scene=scene, seconds=seconds)
     say("fusing the two recordings")
     exit_code = run_job(_settings(out, recordings))
@@ -94,7 +94,7 @@ def _film(out: Path, query: str, *, scene: str, seconds: int) -> Mapping[Band, P
     return paths
 
 
-def _write_calibration(path: Path, parameters: SyntheticParameters) -> None:
+def write_calibration(path: Path, parameters: SyntheticParameters, *, delay_ms: int) -> None:
     """Write the file that a calibration of these two cameras would make."""
     from rtfusion.clock import NS_PER_MS
     from rtfusion.registration import Calibration
@@ -105,7 +105,7 @@ def _write_calibration(path: Path, parameters: SyntheticParameters) -> None:
         visible_from_thermal_px=visible_from_thermal_px(parameters),
         visible_size_px=parameters.size_of(Band.VISIBLE),
         thermal_size_px=parameters.size_of(Band.THERMAL),
-        thermal_delay_ns=DELAY_MS * NS_PER_MS,
+        thermal_delay_ns=delay_ms * NS_PER_MS,
         provenance={"method": "known: the scene is synthetic"},
     ).save(path)
 

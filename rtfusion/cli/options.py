@@ -39,7 +39,22 @@ UsageError: Any = typer.BadParameter.__base__
 USAGE_EXIT_CODE = 2
 
 
-class Commands(TyperGroup):
+class _PlainHelp:
+    """Shows ``--help`` as the other switches are shown, without a word for a value that it does not take."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Give the option of the help."""
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.metavar = ""
+        return option
+
+
+class PlainCommand(_PlainHelp, TyperCommand):
+    """A command."""
+
+
+class Commands(_PlainHelp, TyperGroup):
     """The commands. What is wrong with a command line is said without the secrets in it."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -51,14 +66,18 @@ class Commands(TyperGroup):
             raise
 
 
-class SettingsCommand(TyperCommand):
+class SettingsCommand(_PlainHelp, TyperCommand):
     """A command made by `takes_settings`. Its flags are made when it is used, so that listing commands loads no settings."""
+
+    def whole(self) -> Any:
+        """The command with all of its flags, of typer's own class."""
+        app = typer.Typer(add_completion=False)
+        app.command()(self.callback.with_flags())  # type: ignore[union-attr]
+        return typer.main.get_command(app)
 
     def make_context(self, *arguments: Any, **keywords: Any) -> Any:
         """Make the flags, then read the command line."""
-        app = typer.Typer(add_completion=False)
-        app.command()(self.callback.with_flags())  # type: ignore[union-attr]
-        whole: Any = typer.main.get_command(app)
+        whole = self.whole()
         self.params, self._with_flags = whole.params, whole.callback
         return super().make_context(*arguments, **keywords)
 
@@ -126,18 +145,18 @@ def _flag(name: str) -> inspect.Parameter:
     flag = "--" + name.replace("_", "-")
     is_switch = field.annotation is bool
     kind: Any = bool if is_switch else list[str] if get_origin(field.annotation) is tuple else str
-    choices = _choices(field.annotation)
+    values = choices(field.annotation)
     option = typer.Option(
         f"{flag}/--no{flag[1:]}" if is_switch else flag,
         metavar=setting.metavar,
         rich_help_panel=setting.group,
         show_default=False,
-        help=f"{str(field.description).rstrip('.')}: {', '.join(choices)}." if choices else field.description,
+        help=f"{str(field.description).rstrip('.')}: {', '.join(values)}." if values else field.description,
     )
     annotation = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _choices(annotation: Any) -> tuple[str, ...]:
+def choices(annotation: Any) -> tuple[str, ...]:
     """Give the values of a Literal, or of a Literal that may be None."""
     return next((get_args(a) for a in (annotation, *get_args(annotation)) if get_origin(a) is Literal), ())
