@@ -6,6 +6,7 @@ import importlib
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from rtfusion import __version__
 from rtfusion.cli import (
@@ -73,7 +74,7 @@ calibrate_app.command("export", help=calibrate_files.EXPORT_HELP)(calibrate_file
 calibrate_app.command("import", help=calibrate_files.IMPORT_HELP)(calibrate_files.import_calibration)
 for _group in (app, config_app, train_app, calibrate_app):
     for _info in _group.registered_commands:
-        _info.cls = _info.cls or PlainCommand
+        _info.cls = PlainCommand if _info.cls in (None, TyperCommand) else _info.cls
 
 
 def _print_version(asked: bool) -> None:
