@@ -21,6 +21,7 @@ DISTRIBUTED = "On several GPUs: torchrun --nproc-per-node N -m rtfusion ... (bat
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Training pairs: folders SET/vi and SET/ir.")]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="A preset, or a TOML file.")]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="The first N pairs of the data.")]
 Steps = Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="Steps, instead of the preset's.")]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed, instead of the preset's.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.")]
@@ -40,6 +41,7 @@ def _shared(
     no_features: Annotated[
         bool, typer.Option("--no-features", metavar="", help="Leave out the term that needs VGG-19, and its weights.")
     ] = False,
+    limit: Limit = None,
     steps: Steps = None,
     seed: Seed = None,
     device: Device = "auto",

@@ -26,12 +26,13 @@ class Recorder:
     """Writes video files into a folder, one at a time. What breaks a recording ends it, never the run."""
 
     def __init__(self, folder: Path, *, context: SinkContext, uri: str) -> None:
-        """Make sure of the folder.
+        """Make the folder, where it is not there.
 
         Raises:
-            ConfigError: it is not there or cannot be written.
+            ConfigError: it cannot be made or written.
         """
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise ConfigError(

@@ -212,9 +212,11 @@ def test_a_student_learns_from_what_a_cache_holds(folder, tmp_path):
     assert checkpoint.load(tmp_path / "out" / CHECKPOINT).teachers == [teacher.folder.name]
     with pytest.raises(ConfigError, match="--vgg-weights FILE"):
         train_student(TrainingOptions(out=tmp_path / "other", **given), teacher_cache=teacher.folder)
-    write_pairs(folder, {"more/a": (80, 80)})
+    seen = len(load_pairs(folder))
+    write_pairs(folder, {"unseen/a": (80, 80)})
     with pytest.raises(ConfigError, match="lacks a pair"):
         train_student(replace(plain, out=tmp_path / "other"), teacher_cache=teacher.folder)
+    train_student(replace(plain, out=tmp_path / "other", limit=seen), teacher_cache=teacher.folder)
 
 
 def test_a_student_comes_nearer_to_its_tutor_and_remembers_it(folder, tmp_path):

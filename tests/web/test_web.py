@@ -354,10 +354,10 @@ def test_a_recording_begins_and_ends_by_button(sink, tmp_path, make_frame):
 
 
 def test_the_end_of_the_run_finishes_a_recording(tmp_path, make_frame):
-    with serving(f"?record={tmp_path}") as sink:
+    with serving(f"?record={tmp_path / 'of' / 'today'}") as sink:
         assert post(sink, "/record", {"on": True})[0] == 200
         sink.write(make_frame(0))
-    with av.open(next(tmp_path.glob("*.mp4"))) as video:
+    with av.open(next((tmp_path / "of" / "today").glob("*.mp4"))) as video:
         assert sum(1 for _ in video.decode(video=0)) == 1
 
 
@@ -409,7 +409,7 @@ def test_public_addresses_need_a_token(address, monkeypatch):
         ("web://127.0.0.1:8080/x", "expected an address and a port"),
         ("web://user@127.0.0.1:8080", "expected an address and a port"),
         ("web://127.0.0.1:0?tokn=x", "did you mean token?"),
-        ("web://127.0.0.1:0?record=/nowhere/at/all", "No such file or directory"),
+        ("web://127.0.0.1:0?record=/proc/nowhere/at/all", "No such file or directory"),
         ("web://127.0.0.1:0?token=short", "at least 16|16 to 256"),
         ("web://127.0.0.1:0?token=", "16 to 256"),
     ],
@@ -435,7 +435,7 @@ def test_the_token_stays_out_of_names_messages_and_logs(caplog, monkeypatch):
                 ask(sink, "/state", headers={"Authorization": f"Bearer {TOKEN}"})[1].decode()
             )
     assert TOKEN not in caplog.text
-    for uris in ([f"{uri}&x=1"], [uri, uri], [f"{uri}&token={TOKEN}"], [f"{uri}&record=/nowhere/at/all"]):
+    for uris in ([f"{uri}&x=1"], [uri, uri], [f"{uri}&token={TOKEN}"], [f"{uri}&record=/proc/nowhere/at/all"]):
         with pytest.raises(ConfigError) as caught:
             open_sinks(uris, context=context())
         assert TOKEN not in str(caught.value)

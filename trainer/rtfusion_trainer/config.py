@@ -184,6 +184,8 @@ class TrainingOptions:
     """State dict of VGG-19, for the term that compares features."""
     with_features: bool = True
     """False leaves that term out."""
+    limit: int | None = None
+    """The first so many pairs of the data, as ``rtfusion train cache`` takes them; None for all."""
     steps: int | None = None
     """The number of steps, where it is not the preset's."""
     seed: int | None = None

@@ -357,7 +357,7 @@ def train_student(
             run.resume(options.out / CHECKPOINT)
         elif init is not None:
             run.start_from(init)
-        pairs = load_pairs(options.data, part=(workers.rank, workers.count), teachers=teachers)
+        pairs = load_pairs(options.data, limit=options.limit, part=(workers.rank, workers.count), teachers=teachers)
         total, silent = config.schedule.steps, not workers.is_first
         with shown(total=total, finished=run.finished_steps, curves=options.curves, silent=silent) as log:
             train(run, pairs, out=options.out, scenes=scenes, overfit=options.overfit, stop=options.stop, log=log)

@@ -90,7 +90,7 @@ def train_teacher(
         vgg = None
         if config.loss.perceptual_weight:
             vgg = load_vgg19(options.vgg_weights, layers=config.loss.perceptual_layers, device=workers.device)
-        pairs = load_pairs(options.data, part=(workers.rank, workers.count))
+        pairs = load_pairs(options.data, limit=options.limit, part=(workers.rank, workers.count))
         run = LanguageRun(
             config.schedule,
             config.loss,

@@ -86,7 +86,8 @@ def load_vgg19(weights: Path | None, *, layers: Sequence[str], device: torch.dev
         network.load_state_dict({ours: state[theirs] for ours, theirs in _theirs_from_ours(network, state).items()})
     except KeyError as error:
         raise ModelError(
-            f"{weights} has no {error}, which {network.names[-1]} needs; take a deeper VGG-19 or --perceptual-layers"
+            f"{weights} has no {error}, which {network.names[-1]} needs; take a deeper VGG-19, or name the "
+            "layers that it has as perceptual_layers in a preset of your own (docs/training.md)"
         ) from error
     except RuntimeError as error:
         raise ModelError(f"{weights} is no VGG-19: {error}") from error

@@ -90,7 +90,8 @@ class CachedPictures:
         path = _picture(self.folder, visible=visible, thermal=thermal)
         if not path.exists():
             raise ConfigError(
-                f"{self.folder} lacks a pair of these data (no {path.name}); run rtfusion train cache on the same --data"
+                f"{self.folder} lacks a pair of these data (no {path.name}); run rtfusion train cache on the same "
+                "--data; one that was made with --limit is for the same --limit"
             )
         return _read(path, shape=visible.shape)
 
