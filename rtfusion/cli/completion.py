@@ -13,6 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def completion(
+    ctx: typer.Context,
     shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.", show_default=False)],
     *,
     debug: Debug = False,
@@ -30,7 +31,7 @@ def completion(
     import shtab
 
     from rtfusion.cli.console import show_text
-    from rtfusion.cli.tree import command_tree, parser_of
+    from rtfusion.cli.tree import parser_of
     from rtfusion.errors import ConfigError
     from rtfusion.text import did_you_mean
 
@@ -38,11 +39,12 @@ def completion(
         raise ConfigError(
             f"there is no completion for {shell!r}; expected one of {', '.join(SHELLS)}{did_you_mean(shell, SHELLS)}"
         )
-    parser = parser_of(("rtfusion",), command_tree(), completes=True)
+    parser = parser_of(("rtfusion",), ctx.find_root().command, completes=True)
     show_text(shtab.complete(parser, shell=shell).rstrip("\n") + "\n")
 
 
 def man(
+    ctx: typer.Context,
     out: Annotated[
         Path,
         typer.Argument(metavar="DIR", help="Folder of the pages, such as ~/.local/share/man/man1.", show_default=False),
@@ -61,7 +63,7 @@ def man(
 
     from rtfusion import __version__
     from rtfusion.cli.console import show_text
-    from rtfusion.cli.tree import command_tree, each_command, parser_of, summary
+    from rtfusion.cli.tree import each_command, parser_of, summary
     from rtfusion.errors import ConfigError
     from rtfusion.files import expanded, write_whole
 
@@ -69,7 +71,7 @@ def man(
     count = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for words, command in each_command(command_tree()):
+        for words, command in each_command(ctx.find_root().command):
             parser: Any = parser_of(words, command)
             parser.man_short_description = summary(command)
             page = Manpage(parser)

@@ -11,15 +11,6 @@ FILES = ("FILE", "SRC", "PATH", "NAME|FILE", "URI")
 FOLDERS = ("DIR",)
 
 
-def command_tree() -> Any:
-    """The root of the commands, of typer's own classes."""
-    import typer
-
-    from rtfusion.cli.app import app
-
-    return typer.main.get_command(app)
-
-
 def each_command(command: Any, words: tuple[str, ...] = ("rtfusion",)) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command with the words that call it, groups of commands before those in them."""
     yield words, command

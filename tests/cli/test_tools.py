@@ -12,14 +12,16 @@ import typer
 from rtfusion.capture import images, parameters, video_parameters
 from rtfusion.capture.catalog import IMAGES, NETWORK, SESSION, V4L2, VIDEO, catalog, table_of
 from rtfusion.capture.uri import SourceUri, read_query
+from rtfusion.cli.app import app
 from rtfusion.cli.config import commented_file
-from rtfusion.cli.tree import command_tree, each_command, parameters_of, plain
+from rtfusion.cli.tree import each_command, parameters_of, plain
 from rtfusion.config import Settings, load
 from rtfusion.errors import ConfigError
 from rtfusion.synthetic.parameters import SyntheticParameters
 
 from .conftest import Cli, Main
 
+ROOT = typer.main.get_command(app)
 COMPLETE = """
 source completion.bash
 COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=()
@@ -50,7 +52,7 @@ def test_bash_completes_commands_options_values_and_files(main_here: Main, tmp_p
 def test_other_shells_know_every_command(shell: str, main_here: Main) -> None:
     code, script, _ = main_here("completion", shell)
     assert code == 0
-    for words, _command in each_command(command_tree()):
+    for words, _command in each_command(ROOT):
         assert words[-1] in script
     assert "--distance-m" in script or "-l distance-m" in script
 
@@ -64,7 +66,7 @@ def test_a_shell_that_is_not_known_is_refused(main_here: Main) -> None:
 def test_every_command_has_a_manual_page_with_its_options(main_here: Main, tmp_path: Path) -> None:
     code, out, _ = main_here("man", "pages")
     assert code == 0
-    commands = dict(each_command(command_tree()))
+    commands = dict(each_command(ROOT))
     assert out == f"{len(commands)} pages in pages\n"
     for words, command in commands.items():
         page = (tmp_path / "pages" / f"{'-'.join(words)}.1").read_text(encoding="utf-8")
@@ -96,7 +98,7 @@ def test_no_help_shows_a_word_for_a_value_that_is_not_taken(words: str, main_her
 
 
 def test_no_switch_shows_its_type() -> None:
-    for words, command in each_command(command_tree()):
+    for words, command in each_command(ROOT):
         for parameter in parameters_of(command):
             if getattr(parameter, "is_flag", False) and not parameter.hidden:
                 assert parameter.metavar == "", (words, parameter.opts)
@@ -204,6 +206,4 @@ def test_samples_are_made_and_the_commands_that_are_told_work(cli: Cli, tmp_path
 
 
 def test_the_tree_is_that_of_the_commands() -> None:
-    root = command_tree()
-    assert isinstance(root, typer.core.TyperGroup)
-    assert ("rtfusion", "calibrate", "scene") in dict(each_command(root))
+    assert ("rtfusion", "calibrate", "scene") in dict(each_command(ROOT))
