@@ -114,6 +114,7 @@ def commands(body: str) -> Iterator[list[str]]:
         while words:
             end = next((at for at, word in enumerate(words) if word in ("&&", "|", "&")), len(words))
             command, words = words[:end], words[end + 1 :]
+            command = command[: command.index(">")] if ">" in command else command  # where its output goes
             while command and re.match(r"[A-Z_]+=", command[0]):
                 command = command[1:]
             if command:
