@@ -50,6 +50,7 @@ VIDEO = (
     Parameter("profile=p2pro", "the thermal camera whose stream was recorded as it came"),
     Parameter("unit=centikelvin", _UNIT),
     _START,
+    Parameter("end=12.5", "what comes after so many seconds is left out"),
 )
 IMAGES = (
     Parameter("fps=25", "it is a video of this rate, instead of unrelated stills"),
