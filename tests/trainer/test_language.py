@@ -364,9 +364,7 @@ def test_without_weights_the_error_says_what_to_place(tiny: tuple[Path, str], tm
         load_clip(tmp_path / "text.pt", model="rtfusion-tiny")
     for damaged in (b"", b"cut off", b"\xff" * 100):
         (tmp_path / "cut.safetensors").write_bytes(damaged)
-        with pytest.raises(
-            ModelError, match=r"cut\.safetensors"
-        ):
+        with pytest.raises(ModelError, match=r"cut\.safetensors"):
             load_clip(tmp_path / "cut.safetensors", model="rtfusion-tiny")
     with pytest.raises(ConfigError, match=r"open_clip_config\.json"):
         load_clip(tmp_path)

@@ -91,6 +91,7 @@ def load_clip(weights: Path | None, *, model: str | None = None, device: torch.d
     ensure_torchvision()
     try:
         import open_clip
+        from safetensors import SafetensorError  # comes with open_clip
     except ImportError as error:
         raise ConfigError("open_clip is not installed; run: pip install 'rtfusion[train]'") from error
     try:
@@ -100,9 +101,9 @@ def load_clip(weights: Path | None, *, model: str | None = None, device: torch.d
             network, tokenizer = _of_file(open_clip, weights, model)
     except FusionError:
         raise
-    except _LOADING_ERRORS as error:
+    except (*_LOADING_ERRORS, SafetensorError) as error:
         named = "the model in its folder" if weights.is_dir() else model
-        raise ModelError(f"{weights} are no weights of {named}: {error}") from error
+        raise ModelError(f"{weights} are no weights of {named}, or damaged: {error}") from error
     return OpenClipEncoder(network.to(device or torch.device("cpu")), tokenizer)
 
 
