@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer import checkpoint  # noqa: E402
 from rtfusion_trainer.likeness import likeness  # noqa: E402
 from rtfusion_trainer.losses.perceptual import load_vgg19  # noqa: E402
 from rtfusion_trainer.pairs import image_sets, read_pair  # noqa: E402
@@ -127,6 +128,14 @@ def test_interrupted_twice_it_ends_as_one_that_was_not(
     assert run_recipe(broken) == broken.out / "card.md"  # there is nothing left to do
     with pytest.raises(ConfigError, match="made with other settings"):
         run_recipe(replace(broken, goal=("something else",)))
+
+
+def test_equal_states_are_equal_bytes(tmp_path: Path) -> None:
+    # the checksum of a teacher's weights names its cache and stands in the contract of its student
+    state = {"schema": 1, "weight": torch.arange(5.0)}
+    for name in ("one.pt", "other.pt"):
+        checkpoint.write(tmp_path / name, state)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "other.pt").read_bytes()
 
 
 def test_one_encoder_is_needed_and_a_blind_one_is_refused(options: RecipeOptions, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from rtfusion.errors import ConfigError
-from rtfusion.files import replacing
+from rtfusion.files import write_whole
 
 SCHEMA = 1
 UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
@@ -43,8 +44,10 @@ def write(path: Path, state: dict[str, Any]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            torch.save(state, part)
+        # by way of memory: into a file PyTorch writes the file's name too, and equal states would be other bytes each time
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_whole(path, content.getvalue())
     except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter where the folder cannot be written
         raise ConfigError(f"cannot write {path}: {error}; choose another folder or free some space") from error
 
