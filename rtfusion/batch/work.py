@@ -332,16 +332,17 @@ def fuse(job: Job, *, progress: Progress | None = None) -> Finished | Split:
         record = _there(job, store)
         if record is None:
             with _inputs(job, store) as (here, staging):
-                pieces = _pieces(here)
-                if pieces:
-                    return Split(pieces=pieces)
-                if job.joins:
-                    figures = _join_into(staging, job, store)
-                elif job.piece is not None:
-                    figures = _fuse_piece_into(staging, here, job.piece, progress=progress)
-                else:
-                    figures = _fuse_into(staging, here, progress=progress)
-                write_record(staging, job, figures)
+                with _places_of(job, here) as named:
+                    pieces = _pieces(here)
+                    if pieces:
+                        return Split(pieces=pieces)
+                    if job.joins:
+                        figures = _join_into(staging, job, store)
+                    elif job.piece is not None:
+                        figures = _fuse_piece_into(staging, here, job.piece, progress=progress)
+                    else:
+                        figures = _fuse_into(staging, here, progress=progress)
+                write_record(staging, job, {**figures, "notes": list(map(named, figures["notes"]))})
                 store.publish(staging, job.place, last=DONE)
             record = json.loads(store.read(f"{job.place}/{DONE}") or b"null")
     except FusionError:
@@ -356,6 +357,28 @@ def fuse(job: Job, *, progress: Progress | None = None) -> Finished | Split:
         cpu_s=time.process_time() - cpu_s,
         seconds=time.monotonic() - started_s,
     )
+
+
+@contextmanager
+def _places_of(job: Job, here: Job) -> Iterator[Callable[[str], str]]:
+    """What makes of a text that names a copy on this machine one that names what it is a copy of; errors in the block do so."""
+    places = {
+        copy.place: without_credentials(part.place)
+        for part, copy in ((job.visible, here.visible), (job.thermal, here.thermal))
+        if part.place != copy.place
+    }
+
+    def named(text: str) -> str:
+        for copy, place in places.items():
+            text = text.replace(copy, place)
+        return text
+
+    try:
+        yield named
+    except FusionError as error:
+        if not places:
+            raise
+        raise type(error)(named(str(error))) from error
 
 
 def _there(job: Job, store: Store) -> Mapping[str, Any] | None:

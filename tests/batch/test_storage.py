@@ -88,6 +88,8 @@ def test_no_user_and_no_password_is_shown(faulty: type[Faulty]) -> None:
 
 def test_an_archive_in_memory_is_found_and_fused(tmp_path: Path) -> None:
     made = make_archive(tmp_path / "archive", frames=4)
+    with (made / "yard" / "vi.mp4").open("ab") as file:
+        file.write((made / "drive/day/vi.mp4").read_bytes())  # of which a note speaks, by name
     upload(made, "memory://all/archive")
     found = find_recordings("memory://all/archive")
     local = find_recordings(made)
@@ -98,6 +100,8 @@ def test_an_archive_in_memory_is_found_and_fused(tmp_path: Path) -> None:
     done = batch("memory://all/archive", out, workers=InThisProcess(), scratch=tmp_path / "scratch")
     assert (done.fused, done.failed) == (4, {})
     assert files(download(out, tmp_path / "got")) == files(tmp_path / "out")
+    (note,) = (note for note in Account(open_store(out)).entries["yard"].notes if "joined to it byte by byte" in note)
+    assert note.startswith("memory://all/archive/yard/vi.mp4: behind it lie")
     assert list((tmp_path / "scratch").glob("*/files")) == [], "nothing stays on the way"
     begun: list[str] = []
     again = batch("memory://all/archive", out, workers=InThisProcess(begun), scratch=tmp_path / "scratch")
@@ -286,6 +290,7 @@ def test_an_archive_on_s3_by_processes_with_a_store_that_goes_away(s3: S3Server,
     thread.join(WAIT_S)
     (done,) = dones
     assert (done.fused, list(done.failed), done.summary.exit_code) == (3, ["yard"], 3)
+    assert done.failed["yard"].startswith(f"{source}/yard/ir.mp4: not a video"), "not by the name of a copy"
     got = download(out, tmp_path / "got")
     assert files(got) == files(tmp_path / "undisturbed")
     account = Account(open_store(out))
