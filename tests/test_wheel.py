@@ -160,7 +160,7 @@ def test_what_the_wheel_says_of_itself_holds_outside_of_the_repository(metadata:
 def test_every_extra_that_is_named_somewhere_is_one(metadata: email.message.Message) -> None:
     extras = set(metadata.get_all("Provides-Extra", []))
     sources = [path for room in PACKAGES.values() for path in room.rglob("*.py")]
-    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "deploy").iterdir()]
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *filter(Path.is_file, (ROOT / "deploy").rglob("*"))]
     for path in (*sources, *pages):
         for named in re.findall(r"(?:rtfusion|\.whl|/src)\[([a-z0-9,]+)\]", path.read_text(encoding="utf-8")):
             assert set(named.split(",")) <= extras, path
