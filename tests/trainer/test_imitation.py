@@ -25,7 +25,7 @@ from rtfusion_trainer.explained import Explained, explained  # noqa: E402
 from rtfusion_trainer.imitation import following, imitation  # noqa: E402
 from rtfusion_trainer.objective import GUARDS, objective  # noqa: E402
 from rtfusion_trainer.pairs import load_pairs  # noqa: E402
-from rtfusion_trainer.smoked import write_smoked  # noqa: E402
+from rtfusion_trainer.smoked import SET, write_smoked  # noqa: E402
 from rtfusion_trainer.student import FAR_FROM  # noqa: E402
 from rtfusion_trainer.teachers.cache import CachedPictures, CachedTeacher  # noqa: E402
 
@@ -287,6 +287,15 @@ def test_pairs_in_smoke_are_files_that_do_not_change(tmp_path) -> None:
     assert write_smoked(data, tmp_path / "out", every=2) == 3
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")} == files
     assert len(load_pairs(tmp_path / "out")) == 3
+
+
+def test_what_was_begun_beside_the_pairs_is_gone_on_with(tmp_path) -> None:
+    data = write_pairs(tmp_path / "data")
+    write_smoked(data, data, every=2)
+    files = {path: path.read_bytes() for path in (data / SET).rglob("*.png")}
+    next(iter(files)).unlink()
+    assert write_smoked(data, data, every=2) == 3
+    assert {path: path.read_bytes() for path in (data / SET).rglob("*.png")} == files
 
 
 def test_smoke_takes_contrast_from_the_visible_band() -> None:

@@ -121,9 +121,8 @@ class Recipe:
             if not (self.data / name).exists():
                 (self.data / name).symlink_to(folder.resolve(), target_is_directory=True)
         count = sum(len(pairs) for name, pairs in image_sets(self.data).items() if name != SET)
-        smoked = 0
-        if self.options.smoke_every and not (self.data / SET / "done").exists():
-            smoked = write_smoked(self.data, self.data, every=self.options.smoke_every)
+        every = self.options.smoke_every
+        smoked = write_smoked(self.data, self.data, every=every) if every else 0
         tell(f"{count} pairs, and {smoked} of them again in smoke")
         return True
 

@@ -21,13 +21,16 @@ SET = "smoked"
 def write_smoked(data: Path, out: Path, *, every: int, seed: int = 0) -> int:
     """Write every ``every``-th pair of ``data`` in smoke below ``out / SET``; gives how many there are.
 
-    A pair that is there already is not written again. The same pairs, seed and ``every`` give the same files.
+    A pair that is there already is not written again, and what is in smoke is not put into it twice. The same pairs, seed and
+    ``every`` give the same files.
 
     Raises:
         ConfigError: a picture cannot be read or written.
     """
-    files = [(name, *pair) for name, pairs in image_sets(data).items() for pair in pairs][::every]
-    for index, (name, visible_file, thermal_file) in enumerate(files):
+    sets = image_sets(data)
+    files = [(name, *pair) for name, pairs in sets.items() if name != SET for pair in pairs]
+    chosen = files[::every]
+    for index, (name, visible_file, thermal_file) in enumerate(chosen):
         stem = f"{name}-{visible_file.stem}"
         targets = [out / SET / band / f"{stem}.png" for band in ("vi", "ir")]
         if all(target.exists() for target in targets):
@@ -43,4 +46,4 @@ def write_smoked(data: Path, out: Path, *, every: int, seed: int = 0) -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             if not cv2.imwrite(str(target), picture):
                 raise ConfigError(f"cannot write {target}; choose another folder or free some space")
-    return len(files)
+    return len(chosen)
