@@ -6,6 +6,10 @@
 
 ``DIR`` holds ``calibration/``, ``train/`` and ``video/``. The suites:
 
+- displaced: registered pairs of another drive, their thermal picture turned, scaled, shifted and slanted by known amounts
+- slanted: the same with each corner moved by up to 5 % of the picture
+- coarse: as displaced, with a thermal camera of 160x120
+- depth: the synthetic street filmed from two places, people at 2, 5 and 20 m; error by distance with and without parallax
 - landmarks: single real pairs, displaced, against landmarks that were set by hand in both pictures
 - deformed: single pairs with a known deformation, against it, beside what the best homography of all leaves
 - rig: pairs of one rig without truth, alone and together
@@ -28,8 +32,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -45,11 +50,15 @@ from rtfusion.clock import NS_PER_MS, NS_PER_S
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.evaluate.clips import ClipPair, clip_pairs
 from rtfusion.pairs import open_pairs
-from rtfusion.registration import Calibration, register
+from rtfusion.registration import Calibration, CameraModel, Pose, Registration, register, scale_px
 from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.parallax import open_parallax
 from rtfusion.registration.refine import Refiner
 from rtfusion.registration.structure import equalized, size_px
-from rtfusion.types import Band, Image8
+from rtfusion.synthetic import Scene
+from rtfusion.synthetic.layout import FOCAL, HORIZON_Y
+from rtfusion.synthetic.scene import Target
+from rtfusion.types import Band, Image, Image8
 
 KNOCK_PX = (5.2, 3.0)
 KNOCK_CLIPS = {"m3svd_0113_1714": 90, "m3svd_0111_1716": 50}
@@ -57,6 +66,13 @@ KNOCK_CLIPS = {"m3svd_0113_1714": 90, "m3svd_0111_1716": 50}
 DELAYS_MS = (10.0, 20.0, 30.0, 40.0)
 GOOD = 2.0
 """Pixels, or milliseconds: what is wanted of an estimate."""
+DRAWN = 16
+RIG_PX, RIG_BASELINE_M, SET_M, WALKERS_M = (640, 480), 0.06, 8.0, (2.0, 5.0, 20.0)
+"""Two cameras 6 cm apart, registered for 8 m, and people at these distances."""
+RIG_FRAMES, RIG_HZ, RIG_NOISE_LEVELS = 90, 30.0, 2.0
+LEAST_SEEN_PX = 200
+"""Pixels of somebody that have to be seen for a frame to count."""
+MOST_HIDDEN = 0.5
 CLIP_PAIRS = 4
 SINGLE_STEP = 5
 
@@ -72,6 +88,159 @@ def measure(options: argparse.Namespace) -> Measured:
             rows.append({"case": f"{suite}/{row.pop('name')}", **row})
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return {"suites": options.suite}, rows
+
+
+# -- displaced by known amounts -------------------------------------------------------------------------------------------
+
+
+def displaced(data: Path) -> Iterator[Row]:
+    """Turned by up to 3 degrees, scaled by 10 %, shifted by 6 %, each corner slanted by 1 %."""
+    yield from _judged("displaced", _drawn(data, seed=0, count=DRAWN, motion=_similar))
+
+
+def slanted(data: Path) -> Iterator[Row]:
+    """Each corner somewhere within 5 % of the width and the height."""
+    yield from _judged("slanted", _drawn(data, seed=1, count=DRAWN, motion=partial(_corners_moved, share=0.05)))
+
+
+def coarse(data: Path) -> Iterator[Row]:
+    """As `displaced`, seen by a thermal camera of 160x120."""
+    yield from _judged("coarse", _drawn(data, seed=2, count=DRAWN, motion=_similar, thermal_px=(160, 120)))
+
+
+Motion = Callable[[np.random.Generator, tuple[int, int]], Matrix]
+
+
+def _drawn(
+    data: Path, *, seed: int, count: int, motion: Motion, thermal_px: tuple[int, int] | None = None
+) -> Iterator[Row]:
+    folder = data / "eval" / "roadscene"
+    names = sorted(path.name for path in (folder / "vi").iterdir())
+    random = np.random.default_rng(seed)
+    for index in random.permutation(len(names))[:count]:
+        pair = _images(folder, names[index])
+        size = size_px(pair[0])
+        truth = motion(random, size)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        moved = cv2.warpPerspective(pair[1], truth, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        if thermal_px is not None:
+            moved = cv2.resize(moved, thermal_px, interpolation=cv2.INTER_AREA)
+            truth = truth @ scale_px(from_px=thermal_px, to_px=size)
+        warm = equalized(cast(Image8, moved))
+        grid_px = _grid(size_px(warm))
+        points = {"thermal_px": grid_px, "visible_px": transformed(truth, grid_px)}
+        shown = GrayPair(visible=equalized(pair[0]), thermal=warm)
+        yield {"truth_px": _median_px(scale_px(from_px=size_px(warm), to_px=size), **points),
+               **_estimated(Path(names[index]).stem, [shown], **points)}  # fmt: skip
+
+
+def _similar(random: np.random.Generator, size: tuple[int, int]) -> Matrix:
+    turn_deg, scale = random.uniform(-3, 3), random.uniform(0.9, 1.1)
+    shift = random.uniform(-0.06, 0.06, 2) * size
+    turned = np.vstack([cv2.getRotationMatrix2D(tuple((np.array(size) - 1) / 2), turn_deg, scale), [0, 0, 1]])
+    turned[:2, 2] += shift
+    return cast(Matrix, _corners_moved(random, size, share=0.01) @ turned)
+
+
+def _corners_moved(random: np.random.Generator, size: tuple[int, int], *, share: float) -> Matrix:
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * (np.array(size) - 1.0)
+    moved = corners + random.uniform(-share, share, (4, 2)) * size
+    return np.asarray(
+        cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32)), dtype=np.float64
+    )
+
+
+# -- depth ------------------------------------------------------------------------------------------------------------------
+
+
+def depth(data: Path) -> Iterator[Row]:
+    """Of the people at each distance, the median by which the thermal picture is off, and how it changes from frame to frame."""
+    del data
+    scene = Scene(baseline_m=RIG_BASELINE_M, walkers_m=WALKERS_M)
+    for kind in ("off", "layers", "layers without a pose", "dense"):
+        yield from _at_depths(scene, kind)
+
+
+def _at_depths(scene: Scene, kind: str) -> Iterator[Row]:
+    calibration = _rig()
+    base = register(visible_size_px=RIG_PX, thermal_size_px=RIG_PX, calibration=calibration)
+    known = None if kind.endswith("without a pose") else calibration
+    kind_of = kind.partition(" ")[0]
+    parallax = None if kind == "off" else open_parallax(kind_of, calibration=known, base=base, still=False)
+    off_px: dict[float, list[float]] = {distance_m: [] for distance_m in WALKERS_M}
+    changes: dict[float, list[float]] = {distance_m: [] for distance_m in WALKERS_M}
+    busy_ns: list[int] = []
+    before: _Seen | None = None
+    for index in range(RIG_FRAMES):
+        seconds = index / RIG_HZ
+        noise = np.random.default_rng(index)
+        visible, thermal = (_noisy(noise, scene.render(band, seconds)) for band in (Band.VISIBLE, Band.THERMAL))
+        started_ns = time.thread_time_ns()
+        used = base
+        if parallax is not None:
+            used = parallax.registration(
+                base, visible=visible, thermal=thermal, timestamp_ns=round(index * NS_PER_S / RIG_HZ)
+            )
+        busy_ns.append(time.thread_time_ns() - started_ns)
+        distances_m = scene.distances_m(seconds)
+        moved_px = _columns(used) - _columns(base)
+        wanted_px = scene.displacement_px(SET_M) - scene.displacement_px(distances_m)
+        people = {distance_m: np.abs(distances_m - distance_m) < 1e-3 for distance_m in WALKERS_M}
+        for distance_m, there in people.items():
+            if there.sum() >= LEAST_SEEN_PX:
+                off_px[distance_m].append(float(np.median(np.abs(moved_px - wanted_px)[there])))
+        now = _Seen(moved_px, people, {one.distance_m: one for one in scene.targets(seconds)})
+        if before is not None:
+            _add_changes(changes, before, now)
+        before = now
+    for distance_m in WALKERS_M:
+        yield {
+            "name": f"{kind}, {distance_m:g} m",
+            "off_px": float(np.median(off_px[distance_m])),
+            "off_p90_px": float(np.percentile(off_px[distance_m], 90)),
+            "change_px": float(np.median(changes[distance_m])) if changes[distance_m] else None,
+            "change_p95_px": float(np.percentile(changes[distance_m], 95)) if changes[distance_m] else None,
+            "cpu_ms": float(np.mean(busy_ns)) / NS_PER_MS,
+            **({} if parallax is None else parallax.state),
+        }
+
+
+class _Seen(NamedTuple):
+    """One frame: what was moved by how much, where the people at each distance are, and the truth about them."""
+
+    moved_px: npt.NDArray[np.float32]
+    people: Mapping[float, npt.NDArray[np.bool_]]
+    targets: Mapping[float, Target]
+
+
+def _add_changes(changes: dict[float, list[float]], before: _Seen, now: _Seen) -> None:
+    """By how much the displacement of points of a body that are in both frames changed, the median of each frame."""
+    for distance_m, found in changes.items():
+        if distance_m not in now.targets or distance_m not in before.targets:
+            continue
+        then, target = before.targets[distance_m], now.targets[distance_m]
+        step_px = round(target.centroid_px[0] - then.centroid_px[0])
+        there = np.roll(before.people[distance_m], step_px, axis=1) & now.people[distance_m]
+        if there.sum() >= LEAST_SEEN_PX and max(then.hidden, target.hidden) < MOST_HIDDEN:
+            change = np.abs(now.moved_px - np.roll(before.moved_px, step_px, axis=1))[there]
+            found.append(float(np.median(change)))
+
+
+def _rig() -> Calibration:
+    """The calibration of the synthetic rig, as a board would give it, set for `SET_M`."""
+    intrinsics = ((FOCAL, 0.0, (RIG_PX[0] - 1) / 2), (0.0, FOCAL, HORIZON_Y - 0.5), (0.0, 0.0, 1.0))
+    camera = CameraModel(width_px=RIG_PX[0], height_px=RIG_PX[1], intrinsics=intrinsics)
+    pose = Pose(rotation=((1, 0, 0), (0, 1, 0), (0, 0, 1)), translation_m=(RIG_BASELINE_M, 0, 0))
+    return Calibration.from_pose(visible=camera, thermal=camera, pose=pose, distance_m=SET_M, provenance={})
+
+
+def _columns(registration: Registration) -> npt.NDArray[np.float32]:
+    return np.asarray(registration.thermal.maps[0] if registration.thermal.maps is not None else 0.0, np.float32)
+
+
+def _noisy(random: np.random.Generator, image: Image) -> Image8:
+    noise = random.normal(0, RIG_NOISE_LEVELS, image.shape)
+    return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
 
 
 # -- without a target -----------------------------------------------------------------------------------------------------
@@ -139,9 +308,7 @@ def _spread(names: Sequence[str]) -> list[str]:
 def _off_identity(name: str, folder: Path, groups: Mapping[str, Sequence[str]]) -> Iterator[Row]:
     for group, names in groups.items():
         pairs = [_pair(folder, file) for file in names]
-        width, height = size_px(pairs[0].visible)
-        columns, rows = np.meshgrid(np.linspace(0, width - 1, 21), np.linspace(0, height - 1, 16))
-        grid_px = np.stack([columns, rows], axis=2).reshape(-1, 2)
+        grid_px = _grid(size_px(pairs[0].visible))
         yield {"set": name, **_estimated(group, pairs, thermal_px=grid_px, visible_px=grid_px)}
 
 
@@ -158,8 +325,15 @@ def _estimated(name: str, pairs: Sequence[GrayPair], *, thermal_px: Points, visi
     """The error of an estimate: the median distance between points and where it puts those of the thermal picture."""
 
     def figures(estimate: SceneEstimate) -> Row:
-        off_px = _median_px(estimate.visible_from_thermal_px, thermal_px=thermal_px, visible_px=visible_px)
-        return {"error_px": off_px, "sigmas": off_px / estimate.uncertainty_px}
+        found_px = transformed(estimate.visible_from_thermal_px, thermal_px)
+        off_px = np.linalg.norm(found_px - visible_px, axis=1)
+        error_px, worst_px = float(np.median(off_px)), float(off_px.max())
+        return {
+            "error_px": error_px,
+            "sigmas": error_px / estimate.uncertainty_px,
+            "worst_px": worst_px,
+            "worst_sigmas": worst_px / estimate.corner_uncertainty_px,
+        }
 
     return _tried(name, pairs, figures)
 
@@ -220,12 +394,22 @@ def _median_px(found: Matrix, *, thermal_px: Points, visible_px: Points) -> floa
     return float(np.median(np.linalg.norm(transformed(found, thermal_px) - visible_px, axis=1)))
 
 
+def _grid(size: tuple[int, int]) -> Points:
+    """(N, 2) points all over a picture of (width, height), its corners among them."""
+    columns, rows = np.meshgrid(np.linspace(0, size[0] - 1, 21), np.linspace(0, size[1] - 1, 16))
+    return np.stack([columns, rows], axis=2).reshape(-1, 2)
+
+
 def _pair(folder: Path, name: str, *, thermal: str = "ir") -> GrayPair:
-    images = [cv2.imread(str(folder / band / name), cv2.IMREAD_UNCHANGED) for band in ("vi", thermal)]
-    if any(image is None for image in images):
-        raise ConfigError(f"{folder}: {name} is not there, or no image, in vi/ or {thermal}/")
-    visible, warm = (equalized(cast(Image8, image)) for image in images)
+    visible, warm = (equalized(image) for image in _images(folder, name, thermal=thermal))
     return GrayPair(visible=visible, thermal=warm)
+
+
+def _images(folder: Path, name: str, *, thermal: str = "ir") -> tuple[Image8, Image8]:
+    visible, warm = (cv2.imread(str(folder / band / name), cv2.IMREAD_UNCHANGED) for band in ("vi", thermal))
+    if visible is None or warm is None:
+        raise ConfigError(f"{folder}: {name} is not there, or no image, in vi/ or {thermal}/")
+    return cast(Image8, visible), cast(Image8, warm)
 
 
 # -- boards, delay, refinement --------------------------------------------------------------------------------------------
@@ -327,6 +511,10 @@ def _refined(pairs: Sequence[ClipPair], *, knock_px: tuple[float, float], at: in
 
 
 SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {
+    "displaced": displaced,
+    "slanted": slanted,
+    "coarse": coarse,
+    "depth": depth,
     "landmarks": lambda data: _judged("landmarks", landmarks(data)),
     "deformed": lambda data: _judged("deformed", deformed(data)),
     "rig": rig,

@@ -151,6 +151,9 @@ class Settings(BaseModel):
         Annotated[float, Field(gt=0)] | None, _registration(metavar="M", taker="registration", replayed=True)
     ] = None
     """Distance of the scene in meters, where the calibration knows the pose of the cameras."""
+    auto_register: Annotated[bool, _registration(taker="run", decided_by=("batch",))] = False
+    """Without a calibration, estimate one from what the first two seconds show, as calibrate scene does, and use it from then on.
+    It is the command that does so."""
     grid: Annotated[Literal["visible", "thermal"], _registration(metavar="NAME", taker="renderer", replayed=True)] = (
         "visible"
     )
@@ -159,6 +162,11 @@ class Settings(BaseModel):
     """Where the grid magnifies the thermal picture, denoise and sharpen it first, or interpolate it as it is."""
     refine: Annotated[bool, _registration(taker="fuser", replayed=True)] = False
     """Follow slow drift of the registration while running, within bounds."""
+    parallax: Annotated[
+        Literal["off", "layers", "dense"], _registration(metavar="NAME", taker="fuser", replayed=True)
+    ] = "off"
+    """Bring to its place what is nearer or farther than the registration is set for: in a few layers of depth, or, where the
+    calibration knows the pose of the cameras, at every distance."""
 
     fuser: Annotated[
         Literal["average", "maximum", "pyramid", "overlay", "edges", "learned"],
@@ -348,8 +356,22 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
             f"the look for detectors is without colors, and the fuser {fuser} is made of them; choose another one",
             ("look", "fuser"),
         )
+    if settings.auto_register and settings.calibration is not None:
+        yield "auto_register is for runs without a calibration, and one is given", ("auto_register", "calibration")
     if settings.distance_m is not None and settings.calibration is None:
         yield "distance_m needs a calibration to apply to; name one with --calibration", ("distance_m",)
+    if settings.parallax != "off" and settings.grid != "visible":
+        yield (
+            f"parallax {settings.parallax} moves the thermal picture, and with grid {settings.grid} that one stays; "
+            "leave one of them out",
+            ("parallax", "grid"),
+        )
+    if settings.parallax == "dense" and settings.calibration is None:
+        yield (
+            "parallax dense needs a calibration that knows the pose of the cameras; name one with --calibration, or use "
+            "parallax layers",
+            ("parallax",),
+        )
     if settings.polarity == "black-hot" and fuser in PAINTERS:
         yield (
             f"polarity is for fusers without colors, and the fuser is {fuser}; use palette black-hot",
@@ -365,6 +387,7 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _conflicts_of_device(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
     only_on_host = {
         "refine": ("refine", settings.refine),
+        "parallax": (f"parallax {settings.parallax}", settings.parallax != "off"),
         "grid": (f"grid {settings.grid}", settings.grid != "visible"),
         "look": (f"look {settings.look}", settings.look != "eye"),
         "precision": ("precision bf16", settings.precision == "bf16"),

@@ -70,10 +70,16 @@ class Pipeline:
         telemetry.fuser = fuser.name
         telemetry.sources = {Band.VISIBLE: pairs.visible, Band.THERMAL: pairs.thermal}
 
-    def run(self, *, stop: threading.Event | None = None, on_tick: Callable[[], None] | None = None) -> None:
+    def run(
+        self,
+        *,
+        stop: threading.Event | None = None,
+        on_tick: Callable[[], None] | None = None,
+        on_pair: Callable[[FramePair], None] | None = None,
+    ) -> None:
         """Run until both recordings are over, ``stop`` is set, or something breaks.
 
-        ``on_tick`` is called about ten times a second from this thread.
+        ``on_tick`` is called about ten times a second from this thread, ``on_pair`` with every pair before it is fused.
 
         Raises:
             ConfigError: it ran before, was closed, or has no sink.
@@ -91,6 +97,8 @@ class Pipeline:
             for sink in self._sinks:
                 sink.start()
             for pair in self._each_pair():
+                if on_pair is not None:
+                    on_pair(pair)
                 fused = self._fuser(pair)
                 self.telemetry.fused_one()
                 self._deliver(fused)

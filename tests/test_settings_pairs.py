@@ -45,6 +45,9 @@ NOT_TOGETHER = {
     ("fuser", "polarity"),
     ("fuser", "publish_mask"),
     ("fuser", "say"),
+    ("grid", "parallax"),
+    ("parallax", "calibration"),
+    ("auto_register", "calibration"),
     ("sources", "options"),
     ("sources", "loop"),
 }
@@ -157,6 +160,8 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "grid": ("visible", "thermal"),
         "upsample": ("auto", "off"),
         "refine": (False, True),
+        "parallax": ("off", "layers", "dense"),
+        "auto_register": (False, True),
         "fuser": ("average", "maximum", "pyramid", "overlay", "edges", "learned"),
         "look": ("eye", "detector"),
         "denoise": ("auto", "off"),
@@ -285,6 +290,8 @@ class Pairs:
         from_session = str(values.get("vis")).startswith("session:")
         if from_session and (values.get("loop", 1) > 1 or values.get("vis_options")):
             return False  # found when the session is opened
+        if values.get("parallax") == "dense" and str(values.get("calibration")).endswith("flat.json"):
+            return False  # found when the calibration is read: it holds no pose
         try:
             Settings(**values)
         except ConfigError:

@@ -12,9 +12,12 @@ import numpy as np
 from rtfusion.progress import part, steps
 from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.descriptors import Describer
+from rtfusion.registration.matches import match_nearby
 from rtfusion.registration.structure import Points, match_patch, patch_centers, shrunk, size_px, structure_map
 from rtfusion.types import Image8
-from rtfusion_calibration.fitting import LEAST_VOTES, Model, Votes, fit, transformed
+from rtfusion_calibration import fitting
+from rtfusion_calibration.fitting import LEAST_VOTES, Votes, fit_average, regions_of, transformed
 from rtfusion_calibration.search import GrayPair
 
 TOLERANCE_PX = 3.0
@@ -41,6 +44,8 @@ SMALLEST_PATCH_PX, LARGEST_PATCH_PX = 28, 48
 STEPS_PER_PATCH = 3
 INDEPENDENT = 1.0 / STEPS_PER_PATCH**2
 """Share of the votes that do not overlap one another."""
+LEARNED_SIDE_PX, LEARNED_RADIUS, LEARNED_VOTES = 640, 4, 1500
+"""The learned matcher: the longer side of the visible picture, how many cells it looks to each side, and its votes of a pair."""
 COARSE = (Resolution(side_px=200, radius_px=12), Resolution(side_px=320, radius_px=8))
 FINE = (Resolution(side_px=640, radius_px=8), Resolution(side_px=640, radius_px=5))
 
@@ -58,8 +63,10 @@ def follow(
             votes = vote(pairs, transform, level, shifts_px=shifts_px)
         if len(votes) < LEAST_VOTES:
             break
+        regions = regions_of(votes, size_px(pairs[0].thermal), side=fitting.OBSERVED)
         tolerance_px = TOLERANCE_PX * level.scale(pairs[0])
-        transform = fit(votes, model=Model.AFFINE, tolerance_px=tolerance_px).visible_from_thermal_px
+        best = fit_average(votes, tolerance_px=tolerance_px, regions=regions, start=transform)
+        transform = best.visible_from_thermal_px
     return transform, votes
 
 
@@ -86,14 +93,38 @@ def vote(pairs: Sequence[GrayPair], start: Matrix, level: Resolution, *, shifts_
     )
 
 
+def learned_votes(describe: Describer, pairs: Sequence[GrayPair], start: Matrix) -> Votes:
+    """What the learned matcher votes near a transform; of every pair, the votes that it is most sure of."""
+    tables = []
+    for index, pair in enumerate(pairs):
+        small = shrunk(pair.visible, LEARNED_SIDE_PX)
+        visible_from_small = scale_px(from_px=size_px(small), to_px=size_px(pair.visible))
+        small_from_thermal: Matrix = np.linalg.inv(visible_from_small) @ start
+        warped, valid = warped_onto(pair.thermal, small_from_thermal, size_px(small))
+        found = match_nearby(describe(visible=small, thermal=warped), radius=LEARNED_RADIUS)
+        columns, rows = found.visible_px.astype(int).T
+        seen = np.flatnonzero(valid[rows, columns])
+        surest = seen[np.argsort(-found.confidence[seen])[:LEARNED_VOTES]]
+        visible_px = transformed(visible_from_small, found.visible_px[surest])
+        thermal_px = transformed(np.asarray(np.linalg.inv(small_from_thermal), np.float64), found.thermal_px[surest])
+        tables.append(np.column_stack([visible_px, thermal_px, found.confidence[surest], np.full(len(surest), index)]))
+    table = np.concatenate(tables)
+    return Votes(
+        visible_px=table[:, :2],
+        thermal_px=table[:, 2:4],
+        weights=table[:, 4] + 1e-4,
+        pair=table[:, 5].astype(np.int64),
+    )
+
+
 def _vote(pair: GrayPair, start: Matrix, level: Resolution) -> Matrix:
     """(N, 5): visible point, thermal point, likeness."""
     small = shrunk(pair.visible, level.side_px)
     visible_from_small = scale_px(from_px=size_px(small), to_px=size_px(pair.visible))
     small_from_thermal: Matrix = np.linalg.inv(visible_from_small) @ start
-    warped, valid = _warped(pair.thermal, small_from_thermal, size_px(small))
+    warped, valid = warped_onto(pair.thermal, small_from_thermal, size_px(small))
     reference, moved = structure_map(small), structure_map(warped)
-    patch_px = min(max(max(small.shape) // 10, SMALLEST_PATCH_PX), LARGEST_PATCH_PX)
+    patch_px = patch_px_of(small)
     sizes = {"patch_px": patch_px, "radius_px": level.radius_px}
     centers = patch_centers(size_px(small), step_px=patch_px // STEPS_PER_PATCH, valid=valid, **sizes)
     found = [match_patch(center_px, reference=reference, moved=moved, **sizes) for center_px in centers]
@@ -107,7 +138,12 @@ def _vote(pair: GrayPair, start: Matrix, level: Resolution) -> Matrix:
     return np.column_stack([visible, thermal, [match.likeness for match in matches]])
 
 
-def _warped(thermal: Image8, grid_from_thermal: Matrix, grid_px: tuple[int, int]) -> tuple[Image8, Image8]:
+def patch_px_of(small: Image8) -> int:
+    """Side of the patches of a picture."""
+    return min(max(max(small.shape) // 10, SMALLEST_PATCH_PX), LARGEST_PATCH_PX)
+
+
+def warped_onto(thermal: Image8, grid_from_thermal: Matrix, grid_px: tuple[int, int]) -> tuple[Image8, Image8]:
     """The thermal picture on a grid, averaged first where that is much coarser, and where it is seen there."""
     width, height = size_px(thermal)
     depth = abs(float(grid_from_thermal[2] @ (width / 2, height / 2, 1)))

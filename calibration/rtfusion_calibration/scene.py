@@ -1,14 +1,16 @@
 """A calibration without a target: the transform between two cameras from ordinary pairs of an ordinary scene.
 
-The search (`rtfusion_calibration.search`) finds where the thermal picture lies, patches of all pairs
-(`rtfusion_calibration.matching`) vote on the details, and what they agree on is the estimate. It is refused, with the reason,
+The learned matcher (`rtfusion.registration.rough`) and a search over the structure of both bands (`rtfusion_calibration.search`)
+say where the thermal picture may lie, patches of all pairs (`rtfusion_calibration.matching`) judge these places and vote on the
+details, and what they agree on is the estimate. It is refused, with the reason,
 where the scene does not determine it: a wrong registration that looks like an answer is worse than none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -19,11 +21,36 @@ from rtfusion.errors import CalibrationError
 from rtfusion.progress import part
 from rtfusion.registration import Calibration, Quality
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.structure import Points, equalized, size_px
-from rtfusion.types import FramePair
-from rtfusion_calibration.fitting import LEAST_VOTES, Average, Model, Votes, fit, fit_average, transformed
-from rtfusion_calibration.matching import COARSE, FINE, INDEPENDENT, TOLERANCE_PX, Resolution, follow, vote
+from rtfusion.registration.descriptors import Describer
+from rtfusion.registration.fitting import Weights
+from rtfusion.registration.rough import rough_places
+from rtfusion.registration.structure import Points, gray_pair, size_px
+from rtfusion_calibration import fitting
+from rtfusion_calibration.aligning import Alignment, align
+from rtfusion_calibration.fitting import (
+    LEAST_VOTES,
+    Average,
+    Model,
+    Votes,
+    fit,
+    fit_average,
+    regions_at,
+    regions_of,
+    transformed,
+)
+from rtfusion_calibration.matching import (
+    COARSE,
+    FINE,
+    INDEPENDENT,
+    TOLERANCE_PX,
+    Resolution,
+    follow,
+    learned_votes,
+    vote,
+)
 from rtfusion_calibration.search import GrayPair, apart, corners_px, search
+
+__all__ = ["GrayPair", "SceneEstimate", "estimate_scene", "gray_pair"]
 
 SEARCHED_PAIRS = 6
 CANDIDATES = 3
@@ -32,10 +59,12 @@ AGREED_PX = 2.0
 LEAST_AGREED = 20
 LEAST_NEG_LOG10_P = 3.0
 """As many votes must agree as would by chance once in a thousand scenes."""
+CONFIRMED = 0.05
+"""Share of the picture by which the corners of the matcher's place may differ from those of the estimate."""
 RIVAL = 0.6
 """Share of the votes of the best place that another place may have."""
-LARGEST_UNCERTAINTY_PX = 4.0
-LARGEST_UNCERTAINTY = 0.006
+LARGEST_UNCERTAINTY_PX = 12.0
+LARGEST_UNCERTAINTY = 0.02
 """Share of the width of the visible picture, at the worst corner; the larger of the two counts."""
 CERTAIN_PX = 2.0
 CERTAIN = 0.003
@@ -52,10 +81,12 @@ differently."""
 MISFIT = 0.5
 """Share of the variance between the regions' own places: what is at another distance lies elsewhere, and no transform helps.
 With both, the error against registrations by hand is told to within 2 standard deviations (docs/experiments.md)."""
-REGIONS = 3
-"""A 3 x 3 grid: what lies in one cell is at similar distances, and errs together, in all pairs of one scene."""
 LEAST_REGIONS, LEAST_IN_REGION = 5, 3
-"""The greater part of the picture has to agree: cells of the grid, and votes in each."""
+"""Parts of the picture that have to agree, ninths of it, and votes in each."""
+CORNER = 0.01
+"""Share of the width by which a corner usually lies elsewhere (standard deviation): slant and lenses that a scene hides."""
+KIND_PX = 1.5
+"""A transform is of the least free kind that puts the corners as near as this to it."""
 _DRAWS = 40
 _GRID = 5
 """Points along each side of the thermal picture where the uncertainty is asked."""
@@ -125,9 +156,17 @@ class _OwnPlaces(NamedTuple):
     outliers: tuple[int, ...]
 
 
-def gray_pair(pair: FramePair) -> GrayPair:
-    """Take from a pair what the estimate needs."""
-    return GrayPair(visible=equalized(pair.visible.image), thermal=equalized(pair.thermal.image))
+class _Found(NamedTuple):
+    """What is found before it is judged."""
+
+    places: list[Matrix]
+    """Of the matcher."""
+    own: _OwnPlaces
+    transform: Matrix
+    votes: Votes
+    """Of the patches."""
+    learned: Votes
+    """Of the matcher."""
 
 
 def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
@@ -138,35 +177,49 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     """
     if not pairs:
         raise CalibrationError("no pair of pictures came; check that both sources play and overlap in time")
-    given, placing = len(pairs), _placing(len(pairs))
-    with part(0.0, placing):
-        transform = _place(pairs)
-    with part(placing, 1.0):
-        with part(0.0, 0.25):
-            own = _own_places(pairs, transform)
-        pairs = [pairs[index] for index in own.pairs]
-        with part(0.25, 1.0):
-            _, votes = follow(pairs, transform, FINE, shifts_px=own.shifts_px)
+    given, found = len(pairs), _found(pairs)
+    places, own, votes, transform = found.places, found.own, found.votes, found.transform
+    pairs = [pairs[index] for index in own.pairs]
     level = FINE[-1]
     scale = level.scale(pairs[0])
     if len(votes) < max(LEAST_AGREED, LEAST_VOTES):
         raise _refusal(f"only {len(votes)} patches have structure that both bands show")
     thermal_px, agreed_px = size_px(pairs[0].thermal), AGREED_PX * scale
-    regions = _regions(votes, thermal_px)
-    best = fit_average(votes, tolerance_px=TOLERANCE_PX * scale, regions=regions)
-    agree = best.residuals_px < agreed_px
+    # patches and the matcher err by themselves, and weigh alike; how much agrees is asked of the patches, whose chance is known
+    both = votes.and_others(found.learned)
+    regions = regions_of(votes, thermal_px)
+    best = fit_average(
+        both,
+        tolerance_px=TOLERANCE_PX * scale,
+        regions=regions_of(both, thermal_px, side=fitting.OBSERVED),
+        start=transform,
+    )
+    # a slant that the votes show is theirs to tell; else all patches together say as much, and the mean of both errs least
+    alignment = None if best.best.model is Model.HOMOGRAPHY else _aligned(pairs, best, transform, own.shifts_px)
+    if alignment is not None:
+        best = best.moved_to((best.visible_from_thermal_px + alignment.visible_from_thermal_px) / 2, both)
+    residuals_px = best.residuals_px[: len(votes)]
+    agree = residuals_px < agreed_px
     agreed = int(agree.sum())
-    if agreed < LEAST_AGREED or _neg_log10_p(agreed, len(votes), level) < LEAST_NEG_LOG10_P:
+    # where the matcher found the same place, which chance does not, the patches need not exclude chance once more
+    corners = corners_px(thermal_px)
+    is_confirmed = any(apart(transform, place, corners) < CONFIRMED for place in places)
+    if agreed < LEAST_AGREED or (not is_confirmed and _neg_log10_p(agreed, len(votes), level) < LEAST_NEG_LOG10_P):
         raise _refusal(
             f"{agreed} of {len(votes)} patches agree, and chance alone would give {len(votes) * level.chance(AGREED_PX):.0f}"
         )
     seen = int((np.bincount(regions[agree]) >= LEAST_IN_REGION).sum())
     if seen < LEAST_REGIONS:
         raise _refusal(f"the patches that agree lie in {seen} ninths of the picture only")
-    disagreement_px = _disagreement(votes, best, own, tolerance_px=agreed_px)
+    disagreement_px = _disagreement(votes, best, residuals_px, own, tolerance_px=agreed_px)
     misfit_px = _misfit(votes, best, regions, tolerance_px=agreed_px)
     common_px = math.hypot(BAND_PX * scale, math.sqrt(MISFIT) * misfit_px, disagreement_px / math.sqrt(len(pairs)))
-    spread_px = _spread(votes, best, regions, thermal_px=thermal_px, scale=scale)
+    spread_px = _spread_of(both, best, thermal_px=thermal_px, scale=scale)
+    if alignment is not None:
+        aligned_px = _spread(
+            alignment.drawn, alignment.visible_from_thermal_px, alignment.surfaces.thermal_px, thermal_px
+        )
+        spread_px = max(spread_px[0], aligned_px[0]), max(spread_px[1], aligned_px[1])
     picture_px, corner_px = (math.hypot(one_px, common_px) for one_px in spread_px)
     width_px = size_px(pairs[0].visible)[0]
     limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width_px)
@@ -175,9 +228,10 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
             f"the patches that agree leave the corners uncertain by {corner_px:.1f} px (at most {limit_px:.1f} px are "
             "accepted): they cover too little of the picture, or lie at too many distances"
         )
+    corner_px = math.hypot(corner_px, CORNER * width_px)
     return SceneEstimate(
         visible_from_thermal_px=best.visible_from_thermal_px,
-        model=best.best.model,
+        model=_kind(best.visible_from_thermal_px, thermal_px),
         pairs=len(pairs),
         given=given,
         votes=len(votes),
@@ -192,21 +246,38 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     )
 
 
+def _found(pairs: Sequence[GrayPair]) -> _Found:
+    """Find the place, then who differs from it, then the votes of the rest."""
+    placing = _placing(len(pairs))
+    with closing(Describer()) as describe:
+        with part(0.0, placing):
+            places = [place.visible_from_thermal_px for place in rough_places(describe, _some(pairs))]
+            transform = _place(pairs, places)
+        with part(placing, 1.0):
+            with part(0.0, 0.25):
+                own = _own_places(pairs, transform)
+            kept = [pairs[index] for index in own.pairs]
+            with part(0.25, 1.0):
+                transform, votes = follow(kept, transform, FINE, shifts_px=own.shifts_px)
+                learned = learned_votes(describe, _some(kept), transform)
+    return _Found(places=places, own=own, transform=transform, votes=votes, learned=learned)
+
+
 def _placing(pairs: int) -> float:
     """About the share of all work that finding the place is: of at most `SEARCHED_PAIRS`, while all others look at every pair."""
     searched = 3.0 * min(pairs, SEARCHED_PAIRS)
     return searched / (searched + pairs)
 
 
-def _place(pairs: Sequence[GrayPair]) -> Matrix:
-    """The best place of the search, where it has no rival; the patches judge, at low resolution."""
-    chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, SEARCHED_PAIRS).astype(int))]
+def _place(pairs: Sequence[GrayPair], learned: Sequence[Matrix]) -> Matrix:
+    """The best place that the matcher and the search name, where it has no rival; the patches judge, at low resolution."""
+    chosen = _some(pairs)
     level, corners = COARSE[-1], corners_px(size_px(pairs[0].thermal))
     judged = []
     with part(0.0, 0.7):
-        candidates = search(chosen, keep=CANDIDATES)
+        candidates = [*learned, *search(chosen, keep=CANDIDATES)]
     for number, candidate in enumerate(candidates):
-        with part(0.7 + 0.1 * number, 0.8 + 0.1 * number):
+        with part(0.7 + 0.3 * number / len(candidates), 0.7 + 0.3 * (number + 1) / len(candidates)):
             transform, votes = follow(chosen, candidate, COARSE)
         judged.append((_agreement(chosen, transform, votes, level), transform))
     judged.sort(key=lambda item: -item[0])
@@ -217,6 +288,15 @@ def _place(pairs: Sequence[GrayPair]) -> Matrix:
     if rivals and max(rivals) > RIVAL * support:
         raise _refusal("two places of the thermal picture fit almost equally well: the scene repeats itself")
     return transform
+
+
+def _some(pairs: Sequence[GrayPair]) -> list[GrayPair]:
+    """At most `SEARCHED_PAIRS` of them, from the first to the last."""
+    return [pairs[index] for index in _indexes(len(pairs))]
+
+
+def _indexes(count: int) -> npt.NDArray[np.int64]:
+    return np.unique(np.linspace(0, count - 1, SEARCHED_PAIRS).astype(np.int64))
 
 
 def _agreement(pairs: Sequence[GrayPair], transform: Matrix, votes: Votes, level: Resolution) -> float:
@@ -250,35 +330,65 @@ def _neg_log10_p(agreed: int, votes: int, level: Resolution) -> float:
     return -(largest + math.log(sum(math.exp(term - largest) for term in log_terms))) / math.log(10)
 
 
-def _regions(votes: Votes, thermal_px: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """(N,) which cell of the thermal picture each vote is from."""
-    cells = np.clip(votes.thermal_px / np.array(thermal_px) * REGIONS, 0, REGIONS - 1).astype(np.int64)
-    return np.asarray(cells[:, 1] * REGIONS + cells[:, 0])
+def _aligned(pairs: Sequence[GrayPair], best: Average, followed: Matrix, shifts_px: Points) -> Alignment | None:
+    chosen = _indexes(len(pairs))
+    similarity, affine = (one.visible_from_thermal_px for one in best.fits[:2])
+    return align(
+        [pairs[index] for index in chosen],
+        similarity=similarity,
+        starts=[similarity, affine, followed],
+        shifts_px=shifts_px[chosen],
+    )
+
+
+def _kind(found: Matrix, thermal_px: tuple[int, int]) -> Model:
+    """The least free kind of transform that puts the corners within `KIND_PX` of where this one does."""
+    sides = np.meshgrid(*(np.linspace(0, side - 1, _GRID) for side in thermal_px))
+    points = np.stack(sides, axis=2).reshape(-1, 2)
+    there = transformed(found, points)
+    exact = Votes(
+        thermal_px=points, visible_px=there, weights=np.ones(len(points)), pair=np.zeros(len(points), np.int64)
+    )
+    for model in (Model.SIMILARITY, Model.AFFINE):
+        held = fit(exact, model=model, tolerance_px=1e3, start=found).residuals_px
+        if held[[0, _GRID - 1, -_GRID, -1]].max() < KIND_PX:
+            return model
+    return Model.HOMOGRAPHY
+
+
+def _spread_of(votes: Votes, best: Average, *, thermal_px: tuple[int, int], scale: float) -> tuple[float, float]:
+    """`_spread` of what the votes tell by the kind of transform that is the most likely."""
+
+    def draw(counts: Weights) -> Matrix:
+        kept = counts > 0
+        if kept.sum() < LEAST_VOTES:
+            return best.best.visible_from_thermal_px
+        drawn = replace(votes, weights=votes.weights * counts).only(kept)
+        start = best.best.visible_from_thermal_px
+        found = fit(drawn, model=best.best.model, tolerance_px=TOLERANCE_PX * scale, start=start)
+        return found.visible_from_thermal_px
+
+    return _spread(draw, best.best.visible_from_thermal_px, votes.thermal_px, thermal_px)
 
 
 def _spread(
-    votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, thermal_px: tuple[int, int], scale: float
+    draw: Callable[[Weights], Matrix], found: Matrix, of_px: Points, thermal_px: tuple[int, int]
 ) -> tuple[float, float]:
-    """(median, worst corner) over the thermal picture: how far it moves when other regions and other models are drawn."""
+    """(median, worst corner) over the thermal picture: how far it moves when other regions of it are drawn.
+
+    ``draw`` gives the transform where what is at each of ``of_px`` counts so many times.
+    """
     sides = np.meshgrid(*(np.linspace(0, side - 1, _GRID) for side in thermal_px))
     points = np.stack(sides, axis=2).reshape(-1, 2)
-    groups = np.unique(regions, return_inverse=True)[1]
+    groups = np.unique(regions_at(of_px, thermal_px), return_inverse=True)[1]
     count = int(groups.max()) + 1
+    if count < 2:
+        return math.inf, math.inf
     rng = np.random.default_rng(0)
-    gaps = []
+    there, gaps = transformed(found, points), []
     for _ in range(_DRAWS):
         counts = np.bincount(rng.integers(0, count, count), minlength=count)[groups]
-        one = best.fits[int(rng.choice(len(best.fits), p=best.shares))]
-        kept = counts > 0
-        if kept.sum() < LEAST_VOTES:
-            continue
-        drawn = replace(votes, weights=votes.weights * counts).only(kept)
-        again = fit(drawn, model=one.model, tolerance_px=TOLERANCE_PX * scale, start=one.visible_from_thermal_px)
-        gaps.append(
-            transformed(again.visible_from_thermal_px, points) - transformed(best.visible_from_thermal_px, points)
-        )
-    if count < 2 or len(gaps) < _DRAWS / 2:
-        return math.inf, math.inf
+        gaps.append(transformed(draw(counts.astype(np.float64)), points) - there)
     spread_px = np.sqrt(np.square(gaps).sum(axis=2).mean(axis=0) * count / (count - 1))
     return float(np.median(spread_px)), float(spread_px[[0, _GRID - 1, -_GRID, -1]].max())
 
@@ -335,13 +445,13 @@ def _own_places(pairs: Sequence[GrayPair], transform: Matrix) -> _OwnPlaces:
     )
 
 
-def _disagreement(votes: Votes, best: Average, own: _OwnPlaces, *, tolerance_px: float) -> float:
+def _disagreement(votes: Votes, best: Average, residuals_px: Weights, own: _OwnPlaces, *, tolerance_px: float) -> float:
     """Standard deviation between the pairs of where each alone would put its picture."""
     offsets_px = votes.visible_px - transformed(best.visible_from_thermal_px, votes.thermal_px)
     shifts = [
         own.shifts_px[index] + np.median(agreeing, axis=0)
         for index in range(len(own.pairs))
-        if len(agreeing := offsets_px[(votes.pair == index) & (best.residuals_px < tolerance_px)]) >= LEAST_VOTES
+        if len(agreeing := offsets_px[(votes.pair == index) & (residuals_px < tolerance_px)]) >= LEAST_VOTES
     ]
     return _spread_px(np.array(shifts)) if len(shifts) > 1 else 0.0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import cv2
@@ -17,9 +16,11 @@ import numpy as np
 from rtfusion.progress import steps
 from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.structure import Points, shrunk, size_px, structure_map
+from rtfusion.registration.fitting import transformed
+from rtfusion.registration.structure import GrayPair, Points, shrunk, size_px, structure_map
 from rtfusion.types import Image8
-from rtfusion_calibration.fitting import transformed
+
+__all__ = ["GrayPair", "apart", "corners_px", "search"]
 
 SIDE_PX = 144
 """Longer side of the pictures here."""
@@ -31,14 +32,6 @@ LEAST_OVERLAP = 0.4
 _FFT_PX = 320
 """More than a visible and a thermal picture side by side, so that no shift wraps round."""
 _Spectrum = tuple[Any, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class GrayPair:
-    """One pair as ranks of gray levels (`rtfusion.registration.structure.equalized`): (H, W) uint8 each, of any two sizes."""
-
-    visible: Image8
-    thermal: Image8
 
 
 def search(pairs: Sequence[GrayPair], *, keep: int) -> list[Matrix]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rtfusion import __version__
 from rtfusion.cli.console import logs_json, say, show
+from rtfusion.cli.first_look import looking
 from rtfusion.cli.progress import Status, status_line
 from rtfusion.cli.proposal import with_sources
 from rtfusion.cli.shortage import named
@@ -69,13 +70,17 @@ def run_job(loaded: Loaded) -> int:
             if logs_json():
                 say(_beginning(settings, telemetry.snapshot()))
             supervised = Supervised(telemetry.snapshot)
-            with Status(telemetry.snapshot, settings=settings) as status:
+            interrupted = stopping.event.is_set
+            with (
+                Status(telemetry.snapshot, settings=settings) as status,
+                looking(pipeline, settings, interrupted=interrupted) as look,
+            ):
 
                 def tell() -> None:
                     status.update()
                     supervised.update()
 
-                pipeline.run(stop=stopping.event, on_tick=tell)
+                pipeline.run(stop=stopping.event, on_tick=tell, on_pair=look)
             supervised.stopping()
         except EndOfStream as error:  # asked to stop before it began
             failure = error if stopping.signal is None else None

@@ -67,6 +67,13 @@ from those of a detector (--detector). On one CPU thread the preset takes about
 25 minutes. The file is what rtfusion ships as models/focus-small.onnx, and what
 its contract says of the data is what you say with --trained-on."""
 
+MATCHER_HELP = """Train the matcher that finds the same things in both bands, and write it as ONNX.
+
+It learns from registered pairs, whose views it turns, scales, shifts, slants
+and spoils: nothing has to be labeled. On one CPU thread the preset takes about
+ten minutes. The file is what rtfusion ships as models/matcher-small.onnx, and
+what its contract says of the data is what you say with --trained-on."""
+
 
 @trains(preset="ldfusion")
 def teacher(
@@ -360,6 +367,41 @@ def focus(
             path = export_head(out / CHECKPOINT, out, trained_on=trained_on, license_id=license_id, scores=scores)
             overlaps = ", ".join(f"{target} {value:.2f}" for target, value in scores.items()) or "nothing held out"
             show_text(f"{path}: overlap {overlaps}\n")
+    sys.exit(stopping.exit_code)
+
+
+def matcher(
+    *,
+    data: Data,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="For checkpoint and file; where one is, training goes on.")
+    ],
+    trained_on: Annotated[
+        list[str], typer.Option("--trained-on", metavar="TEXT", help="A data set and its terms (repeatable).")
+    ],
+    license_id: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights.")],
+    preset: Preset = "matcher",
+    steps: Steps = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    debug: Debug = False,
+) -> None:
+    """Train, write the file, and print it with the share of cells found in pictures that were held out."""
+    require_trainer()
+    from rtfusion_trainer.distill import CHECKPOINT
+    from rtfusion_trainer.matcher.exporting import export_matcher
+    from rtfusion_trainer.matcher.training import train_matcher
+
+    from rtfusion.cli.console import show_text
+    from rtfusion.cli.stopping import Stopping
+
+    with Stopping() as stopping:
+        given = {"steps": steps, "seed": seed, "threads": threads}
+        scores = train_matcher(data=data, out=out, preset=preset, stop=stopping.event.is_set, **given)
+        if not stopping.event.is_set():
+            path = export_matcher(out / CHECKPOINT, out, trained_on=trained_on, license_id=license_id, scores=scores)
+            found = f"{100 * scores['found']:.0f} % of the cells found" if scores else "nothing held out"
+            show_text(f"{path}: {found}\n")
     sys.exit(stopping.exit_code)
 
 

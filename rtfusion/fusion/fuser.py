@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from rtfusion.config import ONLY_OF, PLAIN, WISHED, Settings
 from rtfusion.engines import NETWORKS
@@ -23,9 +23,10 @@ from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.intents import NEUTRAL, PRESETS, RAMP_FRAMES, Intents, Ramp
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration, register
+from rtfusion.registration.parallax import Parallax, open_parallax
 from rtfusion.registration.refine import Refiner
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band, FramePair, FusedFrame, InputValue, PixelFormat
+from rtfusion.types import Band, FramePair, FusedFrame, Image8, InputValue, PixelFormat
 
 
 class PairFuser(Generic[ReadyT]):
@@ -39,6 +40,8 @@ class PairFuser(Generic[ReadyT]):
         calibration: None takes both cameras to have the same view.
         denoiser: takes the noise out of the frames that are fused; None leaves them as they came.
         refine: follow slow drift of the registration.
+        parallax: `off`, `layers` or `dense`: bring what is nearer or farther than the registration is set for to its place.
+        still: the visible frames are unrelated images.
         units: measure and draw the middle, the coldest and the warmest point; see `annotate`.
         wish: the intents that it begins with; None takes those that were recorded with a pair, if any, until it is changed.
         presets: the intents that have a name.
@@ -54,6 +57,8 @@ class PairFuser(Generic[ReadyT]):
         calibration: Calibration | None = None,
         denoiser: Denoiser | None = None,
         refine: bool = False,
+        parallax: str = "off",
+        still: bool = False,
         units: str | None = None,
         wish: Intents | None = None,
         presets: Mapping[str, Intents] = PRESETS,
@@ -65,6 +70,9 @@ class PairFuser(Generic[ReadyT]):
         self._telemetry = telemetry
         self._calibration = calibration
         self._refiner = Refiner(grid=renderer.grid) if refine else None
+        self._parallax_kind, self._still = parallax, still
+        self._parallax: tuple[Registration, Parallax] | None = None
+        """The correction, and the registration that it was opened for, not refined."""
         self._units = units
         self._presets = presets
         self._wish = wish
@@ -92,8 +100,10 @@ class PairFuser(Generic[ReadyT]):
             raise ConfigError("the visible source gives 16-bit counts; are --ir and --vis exchanged?")
         ready, registration = self._take(PairShape.of(pair))
         intents, version = self._intents_of(pair)
+        base = registration
         if self._refiner is not None:
-            registration = self._refiner.registration(registration, timestamp_ns=pair.timestamp_ns)
+            registration = self._refiner.registration(base, timestamp_ns=pair.timestamp_ns)
+        registration = self._at_every_distance(pair, registration, base=base)
         # the gain knows the noise of the camera, which a denoised picture does not tell
         thermal = pair.thermal
         self._gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
@@ -138,10 +148,12 @@ class PairFuser(Generic[ReadyT]):
         """Make ready ahead of the first pair: what is wrong is found early, and no frame waits.
 
         Raises:
-            CalibrationError: the calibration is for cameras of another aspect.
+            CalibrationError: the calibration is for cameras of another aspect, or holds no pose where parallax needs it.
             ModelError, EngineError: the model cannot be used for this size.
         """
-        self._make_ready(shape)
+        _, registration = self._make_ready(shape)
+        if self._parallax_kind != "off":
+            self._parallax = registration, self._open_parallax(registration, shape)
 
     @property
     def name(self) -> str:
@@ -316,6 +328,32 @@ class PairFuser(Generic[ReadyT]):
             grid=self._renderer.grid,
         )
 
+    def _at_every_distance(self, pair: FramePair, registration: Registration, *, base: Registration) -> Registration:
+        """The registration of this frame without parallax, where that was asked for."""
+        if self._parallax_kind == "off":
+            return registration
+        started_ns = time.perf_counter_ns()
+        if self._parallax is None or self._parallax[0] is not base:
+            self._parallax = base, self._open_parallax(base, PairShape.of(pair))
+        parallax = self._parallax[1]
+        result = parallax.registration(
+            registration,
+            visible=cast(Image8, pair.visible.image),
+            thermal=pair.thermal.image,
+            timestamp_ns=pair.timestamp_ns,
+            told=pair.degraded is None and not pair.thermal.shutter,
+        )
+        self._telemetry.parallax = parallax.state
+        self._telemetry.stage("parallax").record(time.perf_counter_ns() - started_ns)
+        return result
+
+    def _open_parallax(self, base: Registration, shape: PairShape) -> Parallax:
+        calibration = self._calibration
+        if calibration is not None:
+            sizes_px = {f"{band.value}_size_px": shape.size_px(band) for band in Band}
+            calibration = calibration.scaled(**sizes_px)
+        return open_parallax(self._parallax_kind, calibration=calibration, base=base, still=self._still)
+
     def _refine(self, registered: RegisteredPair) -> None:
         """Let the refinement see the registered pictures, unless one of them is not of this moment."""
         pair = registered.pair
@@ -357,6 +395,7 @@ def open_fuser(
         wish=_wish(settings, telemetry=telemetry),
         presets=settings.presets,
         glide_frames=1 if still else RAMP_FRAMES,
+        still=still,
         **settings.arguments("fuser"),
     )
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.types import Image, Image8
+from rtfusion.types import FramePair, Image, Image8
 
 StructureMap = npt.NDArray[np.float32]
 """(H, W, 4), no pixel longer than 1: how much of the gradient runs across, along and on the two diagonals."""
@@ -41,6 +41,19 @@ class Match:
     """Its distance (x, y) from the same place, to a fraction of a pixel."""
     likeness: float
     """Normalized cross-correlation there, at most 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GrayPair:
+    """One pair as ranks of gray levels (`equalized`): (H, W) uint8 each, of any two sizes."""
+
+    visible: Image8
+    thermal: Image8
+
+
+def gray_pair(pair: FramePair) -> GrayPair:
+    """Take from a pair what places are found by."""
+    return GrayPair(visible=equalized(pair.visible.image), thermal=equalized(pair.thermal.image))
 
 
 def equalized(image: Image) -> Image8:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -111,6 +111,25 @@ class Camera:
         image = cv2.warpPerspective(pixels[..., :-1], matrix, self.size_px, borderMode=cv2.BORDER_REFLECT_101)
         return np.clip(np.round(image), 0, np.iinfo(self.response.dtype).max).astype(self.response.dtype)
 
+    def sheared(self, image: Image, shift: Callable[[float], float]) -> Image:
+        """A picture whose rows are moved to the left by as much as ``shift`` says of their place in the scene, in its units."""
+        width, height = self.size_px
+        grid = np.stack(np.meshgrid(np.arange(width, dtype=float), np.arange(height, dtype=float)), axis=2).reshape(
+            -1, 2
+        )
+        scene = _transform(np.asarray(np.linalg.inv(self._grid_from_scene), np.float64), grid)
+        rows, which = np.unique(np.round(scene[:, 1], 3), return_inverse=True)
+        scene[:, 0] += np.array([shift(float(y)) for y in rows])[which.ravel()]
+        maps = _transform(self._grid_from_scene, scene).astype(np.float32).reshape(height, width, 2)
+        x, y = (np.ascontiguousarray(maps[..., axis]) for axis in range(2))
+        return cast(Image, cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+
+    def rows_in_scene(self) -> Matrix:
+        """(height,) the scene's y of the middle of every row."""
+        width, height = self.size_px
+        middles = [((width - 1) / 2, float(row)) for row in range(height)]
+        return _transform(np.asarray(np.linalg.inv(self._grid_from_scene), np.float64), middles)[:, 1]
+
     def place(self, cutout: Cutout, x: float, y: float, *, clipped: bool = True) -> Placed | None:
         """Warp a cut-out to a place in the scene; None when it is out of the picture (or, not clipped, never)."""
         matrix = self._grid_from_scene @ similarity(1.0, x, y) @ cutout.scene_from_px
@@ -177,7 +196,7 @@ def similarity(scale: float, x: float, y: float) -> Matrix:
     return np.array([[scale, 0.0, x], [0.0, scale, y], [0.0, 0.0, 1.0]])
 
 
-def _transform(matrix: Matrix, points: list[tuple[float, float]]) -> Matrix:
+def _transform(matrix: Matrix, points: list[tuple[float, float]] | Matrix) -> Matrix:
     """Points through a homography, (N, 2)."""
     mapped = np.column_stack([points, np.ones(len(points))]) @ matrix.T
     return np.asarray(mapped[:, :2] / mapped[:, 2:])

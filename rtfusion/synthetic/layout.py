@@ -26,11 +26,23 @@ LANTERN_X_M, LANTERN_Z_M = 2.15, 6.9
 TREE_XS_M = (-22.0, -13.2, -3.3, 5.4, 13.6, 23.0)
 TREE_Z_M = 16.75
 NEAR_TREE_X_M, NEAR_TREE_Z_M = -3.62, 6.6
+WALKWAY_UP_M = 2.1
+"""Those who walk at distances of one's own choice do so on walkways, so high that they are in the picture from 2 m on."""
 
 
 def scale_at(z_m: float) -> float:
     """Scene units per meter at a distance."""
     return FOCAL / z_m
+
+
+def parallax(z_m: float, *, baseline_m: float) -> float:
+    """By how many scene units a camera so far to the right sees a thing farther left than the camera of the scene does."""
+    return FOCAL * baseline_m / z_m
+
+
+def ground_z_m(y: float) -> float:
+    """The distance of the background in a row of the scene: of the ground, and from the foot of the houses up of those."""
+    return min(FACADE_Z_M, FOCAL * CAMERA_UP_M / max(y - HORIZON_Y, 1e-6))
 
 
 def project(x_m: float, z_m: float, up_m: float = 0.0) -> tuple[float, float]:

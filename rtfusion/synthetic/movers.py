@@ -5,7 +5,7 @@ Walkers and vehicles are seen from the side; they stand on the origin, y downwar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,14 @@ import numpy as np
 
 from rtfusion.synthetic.canvas import Array, Box, Canvas, Color, Look, Paint, outline, smooth
 from rtfusion.synthetic.climate import Climate
-from rtfusion.synthetic.layout import FAR_WALKERS_Z_M, LANES_Z_M, NEAR_WALKERS_Z_M, project, scale_at
+from rtfusion.synthetic.layout import (
+    FAR_WALKERS_Z_M,
+    LANES_Z_M,
+    NEAR_WALKERS_Z_M,
+    WALKWAY_UP_M,
+    project,
+    scale_at,
+)
 
 _SHADOW_RIGHT, _SHADOW_AWAY = 0.55, 0.16
 
@@ -294,6 +301,8 @@ class Mover:
     span: float
     cycle: float
     """Scene units covered by one cycle of poses."""
+    up_m: float = 0.0
+    """Height above the street of what it goes on."""
 
     @property
     def scene_per_m(self) -> float:
@@ -303,7 +312,7 @@ class Mover:
     @property
     def ground_y(self) -> float:
         """The height in the scene at which it stands."""
-        return project(0.0, self.z_m)[1]
+        return project(0.0, self.z_m, self.up_m)[1]
 
     def places(self, time_s: float, left: float, right: float) -> Iterator[tuple[int, float]]:
         """Its poses and positions between two borders of the scene."""
@@ -318,19 +327,22 @@ class Mover:
             copy += 1
 
 
-def populate(seed: int, *, scene_width: float, period_s: int) -> tuple[Mover, ...]:
-    """Everybody, farthest first; positions and poses repeat exactly after ``period_s``."""
+def populate(seed: int, *, scene_width: float, period_s: int, walkers_m: Sequence[float] = ()) -> tuple[Mover, ...]:
+    """Everybody, farthest first; positions and poses repeat exactly after ``period_s``.
+
+    At each of ``walkers_m`` meters from the camera one more person walks, on a walkway.
+    """
     rng = np.random.default_rng((seed, 5))
     movers: list[Mover] = []
 
-    def send(figure: Figure, z_m: float, *, start: float, speed_m_per_s: float, span: float) -> None:
+    def send(figure: Figure, z_m: float, *, start: float, speed_m_per_s: float, span: float, up_m: float = 0.0) -> None:
         """Round speed and stride so that whole laps and whole strides fit: nothing jumps when the scene repeats."""
         scale = scale_at(z_m)
         laps = max(1, round(abs(speed_m_per_s) * scale * period_s / span))
         cycles = max(1, round(span / (figure.cycle_m * scale)))
         speed = float(np.copysign(span * laps / period_s, speed_m_per_s))
         way = {"start": start * span, "speed": speed, "span": span, "cycle": span / cycles}
-        movers.append(Mover(identity=len(movers), figure=figure, z_m=z_m, **way))
+        movers.append(Mover(identity=len(movers), figure=figure, z_m=z_m, up_m=up_m, **way))
 
     for row, span in ((FAR_WALKERS_Z_M, 1.35 * scene_width), (NEAR_WALKERS_Z_M, 1.5 * scene_width)):
         order = rng.permutation(len(row))
@@ -345,6 +357,9 @@ def populate(seed: int, *, scene_width: float, period_s: int) -> tuple[Mover, ..
             body, is_van, engine = _pick(rng, _BODIES), bool(rng.random() < 0.3), float(rng.uniform(32.0, 38.0))
             car = vehicle(body, van=is_van, engine=engine)
             send(car, z_m, start=start, speed_m_per_s=speed, span=max(2.2 * scene_width, 1500.0))
+    for z_m in walkers_m:
+        way = {"start": float(rng.random()), "speed_m_per_s": float(rng.choice((-1.2, 1.2))), "up_m": WALKWAY_UP_M}
+        send(_walker(rng), z_m, span=max(scene_width, 2.5 * scale_at(z_m)), **way)
     return tuple(sorted(movers, key=lambda mover: -mover.z_m))
 
 

@@ -15,6 +15,9 @@
 ``misalign``     DX,DY,ROT_DEG,SCALE: where the thermal picture lies in the visible one: scaled and turned (clockwise)
                  about the middle, then shifted by visible pixels
 ``homography``   the same as nine numbers h11,..,h33: a thermal pixel x appears in the visible image at H x
+``baseline_m``   how far to the right of the visible camera the thermal one is, in meters: what is near is then displaced, and
+                 the homography holds for what is infinitely far
+``walkers``      distances in meters, such as 2,5,20: at each one more person walks
 ``prerender``    render this many frames when opened, then cycle through them: for unthrottled benchmarks
 ===============  ===================================================================================================
 """
@@ -117,6 +120,13 @@ class SyntheticParameters:
     thermal_fps: float | None = _rate_key(None)
     homography: tuple[float, ...] | None = _key(
         None, _numbers, _homography_holds, "nine numbers h11,..,h33 with h33 not 0"
+    )
+    baseline_m: float = _number_key(0.0, float, -1, 1, "meters from -1 to 1")
+    walkers: tuple[float, ...] = _key(
+        (),
+        _numbers,
+        lambda far_m: all(1.5 <= one <= 100 for one in far_m),
+        "distances from 1.5 to 100 meters, such as 2,5,20",
     )
     prerender: int = _number_key(0, int, 0, 2000, "a number of frames from 0 to 2000")
 

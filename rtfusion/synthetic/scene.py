@@ -16,7 +16,7 @@ import numpy as np
 from rtfusion.synthetic.camera import Camera, Cutout, Matrix, Placed, Response, similarity
 from rtfusion.synthetic.canvas import Array, Look
 from rtfusion.synthetic.climate import CLIMATES, Climate, Light
-from rtfusion.synthetic.layout import SCENE_HEIGHT, project, scale_at
+from rtfusion.synthetic.layout import SCENE_HEIGHT, ground_z_m, parallax, project, scale_at
 from rtfusion.synthetic.movers import Mover, populate
 from rtfusion.synthetic.props import Prop, street_props
 from rtfusion.synthetic.smoke import Smoke
@@ -63,6 +63,9 @@ class Scene:
         visible_from_thermal_px: (3, 3) homography; a thermal pixel x appears in the visible image at H x. None: same view.
         thermal_bits: 8 for gray levels (GRAY8), 16 for counts (GRAY16), both by a constant law of temperature.
         empty: nobody walks or drives there; all else is the same.
+        baseline_m: how far to the right of the visible camera the thermal one is. What is near then lies elsewhere than the
+            homography says, which holds for what is infinitely far; see `displacement_px`.
+        walkers_m: at each of these distances from the cameras one more person walks, on a walkway.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class Scene:
         visible_from_thermal_px: Matrix | None = None,
         thermal_bits: int = 8,
         empty: bool = False,
+        baseline_m: float = 0.0,
+        walkers_m: tuple[float, ...] = (),
     ) -> None:
         self._climate = CLIMATES[kind]
         self._seed = seed
@@ -87,7 +92,10 @@ class Scene:
         width, height = visible_size_px
         scale = height / SCENE_HEIGHT
         self._visible_from_scene = similarity(scale, (width - 1) / 2, (scale - 1) / 2)
-        self._movers = () if empty else populate(seed, scene_width=width / scale, period_s=PERIOD_S)
+        self._baseline_m = baseline_m
+        people = () if empty else walkers_m
+        street = populate(seed, scene_width=width / scale, period_s=PERIOD_S, walkers_m=people)
+        self._movers = () if empty else street
 
     def render(self, band: Band, time_s: float) -> Image:
         """The clean picture (no noise) of one moment.
@@ -104,6 +112,15 @@ class Scene:
     def targets(self, time_s: float) -> tuple[Target, ...]:
         """Everybody whose outline touches the visible image, nearest first."""
         return self._truth.targets(time_s)
+
+    def distances_m(self, time_s: float) -> Array:
+        """(H, W) float32: the distance of what every pixel of the visible picture shows; of all behind the houses, theirs."""
+        return self._truth.distances_m(time_s)
+
+    def displacement_px(self, distance_m: float | Array) -> float | Array:
+        """By how many visible pixels what is at a distance lies farther left in the thermal picture than the homography says."""
+        scale = self._visible_size_px[1] / SCENE_HEIGHT
+        return scale * parallax(1.0, baseline_m=self._baseline_m) / distance_m
 
     def _view_of(self, band: Band) -> _View:
         return self._visible if band is Band.VISIBLE else self._thermal
@@ -135,14 +152,18 @@ class Scene:
         if thermal:
             grid_from_scene, size_px = self._thermal_from_visible_px @ grid_from_scene, self._thermal_size_px
         camera = Camera(response, grid_from_scene=grid_from_scene, size_px=size_px)
-        return _View(camera, self._climate, self._movers, seed=self._seed)
+        baseline_m = self._baseline_m if thermal else 0.0
+        return _View(camera, self._climate, self._movers, seed=self._seed, baseline_m=baseline_m)
 
 
 class _View:
     """The layers of the scene for one camera, and the poses it has painted so far."""
 
-    def __init__(self, camera: Camera, climate: Climate, movers: tuple[Mover, ...], *, seed: int) -> None:
+    def __init__(
+        self, camera: Camera, climate: Climate, movers: tuple[Mover, ...], *, seed: int, baseline_m: float
+    ) -> None:
         self._camera = camera
+        self._baseline_m = baseline_m
         self._climate = climate
         self._seed = seed
         self._light = Light(climate)
@@ -151,23 +172,33 @@ class _View:
         props = ((prop.z_m, self._stand(prop)) for prop in street_props(climate, seed=seed))
         layers: list[tuple[float, Mover | Placed]] = [(z_m, placed) for z_m, placed in props if placed is not None]
         layers += [(mover.z_m, mover) for mover in movers]
-        self._layers = [layer for _, layer in sorted(layers, key=lambda item: -item[0])]
+        self._layers = sorted(layers, key=lambda item: -item[0])
+        """Distance and thing, farthest first."""
         self.smoke: Smoke | None = None
         self.fixed_pattern: Array | None = None
 
     @cached_property
     def _background(self) -> Image:
         painter = partial(paint_street, climate=self._climate, seed=self._seed)
-        return self._camera.background(painter, light=self._light.at)
+        image = self._camera.background(painter, light=self._light.at)
+        return image if self._baseline_m == 0.0 else self._camera.sheared(image, self._shift_of_row)
+
+    def _shift(self, z_m: float) -> float:
+        """By how much this camera sees what is at a distance farther left."""
+        return parallax(z_m, baseline_m=self._baseline_m)
+
+    def _shift_of_row(self, scene_y: float) -> float:
+        return self._shift(ground_z_m(scene_y))
 
     def render(self, time_s: float) -> Image:
         image = self._background.copy()
         left, _, right, _ = self._camera.box
-        for layer in self._layers:
+        for z_m, layer in self._layers:
             if isinstance(layer, Placed):
                 layer.blend(image)
                 continue
-            for pose, x in layer.places(time_s, left, right):
+            shift = self._shift(z_m)
+            for pose, x in layer.places(time_s, left + min(shift, 0.0), right + max(shift, 0.0)):
                 self._draw(image, layer, pose, x)
         if self.smoke is not None:
             self.smoke.cover(image, time_s)
@@ -177,13 +208,13 @@ class _View:
 
     def prepare(self) -> None:
         self.render(0.0)
-        for layer in self._layers:
+        for _, layer in self._layers:
             if isinstance(layer, Mover):
                 for pose in range(layer.figure.poses):
                     self._pose(layer, pose)
 
     def _draw(self, image: Image, mover: Mover, pose: int, x: float) -> None:
-        placed = self._camera.place(self._pose(mover, pose), x, mover.ground_y)
+        placed = self._camera.place(self._pose(mover, pose), x - self._shift(mover.z_m), mover.ground_y)
         if placed is None:
             return
         if self._walks_in_lamplight(mover):
@@ -214,6 +245,7 @@ class _View:
 
     def _stand(self, prop: Prop) -> Placed | None:
         (x, y), scale = project(prop.x_m, prop.z_m), scale_at(prop.z_m)
+        x -= self._shift(prop.z_m)
         left, _, right, _ = self._camera.box
         if x + scale * prop.box_m[2] < left or x + scale * prop.box_m[0] > right:
             return None
@@ -230,7 +262,7 @@ class _View:
         width, height = self._camera.size_px
         open_view = np.ones((height, width), np.float32)
         found: list[Target] = []
-        for layer in reversed(self._layers):
+        for _, layer in reversed(self._layers):
             if isinstance(layer, Placed):
                 open_view[layer.rows, layer.cols] *= layer.keep / np.float32(255.0)
                 continue
@@ -239,6 +271,21 @@ class _View:
                 if placed is not None:
                     found += _measure(layer, placed, open_view)
         return tuple(found)
+
+    def distances_m(self, time_s: float) -> Array:
+        width, _ = self._camera.size_px
+        scene_y = self._camera.rows_in_scene()
+        rows_m = np.array([ground_z_m(float(y)) for y in scene_y], np.float32)
+        distances_m = np.repeat(rows_m[:, None], width, axis=1)
+        left, _, right, _ = self._camera.box
+        for z_m, layer in self._layers:
+            seen = [layer] if isinstance(layer, Placed) else [
+                self._camera.place(self._pose(layer, pose), x, layer.ground_y) for pose, x in layer.places(time_s, left, right)
+            ]  # fmt: skip
+            for placed in seen:
+                if placed is not None:
+                    distances_m[placed.rows, placed.cols][placed.keep < 128] = z_m
+        return distances_m
 
 
 def _measure(mover: Mover, placed: Placed, open_view: Array) -> list[Target]:

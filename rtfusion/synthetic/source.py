@@ -186,6 +186,8 @@ class _Pictures:
             thermal_size_px=parameters.size_of(Band.THERMAL),
             visible_from_thermal_px=visible_from_thermal_px(parameters),
             thermal_bits=parameters.bits,
+            baseline_m=parameters.baseline_m,
+            walkers_m=parameters.walkers,
         )
         if parameters.live:
             self._scene.prepare(band)

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rtfusion_calibration.fitting import Votes, fit_average, transformed
-from rtfusion_calibration.scene import AGREED_PX, SceneEstimate, _misfit, _regions, estimate_scene
+from rtfusion_calibration.fitting import Votes, fit_average, regions_of, transformed
+from rtfusion_calibration.scene import AGREED_PX, SceneEstimate, _misfit, estimate_scene
 from rtfusion_calibration.search import SCALES, TURNS_DEG, GrayPair
 
 from rtfusion.errors import CalibrationError
@@ -35,7 +35,7 @@ def test_one_pair_tells_where_the_thermal_picture_lies() -> None:
     estimate = estimate_scene([gray_pair(1, truth)])
     assert error_px(estimate, truth) < 0.5
     assert 0.8 < estimate.uncertainty_px < 1.2
-    assert estimate.corner_uncertainty_px < 1.6
+    assert estimate.corner_uncertainty_px < 4.0
     assert not estimate.is_rough
     assert (estimate.pairs, estimate.disagreement_px) == (1, 0.0)
 
@@ -64,7 +64,7 @@ def test_what_lies_at_another_distance_is_part_of_the_uncertainty(near_px: float
     visible = thermal + rng.normal(0, 0.3, (400, 2))
     visible[thermal[:, 1] > SIZE_PX[1] * 2 / 3, 0] += near_px
     votes = Votes(thermal_px=thermal, visible_px=visible, weights=np.ones(400), pair=np.zeros(400, np.int64))
-    regions = _regions(votes, SIZE_PX)
+    regions = regions_of(votes, SIZE_PX)
     best = fit_average(votes, tolerance_px=3.0, regions=regions)
     misfit_px = _misfit(votes, best, regions, tolerance_px=AGREED_PX)
     assert misfit_px < 0.2 if near_px == 0.0 else 0.5 < misfit_px < near_px

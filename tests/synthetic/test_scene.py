@@ -247,3 +247,41 @@ def test_any_size_is_filled(size: tuple[int, int]) -> None:
     assert scene.render(Band.VISIBLE, 0.0).shape == (size[1], size[0], 3)
     assert scene.render(Band.THERMAL, 0.0).shape == (size[1], size[0])
     assert scene.render(Band.VISIBLE, 0.0)[-1].min() > 0
+
+
+# -- two places -------------------------------------------------------------------------------------------------------
+
+
+def test_a_camera_beside_the_other_sees_what_is_near_elsewhere_as_far_as_its_distance_says() -> None:
+    """The thermal picture, brought back by the true displacement, is the one that is seen from the place of the other camera."""
+    given = {"visible_size_px": (320, 240), "walkers_m": (3.0,)}
+    beside, same = Scene(baseline_m=0.1, **given), Scene(**given)
+    away, here = (scene.render(Band.THERMAL, 1.0).astype(np.float32) for scene in (beside, same))
+    displaced_px = np.asarray(beside.displacement_px(beside.distances_m(1.0)), np.float32)
+    columns, rows = np.meshgrid(np.arange(320, dtype=np.float32), np.arange(240, dtype=np.float32))
+    back = cv2.remap(away, columns - displaced_px, rows, cv2.INTER_LINEAR)
+    inside = np.s_[:, 20:]
+    assert np.abs(back - here)[inside].mean() < 0.4 * np.abs(away - here)[inside].mean()
+    assert np.array_equal(beside.render(Band.VISIBLE, 1.0), same.render(Band.VISIBLE, 1.0))
+    assert beside.displacement_px(3.0) == pytest.approx(280 * 0.1 / 3.0)
+
+
+def test_distances_are_those_of_whoever_is_seen() -> None:
+    scene = Scene(visible_size_px=(320, 240), walkers_m=(3.0, 6.0))
+    distances_m = scene.distances_m(1.0)
+    targets = {target.distance_m: target for target in scene.targets(1.0)}
+    assert {3.0, 6.0} & set(targets)
+    for distance_m in {3.0, 6.0} & set(targets):
+        x, y = (round(value) for value in targets[distance_m].centroid_px)
+        if 0 <= x < 320 and 0 <= y < 240 and targets[distance_m].hidden < 0.1:
+            assert distances_m[y, x] == pytest.approx(distance_m)
+    assert distances_m[0, 0] == pytest.approx(20.0) or distances_m[0, 0] < 20.0
+    assert distances_m[-1].max() < 8.0, "the ground before the camera"
+
+
+def test_whoever_walks_by_choice_changes_nobody_else() -> None:
+    plain, more = Scene(visible_size_px=(320, 240)), Scene(visible_size_px=(320, 240), walkers_m=(20.0,))
+    others = [target for target in more.targets(0.5) if target.distance_m != 20.0]
+    assert [target.box_px for target in others] == [target.box_px for target in plain.targets(0.5)]
+    changed = (plain.render(Band.THERMAL, 0.5) != more.render(Band.THERMAL, 0.5)).mean()
+    assert changed < 0.05

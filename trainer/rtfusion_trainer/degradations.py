@@ -229,6 +229,23 @@ GIVEN: tuple[Change, ...] = (
 """A change that is named more than once is drawn more often."""
 RESTORABLE: tuple[Change, ...] = (_blur, _low_light, _low_contrast, *[_haze] * 2, _gain_jump, _polarity)
 """Changes of the scene that leave something of what was there, so that one who knows the clean pair may ask for it."""
+IN_PLACE: tuple[Change, ...] = (
+    *[_noise] * 2,
+    _stripes,
+    _rows,
+    _dead_pixels,
+    _coarse_levels,
+    *[_coarse_sensor] * 3,
+    _compressed,
+    _glare,
+    _overexposed,
+    _blur,
+    _low_contrast,
+    _haze,
+    _gain_jump,
+    _polarity,
+)
+"""Changes that leave every thing where it is and show it in both bands."""
 
 
 def _unit(image: Plane) -> Plane:

@@ -1,0 +1,153 @@
+"""A transform from votes of which many are wrong: consensus first, then least squares with falling weights.
+
+How free the transform may be is a question of its own (`rtfusion_calibration.fitting`).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from rtfusion.registration.calibration import Matrix
+from rtfusion.registration.structure import Points
+
+Weights = npt.NDArray[np.float64]
+
+SAMPLES = 1000
+ROUNDS = 12
+LEAST_VOTES = 12
+_LEAST_SPREAD_PX = 0.15
+_RAYLEIGH_MEDIAN = 1.18
+"""Median distance of points that scatter with a standard deviation of 1 along each axis."""
+
+
+class Model(enum.IntEnum):
+    """The kind of a transform; the value is its number of parameters."""
+
+    SIMILARITY = 4
+    AFFINE = 6
+    HOMOGRAPHY = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Votes:
+    """Points found in both pictures."""
+
+    thermal_px: Points
+    """(N, 2)."""
+    visible_px: Points
+    """(N, 2)."""
+    weights: Weights
+    """(N,) how much each counts, above 0."""
+    pair: npt.NDArray[np.int64]
+    """(N,) index of the pair it is from."""
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def and_others(self, others: Votes) -> Votes:
+        """These, then the others, who weigh as much together."""
+        names = [name.name for name in fields(self)]
+        joined = {name: np.concatenate([getattr(self, name), getattr(others, name)]) for name in names}
+        shares = [votes.weights / votes.weights.sum() for votes in (self, others)]
+        return Votes(**{**joined, "weights": np.concatenate(shares) * self.weights.sum()})
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Votes:
+        """Some of the votes."""
+        return Votes(**{name.name: getattr(self, name.name)[chosen] for name in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Fit:
+    """A transform and how well the votes agree with it."""
+
+    visible_from_thermal_px: Matrix
+    model: Model
+    residuals_px: Weights
+    """(N,) distance of every vote, in visible pixels."""
+    spread_px: float
+    """Robust standard deviation along each axis of the votes that count."""
+
+
+def fit(votes: Votes, *, model: Model, tolerance_px: float, start: Matrix | None = None) -> Fit:
+    """The transform that most votes agree on to ``tolerance_px``, made precise by iterated reweighting (Tukey's biweight).
+
+    ``start`` replaces the search for a consensus. At least `LEAST_VOTES` votes are needed.
+    """
+    unit_from_thermal = _unit_from(votes.thermal_px)
+    source = transformed(unit_from_thermal, votes.thermal_px)
+    if start is None:
+        transform = _consensus(source, votes.visible_px, votes.weights, tolerance_px)
+    else:
+        transform = start @ np.linalg.inv(unit_from_thermal)
+    spread_px = tolerance_px / 2
+    for _ in range(ROUNDS):
+        residuals_px = np.linalg.norm(transformed(transform, source) - votes.visible_px, axis=1)
+        near = residuals_px[residuals_px < 3.0 * tolerance_px]
+        if near.size:
+            spread_px = float(np.clip(np.median(near) / _RAYLEIGH_MEDIAN, _LEAST_SPREAD_PX, tolerance_px / 2))
+        falling = votes.weights * np.square(np.clip(1.0 - np.square(residuals_px / (4.5 * spread_px)), 0.0, None))
+        if np.count_nonzero(falling) < LEAST_VOTES / 2:
+            break
+        transform = _least_squares(source, votes.visible_px, falling, model)
+    whole = transform @ unit_from_thermal
+    return Fit(
+        visible_from_thermal_px=whole / whole[2, 2],
+        model=model,
+        residuals_px=np.linalg.norm(transformed(transform, source) - votes.visible_px, axis=1),
+        spread_px=spread_px,
+    )
+
+
+def transformed(transform: Matrix, points: Points) -> Points:
+    """(N, 2) points through a homography."""
+    mapped = np.column_stack([points, np.ones(len(points))]) @ transform.T
+    return np.asarray(mapped[:, :2] / mapped[:, 2:], dtype=np.float64)
+
+
+def _unit_from(points: Points) -> Matrix:
+    """Shift and scale points to the middle and to a spread of 1, for the sake of the arithmetic."""
+    (x, y), scale = points.mean(axis=0), max(float(points.std()), 1e-9)
+    return np.array([[1.0 / scale, 0.0, -x / scale], [0.0, 1.0 / scale, -y / scale], [0.0, 0.0, 1.0]])
+
+
+def _consensus(source: Points, target: Points, weights: Weights, tolerance_px: float) -> Matrix:
+    """Draw many similarities, each through two votes, and give the one with the largest weight of votes near it.
+
+    As complex numbers a similarity is z -> a z + b. The draw is always the same.
+    """
+    rng = np.random.default_rng(0)
+    z, w = source[:, 0] + 1j * source[:, 1], target[:, 0] + 1j * target[:, 1]
+    first, second = rng.integers(0, len(z), (2, SAMPLES))
+    apart = np.abs(z[first] - z[second]) > 0.3
+    first, second = first[apart], second[apart]
+    if not first.size:  # all votes in one place: nothing to turn or scale by
+        return np.array([[0.0, 0.0, target[0, 0]], [0.0, 0.0, target[0, 1]], [0.0, 0.0, 1.0]])
+    a = (w[first] - w[second]) / (z[first] - z[second])
+    b = w[first] - a * z[first]
+    agreement = [float(weights[np.abs(a[i] * z + b[i] - w) < tolerance_px].sum()) for i in range(len(a))]
+    best = int(np.argmax(agreement))
+    turn, shift = complex(a[best]), complex(b[best])
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag], [0.0, 0.0, 1.0]])
+
+
+def _least_squares(source: Points, target: Points, weights: Weights, model: Model) -> Matrix:
+    (x, y), (u, v) = source.T, target.T
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    if model is Model.SIMILARITY:
+        rows = [x, -y, one, zero], [y, x, zero, one]
+    else:
+        rows = [x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]
+    if model is Model.HOMOGRAPHY:
+        rows = [*rows[0], -u * x, -u * y], [*rows[1], -v * x, -v * y]
+    root = np.sqrt(np.concatenate([weights, weights]))
+    system = np.concatenate([np.column_stack(row) for row in rows]) * root[:, None]
+    found = np.linalg.lstsq(system, np.concatenate([u, v]) * root, rcond=None)[0]
+    if model is Model.SIMILARITY:
+        cos, sin, right, down = found
+        return np.array([[cos, -sin, right], [sin, cos, down], [0.0, 0.0, 1.0]])
+    bottom = found[6:] if model is Model.HOMOGRAPHY else (0.0, 0.0)
+    return np.array([found[:3], found[3:6], [*bottom, 1.0]])

@@ -1,0 +1,75 @@
+"""The first look at a run: what is said of pictures that do not agree, and what is done about them where that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from rtfusion.cli.first_look import PAIRS, FirstLook, first_look
+from rtfusion.config import Settings
+from rtfusion.fusion.base import Change
+from rtfusion.pairs import open_pairs
+from rtfusion.pipeline import build
+from rtfusion.registration.rough import apart_px
+from rtfusion.types import FramePair
+
+SIZE_PX = (480, 360)
+MOVED = "synthetic:?size=480x360&fps=2&frames=5&misalign=34,-16,2,1.05"
+SAME = "synthetic:?size=480x360&fps=2&frames=5"
+
+
+def seen(source: str) -> Sequence[FramePair]:
+    with open_pairs(ir=source, vis=source) as pairs:
+        return list(pairs)
+
+
+def looked(source: str, *, auto_register: bool = False) -> tuple[list[str], list[Change]]:
+    """What was noted, and what was changed."""
+    notes: list[str] = []
+    changes: list[Change] = []
+    look = FirstLook(note=notes.append, auto_register=auto_register, still=False, use=changes.append)
+    for pair in seen(source):
+        look(pair)
+    assert look._thread is not None
+    look._thread.join()
+    look.close()
+    return notes, changes
+
+
+def test_pictures_that_do_not_agree_are_said_to_and_those_that_do_are_not() -> None:
+    notes, changes = looked(MOVED)
+    assert len(notes) == 1
+    assert notes[0].startswith("these pictures do not agree: the thermal one lies about ")
+    assert notes[0].endswith("px elsewhere; run rtfusion calibrate scene, or pass --auto-register")
+    assert changes == []
+    assert looked(SAME) == ([], [])
+
+
+def test_they_are_registered_where_that_was_asked_for() -> None:
+    notes, changes = looked(MOVED, auto_register=True)
+    assert len(changes) == 1, notes
+    calibration = changes[0].calibration
+    assert calibration is not None
+    off_px = apart_px(calibration.homography_px, visible_px=SIZE_PX, thermal_px=SIZE_PX)
+    assert off_px == pytest.approx(np.hypot(34, 16), abs=6.0)
+    assert notes[0].startswith("auto-register: the thermal picture was moved by ")
+
+
+def test_short_runs_and_small_pictures_are_not_looked_at() -> None:
+    for source in ("synthetic:?size=480x360&fps=30&frames=20", "synthetic:?size=90x64&fps=2&frames=8"):
+        look = FirstLook(note=pytest.fail, auto_register=False, still=False, use=pytest.fail)
+        for pair in seen(source):
+            look(pair)
+        look.close()
+        assert look._thread is None
+        assert len(look._pairs) < PAIRS
+
+
+def test_a_run_with_a_calibration_is_not_looked_at(tmp_path: object) -> None:
+    settings = Settings(ir=SAME, vis=SAME, sink="null:", fuser="average")
+    pipeline = build(settings)
+    assert first_look(pipeline, settings) is not None
+    assert first_look(pipeline, settings.model_copy(update={"calibration": tmp_path})) is None
+    pipeline.close()

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rtfusion.errors import CalibrationError
+from rtfusion.registration import Calibration, CameraModel, Pose, Registration, register
+from rtfusion.registration.parallax import MOST_CHANGE_PX, NEW, Lines, Parallax, lines_of, open_parallax
+from rtfusion.synthetic import Scene
+from rtfusion.types import Band
+
+SIZE_PX = (320, 240)
+FOCAL_PX, BASELINE_M, SET_M = 280.0, 0.12, 8.0
+START_S = 1.6
+FRAME_NS = 33_333_333
+
+
+def rig(distance_m: float = SET_M, translation_m: tuple[float, float, float] = (BASELINE_M, 0, 0)) -> Calibration:
+    intrinsics = ((FOCAL_PX, 0, 159.5), (0, FOCAL_PX, 85.75), (0, 0, 1))
+    camera = CameraModel(width_px=SIZE_PX[0], height_px=SIZE_PX[1], intrinsics=intrinsics)
+    pose = Pose(rotation=((1, 0, 0), (0, 1, 0), (0, 0, 1)), translation_m=translation_m)
+    return Calibration.from_pose(visible=camera, thermal=camera, pose=pose, distance_m=distance_m, provenance={})
+
+
+def registered(calibration: Calibration | None) -> Registration:
+    return register(visible_size_px=SIZE_PX, thermal_size_px=SIZE_PX, calibration=calibration)
+
+
+def shown(scene: Scene, parallax: Parallax, base: Registration, *, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """By how much the thermal picture is displaced after some frames, (H, W) px, and the distances of what is seen."""
+    for index in range(frames):
+        seconds = START_S + index * FRAME_NS / 1e9
+        pictures = {band.value: scene.render(band, seconds) for band in Band}
+        result = parallax.registration(base, **pictures, timestamp_ns=index * FRAME_NS)
+    assert base.thermal.maps is not None
+    assert result.thermal.maps is not None
+    return base.thermal.maps[0] - result.thermal.maps[0], scene.distances_m(seconds)
+
+
+def true_px(distance_m: float | np.ndarray) -> float | np.ndarray:
+    return FOCAL_PX * BASELINE_M * (1 / distance_m - 1 / SET_M)
+
+
+@pytest.fixture(scope="module")
+def street() -> Scene:
+    return Scene(visible_size_px=SIZE_PX, baseline_m=BASELINE_M, walkers_m=(5.0,))
+
+
+def test_the_lines_of_a_rig_are_those_of_its_pose() -> None:
+    lines = lines_of(rig(), registered(rig()))
+    assert lines.direction == pytest.approx((-1.0, 0.0), abs=1e-6)
+    assert lines.least_px == pytest.approx(true_px(1e9), abs=1e-2)
+    assert lines.most_px == pytest.approx(true_px(1.5), abs=1e-2)
+    above = rig(translation_m=(0, 0.1, 0))
+    assert lines_of(above, registered(above)).direction == pytest.approx((0.0, -1.0), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dense", "layers"])
+def test_people_at_other_distances_come_to_their_places(street: Scene, kind: str) -> None:
+    base = registered(rig())
+    parallax = open_parallax(kind, calibration=rig(), base=base, still=False)
+    moved_px, distances_m = shown(street, parallax, base, frames=15)
+    for distance_m, bound_px in ((5.0, 1.5), (16.75, 1.6)):
+        there = np.abs(distances_m - distance_m) < 0.1
+        assert there.sum() > 200
+        off_px = np.median(np.abs(moved_px[there] - true_px(distance_m)))
+        assert off_px < bound_px < abs(true_px(distance_m)) + 0.2
+    assert parallax.state["kind"] == kind
+    assert parallax.state["measured"] >= 4
+    assert parallax.state["in_use_px"][1] > 1.0
+
+
+def test_a_rig_without_a_pose_tells_along_which_axis_its_cameras_lie() -> None:
+    wide = Scene(visible_size_px=SIZE_PX, baseline_m=0.3, walkers_m=(5.0,))
+    base = registered(rig(translation_m=(0.3, 0, 0)))
+    parallax = open_parallax("layers", calibration=None, base=base, still=False)
+    assert parallax.state["direction"] is None
+    moved_px, distances_m = shown(wide, parallax, base, frames=22)
+    assert parallax.state["direction"] == [1.0, 0.0]
+    assert abs(np.median(moved_px[np.abs(distances_m - 16.75) < 0.1])) > 2.0
+
+
+def test_nothing_moves_where_neither_band_tells() -> None:
+    base = registered(None)
+    parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-5, most_px=15))
+    blank = np.full(SIZE_PX[::-1], 90, np.uint8)
+    for index in range(8):
+        result = parallax.registration(base, visible=blank, thermal=blank, timestamp_ns=index * FRAME_NS)
+    assert result.thermal.maps is not None
+    columns = np.arange(SIZE_PX[0], dtype=np.float32)
+    assert np.abs(result.thermal.maps[0] - columns).max() < 0.05
+
+
+def test_what_has_been_seen_moves_by_a_bounded_step_a_frame() -> None:
+    """A still scene whose thermal camera is pushed aside: all of it is displaced at once, and follows slowly."""
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 255, (40, 54), np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+    pushed = np.roll(texture, -8, axis=1)
+    base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
+    parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-12, most_px=12))
+    before, steps = None, []
+    for index in range(40):
+        thermal = texture if index < 2 * NEW else pushed
+        parallax.registration(base, visible=texture, thermal=thermal, timestamp_ns=index * FRAME_NS)
+        now = parallax.displacement_px
+        assert now is not None
+        if before is not None and index > NEW:
+            steps.append(float(np.abs(now - before).max()))
+        before = now.copy()
+    assert max(steps) <= MOST_CHANGE_PX + 1e-3
+    assert np.median(before) == pytest.approx(-8.0, abs=1.0)
+
+
+def test_after_a_gap_it_starts_anew_and_stills_have_no_memory() -> None:
+    rng = np.random.default_rng(1)
+    texture = rng.integers(0, 255, (40, 54), np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+    base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
+    lines = Lines(direction=(1.0, 0.0), least_px=-12, most_px=12)
+    for parallax, gap_ns in (
+        (Parallax(dense=True, lines=lines), 10**9),
+        (Parallax(dense=True, lines=lines, still=True), 1),
+    ):
+        parallax.registration(base, visible=texture, thermal=texture, timestamp_ns=0)
+        parallax.registration(base, visible=texture, thermal=np.roll(texture, 6, axis=1), timestamp_ns=gap_ns)
+        assert parallax.displacement_px is not None
+        assert np.median(parallax.displacement_px) == pytest.approx(6.0, abs=1.0), "at once: it is another picture"
+
+
+def test_what_cannot_be_is_refused() -> None:
+    base = registered(None)
+    with pytest.raises(CalibrationError, match="holds no pose"):
+        open_parallax("dense", calibration=None, base=base, still=False)
+    one_place = rig(translation_m=(0.0001, 0, 0))
+    with pytest.raises(CalibrationError, match="leave --parallax out"):
+        open_parallax("layers", calibration=one_place, base=registered(one_place), still=False)

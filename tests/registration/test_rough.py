@@ -1,0 +1,79 @@
+"""The learned matcher that ships, on pictures that the project paints: a street seen by both bands, and moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtfusion.errors import ModelError
+from rtfusion.registration.descriptors import SHIPPED, Describer, read_matcher_spec
+from rtfusion.registration.fitting import transformed
+from rtfusion.registration.rough import apart_px, disagreement_px, rough_places
+from rtfusion.registration.structure import GrayPair, equalized
+from rtfusion.synthetic import Scene
+from rtfusion.types import Band
+from tests import onnx_models
+
+SIZE_PX = (480, 360)
+
+
+@pytest.fixture(scope="module")
+def describe() -> Iterator[Describer]:
+    with closing(Describer(threads=1)) as opened:
+        yield opened
+
+
+def street(truth: np.ndarray) -> GrayPair:
+    """The street at noon; ``truth`` puts its thermal picture into the visible one."""
+    scene = Scene(visible_size_px=SIZE_PX)
+    visible, thermal = (scene.render(band, 2.0) for band in (Band.VISIBLE, Band.THERMAL))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpPerspective(thermal, truth, SIZE_PX, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return GrayPair(visible=equalized(visible), thermal=equalized(np.asarray(moved, np.uint8)))
+
+
+def test_a_picture_that_lies_elsewhere_is_found_and_said_to(describe: Describer) -> None:
+    truth = np.vstack([cv2.getRotationMatrix2D((240, 180), 3.0, 1.08), [0, 0, 1]])
+    truth[:2, 2] += (25, -14)
+    pair = street(truth)
+    grid = np.stack(np.meshgrid(np.linspace(0, 479, 9), np.linspace(0, 359, 7)), axis=2).reshape(-1, 2)
+    places = rough_places(describe, [pair])
+    assert places
+    off_px = np.linalg.norm(transformed(places[0].visible_from_thermal_px, grid) - transformed(truth, grid), axis=1)
+    assert np.median(off_px) < 10.0
+    said_px = disagreement_px(describe, [pair])
+    assert said_px == pytest.approx(apart_px(truth, visible_px=SIZE_PX, thermal_px=SIZE_PX), abs=10.0)
+
+
+def test_of_pictures_that_agree_nothing_is_said(describe: Describer) -> None:
+    assert disagreement_px(describe, [street(np.eye(3))]) is None
+
+
+def test_of_pictures_of_nothing_or_of_two_things_nothing_is_found(describe: Describer) -> None:
+    blank = np.full(SIZE_PX[::-1], 128, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, SIZE_PX[::-1], np.uint8)
+    for thermal in (blank, noise):
+        pair = GrayPair(visible=street(np.eye(3)).visible, thermal=thermal)
+        assert rough_places(describe, [pair]) == []
+        assert disagreement_px(describe, [pair]) is None
+
+
+def test_the_contract_says_what_the_shipped_matcher_is() -> None:
+    spec = read_matcher_spec(SHIPPED)
+    assert (spec.name, spec.channels, spec.license) == ("small", 32, "Apache-2.0")
+    assert not any("RoadScene" in one for one in spec.data), "whose terms nobody states"
+
+
+def test_another_model_is_no_matcher(tmp_path: Path) -> None:
+    path = onnx_models.write(tmp_path / "tiny.onnx", onnx_models.dial(), scalars={"enhance": onnx_models.ENHANCE})
+    with pytest.raises(ModelError, match="is no matcher"):
+        read_matcher_spec(path)
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(SHIPPED.read_bytes().replace(b"Conv", b"Conw", 1))
+    with pytest.raises(ModelError):
+        read_matcher_spec(damaged)
