@@ -119,6 +119,8 @@ class RayWorkers:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             if self._address == LOCAL:
+                # by itself Ray lets its workers wait for everything else on a machine; processes of a batch do not
+                os.environ.setdefault("RAY_worker_niceness", "0")
                 cpus = max(self._reserved() * (self._asked_count or 1), len(usable_cores()))
                 ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
             else:
