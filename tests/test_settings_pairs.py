@@ -45,9 +45,8 @@ NOT_TOGETHER = {
     ("fuser", "polarity"),
     ("fuser", "publish_mask"),
     ("fuser", "say"),
-    ("grid", "parallax"),
-    ("parallax", "calibration"),
-    ("auto_register", "calibration"),
+    ("calibration", "grid"),
+    ("calibration", "auto_register"),
     ("sources", "options"),
     ("sources", "loop"),
 }
@@ -160,7 +159,6 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
         "grid": ("visible", "thermal"),
         "upsample": ("auto", "off"),
         "refine": (False, True),
-        "parallax": ("off", "layers", "dense"),
         "auto_register": (False, True),
         "fuser": ("average", "maximum", "pyramid", "overlay", "edges", "learned"),
         "look": ("eye", "detector"),
@@ -203,10 +201,10 @@ def choices(folder: Path) -> dict[str, Sequence[Values]]:
             {"vis_options": "flip=h", "ir_options": "flip=h&rotate=180"},
         ),
         "calibration": (
-            {"calibration": None, "distance_m": None},
-            {"calibration": flat, "distance_m": None},
-            {"calibration": posed, "distance_m": None},
-            {"calibration": posed, "distance_m": 3.0},
+            {"calibration": None, "distance_m": None, "parallax": "off"},
+            {"calibration": flat, "distance_m": None, "parallax": "layers"},
+            {"calibration": posed, "distance_m": None, "parallax": "off"},
+            {"calibration": posed, "distance_m": 3.0, "parallax": "dense"},
         ),
         "gain": (
             {"gain": "scene", "gain_low": None, "gain_high": None},
@@ -290,8 +288,6 @@ class Pairs:
         from_session = str(values.get("vis")).startswith("session:")
         if from_session and (values.get("loop", 1) > 1 or values.get("vis_options")):
             return False  # found when the session is opened
-        if values.get("parallax") == "dense" and str(values.get("calibration")).endswith("flat.json"):
-            return False  # found when the calibration is read: it holds no pose
         try:
             Settings(**values)
         except ConfigError:
