@@ -496,6 +496,8 @@ def _settings(options: Mapping[str, Any], *, takers: tuple[Taker, ...]) -> Setti
     declared = Settings.declared()
     allowed = {name for name, setting in declared.items() if setting.taker in takers}
     for name in options:
+        if name in declared and declared[name].taker == "run":
+            raise ConfigError(f"{name} is a setting of the command rtfusion run, which alone does it")
         if name in declared and name not in allowed:
             raise ConfigError(f"{name} is a setting of a whole run; use it with rtfusion.build(rtfusion.Settings(...))")
         if name not in allowed:

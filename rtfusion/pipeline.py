@@ -221,17 +221,25 @@ def build(
     stop: threading.Event | None = None,
     pairs: PairStream | None = None,
     sinks: Sequence[Sink] = (),
+    registers: bool = False,
 ) -> Pipeline:
     """Open everything that the settings name; ``stop`` ends the opening of cameras, which may take long.
 
     ``pairs`` is a stream of the caller in place of the two sources that the settings name, and ``sinks`` are outputs of the
-    caller beside those of the settings. The pipeline closes both; when this raises, they are still the caller's.
+    caller beside those of the settings. The pipeline closes both; when this raises, they are still the caller's. ``registers``
+    says that the caller does what ``auto_register`` asks for, as the command does while it runs.
 
     Raises:
-        ConfigError: a setting, a calibration or an output is wrong. Nothing stays open.
+        ConfigError: a setting, a calibration or an output is wrong, or ``auto_register`` is set and nobody does it. Nothing
+            stays open.
         CaptureError: a source cannot be opened.
         EndOfStream: ``stop`` was set while a camera was opened.
     """
+    if settings.auto_register and not registers:
+        raise ConfigError(
+            "auto_register is done by the command rtfusion run alone; estimate the registration with rtfusion calibrate scene "
+            "first, and name its file as calibration"
+        )
     check_sinks(settings.sink, inputs=inputs_of(settings))
     calibration = load_calibration(settings.calibration, distance_m=settings.distance_m)
     with ExitStack() as opened:

@@ -63,7 +63,7 @@ def run_job(loaded: Loaded) -> int:
         try:
             from rtfusion.pipeline import build
 
-            pipeline = build(settings, stop=stopping.event)
+            pipeline = build(settings, stop=stopping.event, registers=True)
             telemetry = pipeline.telemetry
             if settings.sink == ("null:",) and loaded.origins["sink"] == "default":
                 say(NOTHING_IS_KEPT)

@@ -9,7 +9,9 @@ import pytest
 
 from rtfusion.cli.first_look import PAIRS, FirstLook, first_look
 from rtfusion.config import Settings
+from rtfusion.errors import ConfigError
 from rtfusion.fusion.base import Change
+from rtfusion.library import open as open_stream
 from rtfusion.pairs import open_pairs
 from rtfusion.pipeline import build
 from rtfusion.registration.rough import apart_px
@@ -73,3 +75,12 @@ def test_a_run_with_a_calibration_is_not_looked_at(tmp_path: object) -> None:
     assert first_look(pipeline, settings) is not None
     assert first_look(pipeline, settings.model_copy(update={"calibration": tmp_path})) is None
     pipeline.close()
+
+
+def test_what_the_command_alone_does_is_refused_elsewhere() -> None:
+    settings = Settings(ir=SAME, vis=SAME, sink="null:", fuser="average", auto_register=True)
+    with pytest.raises(ConfigError, match="auto_register is done by the command"):
+        build(settings)
+    build(settings, registers=True).close()
+    with pytest.raises(ConfigError, match="auto_register is a setting of the command"):
+        open_stream(ir=SAME, vis=SAME, fuser="average", auto_register=True)
