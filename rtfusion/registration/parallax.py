@@ -48,8 +48,11 @@ DOUBT = 0.004
 EVERY = 3
 """Frames from one measurement to the next."""
 MOST_CHANGE_PX = 0.5
-"""Of one frame, in pixels of the grid, of what has been seen for longer than `NEW` frames."""
+"""Of one frame, in pixels of the grid, of what has been seen for longer than `YOUNG` frames."""
 NEW = 3
+"""Frames for which the first measurement of a thing counts alone."""
+YOUNG, MOST_CHANGE_YOUNG_PX = 12, 1.5
+"""What has appeared comes to its place within so many frames, by so much a frame."""
 GAIN = 0.5
 """Share of the way to what was measured that is gone at once, where the bound allows."""
 STILL = 0.15
@@ -165,6 +168,7 @@ class Parallax:
         self._memory: _Memory | None = None
         self._prepared: _Prepared | None = None
         self._waited = EVERY
+        self._starts = True
         self._measured = 0
         self._sure = 0.0
         self._told: dict[tuple[float, float], deque[float]] = {axis: deque(maxlen=10 * TRIALS) for axis in AXES}
@@ -210,7 +214,8 @@ class Parallax:
         if told and self._waited >= EVERY:
             self._waited = 0
             memory = self._measured_anew(memory, small, self._prepared, thermal)
-        step = np.clip(memory.goal_px - memory.now_px, -MOST_CHANGE_PX, MOST_CHANGE_PX)
+        most_px = np.where(memory.age < YOUNG, MOST_CHANGE_YOUNG_PX, MOST_CHANGE_PX).astype(np.float32)
+        step = np.clip(memory.goal_px - memory.now_px, -most_px, most_px)
         self._memory = memory = memory._replace(now_px=memory.now_px + step)
         if self._lines is None:
             return base
@@ -225,7 +230,7 @@ class Parallax:
         gap_ns = 0 if before is None else timestamp_ns - before.timestamp_ns
         if self._still or before is None or before.gray.shape != gray.shape or not 0 <= gap_ns <= FORGET_NS:
             nothing = np.zeros(gray.shape, np.float32)
-            self._waited = EVERY
+            self._waited, self._starts = EVERY, True
             return _Memory(nothing, nothing, nothing, gray, timestamp_ns)
         flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         back = flow.calc(gray, before.gray, np.zeros((*gray.shape, 2), np.float32))
@@ -236,25 +241,30 @@ class Parallax:
         both = cv2.remap(cv2.merge([before.now_px, before.goal_px]), x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
         there = cv2.remap(before.gray, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
         age = cv2.remap(before.age, x, y, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, -1) + 1
-        # what was hidden or out of the picture is seen for the first time: nobody can see it jump
+        # what was hidden or out of the picture is seen for the first time
         age[cv2.absdiff(gray, there) > OTHER_LEVELS] = 0
         now_px, goal_px = cv2.split(both)
         return _Memory(cast(Floats, now_px), cast(Floats, goal_px), cast(Floats, age), gray, timestamp_ns)
 
     def _measured_anew(self, memory: _Memory, small: Image8, prepared: _Prepared, thermal: Image) -> _Memory:
-        """The goals after a measurement; what is seen for the first time is there at once."""
+        """The goals after a measurement; the first of all is in use at once."""
+        starts, self._starts = self._starts, False
+        is_asked = self._lines is None
         warm = equalized(prepared.small(prepared.base.thermal.reduced(thermal)))
         here, there = structure_map(equalized(small)), structure_map(warm)
         scale = prepared.base.size_px[0] / small.shape[1]
         lines = self._lines or self._ask(here, there, memory.gray, scale, prepared.base.size_px[0])
         if lines is None:
             return memory
+        if is_asked:  # what is known of the rig from here on comes into use as what has appeared does
+            memory = memory._replace(age=np.zeros_like(memory.age))
         found_px, sure = self._found(here, there, memory.gray, lines, scale)
         self._measured += 1
         self._sure = float((sure > 0.5).mean())
-        is_new = memory.age < NEW
-        goal_px = np.where(is_new, found_px, memory.goal_px + GAIN * (found_px - memory.goal_px)).astype(np.float32)
-        return memory._replace(goal_px=goal_px, now_px=np.where(is_new, goal_px, memory.now_px))
+        if starts:  # nobody has seen it elsewhere
+            return memory._replace(goal_px=found_px, now_px=found_px)
+        goal_px = np.where(memory.age < NEW, found_px, memory.goal_px + GAIN * (found_px - memory.goal_px))
+        return memory._replace(goal_px=goal_px.astype(np.float32))
 
     # -- measuring --------------------------------------------------------------------------------------------------
 

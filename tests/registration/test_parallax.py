@@ -5,7 +5,15 @@ import pytest
 
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration, CameraModel, Pose, Registration, register
-from rtfusion.registration.parallax import MOST_CHANGE_PX, NEW, Lines, Parallax, lines_of, open_parallax
+from rtfusion.registration.parallax import (
+    MOST_CHANGE_PX,
+    MOST_CHANGE_YOUNG_PX,
+    YOUNG,
+    Lines,
+    Parallax,
+    lines_of,
+    open_parallax,
+)
 from rtfusion.synthetic import Scene
 from rtfusion.types import Band
 
@@ -99,16 +107,41 @@ def test_what_has_been_seen_moves_by_a_bounded_step_a_frame() -> None:
     base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
     parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-12, most_px=12))
     before, steps = None, []
-    for index in range(40):
-        thermal = texture if index < 2 * NEW else pushed
+    for index in range(YOUNG + 34):
+        thermal = texture if index < 2 * YOUNG else pushed
         parallax.registration(base, visible=texture, thermal=thermal, timestamp_ns=index * FRAME_NS)
         now = parallax.displacement_px
         assert now is not None
-        if before is not None and index > NEW:
+        if before is not None and index > YOUNG:
             steps.append(float(np.abs(now - before).max()))
         before = now.copy()
     assert max(steps) <= MOST_CHANGE_PX + 1e-3
     assert np.median(before) == pytest.approx(-8.0, abs=1.0)
+
+
+def test_what_appears_comes_to_its_place_by_bounded_steps() -> None:
+    """A near thing is there from one frame to the next, in front of a wall that stays."""
+    rng = np.random.default_rng(2)
+    wall, near = (
+        rng.integers(*ends, (40, 54), np.uint8).repeat(6, axis=0).repeat(6, axis=1) for ends in ((0, 90), (150, 255))
+    )
+    base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
+    parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-12, most_px=12))
+    found, before = [], None
+    for index in range(30):
+        visible, thermal = wall.copy(), wall.copy()
+        if index >= 6:
+            visible[60:180, 100:220] = near[60:180, 100:220]
+            thermal[60:180, 108:228] = near[60:180, 100:220]
+        parallax.registration(base, visible=visible, thermal=thermal, timestamp_ns=index * FRAME_NS)
+        now = parallax.displacement_px
+        assert now is not None
+        if before is not None:
+            assert np.abs(now - before).max() <= MOST_CHANGE_YOUNG_PX + 0.25, "the rest is the motion of the picture"
+        before = now.copy()
+        found.append(float(np.median(now[35:85, 55:105])))
+    assert abs(found[5]) < 1.0
+    assert found[-1] == pytest.approx(8.0, abs=1.0)
 
 
 def test_after_a_gap_it_starts_anew_and_stills_have_no_memory() -> None:
