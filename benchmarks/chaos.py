@@ -192,9 +192,9 @@ class Run:
             self.start()
             return
         memory_mb, lived_s = _resident_mb(self.pid), time.monotonic() - self._started_s
-        if lived_s > WARM_S and not self._warm_mb:
-            self._warm_mb = memory_mb
-        if self._warm_mb:
+        if lived_s <= WARM_S:
+            self._warm_mb = max(self._warm_mb, memory_mb)  # the most, for an encoder that is open takes some
+        else:
             ratio = memory_mb / self._warm_mb
             self._ledger.check("memory is flat", ratio < GROWTH, f"{ratio:.2f} times after {lived_s:.0f} s")
 

@@ -20,7 +20,7 @@ LONGEST = 1000
 """Characters of a sentence that are read; the rest is left unread."""
 _FAINT = 0.2
 """A wish that only the classifier finds needs this score."""
-_FAINT_BEHIND_NEGATION = 0.35
+_FAINT_BEHIND_NEGATION = 0.5
 """The same where the sentence negates: no encoder hears a "don't"."""
 _DOUBT: Mapping[Resolver, float] = {"bank": 0.4, "encoder": 0.3, "clip": 0.4}
 """By how much a classifier must prefer another wish to overrule the one that the rules found."""
@@ -29,8 +29,13 @@ _PLAIN_PART = 0.42
 _PARTS = re.compile(
     "[,;.!?\uff0c\u3002\uff1b\uff01\uff1f\u3001]+|\\b(?:and|but|then|while|plus)\\b|同时|而且|并且|顺便|然后"
 )
-_OPPOSITE = 0.1
-"""By how much a classifier must hear the other side of a wish in a sentence that denies something: then nobody knows."""
+_LEFT_OUT = frozenset(
+    {"not", "did not", "didn't", "do not", "don't", "does not", "doesn't", "is not", "isn't", "are not", "aren't"}
+)
+"""Denials that end a part of a sentence leave out what is denied."""
+_OPPOSITE = -0.02
+"""By how much a classifier must hear the other side of a wish in a sentence that denies something; below 0, by how much it must
+hear the same side: else nobody knows."""
 _PLAIN = 3
 """A denial, a doing and a name, every one of them known, make a plain sentence: "don't remove the noise"."""
 _OPPOSITE_OF_PLAIN = 0.25
@@ -130,8 +135,11 @@ class _Judge:
         found = _Found(text, confidence, _nearest(reading, scores))
         if reading.preset is not None:
             return found.preset(self._presets[reading.preset])
-        if not reading.words or scores["off"] >= self._classifier.off_from or _is_doubted(reading, scores):
+        if not reading.words or scores["off"] >= self._classifier.off_from or _is_open(reading):
             return found.refused(self._bank, current)
+        sure = _sure(reading, scores)
+        if len(sure) < len(reading.wishes):
+            return found.wishes(sure, "rules", current) if sure else found.refused(self._bank, current)
         kind = max(scores, key=lambda name: scores[name] if name != "off" else -1.0)
         if reading.reset or (not reading.wishes and kind == "reset"):
             return found.reset("rules" if reading.reset else self._bank)
@@ -139,9 +147,9 @@ class _Judge:
         if _is_settled(reading, kind, scores, doubt=_DOUBT[self._bank], negates=negates):
             further = self._further(sentence, reading) if self._encoder is not None else []
             return found.wishes([*reading.wishes, *further], self._bank if further else "rules", current)
-        if kind == "reset" or scores[kind] < (_FAINT_BEHIND_NEGATION if negates else _FAINT):
-            return found.refused(self._bank, current)
-        return found.wishes([_heard(kind, reading)], self._bank, current)
+        is_faint = kind == "reset" or scores[kind] < (_FAINT_BEHIND_NEGATION if negates else _FAINT)
+        heard = [] if is_faint else [_heard(kind, reading)]
+        return found.wishes(heard, self._bank, current) if heard else found.refused(self._bank, current)
 
     def _further(self, sentence: str, reading: Reading) -> list[Wish]:
         """What the encoder hears in the parts of a sentence in which the rules heard nothing, not even a denial."""
@@ -223,18 +231,31 @@ def _is_settled(reading: Reading, kind: str, scores: Mapping[str, float], *, dou
     return only_turned or scores[kind] < scores[own] + doubt
 
 
-def _is_doubted(reading: Reading, scores: Mapping[str, float]) -> bool:
-    """True where a sentence denies something and the classifier hears the other side of a wish: nothing is better than that."""
+def _is_open(reading: Reading) -> bool:
+    """True where a sentence denies in a way that leaves open what is wanted: "not only", "all but", "the mist did not"."""
+    meant = frozenset().union(*(word.meanings for word in reading.words))
+    if "unsure" in meant or ("except" in meant and _denies(reading)):
+        return True
+    return any(
+        word.text in _LEFT_OUT and (at + 1 == len(reading.words) or "break" in reading.words[at + 1].meanings)
+        for at, word in enumerate(reading.words)
+        if at
+    )
+
+
+def _sure(reading: Reading, scores: Mapping[str, float]) -> list[Wish]:
+    """The wishes that the rules found: of a sentence that denies something, those of which the classifier hears the same side."""
     if not _denies(reading):
-        return False
+        return list(reading.wishes)
     said = [word for word in reading.words if not word.meanings <= {"polite", "be"}]
     is_plain = len(said) <= _PLAIN and not any(word.meanings & {"unknown", "other", "break", "then"} for word in said)
+    found = []
     for wish in reading.wishes:
         own, other = ("+", "-") if wish.value > 0 else ("-", "+")
         margin = _AGREED if wish.axis in reading.unclear else -_OPPOSITE_OF_PLAIN if is_plain else -_OPPOSITE
-        if scores[f"{wish.axis}{own}"] < scores[f"{wish.axis}{other}"] + margin:
-            return True
-    return False
+        if scores[f"{wish.axis}{own}"] >= scores[f"{wish.axis}{other}"] + margin:
+            found.append(wish)
+    return found
 
 
 def _nearest(reading: Reading, scores: Mapping[str, float]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from rtfusion.intents.words import BREAK, Word
 
-DENIALS = frozenset({"neg", "notso", "letting", "cannot", "avert", "reject", "sooner", "takesback"})
+DENIALS = frozenset({"neg", "notso", "letting", "cannot", "avert", "reject", "sooner", "takesback", "unsure"})
 """Meanings of words that turn what is said, or may turn it."""
 _ENDS = frozenset({"break", "then", "and"})
 _DOINGS = frozenset({"more", "less", "keep", "up", "down", "fix"})

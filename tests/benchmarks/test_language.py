@@ -17,7 +17,7 @@ def figures() -> dict[str, float]:
 
 def test_there_are_sentences_of_every_kind_in_both_languages() -> None:
     answers = language.asked("none")
-    assert len(answers) == 400
+    assert len(answers) == 500
     for kind in (*language.KINDS, "offtopic"):
         assert {one.lang for one in answers if one.kind == kind} == {"en", "zh"}
 
@@ -25,18 +25,18 @@ def test_there_are_sentences_of_every_kind_in_both_languages() -> None:
 def test_what_was_measured_holds(figures: dict[str, float]) -> None:
     """A little below the committed figures, which are in docs/language.md."""
     assert figures[language.RIGHT] >= 0.75
-    assert figures[language.TURNED] <= 0.03
+    assert figures[language.TURNED] <= 0.02
     assert figures[language.TAKEN] >= 0.89
     assert figures[language.REFUSED] >= 0.94
 
 
 def test_of_sentences_that_deny_few_are_turned() -> None:
     answers = language.asked("none", language.DENIED)
-    assert len(answers) == 120
+    assert len(answers) == 197
     assert {one.lang for one in answers} == {"en", "zh"}
     figures = {row["figure"]: row["value"] for row in language.denied_rows(answers, "no encoder")}
     assert figures[language.TURNED] <= 0.02
-    assert figures[language.TAKEN] >= 0.78
+    assert figures[language.TAKEN] >= 0.7
 
 
 def test_an_axis_too_many_or_turned_is_not_right() -> None:
