@@ -30,6 +30,7 @@ from rtfusion_calibration.aligning import Alignment, align
 from rtfusion_calibration.fitting import (
     LEAST_VOTES,
     Average,
+    Fit,
     Model,
     Votes,
     fit,
@@ -83,13 +84,26 @@ MISFIT = 0.5
 With both, the error against registrations by hand is told to within 2 standard deviations (docs/experiments.md)."""
 LEAST_REGIONS, LEAST_IN_REGION = 5, 3
 """Parts of the picture that have to agree, ninths of it, and votes in each."""
+PLAIN = 0.2
+"""Share of the evidence from which on a similarity is what a rig may be: below it a homography alone is believed, the less the
+similarity has, the more. Held to a similarity, a slanted picture is off by twice as much (docs/experiments.md)."""
+ALIKE = 0.006, 0.008
+"""Share of the width by which similarity and homography differ in the median: up to the first one the evidence is not asked, from
+the second one on it is. Of pictures that no slant moved none reached 0.006 (docs/experiments.md)."""
+OPINION = 0.7
+"""Part of what patches and matcher differ by, each by itself, that is told as uncertain."""
 CORNER = 0.01
 """Share of the width by which a corner usually lies elsewhere (standard deviation): slant and lenses that a scene hides."""
+SLANTED_CORNER, SLANTED_PX = 0.022, 1.0
+"""The same where a homography is told, and how far such a picture usually lies elsewhere at the finest level: more that may be
+wrong, and registrations by hand that are."""
 KIND_PX = 1.5
 """A transform is of the least free kind that puts the corners as near as this to it."""
 _DRAWS = 40
 _GRID = 5
 """Points along each side of the thermal picture where the uncertainty is asked."""
+_CORNERS = [0, _GRID - 1, -_GRID, -1]
+"""The outermost of these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -195,9 +209,13 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
         start=transform,
     )
     # a slant that the votes show is theirs to tell; else all patches together say as much, and the mean of both errs least
+    plain = _plainness(best, thermal_px=thermal_px, width_px=size_px(pairs[0].visible)[0])
     alignment = None if best.best.model is Model.HOMOGRAPHY else _aligned(pairs, best, transform, own.shifts_px)
+    held = best.visible_from_thermal_px
     if alignment is not None:
-        best = best.moved_to((best.visible_from_thermal_px + alignment.visible_from_thermal_px) / 2, both)
+        held = (held + alignment.visible_from_thermal_px) / 2
+    slanted = best.fits[-1]
+    best = best.moved_to(plain * held + (1 - plain) * slanted.visible_from_thermal_px, both)
     residuals_px = best.residuals_px[: len(votes)]
     agree = residuals_px < agreed_px
     agreed = int(agree.sum())
@@ -214,8 +232,9 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     disagreement_px = _disagreement(votes, best, residuals_px, own, tolerance_px=agreed_px)
     misfit_px = _misfit(votes, best, regions, tolerance_px=agreed_px)
     common_px = math.hypot(BAND_PX * scale, math.sqrt(MISFIT) * misfit_px, disagreement_px / math.sqrt(len(pairs)))
-    spread_px = _spread_of(both, best, thermal_px=thermal_px, scale=scale)
-    if alignment is not None:
+    likely = best.best if plain == 1.0 else slanted
+    spread_px = _spread_of(both, likely, thermal_px=thermal_px, scale=scale)
+    if alignment is not None and plain == 1.0:
         aligned_px = _spread(
             alignment.drawn, alignment.visible_from_thermal_px, alignment.surfaces.thermal_px, thermal_px
         )
@@ -228,10 +247,15 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
             f"the patches that agree leave the corners uncertain by {corner_px:.1f} px (at most {limit_px:.1f} px are "
             "accepted): they cover too little of the picture, or lie at too many distances"
         )
-    corner_px = math.hypot(corner_px, CORNER * width_px)
+    opinion_px = _opinion(found.learned, best, transform, thermal_px=thermal_px, scale=scale)
+    slant = 1 - plain
+    picture_px = math.hypot(picture_px, OPINION * opinion_px[0], slant * SLANTED_PX * scale)
+    kind = _kind(best.visible_from_thermal_px, thermal_px)
+    corner_share = SLANTED_CORNER if kind is Model.HOMOGRAPHY else CORNER + slant * (SLANTED_CORNER - CORNER)
+    corner_px = math.hypot(corner_px, corner_share * width_px, OPINION * opinion_px[1])
     return SceneEstimate(
         visible_from_thermal_px=best.visible_from_thermal_px,
-        model=_kind(best.visible_from_thermal_px, thermal_px),
+        model=kind,
         pairs=len(pairs),
         given=given,
         votes=len(votes),
@@ -343,32 +367,63 @@ def _aligned(pairs: Sequence[GrayPair], best: Average, followed: Matrix, shifts_
 
 def _kind(found: Matrix, thermal_px: tuple[int, int]) -> Model:
     """The least free kind of transform that puts the corners within `KIND_PX` of where this one does."""
-    sides = np.meshgrid(*(np.linspace(0, side - 1, _GRID) for side in thermal_px))
-    points = np.stack(sides, axis=2).reshape(-1, 2)
+    points = _grid(thermal_px)
     there = transformed(found, points)
     exact = Votes(
         thermal_px=points, visible_px=there, weights=np.ones(len(points)), pair=np.zeros(len(points), np.int64)
     )
     for model in (Model.SIMILARITY, Model.AFFINE):
         held = fit(exact, model=model, tolerance_px=1e3, start=found).residuals_px
-        if held[[0, _GRID - 1, -_GRID, -1]].max() < KIND_PX:
+        if held[_CORNERS].max() < KIND_PX:
             return model
     return Model.HOMOGRAPHY
 
 
-def _spread_of(votes: Votes, best: Average, *, thermal_px: tuple[int, int], scale: float) -> tuple[float, float]:
+def _grid(thermal_px: tuple[int, int]) -> Points:
+    """(25, 2) points all over the thermal picture."""
+    sides = np.meshgrid(*(np.linspace(0, side - 1, _GRID) for side in thermal_px))
+    return np.stack(sides, axis=2).reshape(-1, 2).astype(np.float64)
+
+
+def _spread_of(votes: Votes, likely: Fit, *, thermal_px: tuple[int, int], scale: float) -> tuple[float, float]:
     """`_spread` of what the votes tell by the kind of transform that is the most likely."""
+    start = likely.visible_from_thermal_px
 
     def draw(counts: Weights) -> Matrix:
         kept = counts > 0
         if kept.sum() < LEAST_VOTES:
-            return best.best.visible_from_thermal_px
+            return start
         drawn = replace(votes, weights=votes.weights * counts).only(kept)
-        start = best.best.visible_from_thermal_px
-        found = fit(drawn, model=best.best.model, tolerance_px=TOLERANCE_PX * scale, start=start)
-        return found.visible_from_thermal_px
+        return fit(drawn, model=likely.model, tolerance_px=TOLERANCE_PX * scale, start=start).visible_from_thermal_px
 
-    return _spread(draw, best.best.visible_from_thermal_px, votes.thermal_px, thermal_px)
+    return _spread(draw, start, votes.thermal_px, thermal_px)
+
+
+def _plainness(best: Average, *, thermal_px: tuple[int, int], width_px: int) -> float:
+    """From 1, where the rig may be a similarity, to 0, where the picture is slanted."""
+    points = _grid(thermal_px)
+    similar, slanted = (transformed(one.visible_from_thermal_px, points) for one in (best.fits[0], best.fits[-1]))
+    apart_share = float(np.median(np.linalg.norm(similar - slanted, axis=1))) / width_px
+    alike = float(np.interp(apart_share, ALIKE, (1.0, 0.0)))
+    return max(alike, min(1.0, float(best.shares[0]) / PLAIN))
+
+
+def _opinion(
+    learned: Votes, best: Average, near: Matrix, *, thermal_px: tuple[int, int], scale: float
+) -> tuple[float, float]:
+    """(median, worst corner): how far the matcher alone would put the picture, by the kind of transform that is nearest.
+
+    What the votes of one way of looking agree on may be wrong together, and no drawing of them shows it.
+    """
+    if len(learned) < LEAST_VOTES:
+        return 0.0, 0.0
+    regions = regions_of(learned, thermal_px, side=fitting.OBSERVED)
+    alone = fit_average(learned, tolerance_px=TOLERANCE_PX * scale, regions=regions, start=near)
+    points = _grid(thermal_px)
+    there = transformed(best.visible_from_thermal_px, points)
+    gaps_px = [np.linalg.norm(transformed(one.visible_from_thermal_px, points) - there, axis=1) for one in alone.fits]
+    nearest_px = min(gaps_px, key=lambda gap_px: float(np.median(gap_px)))
+    return float(np.median(nearest_px)), float(nearest_px[_CORNERS].max())
 
 
 def _spread(
@@ -378,8 +433,7 @@ def _spread(
 
     ``draw`` gives the transform where what is at each of ``of_px`` counts so many times.
     """
-    sides = np.meshgrid(*(np.linspace(0, side - 1, _GRID) for side in thermal_px))
-    points = np.stack(sides, axis=2).reshape(-1, 2)
+    points = _grid(thermal_px)
     groups = np.unique(regions_at(of_px, thermal_px), return_inverse=True)[1]
     count = int(groups.max()) + 1
     if count < 2:
@@ -390,7 +444,7 @@ def _spread(
         counts = np.bincount(rng.integers(0, count, count), minlength=count)[groups]
         gaps.append(transformed(draw(counts.astype(np.float64)), points) - there)
     spread_px = np.sqrt(np.square(gaps).sum(axis=2).mean(axis=0) * count / (count - 1))
-    return float(np.median(spread_px)), float(spread_px[[0, _GRID - 1, -_GRID, -1]].max())
+    return float(np.median(spread_px)), float(spread_px[_CORNERS].max())
 
 
 def _misfit(votes: Votes, best: Average, regions: npt.NDArray[np.int64], *, tolerance_px: float) -> float:
