@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from rtfusion_calibration.fitting import Votes, fit_average, regions_of, transformed
-from rtfusion_calibration.scene import AGREED_PX, SceneEstimate, _misfit, estimate_scene
+from rtfusion_calibration.scene import AGREED_PX, SceneEstimate, _misfit, _opinion, _plainness, estimate_scene
 from rtfusion_calibration.search import SCALES, TURNS_DEG, GrayPair
 
 from rtfusion.errors import CalibrationError
@@ -68,6 +68,36 @@ def test_what_lies_at_another_distance_is_part_of_the_uncertainty(near_px: float
     best = fit_average(votes, tolerance_px=3.0, regions=regions)
     misfit_px = _misfit(votes, best, regions, tolerance_px=AGREED_PX)
     assert misfit_px < 0.2 if near_px == 0.0 else 0.5 < misfit_px < near_px
+
+
+def exact_votes(transform: np.ndarray) -> Votes:
+    thermal = np.random.default_rng(6).uniform((0, 0), SIZE_PX, (400, 2))
+    noise_px = np.random.default_rng(7).normal(0, 0.2, (400, 2))
+    return Votes(
+        thermal_px=thermal,
+        visible_px=transformed(transform, thermal) + noise_px,
+        weights=np.ones(400),
+        pair=np.zeros(400, np.int64),
+    )
+
+
+def test_where_the_matcher_alone_would_put_the_picture_is_part_of_the_uncertainty() -> None:
+    votes = exact_votes(np.eye(3))
+    best = fit_average(votes, tolerance_px=3.0, regions=regions_of(votes, SIZE_PX))
+    for off_px in (0.0, 4.0):
+        learned = exact_votes(similarity(shift_px=(off_px, 0.0)))
+        median_px, corner_px = _opinion(learned, best, np.eye(3), thermal_px=SIZE_PX, scale=1.0)
+        assert median_px == pytest.approx(off_px, abs=0.3)
+        assert corner_px == pytest.approx(off_px, abs=0.5)
+
+
+def test_a_slanted_picture_is_told_from_one_that_is_turned() -> None:
+    slanted = np.eye(3)
+    slanted[2, :2] = 3e-4, -2e-4
+    for truth, plain in ((similarity(shift_px=(5.0, 2.0), turn_deg=3.0), 1.0), (slanted, 0.0)):
+        votes = exact_votes(truth)
+        best = fit_average(votes, tolerance_px=3.0, regions=regions_of(votes, SIZE_PX))
+        assert _plainness(best, thermal_px=SIZE_PX, width_px=SIZE_PX[0]) == pytest.approx(plain, abs=0.05)
 
 
 def test_pictures_of_two_places_are_refused() -> None:
