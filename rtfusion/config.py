@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_origin
+from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_serializer
 
@@ -46,6 +46,8 @@ NOT_SETTINGS = frozenset(
 ON_DEVICE = ("tensorrt", "pytorch:cuda")
 """The engines with which all of the fusing is done on the GPU, by a renderer that has not all settings of the host's."""
 
+Look = Literal["eye", "detector"]
+LOOKS: tuple[Look, ...] = get_args(Look)
 PLAIN = ("average", "maximum")
 """The fusers that stay the arithmetic of what the cameras give: nothing is denoised for them, and no color is judged."""
 PAINTERS = ("overlay", "edges")
@@ -173,7 +175,7 @@ class Settings(BaseModel):
         _fusion(metavar="NAME", taker="renderer", argument="name"),
     ] = "learned"
     """Method that makes one image of the two."""
-    look: Annotated[Literal["eye", "detector"], _fusion(metavar="NAME", taker="renderer")] = "eye"
+    look: Annotated[Look, _fusion(metavar="NAME", taker="renderer")] = "eye"
     """Make the fused image for an eye, or for a detector, which finds more people in gray with the brightness of the mean."""
     denoise: Annotated[Literal["auto", "off"], _fusion(metavar="NAME", taker="denoiser")] = "auto"
     """Take noise, stripes and the blocks of strong compression out before fusing, where they are; average and maximum get all as

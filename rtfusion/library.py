@@ -113,6 +113,7 @@ class _Asked(ABC):
         calibration: AnyCalibration = None,
         model: str | Path | None = None,
         precision: str | None = None,
+        look: str | None = None,
         palette: str | None = None,
         intents: AnyIntents | None = None,
         regions: Sequence[Box] | None = None,
@@ -126,7 +127,8 @@ class _Asked(ABC):
         for the axes that it names; the picture glides there in 8 frames.
 
         Raises:
-            ConfigError: there is no such input or axis, a value is out of range, or this fuser is closed. Nothing was changed.
+            ConfigError: there is no such input, look, palette or axis, a value is out of range, or this fuser is closed. Nothing
+                was changed.
             CalibrationError, ModelError, EngineError: as `fuse`. Nothing was changed.
         """
         self._opened().change(
@@ -134,6 +136,7 @@ class _Asked(ABC):
                 calibration=_calibration(calibration),
                 model=None if model is None else _path(model, what="model"),
                 precision=precision,
+                look=look,
                 palette=palette,
                 intents=_intents(intents),
                 regions=regions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,8 @@ class RecordingControl:
     def __init__(self, calibration: Calibration | None = None) -> None:
         self.calibration = calibration
         self.inputs: Mapping[str, InputValue] = {}
+        self.model: Path | None = None
+        self.look: str | None = None
         self.palette: str | None = None
         self.intents: Intents | None = NEUTRAL
         self.presets: Mapping[str, Intents] = PRESETS
@@ -140,7 +143,8 @@ class RecordingControl:
         self.reports.append((boxes, timestamp_ns))
 
     def change(self, change: Change) -> None:
-        self.calibration = change.calibration
+        self.calibration = change.calibration or self.calibration
+        self.model, self.look = change.model or self.model, change.look or self.look
         self.palette = change.palette or self.palette
         self.inputs = {**self.inputs, **change.inputs}
         if isinstance(change.intents, str):

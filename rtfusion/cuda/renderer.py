@@ -51,6 +51,7 @@ class CudaReady:
     """The tables and buffers in device memory; None until the first pair is known."""
     device_name: str
     palette: None = None
+    look: None = None
 
     @property
     def inputs(self) -> Mapping[str, InputValue]:
@@ -139,6 +140,8 @@ class CudaRenderer:
         """Load the network and make the tables; see `rtfusion.fusion.base.Renderer`."""
         if change.palette is not None:
             raise ConfigError(f"the palette cannot be changed: the fuser is {self.name}, which paints no colors")
+        if change.look is not None:
+            raise ConfigError("the look cannot be changed: this engine makes pictures for the eye alone")
         ready = self._model(before, change) if before is not None else self._model(None, self._first)
         if shape is None or registration is None:
             return ready

@@ -23,7 +23,10 @@ class Change:
     """A model file, or the name of a model that comes with rtfusion."""
     precision: str | None = None
     """Precision of a named model: ``auto``, ``f32``, ``f16`` or ``int8``."""
+    look: str | None = None
+    """Whom the picture is for: ``eye`` or ``detector``."""
     palette: str | None = None
+    """Colors: one of `rtfusion.fusion.color.PALETTES`, or that with ``-reversed`` at its end."""
     inputs: Mapping[str, InputValue] = field(default_factory=dict)
     """Values for named inputs of the model, such as ``enhance``."""
     regions: Sequence[Box] | None = None
@@ -45,6 +48,16 @@ class Control(Protocol):
     @property
     def inputs(self) -> Mapping[str, InputValue]:
         """The inputs of the model that a person may set, such as ``enhance``, with their values; empty without a model."""
+        ...
+
+    @property
+    def model(self) -> Path | None:
+        """The model, as it was named, by its name or its file; None for fusers without one."""
+        ...
+
+    @property
+    def look(self) -> str | None:
+        """Whom the picture is for, ``eye`` or ``detector``; None where that cannot be chosen."""
         ...
 
     @property
@@ -81,8 +94,8 @@ class Control(Protocol):
         What takes time (loading a model, making the registration) is done here, in the thread that asks, beside the run.
 
         Raises:
-            ConfigError: there is no such input, palette, axis or preset, a value is out of its range, there are too many regions,
-                or the fuser has no model, no colors, or takes no intents or regions. Nothing was changed.
+            ConfigError: there is no such input, look, palette, axis or preset, a value is out of its range, there are too many
+                regions, or the fuser has no model, look or colors, or takes no intents or regions. Nothing was changed.
             CalibrationError: the calibration is for cameras of another aspect. Nothing was changed.
             ModelError, EngineError: the model cannot be used. Nothing was changed.
         """
@@ -105,6 +118,16 @@ class Ready(Protocol):
     @property
     def inputs(self) -> Mapping[str, InputValue]:
         """See `Control.inputs`."""
+        ...
+
+    @property
+    def model(self) -> Path | None:
+        """See `Control.model`."""
+        ...
+
+    @property
+    def look(self) -> str | None:
+        """See `Control.look`."""
         ...
 
     @property

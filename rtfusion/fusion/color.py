@@ -19,6 +19,8 @@ Take = Callable[[tuple[int, ...]], Image8]
 """Gives an array of a shape, with any pixels in it: `rtfusion.fusion.buffers.fresh`, or a pool's."""
 
 PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
+REVERSED = "-reversed"
+"""At the end of the name of a palette: cold has the colors of hot."""
 
 MEAN_SIGMA_PX = 3.0
 """Structure smaller than this is detail."""
@@ -173,8 +175,15 @@ def rebase_on_mean(*, fused_y: Image8, visible_y: Image8, thermal: Image8, take:
     return cast(Image8, cv2.add(fused_y, step, mean, dtype=cv2.CV_8U))
 
 
+def is_palette(name: str) -> bool:
+    """True for the name of a palette, as it is or reversed."""
+    return name.removesuffix(REVERSED) in PALETTES
+
+
 def palette_bgr(name: str) -> Image8:
     """The (256, 1, 3) BGR table of a palette, cold first."""
+    if name.endswith(REVERSED):
+        return cast(Image8, np.ascontiguousarray(palette_bgr(name.removesuffix(REVERSED))[::-1]))
     ramp = np.arange(256, dtype=np.uint8)[:, None]
     if name == "white-hot":
         return as_bgr(ramp)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, cast
 
 from rtfusion.config import ONLY_OF, PLAIN, WISHED, Settings
@@ -186,6 +187,16 @@ class PairFuser(Generic[ReadyT]):
     def inputs(self) -> Mapping[str, InputValue]:
         """The inputs of the model that a person may set, with their values; empty without a model."""
         return self._latest().inputs
+
+    @property
+    def model(self) -> Path | None:
+        """The model, as it was named; None for fusers without one."""
+        return self._latest().model
+
+    @property
+    def look(self) -> str | None:
+        """Whom the picture is for, ``eye`` or ``detector``; None where that cannot be chosen."""
+        return self._latest().look
 
     @property
     def palette(self) -> str | None:

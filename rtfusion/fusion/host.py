@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 import cv2
 
-from rtfusion.config import PLAIN, WISHED, not_wished
+from rtfusion.config import LOOKS, PLAIN, WISHED, not_wished
 from rtfusion.errors import ConfigError
 from rtfusion.focus import Focus
 from rtfusion.fusion.base import Change, LuminanceFuser
@@ -42,6 +43,13 @@ class HostReady:
     shape: PairShape | None
     registration: Registration | None
     method: Method
+    look: str | None = None
+    """Whom the picture is for, ``eye`` or ``detector``; None for fusers that paint."""
+
+    @property
+    def model(self) -> Path | None:
+        """The model, as it was named; None for methods without one."""
+        return self.method.named if isinstance(self.method, LearnedLuminance) else None
 
     @property
     def inputs(self) -> Mapping[str, InputValue]:
@@ -101,7 +109,7 @@ class HostRenderer:
         self.refuses_intents = None if name in WISHED else not_wished(name)
         self._method = method
         self._telemetry = telemetry
-        self._look = look
+        self._look = None if isinstance(method, Painter) else look
         self._judges_color = color == "seen" and name not in PLAIN
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
         self._passes = open_passes(kernels=kernels)
@@ -119,6 +127,7 @@ class HostRenderer:
         change: Change,
     ) -> HostReady:
         """Open the method for a grid; see `rtfusion.fusion.base.Renderer`."""
+        look = self._looked(self._look if before is None else before.look, change)
         method = self._changed(self._method if before is None else before.method, change)
         if registration is not None and isinstance(method, LearnedLuminance):
             method.prepare(size_px=registration.size_px)
@@ -128,7 +137,7 @@ class HostRenderer:
             self._telemetry.note(told(registration.thermal, shape=shape, size_px=registration.size_px, how=how))
         if before is not None and before.shape != shape:
             self._pool.clear()
-        return HostReady(shape=shape, registration=registration, method=method)
+        return HostReady(shape=shape, registration=registration, method=method, look=look)
 
     def render(
         self, pair: FramePair, *, ready: HostReady, registration: Registration, gain: GainControl, intents: Intents
@@ -147,7 +156,7 @@ class HostRenderer:
         if self.focus is not None:
             registered = replace(registered, targets=self.focus.maps(registered, wanted=sought(intents)))
         focused_ns = time.perf_counter_ns()
-        image, fused_ns = self._fuse(registered, ready.method, intents)
+        image, fused_ns = self._fuse(registered, ready, intents)
         composed_ns = time.perf_counter_ns()
         for stage, duration_ns in (
             ("tone", toned_ns - started_ns),
@@ -168,6 +177,16 @@ class HostRenderer:
         """Close the focus; methods are released with what was ready."""
         if self.focus is not None:
             self.focus.close()
+
+    def _looked(self, look: str | None, change: Change) -> str | None:
+        """The look after a change."""
+        if change.look is None:
+            return look
+        if look is None:
+            raise ConfigError(f"the look cannot be changed: the fuser is {self.name}, which is made of colors")
+        if change.look not in LOOKS:
+            raise ConfigError(f"no look {change.look!r}; there are {', '.join(LOOKS)}")
+        return change.look
 
     def _changed(self, method: Method, change: Change) -> Method:
         """The method after a change: itself, or for another model its successor."""
@@ -206,9 +225,9 @@ class HostRenderer:
         width, height = registration.size_px
         return cast(Image8, warp(image, out=self._pool.take((height, width, *image.shape[2:]))))
 
-    def _fuse(self, registered: RegisteredPair, method: Method, intents: Intents) -> tuple[Image8, int]:
+    def _fuse(self, registered: RegisteredPair, ready: HostReady, intents: Intents) -> tuple[Image8, int]:
         """The fused BGR image, and the moment between fusing and composing."""
-        visible, thermal = registered.visible, registered.thermal
+        visible, thermal, method = registered.visible, registered.thermal, ready.method
         if isinstance(method, Painter):
             if registered.valid is not None:
                 thermal = cast(Image8, cv2.bitwise_and(thermal, registered.valid))
@@ -233,7 +252,7 @@ class HostRenderer:
                 strengths=strengths,
                 take=self._pool.take,
             )
-        if self._look == "detector":
+        if ready.look == "detector":
             fused_y = rebase_on_mean(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=self._pool.take)
         if weights is not None:
             # where only one camera sees, its picture alone is shown
@@ -246,14 +265,21 @@ class HostRenderer:
                 registered, **planes, intents=intents, worth=worth, take=self._pool.take
             )
         fused_ns = time.perf_counter_ns()
-        return self._colored(registered, **planes, intents=intents), fused_ns
+        return self._colored(registered, **planes, look=ready.look, intents=intents), fused_ns
 
     def _colored(
-        self, registered: RegisteredPair, *, visible: Image8, visible_y: Image8, fused_y: Image8, intents: Intents
+        self,
+        registered: RegisteredPair,
+        *,
+        visible: Image8,
+        visible_y: Image8,
+        fused_y: Image8,
+        look: str | None,
+        intents: Intents,
     ) -> Image8:
         """The fused luminance under the colors that are to be seen: (H, W, 3) BGR."""
         planes = {"visible": visible, "visible_y": visible_y, "fused_y": fused_y}
-        if self._look == "detector" or visible.ndim == 2:
+        if look == "detector" or visible.ndim == 2:
             if intents.color > 0:
                 self._telemetry.note("color: there is none in this picture, so none can be raised")
             return self._passes.compose(**{**planes, "visible": visible_y}, take=self._pool.take)

@@ -57,7 +57,7 @@ class LearnedLuminance:
         still: bool = False,
         trust: bool = False,
     ) -> None:
-        self._named, self._precision = model, precision
+        self.named, self._precision = model, precision
         self._engine_name = resolve(engine)
         self._model = self._file(precision)
         spec = read_spec(self._model)
@@ -152,7 +152,7 @@ class LearnedLuminance:
         Raises:
             ModelError, EngineError, ConfigError: as on construction. This one is as it was.
         """
-        model, precision = model or self._named, precision or self._precision
+        model, precision = model or self.named, precision or self._precision
         new = LearnedLuminance(
             model=model,
             engine=self._engine_name,
@@ -189,13 +189,13 @@ class LearnedLuminance:
         return {**fed, **self._states}
 
     def _file(self, precision: str) -> Path:
-        return model_file(self._named, precision=precision, on_gpu=runs_on_gpu(self._engine_name))
+        return model_file(self.named, precision=precision, on_gpu=runs_on_gpu(self._engine_name))
 
     def _opened(self, size_px: tuple[int, int]) -> GrayEngine:
         if self._engine is None or size_px != self._size_px:
             self.close()
             run_by: dict[str, Any] = {"size_px": size_px, "threads": self._threads, "kernels": self._kernels}
-            self.choice = choose_precision(self._named, precision=self._precision, engine=self._engine_name, **run_by)
+            self.choice = choose_precision(self.named, precision=self._precision, engine=self._engine_name, **run_by)
             precision, spec = self.choice.precision, self._inputs.spec
             self._model = self._file(precision)
             self._engine = open_gray_engine(self._engine_name, model=self._model, precision=precision, **run_by)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from rtfusion.errors import ConfigError
 from rtfusion.fusion.buffers import Pool
-from rtfusion.fusion.color import PALETTES, as_bgr, colorize, luminance, palette_bgr
+from rtfusion.fusion.color import PALETTES, REVERSED, as_bgr, colorize, is_palette, luminance, palette_bgr
 from rtfusion.fusion.scene import SceneMemory
 from rtfusion.types import Image8
 
@@ -50,8 +50,9 @@ class Painter(ABC):
         Raises:
             ConfigError: there is none of that name.
         """
-        if palette not in PALETTES:
-            raise ConfigError(f"no palette {palette!r}; there are {', '.join(PALETTES)}")
+        if not is_palette(palette):
+            names = ", ".join(PALETTES)
+            raise ConfigError(f"no palette {palette!r}; there are {names}, each also with {REVERSED} at its end")
         self._palette, self._table_bgr = palette, palette_bgr(palette)
 
     @abstractmethod

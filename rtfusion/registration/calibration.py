@@ -317,7 +317,7 @@ class Calibration(_Strict):
         right = c_x - cosine * c_x + sine * c_y + shift_px[0]
         down = c_y - sine * c_x - cosine * c_y + shift_px[1]
         moved = np.array([[cosine, -sine, right], [sine, cosine, down], [0.0, 0.0, 1.0]])
-        provenance = {**self.provenance, "nudged": "by hand, in the window"}
+        provenance = {**self.provenance, "nudged": "by hand"}
         return self._mapped(moved @ self.homography_px, visible_from_thermal=None, quality=None, provenance=provenance)
 
     def _mapped(self, homography: Matrix, **changes: Any) -> Calibration:

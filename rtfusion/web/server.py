@@ -38,6 +38,8 @@ MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 4096
 STOP_S = 5.0
 """Longest wait for the thread of the server to end."""
+FAREWELL_S = 0.25
+"""At the end, who is connected has so long to ask once more: a page hears that the run is over."""
 ROUNDS = 6
 LOGIN = "/login"
 _LOGIN_PAGE = Path(__file__).resolve().parent / "page" / "login.html"
@@ -47,7 +49,7 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' blob:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer browsers call the origin of the form null
     "X-Content-Type-Options": "nosniff",
 }
 _HTML = "text/html; charset=utf-8"
@@ -175,9 +177,11 @@ class _Uvicorn(uvicorn.Server):
         await self._ended.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Free the address, cut every connection, and let what is being answered end in the void."""
+        """Free the address, answer who is connected for a moment longer, and cut every connection."""
         with contextlib.suppress(NotImplementedError):  # the loop of Windows has none: its sockets are closed below
             asyncio.get_running_loop().remove_reader(self._listening.fileno())
+        if self.server_state.connections:
+            await asyncio.sleep(FAREWELL_S)
         for _ in range(ROUNDS):  # what was taken just now becomes a connection only a few turns of the loop later
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
@@ -334,7 +338,7 @@ class _LoginPage(Refused):
 def _stranger(asked: requests.Request) -> Refused:
     """Say that the token is needed: a person gets a form."""
     is_person = asked.method == "GET" and "text/html" in asked.headers.get("accept", "")
-    if is_person and asked.scope["path"] in ("/", LOGIN):
+    if is_person:
         return _LoginPage(wrong=False)
     return Refused(
         HTTPStatus.UNAUTHORIZED,

@@ -16,19 +16,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from rtfusion.clock import NS_PER_MS
+from rtfusion.config import LOOKS
 from rtfusion.errors import ConfigError, FusionError
 from rtfusion.files import expanded
 from rtfusion.focus.boxes import MARKED, MAX_BOXES, Box
 from rtfusion.fusion.base import Change
-from rtfusion.fusion.color import PALETTES
+from rtfusion.fusion.color import PALETTES, REVERSED, is_palette
+from rtfusion.fusion.nudging import Nudge, Placement
 from rtfusion.fusion.saying import tell
+from rtfusion.models import shipped_names
+from rtfusion.registration import Calibration
 from rtfusion.sinks.base import SinkContext
 from rtfusion.text import is_loopback
 from rtfusion.types import FusedFrame
@@ -48,6 +52,8 @@ STALE_S = 5.0
 SNAPSHOT_S = 0.25
 """The measurements are taken at most this often, however many look at them."""
 RECENT_FRAMES = 64
+BACK = "back"
+"""In place of a nudge: the registration of the beginning."""
 _log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")
@@ -88,6 +94,10 @@ class WebSink:
         )
         palette = None if context.control is None else context.control.palette
         self._run = context
+        self._models = _models(context)
+        self._placement = _placement(context)
+        self._moving = threading.Lock()
+        """Held while the registration is moved: a step is from where the one before it ended."""
         self._recorder = None if record is None else Recorder(expanded(record), context=context, uri=self.uri)
         self._latest = LatestFrameEncoder(palette=palette or "white-hot", quality=quality)
         self._ages_ns: deque[int] = deque(maxlen=RECENT_FRAMES)
@@ -102,6 +112,7 @@ class WebSink:
             ("GET", "/stream"): self._stream,
             ("GET", "/snapshot"): self._keep,
             ("GET", "/state"): self._state,
+            ("GET", "/calibration"): self._calibration,
             ("GET", "/metrics"): self._metrics,
             ("GET", "/healthz"): self._health,
             ("POST", "/control"): self._control,
@@ -139,7 +150,7 @@ class WebSink:
             self._recorder.put(frame)
 
     def close(self, *, aborted: bool) -> None:
-        """Finish a recording, cut all connections and free the address. Idempotent."""
+        """Tell whoever waits for a picture that there is none any more, finish a recording, and free the address. Idempotent."""
         self._latest.close()
         self._server.stop()
         if self._recorder is not None:
@@ -164,6 +175,8 @@ class WebSink:
         after = request.query.get("after", "")
         known = int(after) if re.fullmatch(r"[0-9]{1,18}", after, re.ASCII) else None
         frame = self._latest.frame(after=known, timeout_s=PICTURE_S)
+        if self._latest.closed:
+            raise Refused(HTTPStatus.GONE, "the run has ended")
         if frame is None:
             return Answer(status=HTTPStatus.NO_CONTENT)
         headers = {"X-Sequence": str(frame.sequence)}
@@ -211,15 +224,19 @@ class WebSink:
         ages_ms = sorted(age_ns / NS_PER_MS for age_ns in list(self._ages_ns))
         state = {
             "session": self._run.session,
+            "over": self._latest.closed,
             "run": self._measured(),
             "age_ms": None if not ages_ms else {f"p{p}": ages_ms[p * len(ages_ms) // 100] for p in (50, 95)},
             "silent_s": time.monotonic() - self._written_s,
             "frame": None if frame is None else _described(frame),
+            "model": self._model(),
+            "look": self._look(),
             "scalars": {name: v for name, v in inputs.items() if isinstance(v, float)},  # a page shows no maps
             "intents": self._intents(),
             "regions": self._regions(),
             "palette": self._latest.palette,
             "palettes": PALETTES,
+            "nudge": None if self._placement is None else {"calibration": self._placement.calibration.id},
             "record": None if self._recorder is None else self._recorder.state,
         }
         return json_answer(state)
@@ -243,20 +260,37 @@ class WebSink:
         if not isinstance(wishes, dict) or not wishes:
             raise Refused(HTTPStatus.BAD_REQUEST, "expected what to change by name")
         palette = wishes.pop("palette", None)
-        if palette is not None and palette not in PALETTES:
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"there are the palettes {', '.join(PALETTES)}")
+        if palette is not None and not (isinstance(palette, str) and is_palette(palette)):
+            told = f"there are the palettes {', '.join(PALETTES)}, each also with {REVERSED} at its end"
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, told)
+        model, look = self._wanted_model(wishes.pop("model", None)), _text("look", wishes.pop("look", None))
+        nudge = _nudge(wishes.pop("nudge", None))
         intents = _wish(wishes.pop("intents", None))
         regions = _boxes(wishes.pop("regions", None))
         scalars: dict[str, Any] = {name: _number(name, value) for name, value in wishes.items()}
         control = self._run.control
-        if control is None and (scalars or intents is not None or regions is not None):
+        asked = scalars or any(wish is not None for wish in (intents, regions, model, look, nudge))
+        if control is None and asked:
             raise Refused(HTTPStatus.CONFLICT, "nothing of this run can be changed")
+        if nudge is not None and self._placement is None:
+            raise Refused(HTTPStatus.CONFLICT, "the registration of this run cannot be moved by hand")
         if unknown := scalars.keys() - (control.inputs if control is not None else {}):
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"this run has no dial {sorted(unknown)[0][:40]!r}")
         try:
             if control is not None:
                 painted = palette if control.palette is not None else None
-                control.change(Change(inputs=scalars, palette=painted, intents=intents, regions=regions))
+                with self._moving:
+                    control.change(
+                        Change(
+                            calibration=self._moved(nudge),
+                            model=model,
+                            look=look,
+                            inputs=scalars,
+                            palette=painted,
+                            intents=intents,
+                            regions=regions,
+                        )
+                    )
         except FusionError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         self._latest.palette = palette or self._latest.palette
@@ -273,6 +307,40 @@ class WebSink:
         except FusionError as error:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         return json_answer({**said.as_dict(), "told": str(said), "intents": self._intents()})
+
+    def _model(self) -> dict[str, Any] | None:
+        """The model in use, and those that it can be exchanged for; None for fusers without one."""
+        model = None if self._run.control is None else self._run.control.model
+        if model is None:
+            return None
+        return {"used": next((name for name, path in self._models.items() if path == model), model.name),
+                "names": list(self._models)}  # fmt: skip
+
+    def _wanted_model(self, name: object) -> Path | None:
+        """A model by one of the names that `_model` gives: no client says which file is opened."""
+        if name is None or _text("model", name) in self._models:
+            return None if name is None else self._models[str(name)]
+        known = ", ".join(self._models) or "none"
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"models that can be chosen here: {known}")
+
+    def _look(self) -> dict[str, Any] | None:
+        """Whom the picture is for, and whom it could be for; None where that cannot be chosen."""
+        look = None if self._run.control is None else self._run.control.look
+        return None if look is None else {"used": look, "names": LOOKS}
+
+    def _moved(self, nudge: Nudge | str | None) -> Calibration | None:
+        """The calibration after a nudge, or the one of the beginning; None changes nothing."""
+        if nudge is None or self._placement is None:
+            return None
+        return self._placement.nudged(nudge) if isinstance(nudge, Nudge) else self._placement.start
+
+    def _calibration(self, request: Request) -> Answer:
+        if self._placement is None:
+            raise Refused(HTTPStatus.CONFLICT, "the registration of this run cannot be moved by hand")
+        name = time.strftime("calibration-%Y%m%d-%H%M%S.json")
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        text = self._placement.calibration.to_json() + "\n"
+        return Answer(content_type="application/json", body=text.encode(), headers=headers)
 
     def _intents(self) -> dict[str, Any] | None:
         """Where every axis is going, and what has a name; None where nothing can be asked for."""
@@ -341,6 +409,22 @@ def _names(host: str, name: str | None) -> frozenset[str]:
     return frozenset({*names, host.lower(), machine, f"{machine.partition('.')[0]}.local"})
 
 
+def _models(context: SinkContext) -> dict[str, Path]:
+    """The models that a run can change to, by the name that a person chooses: those that ship, and the one that it began with."""
+    used = None if context.control is None else context.control.model
+    if used is None:
+        return {}
+    models = {name: Path(name) for name in shipped_names()}
+    return models if used in models.values() else {used.name: used, **models}
+
+
+def _placement(context: SinkContext) -> Placement | None:
+    """None where moving by hand is not possible: parallax needs the pose of the cameras, which a nudge gives up."""
+    if context.control is None or not context.sizes_px or context.settings.get("parallax", "off") != "off":
+        return None
+    return Placement(context.control, sizes_px=context.sizes_px)
+
+
 def _view(request: Request) -> View:
     try:
         return View(request.query.get("view", View.FUSED.value))
@@ -352,6 +436,26 @@ def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name[:40]!r} should be a number")
     return float(value)
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name!r} should be a text")
+
+
+def _nudge(given: object) -> Nudge | str | None:
+    """A nudge as a client writes it: an object with some fields of a `Nudge`, or the word for going back."""
+    if given is None or given == BACK:
+        return given
+    known = {one.name for one in fields(Nudge)}
+    if not isinstance(given, dict) or not given or given.keys() - known:
+        told = f"a nudge is {BACK!r}, or has {', '.join(sorted(known))}"
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, told)
+    try:
+        return Nudge(**{name: _number(name, value) for name, value in given.items()})
+    except FusionError as error:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
 
 
 def _wish(given: object) -> str | dict[str, float] | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rtfusion.errors import CalibrationError
 from rtfusion.fusion.base import Change, Control
-from rtfusion.registration import Calibration, scale_px
+from rtfusion.fusion.nudging import Nudge, Placement
 from rtfusion.types import Band
 
 _log = logging.getLogger(__name__)
@@ -38,9 +38,8 @@ class Nudger:
     ) -> None:
         """Nudge what ``control`` uses; files go to ``folder``, by default the current one."""
         self._control = control
-        self._sizes_px = sizes_px
+        self._placement = Placement(control, sizes_px=sizes_px)
         self._folder = Path() if folder is None else folder
-        self._start = control.calibration
         self._shift = np.zeros(2)
         self._turns = self._scales = 0
         self._reset = self._save = False
@@ -58,14 +57,12 @@ class Nudger:
     def apply(self) -> None:
         """Do what was asked for since the last time."""
         if self._reset:
-            self._control.change(Change(calibration=self._start or self._same_view()))
+            self._control.change(Change(calibration=self._placement.start))
         if self._shift.any() or self._turns or self._scales:
-            now = self._control.calibration or self._same_view()
-            # a calibration may be of a larger picture than the stream's
-            step_px = SHIFT_PX * now.visible.width_px / self._sizes_px[Band.VISIBLE][0]
-            x, y = (float(steps) * step_px for steps in self._shift)
-            nudged = now.nudged(shift_px=(x, y), turn_deg=TURN_DEG * self._turns, scale=SCALE**self._scales)
-            self._control.change(Change(calibration=nudged))
+            right_px, down_px = (float(steps) * SHIFT_PX for steps in self._shift)
+            turn_deg, scale = TURN_DEG * self._turns, SCALE**self._scales
+            nudge = Nudge(right_px=right_px, down_px=down_px, turn_deg=turn_deg, scale=scale)
+            self._control.change(Change(calibration=self._placement.nudged(nudge)))
         if self._save:
             self._write()
         self._shift, self._turns, self._scales, self._reset, self._save = np.zeros(2), 0, 0, False, False
@@ -74,17 +71,8 @@ class Nudger:
         """Keep the registration in a new file; none that is there is touched."""
         path = self._folder / time.strftime("calibration-%Y%m%d-%H%M%S.json")
         try:
-            (self._control.calibration or self._same_view()).save(path)
+            self._placement.calibration.save(path)
         except CalibrationError as error:  # a full disk is no reason to end the run
             _log.warning("the registration could not be saved: %s", error)
         else:
             _log.info("registration saved: use it with --calibration %s", path)
-
-    def _same_view(self) -> Calibration:
-        """The registration of a run without a calibration."""
-        visible_size_px, thermal_size_px = self._sizes_px[Band.VISIBLE], self._sizes_px[Band.THERMAL]
-        return Calibration.from_homography(
-            visible_from_thermal_px=scale_px(from_px=thermal_size_px, to_px=visible_size_px),
-            visible_size_px=visible_size_px,
-            thermal_size_px=thermal_size_px,
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -260,3 +261,37 @@ def test_frames_that_are_held_keep_their_pixels(fuse: PairFuser[HostReady]) -> N
         fuse.change(Change(inputs={"enhance": enhance}))
         frames.append(fuse(pair()))
     assert [int(frame.image[0, 0, 0]) for frame in frames] == [200, 150, 100]
+
+
+def test_the_look_changes_between_two_frames() -> None:
+    fuse = host_fuser("maximum")
+    colored = make_frame(Band.VISIBLE, 0, image=np.full((48, 64, 3), (200, 100, 50), np.uint8))
+    one = replace(pair(), visible=colored)
+    assert fuse.look == "eye"
+    assert len(set(fuse(one).image[0, 0])) > 1
+    fuse.change(Change(look="detector"))
+    assert fuse.look == "detector"
+    assert len(set(fuse(replace(one, sequence=1)).image[0, 0])) == 1, "for a detector it is gray"
+    with pytest.raises(ConfigError, match="no look 'dog'"):
+        fuse.change(Change(look="dog"))
+    fuse.change(Change(look="eye"))
+    assert len(set(fuse(replace(one, sequence=2)).image[0, 0])) > 1
+    fuse.close()
+
+
+def test_what_is_made_of_colors_has_no_look_and_any_palette_turned_round() -> None:
+    fuse = host_fuser("overlay")
+    assert (fuse.look, fuse.model) == (None, None)
+    with pytest.raises(ConfigError, match="the look cannot be changed: the fuser is overlay"):
+        fuse.change(Change(look="detector"))
+    fuse.change(Change(palette="ironbow-reversed"))
+    assert fuse.palette == "ironbow-reversed"
+    with pytest.raises(ConfigError, match="no palette 'reversed'"):
+        fuse.change(Change(palette="reversed"))
+    fuse.close()
+
+
+def test_the_model_is_told_as_it_was_named(fuse: PairFuser[HostReady], tmp_path: Path) -> None:
+    assert fuse.model == tmp_path / "dial.onnx"
+    fuse.change(Change(model=thermal_only(tmp_path / "other.onnx")))
+    assert fuse.model == tmp_path / "other.onnx"

@@ -30,6 +30,7 @@ from rtfusion.fusion import open_method
 from rtfusion.intents import PRESETS, Intents
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
+from rtfusion.registration import Calibration
 from rtfusion.sinks import SinkContext, open_sink, open_sinks
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band
@@ -664,3 +665,112 @@ def test_who_does_not_know_the_token_has_no_wishes(monkeypatch: pytest.MonkeyPat
         assert control.changes == 0
         assert post(sink, "/say", {"text": "brighter"}, Authorization=f"Bearer {TOKEN}")[0] == 200
         assert control.changes == 1
+
+
+# -- what is changed while it runs, and the end ------------------------------------------------------------------------
+
+SIZES_PX = {Band.VISIBLE: (64, 48), Band.THERMAL: (64, 48)}
+
+
+def at_middle(control: RecordingControl) -> np.ndarray:
+    assert control.calibration is not None
+    moved = control.calibration.homography_px @ (31.5, 23.5, 1.0)
+    return moved[:2] / moved[2]
+
+
+def test_models_that_ship_and_the_one_of_the_beginning_are_offered_by_name_and_no_other_file_is_opened():
+    control = Dials()
+    control.model = Path("/models/own.onnx")
+    with serving(control=control) as sink:
+        told = state(sink)["model"]
+        assert (told["used"], told["names"]) == ("own.onnx", ["own.onnx", "large", "small"])
+        assert post(sink, "/control", {"model": "small"})[0] == 200
+        assert control.model == Path("small")
+        assert state(sink)["model"]["used"] == "small"
+        assert post(sink, "/control", {"model": "own.onnx"})[0] == 200
+        assert control.model == Path("/models/own.onnx")
+        for wish in ("/etc/passwd", "../own.onnx", "/models/own.onnx", ["small"], 1):
+            assert post(sink, "/control", {"model": wish})[0] == 422
+        assert control.model == Path("/models/own.onnx")
+
+
+def test_what_this_run_cannot_change_is_not_offered(sink):
+    told = state(sink)
+    assert (told["model"], told["look"], told["nudge"]) == (None, None, None)
+    assert post(sink, "/control", {"nudge": {"right_px": 1}})[0] == 409
+    assert post(sink, "/control", {"model": "small"})[0] == 422
+    assert ask(sink, "/calibration")[0].status == 409
+
+
+def test_with_parallax_no_nudge_is_offered():
+    with serving(control=Dials(), sizes_px=SIZES_PX, settings={"parallax": "layers"}) as sink:
+        assert state(sink)["nudge"] is None
+
+
+def test_the_look_of_a_running_fuser():
+    fuser = host_fuser("average")
+    with contextlib.closing(fuser), serving(control=fuser) as sink:
+        assert state(sink)["look"] == {"used": "eye", "names": ["eye", "detector"]}
+        assert post(sink, "/control", {"look": "detector"})[0] == 200
+        assert fuser.look == "detector"
+        status, text = post(sink, "/control", {"look": "dog"})
+        assert (status, "eye, detector" in text) == (422, True)
+        assert fuser.look == "detector"
+
+
+def test_nudges_add_up_and_the_beginning_comes_back():
+    control = Dials()
+    with serving(control=control, sizes_px=SIZES_PX) as sink:
+        before = state(sink)["nudge"]["calibration"]
+        assert post(sink, "/control", {"nudge": {"right_px": 2, "down_px": -1}})[0] == 200
+        assert post(sink, "/control", {"nudge": {"right_px": 1, "turn_deg": 5, "scale": 1.1}})[0] == 200
+        np.testing.assert_allclose(at_middle(control), (34.5, 22.5))
+        answer, text = ask(sink, "/calibration")
+        assert re.search(r'filename="calibration-\d{8}-\d{6}\.json"', answer.headers["Content-Disposition"])
+        assert Calibration.from_json(text.decode()) == control.calibration
+        assert post(sink, "/control", {"nudge": "back"})[0] == 200
+        np.testing.assert_allclose(at_middle(control), (31.5, 23.5))
+        assert state(sink)["nudge"]["calibration"] == before
+
+
+@pytest.mark.parametrize(
+    "nudge", ["forth", [], {}, {"left_px": 1}, {"right_px": "1"}, {"right_px": 1e6}, {"scale": 0}, {"turn_deg": 90}]
+)
+def test_nudges_that_make_no_sense_move_nothing(nudge):
+    control = Dials()
+    with serving(control=control, sizes_px=SIZES_PX) as sink:
+        assert post(sink, "/control", {"nudge": nudge})[0] == 422
+        assert control.changes == 0
+
+
+def test_a_palette_turned_round(sink):
+    assert post(sink, "/control", {"palette": "white-hot"})[0] == 200
+    plain = cv2.imdecode(np.frombuffer(ask(sink, "/snapshot?view=thermal")[1], np.uint8), cv2.IMREAD_COLOR)
+    assert post(sink, "/control", {"palette": "white-hot-reversed"})[0] == 200
+    turned = cv2.imdecode(np.frombuffer(ask(sink, "/snapshot?view=thermal")[1], np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(turned, 255 - plain)
+    assert state(sink)["palette"] == "white-hot-reversed"
+    assert post(sink, "/control", {"palette": "white-hot-reversed-reversed"})[0] == 422
+
+
+def test_who_waits_for_a_picture_hears_that_the_run_is_over(sink):
+    answers: list[tuple[int, bytes]] = []
+
+    def wait() -> None:
+        answer, body = ask(sink, "/picture?after=7")
+        answers.append((answer.status, body))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    until(lambda: sink._server.connections > 0)
+    sink.close(aborted=False)
+    waiting.join(PATIENCE_S)
+    assert answers == [(410, b"the run has ended\n")]
+
+
+@pytest.mark.parametrize("path", ["/", "/login", "/stream", "/snapshot", "/state"])
+def test_a_person_gets_a_form_wherever_they_knock(path):
+    with serving(f"?token={TOKEN}") as sink:
+        answer, page = ask(sink, path, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert (answer.status, b'action="/login"' in page) == (401, True)
+        assert b"<form" not in ask(sink, path)[1]

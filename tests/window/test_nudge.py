@@ -85,7 +85,7 @@ def test_reset_goes_back_and_save_writes_what_is_in_use(tmp_path: Path, caplog: 
     assert f"use it with --calibration {path}" in caplog.text
     saved = Calibration.load(path)
     assert saved == control.calibration
-    assert saved.provenance["nudged"] == "by hand, in the window"
+    assert saved.provenance["nudged"] == "by hand"
     nudger.press("up")
     nudger.press("r")
     nudger.apply()

@@ -4,6 +4,11 @@ const STATE_MS = 500;
 const RETRY_MS = 1000;
 const DIAL_MS = 100;
 const SLOW_MS = 8000; // an answer that takes longer is given up
+const LOADING_MS = 180000; // a model is loaded, and its precisions are measured
+const HOLD_MS = 400; // a button that is held down this long repeats
+const REPEAT_MS = 60;
+const OVER = "the run has ended";
+const REVERSED = "-reversed";
 
 const at = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -11,20 +16,23 @@ const upright = matchMedia("(max-width: 760px) and (orientation: portrait)");
 
 let view = "fused";
 let told = "";
+let over = ""; // why nothing comes any more; empty while the run goes on
 
 function wanted() {
   if (view !== "all") return view;
   return upright.matches ? "stacked" : "side-by-side";
 }
 
-async function ask(path, options = {}) {
-  const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(SLOW_MS) });
+async function ask(path, { patience = SLOW_MS, ...options } = {}) {
+  const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(patience) });
   if (answer.ok) return answer;
+  if (answer.status === 401) location.reload(); // the form for the token
+  if (answer.status === 410) end(OVER);
   throw new Error((await answer.text()).trim() || `the run answers ${answer.status}`);
 }
 
-async function post(path, wish) {
-  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wish) };
+async function post(path, wish, patience) {
+  const options = { patience, method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(wish) };
   return (await ask(path, options)).json();
 }
 
@@ -63,19 +71,36 @@ async function follow() {
     try {
       show(await (await ask("/state")).json());
     } catch {
-      banner("no answer: the run has ended, or the connection is lost", true);
+      end(over || "no answer: the run has ended, or the connection is lost");
     }
     await pause(document.hidden ? RETRY_MS : STATE_MS);
   }
 }
 
+// everything that a dead page could be pressed for rests until an answer comes again
+function end(why) {
+  over = why;
+  document.body.classList.toggle("over", Boolean(why));
+  document.querySelector("aside fieldset").disabled = Boolean(why);
+  if (why) {
+    banner(why, true);
+    at("recording").hidden = true;
+    document.querySelectorAll(".source").forEach((one) => { one.className = "source"; });
+  }
+}
+
 function show(state) {
   const run = state.run;
+  if (state.over) return end(OVER);
+  if (over) end("");
   showFigures(state);
   showBanner(state);
   showDials(state.scalars);
   showIntents(state.intents);
   showMarks(state.regions);
+  showChoice("model", state.model);
+  showChoice("look", state.look);
+  at("nudging").hidden = !state.nudge;
   showPalette(state);
   showRecord(state.record);
   if (!run.sources) return;
@@ -293,8 +318,91 @@ async function mark(boxes) {
 function showPalette(state) {
   const select = at("palette");
   if (select.options.length === 0) select.replaceChildren(...state.palettes.map((name) => new Option(name, name)));
-  if (document.activeElement !== select) select.value = state.palette;
+  if (document.activeElement === select) return;
+  at("reversed").checked = state.palette.endsWith(REVERSED);
+  select.value = at("reversed").checked ? state.palette.slice(0, -REVERSED.length) : state.palette;
 }
+
+function showChoice(name, choice) { // what this run cannot change is not there
+  const select = at(name);
+  at(`${name}s`).hidden = !choice;
+  if (!choice) return;
+  const names = choice.names.includes(choice.used) ? choice.names : [choice.used, ...choice.names];
+  if (select.dataset.names !== names.join()) {
+    select.dataset.names = names.join();
+    select.replaceChildren(...names.map((one) => new Option(one, one)));
+  }
+  if (document.activeElement !== select && !select.disabled) select.value = choice.used;
+}
+
+for (const name of ["model", "look"]) {
+  at(name).addEventListener("change", async () => {
+    const select = at(name), wanted = select.value;
+    select.blur();
+    select.disabled = true;
+    if (name === "model") say(`loading ${wanted}`);
+    try {
+      const state = await post("/control", { [name]: wanted }, LOADING_MS);
+      select.disabled = false;
+      show(state);
+      say("");
+    } catch (error) {
+      say(error.message, true);
+    }
+    select.disabled = false;
+  });
+}
+
+// -- the registration: steps that come while one is under way are gathered ------------------------------------------
+
+let steps = null, moving = false;
+
+async function nudge(step) {
+  const sum = steps ?? { right_px: 0, down_px: 0, turn_deg: 0, scale: 1 };
+  for (const [name, value] of Object.entries(step)) sum[name] = name === "scale" ? sum.scale * value : sum[name] + value;
+  steps = sum;
+  if (moving) return;
+  moving = true;
+  while (steps) {
+    const next = steps;
+    steps = null;
+    await move(next);
+  }
+  moving = false;
+}
+
+async function move(step) {
+  try {
+    await post("/control", { nudge: step });
+    say("");
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+for (const button of document.querySelectorAll("[data-nudge]")) {
+  const step = JSON.parse(button.dataset.nudge);
+  let timer = 0, held = false;
+  const press = () => {
+    held = true;
+    nudge(step);
+    timer = setTimeout(press, REPEAT_MS);
+  };
+  const leave = () => clearTimeout(timer);
+  button.addEventListener("pointerdown", () => {
+    held = false;
+    timer = setTimeout(press, HOLD_MS);
+  });
+  for (const kind of ["pointerup", "pointerleave", "pointercancel"]) button.addEventListener(kind, leave);
+  button.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press of a finger
+  button.addEventListener("click", () => {
+    if (!held) nudge(step);
+    held = false;
+  });
+}
+
+at("back").addEventListener("click", () => move("back"));
+at("keep").addEventListener("click", () => download("/calibration", "--calibration takes it"));
 
 function showRecord(record) {
   const on = Boolean(record && record.on);
@@ -317,15 +425,19 @@ at("views").addEventListener("click", (event) => {
   for (const other of at("views").children) other.setAttribute("aria-pressed", other === button);
 });
 
-at("palette").addEventListener("change", async () => {
+async function paint() {
+  const palette = at("palette").value + (at("reversed").checked ? REVERSED : "");
+  at("palette").blur();
   try {
-    showPalette(await post("/control", { palette: at("palette").value }));
+    showPalette(await post("/control", { palette }));
     say("");
   } catch (error) {
     say(error.message, true);
   }
-  at("palette").blur();
-});
+}
+
+at("palette").addEventListener("change", paint);
+at("reversed").addEventListener("change", paint);
 
 at("preset").addEventListener("change", async () => {
   const name = at("preset").value;
@@ -393,19 +505,21 @@ at("unmark").addEventListener("click", () => mark([]));
   new ResizeObserver(placeMarks).observe(stage);
 }
 
-at("snapshot").addEventListener("click", async () => {
+at("snapshot").addEventListener("click", () => download(`/snapshot?view=${wanted()}`));
+
+async function download(path, hint) {
   try {
-    const answer = await ask(`/snapshot?view=${wanted()}`);
+    const answer = await ask(path);
     const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"))[1];
     const url = URL.createObjectURL(await answer.blob());
     const link = Object.assign(document.createElement("a"), { href: url, download: name });
     link.click();
     setTimeout(() => URL.revokeObjectURL(url), RETRY_MS);
-    say(`saved ${name}`);
+    say(hint ? `saved ${name}: ${hint}` : `saved ${name}`);
   } catch (error) {
     say(error.message, true);
   }
-});
+}
 
 at("record").addEventListener("click", async () => {
   const on = at("record").getAttribute("aria-pressed") !== "true";
