@@ -6,6 +6,8 @@ called alike but for such a word: ``walk_0001_T.mp4`` and ``walk_0001_V.mp4``. T
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,8 @@ from rtfusion.capture.names import band_of
 from rtfusion.capture.uri import IMAGE_SUFFIXES
 from rtfusion.errors import ConfigError
 from rtfusion.types import Band
+
+_log = logging.getLogger(__name__)
 
 VISIBLE_NAMES = ("vi", "vis", "visible", "rgb", "color", "eo")
 THERMAL_NAMES = ("ir", "thermal", "infrared", "lwir")
@@ -88,7 +92,8 @@ def find_recordings(
     """Find every folder below ``root`` that holds one visible and one thermal video or folder of images, by these names.
 
     By the usual names, folders with several recordings side by side are found as well. Sorted by name. Hidden folders, links
-    to folders and ``leave_out`` are not searched, nor is what lies in a recording.
+    to folders, of which a warning tells, and ``leave_out`` are not searched, nor is what lies in a recording. Links to files, and
+    to folders of images, are read.
 
     Args:
         root: a path, or the URL of a storage.
@@ -119,6 +124,11 @@ def find_recordings(
         folders[:] = [one for one in folders if not one.startswith(".") and folder.place(one) not in left_out]
         if vis is not None and ir is not None:
             folders.clear()
+        if store.is_local:
+            for linked in filter(os.path.islink, map(folder.place, folders)):
+                _log.warning(
+                    "%s is a link to a folder, which is not searched; give what it leads to as an archive", linked
+                )
     if not found:
         raise ConfigError(
             f"no recording in {store.shown}: expected folders that hold a video or a folder of images named {', '.join(visible)} "

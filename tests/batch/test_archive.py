@@ -36,6 +36,20 @@ def test_a_recording_is_known_by_its_files(tmp_path: Path) -> None:
     assert contents_of_stills() != contents
 
 
+def test_links_to_files_are_read_and_links_to_folders_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = make_archive(tmp_path / "real", frames=2) / "yard"
+    (tmp_path / "archive" / "linked").mkdir(parents=True)
+    for path in real.iterdir():
+        (tmp_path / "archive" / "linked" / path.name).symlink_to(path)
+    (tmp_path / "archive" / "elsewhere").symlink_to(real)
+    (found,) = find_recordings(tmp_path / "archive")
+    assert found.name == "linked"
+    assert found.visible.size_bytes == (real / "vi.mp4").stat().st_size
+    assert f"{tmp_path / 'archive' / 'elsewhere'} is a link to a folder, which is not searched" in caplog.text
+
+
 def test_the_folder_itself_other_names_and_what_is_left_out(tmp_path: Path) -> None:
     root = make_archive(tmp_path / "archive", frames=2)
     assert [recording.name for recording in find_recordings(root / "yard")] == ["yard"]
