@@ -120,11 +120,8 @@ class RecordSink:
             self.drops["no_pair"] += 1
         elif not self._retry.is_due:
             self.drops["failed"] += 1
-        else:
-            try:
-                self._record(frame, frame.pair)
-            except (FusionError, OSError, ValueError) as error:  # ValueError is PyAV's
-                self._interrupt(error)
+        elif (cause := self._failure(frame, frame.pair)) is not None:
+            self._interrupt(cause)
 
     def close(self, *, aborted: bool) -> None:
         """Finish the segment.
@@ -137,6 +134,14 @@ class RecordSink:
         self._sync.close()
         if is_interrupted and not aborted:
             raise SinkError(f"{self.uri}: recording did not go on; {self.drops['failed']} pairs were not recorded")
+
+    def _failure(self, frame: FusedFrame, pair: FramePair) -> str | None:
+        """Record one pair, or say why that failed: in words, since the error would hold the segment by what it came through."""
+        try:
+            self._record(frame, pair)
+        except (FusionError, OSError, ValueError) as error:  # ValueError is PyAV's
+            return reason(error)
+        return None
 
     def _record(self, frame: FusedFrame, pair: FramePair) -> None:
         if self._retry.failures:
@@ -168,11 +173,11 @@ class RecordSink:
         if count:
             _log.info("%s: %d segments were deleted, as keep and max_gb say", self.uri, count)
 
-    def _interrupt(self, error: Exception) -> None:
+    def _interrupt(self, cause: str) -> None:
         """Count a pair that was lost, end the segment, and wait some time."""
         self.drops["failed"] += 1
         if not self._retry.failures:
-            self._note(f"{self.uri}: recording was interrupted, fusing goes on: {reason(error)}")
+            self._note(f"{self.uri}: recording was interrupted, fusing goes on: {cause}")
         self._retry.failed()
         self._end_segment(finished=False)
 
@@ -206,11 +211,9 @@ class RecordSink:
         segment, self._segment = self._segment, None
         if segment is None:
             return
-        try:
-            segment.close(finished=finished)
-        except (FusionError, OSError, ValueError) as error:
-            if finished:
-                self._note(f"{self.uri}: a segment could not be finished, it plays all the same: {reason(error)}")
+        error = segment.close(finished=finished)
+        if error is not None and finished:
+            self._note(f"{self.uri}: a segment could not be finished, it plays all the same: {reason(error)}")
 
     def _note(self, text: str) -> None:
         _log.warning("%s", text)
@@ -295,11 +298,11 @@ class _Segment:
         if self._fused is not None:
             self._fused.write(frame)
 
-    def close(self, *, finished: bool) -> None:
+    def close(self, *, finished: bool) -> Exception | None:
         """End all files; the last line says that the segment is whole, so it is written when all else is on the disk.
 
-        Raises:
-            SinkError, OSError: the first thing that failed, once everything was tried.
+        Gives back the first thing that failed, once everything was tried. Raised from here, it would hold itself by what it came
+        through, and the encoders too: memory and threads of a failed segment would stay until a garbage collection.
         """
         self._sync.forget()
         ends: list[Callable[[], None]] = [video.close for video in self._videos.values()]
@@ -314,8 +317,7 @@ class _Segment:
             errors.append(error)
         finally:
             self._lines.close()
-        if errors:
-            raise errors[0]
+        return errors[0] if errors else None
 
     def _write_line(self, line: bytes) -> None:
         """Write all of a line or nothing of it."""
@@ -342,11 +344,11 @@ class _Segment:
 
 
 def _quietly(end: Callable[[], None]) -> Exception | None:
-    """End something, and return what went wrong."""
+    """End something, and return what went wrong, without the frames that it came through: they hold what was ended."""
     try:
         end()
     except (FusionError, OSError, ValueError) as error:
-        return error
+        return error.with_traceback(None)
     return None
 
 

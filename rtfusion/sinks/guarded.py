@@ -62,7 +62,7 @@ class GuardedFile:
                 self._part_from_other_names()
             os.ftruncate(self._file, 0)
         except OSError as error:
-            self.error = error
+            self.error = error.with_traceback(None)
 
     def write(self, data: bytes) -> int:
         """Write all of ``data``, or note why not."""
@@ -70,7 +70,7 @@ class GuardedFile:
             try:
                 self._write_all(data)
             except OSError as error:
-                self.error = error
+                self.error = error.with_traceback(None)  # which holds this file
                 self._restore()
         return len(data)
 
@@ -105,7 +105,7 @@ class GuardedFile:
                 self._link(self._path)
             self.is_named = True
         except OSError as error:
-            self.error = self.error or error
+            self.error = self.error or error.with_traceback(None)
 
     def sync(self) -> None:
         """Bring it to the disk, with its name.
@@ -128,14 +128,14 @@ class GuardedFile:
         try:
             self.sync()
         except OSError as error:
-            self.error = self.error or error
+            self.error = self.error or error.with_traceback(None)
 
     def close(self) -> None:
         """Close; an error that the file system reports only now is kept too."""
         try:
             os.close(self._file)
         except OSError as error:
-            self.error = self.error or error
+            self.error = self.error or error.with_traceback(None)
 
     def discard(self) -> None:
         """Close and remove the file, unless it is an earlier one."""
@@ -215,7 +215,7 @@ class DiskSync:
                     for sync in self._syncs:
                         sync()
                 except OSError as error:
-                    self.error, self._syncs = error, ()
+                    self.error, self._syncs = error.with_traceback(None), ()  # which holds what is synced
 
 
 def _open_for_writing(path: Path, *, uri: str, overwrite: bool) -> tuple[int, bool]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -319,6 +322,26 @@ def test_a_disk_that_failed_once_is_recorded_on_again(tmp_path: Path) -> None:
         sink.write(fused_of(number))
     sink.close(aborted=False)
     assert sink.drops == {"failed": 1}  # type: ignore[attr-defined]
+
+
+def test_a_segment_that_failed_is_let_go_of_at_once(tmp_path: Path) -> None:
+    """Its encoders hold memory and threads, and a garbage collection may be long in coming."""
+    sink = open_sink(f"record:{tmp_path}?reserve_mb=1&segment_s=3600&sync_s=0", context=session_context())
+    sink.write(fused_of(0))
+    gc.collect()
+    gc.disable()
+    try:
+        segment = weakref.ref(sink._segment)  # type: ignore[attr-defined]
+        for video in segment()._videos.values():  # type: ignore[union-attr]
+            os.close(video._file._file)
+            video._file._file = os.open("/dev/full", os.O_RDWR)
+        sink.write(fused_of(1))
+        sink._end_segment(finished=True)  # type: ignore[attr-defined]
+        assert sink.drops["failed"] == 1  # type: ignore[attr-defined]
+        assert segment() is None
+    finally:
+        gc.enable()
+    sink.close(aborted=True)
 
 
 def test_another_disk_in_the_place_of_the_first_is_not_written_to(tmp_path: Path) -> None:
