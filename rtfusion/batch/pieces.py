@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rtfusion.smoothing import BEAT_S
 from rtfusion.types import Band
 
 PIECES = ".rtfusion-pieces"
@@ -42,8 +41,8 @@ class Piece:
 
     @property
     def read_from_s(self) -> int:
-        """Where reading begins: at a multiple of `BEAT_S`, so that what is done from time to time is done at the same frames."""
-        return max((self.begin_s - LEAD_S) // BEAT_S * BEAT_S, 0)
+        """Where reading begins."""
+        return max(self.begin_s - LEAD_S, 0)
 
     @property
     def options(self) -> str:

@@ -342,8 +342,7 @@ def fuse(job: Job, *, progress: Progress | None = None) -> Finished | Split:
                         figures = _fuse_piece_into(staging, here, job.piece, progress=progress)
                     else:
                         figures = _fuse_into(staging, here, progress=progress)
-                lead = {} if job.piece is None else {"lead_frames": figures["lead_frames"]}
-                write_record(staging, job, {**figures, "notes": list(map(named, figures["notes"]))}, **lead)
+                write_record(staging, job, {**figures, "notes": list(map(named, figures["notes"]))})
                 store.publish(staging, job.place, last=DONE)
             record = json.loads(store.read(f"{job.place}/{DONE}") or b"null")
     except FusionError:
@@ -491,10 +490,9 @@ def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progres
     snapshot = pipeline.telemetry.snapshot()
     if not sink.written:
         raise ConfigError(f"{job.name}: no frame was fused from {piece.begin_s} s on: {'; '.join(snapshot['notes'])}")
-    _check_whole(staging / VIDEO, frames=sink.lead + sink.written + sink.trail)
+    _check_whole(staging / VIDEO, frames=sink.written)
     read = {band: count - sink.outside for band, count in snapshot["frames_read"].items()}
-    counts = {"pairs": sink.written, "fused": sink.written, "lead_frames": sink.lead}
-    return {**snapshot, "frames_read": read, **counts}
+    return {**snapshot, "frames_read": read, "pairs": sink.written, "fused": sink.written}
 
 
 def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
@@ -509,8 +507,7 @@ def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
         videos = [staging.parent / f"{index:04d}.mp4" for index in range(job.joins)]
         for place, record, video in zip(places, records, videos, strict=True):
             store.fetch(f"{place}/{VIDEO}", video, size_bytes=record["outputs"][VIDEO]["bytes"])
-    spans = [(record["lead_frames"], record["fused"]) for record in records]
-    join_videos(videos, staging / VIDEO, spans=[range(lead, lead + fused) for lead, fused in spans])
+    join_videos(videos, staging / VIDEO)
     figures = joined_figures(records)
     _check_whole(staging / VIDEO, frames=figures["fused"])
     return figures

@@ -16,11 +16,6 @@ from rtfusion.sinks.base import SinkContext
 from rtfusion.sinks.video import VideoSink, muxer_options
 from rtfusion.types import FusedFrame
 
-ENCODER_LEAD_NS = 5 * NS_PER_S
-"""The control of the rate remembers some seconds, on whole seconds, so that key frames are where the whole recording has them."""
-ENCODER_TRAIL_NS = NS_PER_S
-"""It looks ahead, too."""
-
 
 class PieceSink:
     """The frames of one stretch of a recording as a video of their own, whose stamps are those of the whole recording.
@@ -28,9 +23,8 @@ class PieceSink:
     Args:
         path: the file, an MP4.
         shift_ns: added to the stamp of every frame: where the sources began to be read.
-        begin_ns: first stamp that belongs to it, since the beginning of the recording, on a whole second; what comes before
-            warms memories up, and the last `ENCODER_LEAD_NS` of it the encoder: these are in the file, and left out of the join.
-        end_ns: first one that does not; None for the last piece. `ENCODER_TRAIL_NS` from there on are in the file, too.
+        begin_ns: first stamp that belongs to it, since the beginning of the recording; what comes before warms memories up.
+        end_ns: first one that does not; None for the last piece.
         threads: of the encoder.
     """
 
@@ -40,10 +34,6 @@ class PieceSink:
         self.uri = str(path)
         self.written = 0
         """Frames of the piece."""
-        self.lead = 0
-        """Frames before the piece that are in its file."""
-        self.trail = 0
-        """Frames after it that are."""
         self.outside = 0
         """Frames that came before or after it."""
         self._path = path
@@ -65,20 +55,14 @@ class PieceSink:
             SinkError: as `rtfusion.sinks.video.VideoSink.write`.
         """
         stamp_ns = frame.timestamp_ns + self._shift_ns
-        is_before = stamp_ns < self._begin_ns
-        is_after = self._end_ns is not None and stamp_ns >= self._end_ns
-        self.outside += is_before or is_after
-        if stamp_ns < self._begin_ns - ENCODER_LEAD_NS:
-            return
-        if self._end_ns is not None and stamp_ns >= self._end_ns + ENCODER_TRAIL_NS:
+        if stamp_ns < self._begin_ns or (self._end_ns is not None and stamp_ns >= self._end_ns):
+            self.outside += 1
             return
         if self._video is None:
             context = SinkContext(rate_hz=self._rate_hz, live=False, session="")
             self._video = VideoSink(self._path, context=context, threads=self._threads)
         self._video.write(replace(frame, timestamp_ns=stamp_ns))
-        self.lead += is_before
-        self.trail += is_after
-        self.written += not (is_before or is_after)
+        self.written += 1
 
     def close(self, *, aborted: bool) -> None:
         """Finish the file.
@@ -90,27 +74,26 @@ class PieceSink:
             self._video.close(aborted=aborted)
 
 
-def join_videos(parts: Sequence[Path], to: Path, *, spans: Sequence[range]) -> None:
+def join_videos(parts: Sequence[Path], to: Path) -> None:
     """Write MP4 videos, as `PieceSink` made them of one recording, one after the other into one.
 
     Args:
-        parts: in the order of time.
+        parts: in the order of time; each begins with a key frame.
         to: the file, an MP4.
-        spans: which frames of each one are of its piece; the first of them is a key frame.
 
     Raises:
         SinkError: one of them cannot be read, is of another encoder or size, or there is no room.
     """
     try:
-        _join(parts, to, spans=spans)
+        _join(parts, to)
     except (av.FFmpegError, OSError) as error:
         raise SinkError(f"{to}: the pieces could not be joined: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _join(parts: Sequence[Path], to: Path, *, spans: Sequence[range]) -> None:
+def _join(parts: Sequence[Path], to: Path) -> None:
     with av.open(to, "w", format="mp4", container_options=muxer_options("mp4")) as joined:
         stream, first_ns, header, last = None, 0, b"", -1
-        for part, span in zip(parts, spans, strict=True):
+        for part in parts:
             with av.open(part) as piece:
                 video = piece.streams.video[0]
                 begins_ns = starts_ns(piece)
@@ -119,21 +102,15 @@ def _join(parts: Sequence[Path], to: Path, *, spans: Sequence[range]) -> None:
                 if stream is None:
                     stream = joined.add_stream_from_template(video)
                     stream.time_base = video.time_base
-                    if span.start:
-                        raise SinkError(f"{part} is not the first piece of a recording: frames come before it")
                     joined.metadata["comment"] = START_COMMENT.format(begins_ns)
                     first_ns, header = begins_ns, bytes(video.codec_context.extradata or b"")
                 elif bytes(video.codec_context.extradata or b"") != header:
                     raise SinkError(f"{part} was encoded otherwise than the piece before it")
                 time_base = video.time_base or Fraction(1, 90_000)
                 offset = round(Fraction(begins_ns - first_ns, NS_PER_S) / time_base)
-                # one packet is one frame, in their order; at the end of the file comes one without a time
-                packets = (packet for packet in piece.demux(video) if packet.pts is not None)
-                for index, packet in enumerate(packets):
-                    if index not in span or packet.pts is None:
-                        continue
-                    if index == span.start and not packet.is_keyframe:
-                        raise SinkError(f"{part} has no key frame where its piece begins")
+                for packet in piece.demux(video):
+                    if packet.pts is None or packet.dts is None:
+                        continue  # the end of the file
                     # two pieces may round to one tick
                     packet.pts = packet.dts = last = max(packet.pts + offset, last + 1)
                     packet.stream = stream

@@ -408,7 +408,7 @@ def test_no_frame_allocates_an_image(size: tuple[int, int], kernels: bool) -> No
             visible = make_frame(Band.VISIBLE, index * 40 * MS, image=colors[index])
             thermal = make_frame(Band.THERMAL, index * 40 * MS, image=grays[index])
             denoise(FramePair(visible=visible, thermal=thermal, sequence=index))
-            denoise.settled(fused[index], timestamp_ns=index * 40 * MS)
+            denoise.settled(fused[index])
 
     run(0, 17)
     tracemalloc.start()
@@ -430,7 +430,7 @@ def test_the_meter_tells_motion_from_noise(step_px: int, sigma: float) -> None:
     for index in range(20):
         seen = np.s_[:, index * step_px : index * step_px + 640]
         picture = 120.0 + rough[seen] * where[seen] + rng.normal(0, sigma, (480, 640))
-        meter.look(gray(picture), is_due=True, timestamp_ns=index * 40 * MS, strips=index)
+        meter.look(gray(picture), is_due=True, timestamp_ns=index * 40 * MS)
     assert meter.pixel < max(1.15 * sigma, 0.06 * meter.change, 0.3)
     if step_px <= 1:
         assert meter.pixel >= 0.8 * sigma
