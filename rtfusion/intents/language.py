@@ -14,6 +14,7 @@ from rtfusion.intents.bank import WISHES, Classifier, classifier
 from rtfusion.intents.encoders import Encoder, encoder_named
 from rtfusion.intents.rules import Reading, Wish, merged, read, strength
 from rtfusion.intents.scope import DENIALS
+from rtfusion.intents.words import stem
 
 Resolver = Literal["rules", "bank", "encoder", "clip"]
 LONGEST = 1000
@@ -29,19 +30,22 @@ _PLAIN_PART = 0.42
 _PARTS = re.compile(
     "[,;.!?\uff0c\u3002\uff1b\uff01\uff1f\u3001]+|\\b(?:and|but|then|while|plus)\\b|同时|而且|并且|顺便|然后"
 )
-_LEFT_OUT = frozenset(
-    {"not", "did not", "didn't", "do not", "don't", "does not", "doesn't", "is not", "isn't", "are not", "aren't"}
-)
+_LEFT_OUT = frozenset(" ".join(map(stem, f"{verb} not".split())) for verb in ("", "do", "does", "did", "is", "are")) | {
+    "don't",
+    "doesn't",
+    "didn't",
+    "isn't",
+    "aren't",
+}
 """Denials that end a part of a sentence leave out what is denied."""
-_OPPOSITE = -0.02
-"""By how much a classifier must hear the other side of a wish in a sentence that denies something; below 0, by how much it must
-hear the same side: else nobody knows."""
+_AGREED = 0.02
+"""By how much a classifier must hear a wish rather than its opposite, in a sentence that denies something."""
+_AGREED_OF_UNKNOWN = 0.05
+"""The same where what is denied is not known."""
+_AGREED_OF_PLAIN = -0.25
+"""The same in a plain sentence, where it may hear the opposite: the rules know how far the denial reaches, and it does not."""
 _PLAIN = 3
 """A denial, a doing and a name, every one of them known, make a plain sentence: "don't remove the noise"."""
-_OPPOSITE_OF_PLAIN = 0.25
-"""The same in a plain sentence: there the rules know how far the denial reaches, and the classifier does not."""
-_AGREED = 0.05
-"""By how much it must hear the same side where what is denied is not known."""
 _SPREAD = 0.12
 """How far a score lies from the threshold when it is three times likelier than not."""
 
@@ -252,7 +256,7 @@ def _sure(reading: Reading, scores: Mapping[str, float]) -> list[Wish]:
     found = []
     for wish in reading.wishes:
         own, other = ("+", "-") if wish.value > 0 else ("-", "+")
-        margin = _AGREED if wish.axis in reading.unclear else -_OPPOSITE_OF_PLAIN if is_plain else -_OPPOSITE
+        margin = _AGREED_OF_UNKNOWN if wish.axis in reading.unclear else _AGREED_OF_PLAIN if is_plain else _AGREED
         if scores[f"{wish.axis}{own}"] >= scores[f"{wish.axis}{other}"] + margin:
             found.append(wish)
     return found

@@ -62,7 +62,7 @@ class GuardedFile:
                 self._part_from_other_names()
             os.ftruncate(self._file, 0)
         except OSError as error:
-            self.error = error.with_traceback(None)
+            self._keep(error)
 
     def write(self, data: bytes) -> int:
         """Write all of ``data``, or note why not."""
@@ -70,7 +70,7 @@ class GuardedFile:
             try:
                 self._write_all(data)
             except OSError as error:
-                self.error = error.with_traceback(None)  # which holds this file
+                self._keep(error)
                 self._restore()
         return len(data)
 
@@ -105,7 +105,7 @@ class GuardedFile:
                 self._link(self._path)
             self.is_named = True
         except OSError as error:
-            self.error = self.error or error.with_traceback(None)
+            self._keep(error)
 
     def sync(self) -> None:
         """Bring it to the disk, with its name.
@@ -128,14 +128,14 @@ class GuardedFile:
         try:
             self.sync()
         except OSError as error:
-            self.error = self.error or error.with_traceback(None)
+            self._keep(error)
 
     def close(self) -> None:
         """Close; an error that the file system reports only now is kept too."""
         try:
             os.close(self._file)
         except OSError as error:
-            self.error = self.error or error.with_traceback(None)
+            self._keep(error)
 
     def discard(self) -> None:
         """Close and remove the file, unless it is an earlier one."""
@@ -146,6 +146,10 @@ class GuardedFile:
     @property
     def _open_at(self) -> Path:
         return Path(f"/proc/self/fd/{self._file}")
+
+    def _keep(self, error: OSError) -> None:
+        """Keep the first error, without the frames that it came through: they hold this file."""
+        self.error = self.error or error.with_traceback(None)
 
     def _link(self, path: Path) -> None:
         # with a folder named, the system call is linkat, which alone follows what stands for the open file

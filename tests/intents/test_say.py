@@ -81,6 +81,26 @@ def test_negations_turn_what_they_negate(text: str, wanted: str) -> None:
         assert sides(text) == wanted
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "don't just tame the glare",
+        "remove the noise but the fog does not",
+        "flicker away, the mist did not",
+        "don't make me hunt for the van",
+        "除了热源我现在啥都不想看",
+        "别光顾着压灯",
+    ],
+)
+def test_a_denial_that_leaves_open_what_is_wanted_changes_nothing(text: str) -> None:
+    assert say(text, encoder="none").refused
+
+
+def test_a_wish_beside_a_denial_that_nobody_is_sure_of_stands_alone() -> None:
+    said = say("make people stand out, don't let the colors scream", encoder="none")
+    assert dict(said.axes) == {"people": 0.6}
+
+
 def test_two_wishes_in_one_sentence() -> None:
     assert set(sides("make people stand out, keep the colors").split()) == {"people+", "color+"}
     assert set(sides("雾清掉,大灯压一压").split()) == {"clear_haze+", "tame_glare+"}
