@@ -169,6 +169,7 @@ def host_fuser(
     upsample: str = "auto",
     color: str = "seen",
     refine: bool = False,
+    parallax: str = "off",
     units: str | None = None,
     focus: Focus | None = None,
     wish: Intents | None = None,
@@ -191,6 +192,7 @@ def host_fuser(
         telemetry=telemetry,
         calibration=calibration,
         refine=refine,
+        parallax=parallax,
         units=units,
         wish=wish,
     )

@@ -96,7 +96,8 @@ class Control(Protocol):
         Raises:
             ConfigError: there is no such input, look, palette, axis or preset, a value is out of its range, there are too many
                 regions, or the fuser has no model, look or colors, or takes no intents or regions. Nothing was changed.
-            CalibrationError: the calibration is for cameras of another aspect. Nothing was changed.
+            CalibrationError: the calibration is for cameras of another aspect, or holds no pose where parallax needs it. Nothing
+                was changed.
             ModelError, EngineError: the model cannot be used. Nothing was changed.
         """
         ...

@@ -154,7 +154,7 @@ class PairFuser(Generic[ReadyT]):
         """
         _, registration = self._make_ready(shape)
         if self._parallax_kind != "off":
-            self._parallax = registration, self._open_parallax(registration, shape)
+            self._parallax = registration, self._open_parallax(registration, shape, self._calibration)
 
     @property
     def name(self) -> str:
@@ -233,6 +233,8 @@ class PairFuser(Generic[ReadyT]):
             registration = before.registration
             if change.calibration is not None and before.shape is not None:
                 registration = self._register(before.shape, change.calibration)
+                if self._parallax_kind != "off":  # what it cannot do is refused here, and not in the middle of the run
+                    self._open_parallax(registration, before.shape, change.calibration)
             ready = self._renderer.ready(shape=before.shape, registration=registration, before=before, change=change)
             self._prepare_focus(ready, wish)
             with self._swapping:
@@ -345,7 +347,7 @@ class PairFuser(Generic[ReadyT]):
             return registration
         started_ns = time.perf_counter_ns()
         if self._parallax is None or self._parallax[0] is not base:
-            self._parallax = base, self._open_parallax(base, PairShape.of(pair))
+            self._parallax = base, self._open_parallax(base, PairShape.of(pair), self._calibration)
         parallax = self._parallax[1]
         result = parallax.registration(
             registration,
@@ -358,8 +360,7 @@ class PairFuser(Generic[ReadyT]):
         self._telemetry.stage("parallax").record(time.perf_counter_ns() - started_ns)
         return result
 
-    def _open_parallax(self, base: Registration, shape: PairShape) -> Parallax:
-        calibration = self._calibration
+    def _open_parallax(self, base: Registration, shape: PairShape, calibration: Calibration | None) -> Parallax:
         if calibration is not None:
             sizes_px = {f"{band.value}_size_px": shape.size_px(band) for band in Band}
             calibration = calibration.scaled(**sizes_px)

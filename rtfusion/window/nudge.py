@@ -56,6 +56,15 @@ class Nudger:
 
     def apply(self) -> None:
         """Do what was asked for since the last time."""
+        try:
+            self._move()
+        except CalibrationError as error:  # such as of parallax, which needs the pose that a nudge gives up
+            _log.warning("the registration was not moved: %s", error)
+        if self._save:
+            self._write()
+        self._shift, self._turns, self._scales, self._reset, self._save = np.zeros(2), 0, 0, False, False
+
+    def _move(self) -> None:
         if self._reset:
             self._control.change(Change(calibration=self._placement.start))
         if self._shift.any() or self._turns or self._scales:
@@ -63,9 +72,6 @@ class Nudger:
             turn_deg, scale = TURN_DEG * self._turns, SCALE**self._scales
             nudge = Nudge(right_px=right_px, down_px=down_px, turn_deg=turn_deg, scale=scale)
             self._control.change(Change(calibration=self._placement.nudged(nudge)))
-        if self._save:
-            self._write()
-        self._shift, self._turns, self._scales, self._reset, self._save = np.zeros(2), 0, 0, False, False
 
     def _write(self) -> None:
         """Keep the registration in a new file; none that is there is touched."""

@@ -21,6 +21,7 @@ from rtfusion.models import PRECISIONS, file_name, shipping
 from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.registration import Calibration, PairShape
+from rtfusion.registration.calibration import CameraModel, Pose
 from rtfusion.types import Band, FramePair
 from tests import onnx_models
 from tests.support import MS, CollectingSink, ScriptedSource, host_fuser, make_frame, stream
@@ -177,6 +178,19 @@ def test_another_calibration_is_used_from_the_next_frame_on() -> None:
     assert frame.calibration_id == shifted(30.0).id
     assert (frame.image[:, :29] == VISIBLE).all()
     assert fuse.calibration is not None
+
+
+def test_a_calibration_without_the_pose_that_parallax_needs_is_refused_and_the_run_goes_on() -> None:
+    camera = CameraModel(width_px=64, height_px=48, intrinsics=((56.0, 0, 31.5), (0, 56.0, 23.5), (0, 0, 1)))
+    pose = Pose(rotation=((1, 0, 0), (0, 1, 0), (0, 0, 1)), translation_m=(0.12, 0, 0))
+    board = Calibration.from_pose(visible=camera, thermal=camera, pose=pose, distance_m=8.0, provenance={})
+    fuse = host_fuser("average", calibration=board, parallax="dense")
+    fuse(pair())
+    with pytest.raises(CalibrationError, match="holds no pose"):
+        fuse.change(Change(calibration=board.nudged(shift_px=(1.0, 0.0))))
+    assert fuse(pair(1)).calibration_id == board.id
+    fuse.change(Change(calibration=board.at_distance(4.0)))
+    assert fuse(pair(2)).calibration_id == board.at_distance(4.0).id
 
 
 def test_a_calibration_made_ready_for_a_size_that_is_gone_is_made_again() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration
 from rtfusion.types import Band
 from rtfusion.window.nudge import Nudger
@@ -121,3 +122,18 @@ def test_the_window_passes_on_what_it_does_not_answer() -> None:
 def test_an_arrow_is_no_letter() -> None:
     assert [key_name(code) for code in (0xFF51, 0xFF52, 0xFF53, 0xFF54)] == ["left", "up", "right", "down"]
     assert (key_name(ord("q")), key_name(-1), key_name(0xFFE1)) == ("q", "", "")
+
+
+def test_a_nudge_that_is_refused_ends_no_run(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise CalibrationError("parallax dense needs a pose")
+
+    control = RecordingControl()
+    monkeypatch.setattr(control, "change", refuse)
+    nudger = Nudger(control, sizes_px=SIZES_PX)
+    nudger.press("right")
+    nudger.apply()
+    assert "the registration was not moved: parallax dense needs a pose" in caplog.text
+    monkeypatch.undo()
+    nudger.apply()
+    assert control.changes == 0, "it is not tried again and again"
