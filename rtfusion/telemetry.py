@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rtfusion.capture.base import StreamInfo
@@ -117,8 +117,8 @@ class Telemetry:
         self.engine: str | None = None
         self.refinement: Mapping[str, Any] | None = None
         """State of the online refinement (`rtfusion.registration.refine.Refiner.state`), where it is on."""
-        self.parallax: Mapping[str, Any] | None = None
-        """State of the correction of parallax (`rtfusion.registration.parallax.Parallax.state`), where it is on."""
+        self.parallax: Callable[[], Mapping[str, Any]] | None = None
+        """Gives the state of the correction of parallax (`rtfusion.registration.parallax.Parallax.state`), where it is on."""
         self.intents: Mapping[str, float] = {}
         """The intents that the last frame was made with, those that are not at 0."""
         self.intents_version = 0
@@ -230,7 +230,7 @@ class Telemetry:
             "age_ms": {uri: histogram.summary_ms() for uri, histogram in list(self._ages.items())},
             "written": dict(self.written),
             "refinement": None if self.refinement is None else dict(self.refinement),
-            "parallax": None if self.parallax is None else dict(self.parallax),
+            "parallax": None if self.parallax is None else dict(self.parallax()),
             "intents": dict(self.intents),
             "intents_version": self.intents_version,
             "notes": list(self.notes),

@@ -154,7 +154,7 @@ class PairFuser(Generic[ReadyT]):
         """
         _, registration = self._make_ready(shape)
         if self._parallax_kind != "off":
-            self._parallax = registration, self._open_parallax(registration, shape, self._calibration)
+            self._parallax_of(registration, shape)
 
     @property
     def name(self) -> str:
@@ -346,19 +346,22 @@ class PairFuser(Generic[ReadyT]):
         if self._parallax_kind == "off":
             return registration
         started_ns = time.perf_counter_ns()
-        if self._parallax is None or self._parallax[0] is not base:
-            self._parallax = base, self._open_parallax(base, PairShape.of(pair), self._calibration)
-        parallax = self._parallax[1]
-        result = parallax.registration(
+        result = self._parallax_of(base, PairShape.of(pair)).registration(
             registration,
             visible=cast(Image8, pair.visible.image),
             thermal=pair.thermal.image,
             timestamp_ns=pair.timestamp_ns,
             told=pair.degraded is None and not pair.thermal.shutter,
         )
-        self._telemetry.parallax = parallax.state
         self._telemetry.stage("parallax").record(time.perf_counter_ns() - started_ns)
         return result
+
+    def _parallax_of(self, base: Registration, shape: PairShape) -> Parallax:
+        """The correction for a registration, opened when it is another one than before."""
+        if self._parallax is None or self._parallax[0] is not base:
+            parallax = self._open_parallax(base, shape, self._calibration)
+            self._parallax, self._telemetry.parallax = (base, parallax), lambda: parallax.state
+        return self._parallax[1]
 
     def _open_parallax(self, base: Registration, shape: PairShape, calibration: Calibration | None) -> Parallax:
         if calibration is not None:

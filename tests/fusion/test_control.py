@@ -22,6 +22,7 @@ from rtfusion.pairs import PairStream
 from rtfusion.pipeline import Pipeline
 from rtfusion.registration import Calibration, PairShape
 from rtfusion.registration.calibration import CameraModel, Pose
+from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair
 from tests import onnx_models
 from tests.support import MS, CollectingSink, ScriptedSource, host_fuser, make_frame, stream
@@ -184,8 +185,10 @@ def test_a_calibration_without_the_pose_that_parallax_needs_is_refused_and_the_r
     camera = CameraModel(width_px=64, height_px=48, intrinsics=((56.0, 0, 31.5), (0, 56.0, 23.5), (0, 0, 1)))
     pose = Pose(rotation=((1, 0, 0), (0, 1, 0), (0, 0, 1)), translation_m=(0.12, 0, 0))
     board = Calibration.from_pose(visible=camera, thermal=camera, pose=pose, distance_m=8.0, provenance={})
-    fuse = host_fuser("average", calibration=board, parallax="dense")
+    telemetry = Telemetry()
+    fuse = host_fuser("average", calibration=board, parallax="dense", telemetry=telemetry)
     fuse(pair())
+    assert telemetry.snapshot()["parallax"]["measured"] == 1
     with pytest.raises(CalibrationError, match="holds no pose"):
         fuse.change(Change(calibration=board.nudged(shift_px=(1.0, 0.0))))
     assert fuse(pair(1)).calibration_id == board.id
