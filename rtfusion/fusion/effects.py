@@ -18,7 +18,7 @@ from rtfusion.fusion.color import Take
 from rtfusion.fusion.retouch import BRIGHT_LEVEL, CELL_PX, Retouch, Shares, cells_of
 from rtfusion.intents import Intents
 from rtfusion.kernels.retouch import open_retoucher
-from rtfusion.registration import RegisteredPair, Registration
+from rtfusion.registration import RegisteredPair, Warp
 from rtfusion.types import Image8
 
 JUDGED_NS = 200_000_000
@@ -98,7 +98,8 @@ class Effects:
         self._retouch = open_retoucher(kernels=kernels)
         self._still = still
         self._note = note
-        self._registration: Registration | None = None
+        self._onto_grid: Warp | None = None
+        """Of the visible picture: it stays when parallax or the refinement moves the thermal one a little, frame by frame."""
         self._judged_ns = 0
         self._known: dict[str, Shares] = {}
         self._asked: tuple[object, ...] = ()
@@ -134,7 +135,7 @@ class Effects:
         images = {"fused": fused_y, "visible": visible_y, "thermal": thermal}
         places = self._places(registered, visible=visible, images=images)
         targets = registered.targets if intents.background else {}
-        asked = intents, dict(worth)
+        asked = intents, dict(worth), bool(targets)
         # targets move with every frame, all else is as it was until it is judged anew
         if targets or asked != self._asked:
             both = None if weights is None else _resized(weights[0], shape)
@@ -183,10 +184,10 @@ class Effects:
         return cast(Shares, cv2.blur(cv2.dilate(found, _RIM), (3, 3)))
 
     def _places(self, registered: RegisteredPair, *, visible: Image8, images: Mapping[str, Image8]) -> Places:
-        timestamp_ns, registration = registered.pair.timestamp_ns, registered.registration
+        timestamp_ns, onto_grid = registered.pair.timestamp_ns, registered.registration.visible
         age_ns = timestamp_ns - self._judged_ns
-        if self._still or registration is not self._registration or not 0 <= age_ns < JUDGED_NS:
-            self._registration, self._judged_ns, self._known, self._asked = registration, timestamp_ns, {}, ()
+        if self._still or onto_grid is not self._onto_grid or not 0 <= age_ns < JUDGED_NS:
+            self._onto_grid, self._judged_ns, self._known, self._asked = onto_grid, timestamp_ns, {}, ()
         return Places(
             shape=cells_of(images["fused"].shape),
             visible=visible,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,14 @@ from rtfusion.fusion.base import Change
 from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.color import luminance
 from rtfusion.fusion.denoise import Denoiser
+from rtfusion.fusion.effects import Effects
 from rtfusion.fusion.fuser import PairFuser
 from rtfusion.fusion.host import HostReady
 from rtfusion.fusion.retouch import Retouch, cells_of, retouched
 from rtfusion.intents import AXES, NEUTRAL, RAMP_FRAMES, Intents
 from rtfusion.kernels.retouch import CompiledRetoucher
-from rtfusion.registration import Calibration
+from rtfusion.registration import Calibration, PairShape
+from rtfusion.registration.parallax import Parallax
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair, Image8
 from tests.support import MS, host_fuser, make_frame, needs_kernels
@@ -237,6 +240,17 @@ def test_where_the_thermal_camera_does_not_see_none_of_it_is_shown() -> None:
     assert changed[:, 200:].mean() > 3
 
 
+def test_what_was_spared_for_a_target_is_not_once_there_is_none() -> None:
+    cold = Box(target="marked", left=0.6, top=0.6, right=0.9, bottom=0.9)
+    wish = Intents(background=-1.0)
+    fuse, without = opened(wish=wish), opened(wish=wish)
+    fuse.change(Change(regions=[cold]))
+    for sequence in range(3):
+        fuse(pair(sequence)), without(pair(sequence))
+    fuse.change(Change(regions=[]))
+    np.testing.assert_array_equal(fuse(pair(3)).image, without(pair(3)).image)
+
+
 def test_a_background_without_targets_is_what_is_not_warm_and_that_is_said() -> None:
     telemetry = Telemetry()
     fuse = opened(telemetry)
@@ -316,6 +330,20 @@ def test_what_does_not_fit_is_refused_and_read_nowhere() -> None:
     ):
         with pytest.raises(ValueError, match=r"expected|another shape"):
             CompiledRetoucher()(how, **{"fused_y": image, "thermal": image, "visible_y": image, **planes}, take=fresh)
+
+
+def test_places_are_judged_a_few_times_a_second_also_where_parallax_moves_every_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged = []
+    mixed = Effects._mixed
+    monkeypatch.setattr(Effects, "_mixed", lambda self, *args, **given: judged.append(0) or mixed(self, *args, **given))
+    fuse = opened(wish=Intents(detail=0.5), parallax="layers")
+    base = fuse._register(PairShape.of(pair()), None)
+    monkeypatch.setattr(Parallax, "registration", lambda *_, **__: copy.copy(base))
+    for sequence in range(12):
+        fuse(pair(sequence))
+    assert len(judged) == 2
 
 
 def test_another_registration_is_seen_at_once() -> None:
