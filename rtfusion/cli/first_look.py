@@ -60,6 +60,12 @@ class FirstLook:
             self._thread.join(PATIENCE_S)
             if self._thread.is_alive():
                 self._note("whether the pictures agree was not known when the run was over")
+        elif self._auto_register:
+            self._note(
+                f"auto-register: nothing was registered, since that takes {PAIRS} pairs of at least {LEAST_SIDE_PX} px a side"
+                + (f", {self._apart_ns / NS_PER_S:g} s apart" if self._apart_ns else "")
+                + f", and {len(self._pairs)} came; run rtfusion calibrate scene"
+            )
 
     def _look(self) -> None:
         pairs, self._pairs = self._pairs, []

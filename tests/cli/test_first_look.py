@@ -69,6 +69,19 @@ def test_short_runs_and_small_pictures_are_not_looked_at() -> None:
         assert len(look._pairs) < PAIRS
 
 
+def test_who_asks_for_a_registration_is_told_when_none_could_be_made() -> None:
+    for source, came in (("synthetic:?size=480x360&fps=30&frames=20", 2), ("synthetic:?size=90x64&fps=2&frames=8", 0)):
+        notes: list[str] = []
+        look = FirstLook(note=notes.append, auto_register=True, still=False, use=pytest.fail)
+        for pair in seen(source):
+            look(pair)
+        look.close()
+        assert notes == [
+            "auto-register: nothing was registered, since that takes 4 pairs of at least 96 px a side, 0.5 s apart, "
+            f"and {came} came; run rtfusion calibrate scene"
+        ]
+
+
 def test_a_run_with_a_calibration_is_not_looked_at(tmp_path: object) -> None:
     settings = Settings(ir=SAME, vis=SAME, sink="null:", fuser="average")
     pipeline = build(settings)
