@@ -32,7 +32,7 @@ def samples(
     view. What is there already is kept.
     """
     from rtfusion.cli.console import show_text
-    from rtfusion.errors import ConfigError
+    from rtfusion.errors import ConfigError, SinkError
     from rtfusion.evaluate.clips import film_all
     from rtfusion.types import Band
 
@@ -46,8 +46,14 @@ def samples(
     missing = {path: source for path, source in wanted.items() if not path.exists()}
     if missing:
         film_all(missing, frames=frames, doing="filming a synthetic street, frames")
-    _write_images(out, wanted, every=max(1, frames // IMAGES))
-    _write_calibration(out / "calibration.json")
+    try:
+        _write_images(out, wanted, every=max(1, frames // IMAGES))
+    except OSError as error:
+        raise SinkError(
+            f"cannot write the images into {out}: {error.strerror}; make room, or name another one"
+        ) from error
+    if not (out / "calibration.json").exists():
+        _write_calibration(out / "calibration.json")
     show_text(_told(out))
 
 
@@ -60,15 +66,18 @@ def _write_images(out: Path, videos: dict[Path, Any], *, every: int) -> None:
 
     from rtfusion.capture import open_source
     from rtfusion.evaluate.moments import frames_of
+    from rtfusion.files import write_whole
 
     for path, (_, band) in videos.items():
         folder = out / "images" / band.value
-        if folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        images = [folder / f"{number:02d}.png" for number in range(1, IMAGES + 1)]
+        if all(image.exists() for image in images):
             continue
-        folder.mkdir(parents=True)
         with closing(open_source(str(path), band=band)) as source:
-            for number, frame in enumerate(islice(frames_of(source), 0, every * IMAGES, every), start=1):
-                cv2.imwrite(str(folder / f"{number:02d}.png"), frame.image)
+            for image, frame in zip(images, islice(frames_of(source), 0, None, every), strict=False):
+                if not image.exists():
+                    write_whole(image, cv2.imencode(".png", frame.image)[1].tobytes())
 
 
 def _write_calibration(path: Path) -> None:

@@ -16,7 +16,7 @@ from rtfusion.cli.app import app
 from rtfusion.cli.config import commented_file
 from rtfusion.cli.tree import each_command, parameters_of, plain
 from rtfusion.config import Settings, load
-from rtfusion.errors import ConfigError
+from rtfusion.errors import EXIT_BUG, ConfigError
 from rtfusion.synthetic.parameters import SyntheticParameters
 
 from .conftest import Cli, Main
@@ -201,8 +201,21 @@ def test_samples_are_made_and_the_commands_that_are_told_work(cli: Cli, tmp_path
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "fused.mp4").stat().st_size > 0
     assert len(list((tmp_path / "fused").iterdir())) == 8
-    again = cli("samples", "small")
+    missing, mine = tmp_path / "small/images/thermal/05.png", tmp_path / "small/calibration.json"
+    missing.unlink()
+    mine.write_text("mine")
+    again = cli("samples", "small", "--seconds", "1")
     assert again.returncode == 0, again.stderr
+    assert missing.stat().st_size > 0, "what an earlier run did not come to is made"
+    assert mine.read_text() == "mine", "what is there is kept"
+
+
+def test_samples_that_cannot_be_written_are_said_to(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/images").touch()
+    made = cli("samples", "small", "--seconds", "1")
+    assert made.returncode not in (0, EXIT_BUG)
+    assert "cannot write the images into small" in made.stderr
 
 
 def test_the_tree_is_that_of_the_commands() -> None:
