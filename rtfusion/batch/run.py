@@ -290,8 +290,8 @@ class _Batch:
     def _end(self, ended: Ended) -> None:
         job = self._running.pop(ended.job.place)
         entry = replace(self._account.entries[job.name], ended=now())
-        if entry.state == "failed":
-            return  # a piece of a recording that another piece of failed
+        if entry.state in ("failed", "unfinished"):
+            return  # a piece of a recording that another piece has ended
         if isinstance(ended.result, Split):
             self._split(job, entry, ended.result.pieces)
             return
@@ -355,7 +355,7 @@ class _Batch:
     def _finish(self, job: Job, entry: Entry, told: str) -> None:
         self._over += 1
         self._bytes_over += _share_bytes(job)
-        self._left = deque(one for one in self._left if one.name != job.name)  # other pieces of one that failed
+        self._left = deque(one for one in self._left if one.name != job.name)  # other pieces of one that is given up
         self._note(entry)
         self._told.say(f"[{self._over}/{self._recordings}] {job.name}: {told}")
 

@@ -7,23 +7,25 @@ import signal
 import threading
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from rtfusion.batch import Account, find_recordings, make_jobs
+from rtfusion.batch import Account, Job, find_recordings, make_jobs
 from rtfusion.batch import storage as storage_module
 from rtfusion.batch.pieces import LEAD_S, PIECES, Piece, can_be_split, pieces_of
 from rtfusion.batch.processes import Processes
+from rtfusion.batch.run import Ended
 from rtfusion.batch.storage import open_store
-from rtfusion.batch.work import Split, fuse
+from rtfusion.batch.work import Finished, Split, fuse
 from rtfusion.config import Settings
-from rtfusion.errors import CaptureError, ConfigError, SinkError
+from rtfusion.errors import CaptureError, ConfigError, SinkError, StorageError
 from rtfusion.pipeline import build
 from rtfusion.sinks.joined import join_videos
 from rtfusion.types import FusedFrame
-from tests.batch.archives import Done, InThisProcess, batch, tree
+from tests.batch.archives import Done, InThisProcess, batch, make_archive, tree
 from tests.batch.test_run import WAIT_S, wait_for, worker_pids
 from tests.capture.clips import write_clip
 
@@ -206,6 +208,68 @@ def test_a_recording_of_which_a_piece_fails_fails_once(
     assert done.summary.exit_code == CaptureError.exit_code
     assert begun == ["walk"] * 3, "the look, the first piece, the broken one, and not the third"
     assert tree(tmp_path / "out") == {}
+
+
+class Scripted:
+    """Workers of which job after job ends as it is said, by its place; what else runs is done at the end."""
+
+    count = 9
+
+    def __init__(self, script: list[tuple[str, dict[str, Any]]]) -> None:
+        self._script = script
+        self._running: dict[str, Job] = {}
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._running.clear()
+
+    def start(self, job: Job) -> None:
+        self._running[job.place] = job
+
+    def ended(self, *, timeout_s: float) -> list[Ended]:
+        done = {"result": Finished(record={"fused": 1}, host="here", cpu_s=0.0, seconds=0.0)}
+        place, ending = self._script.pop(0) if self._script else (next(iter(self._running)), done)
+        return [Ended(job=self._running.pop(place), **ending)]
+
+    def progress(self) -> dict[str, tuple[int, int | None]]:
+        return {}
+
+
+def test_a_recording_that_is_given_up_after_one_piece_is_not_begun_again_by_another(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=3, videos=("walk", "yard"))
+    jobs = {
+        job.name: job
+        for job in make_jobs(find_recordings(archive), out="out", settings=lambda name: {"fuser": "pyramid"})
+    }
+    finished = {
+        "result": Finished(
+            record={"frames_read": {}, "pairs": 3, "fused": 3, "drops": {}, "notes": [], "outputs": {}},
+            host="here",
+            cpu_s=0.0,
+            seconds=0.0,
+        )
+    }
+    silent = {"error": "nobody answers", "exit_code": StorageError.exit_code, "is_of_storage": True}
+    pieces = pieces_of(2 * SPLIT_S, length_s=SPLIT_S)
+    first, second = (jobs["walk"].piece_of(piece).place for piece in pieces)
+    workers = Scripted(
+        [
+            ("walk", {"result": Split(pieces=pieces)}),
+            (first, silent),
+            ("yard", finished),  # three in a row that are silent would end the batch
+            (first, silent),
+            (first, silent),
+            ("stills", finished),
+            (second, silent),
+        ]
+    )
+    said: list[str] = []
+    done = batch(archive, tmp_path / "out", workers=workers, say=said.append)
+    assert done.summary.states == {"done": 2, "unfinished": 1}
+    assert done.summary.exit_code == StorageError.exit_code
+    assert [line for line in said if line.startswith("[")][1:2] == ["[2/3] walk: unfinished: nobody answers"]
 
 
 # -- where they begin ---------------------------------------------------------------------------------------------------
