@@ -491,7 +491,7 @@ def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progres
     if not sink.written:
         raise ConfigError(f"{job.name}: no frame was fused from {piece.begin_s} s on: {'; '.join(snapshot['notes'])}")
     _check_whole(staging / VIDEO, frames=sink.written)
-    read = {band: count - sink.outside for band, count in snapshot["frames_read"].items()}
+    read = {band: count - sink.outside[Band(band)] for band, count in snapshot["frames_read"].items()}
     return {**snapshot, "frames_read": read, "pairs": sink.written, "fused": sink.written}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +15,7 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.errors import SinkError
 from rtfusion.sinks.base import SinkContext
 from rtfusion.sinks.video import VideoSink, muxer_options
-from rtfusion.types import FusedFrame
+from rtfusion.types import Band, FusedFrame
 
 
 class PieceSink:
@@ -34,8 +35,9 @@ class PieceSink:
         self.uri = str(path)
         self.written = 0
         """Frames of the piece."""
-        self.outside = 0
-        """Frames that came before or after it."""
+        self.outside = Counter[Band]()
+        """Frames of each camera in what was fused whose own stamps are before or after it."""
+        self._outside_ns: dict[Band, int] = {}
         self._path = path
         self._shift_ns = shift_ns
         self._begin_ns = begin_ns
@@ -55,14 +57,24 @@ class PieceSink:
             SinkError: as `rtfusion.sinks.video.VideoSink.write`.
         """
         stamp_ns = frame.timestamp_ns + self._shift_ns
-        if stamp_ns < self._begin_ns or (self._end_ns is not None and stamp_ns >= self._end_ns):
-            self.outside += 1
+        self._count_outside(Band.VISIBLE, stamp_ns)
+        self._count_outside(Band.THERMAL, frame.thermal_timestamp_ns + self._shift_ns)
+        if not self._holds(stamp_ns):
             return
         if self._video is None:
             context = SinkContext(rate_hz=self._rate_hz, live=False, session="")
             self._video = VideoSink(self._path, context=context, threads=self._threads)
         self._video.write(replace(frame, timestamp_ns=stamp_ns))
         self.written += 1
+
+    def _holds(self, stamp_ns: int) -> bool:
+        return stamp_ns >= self._begin_ns and (self._end_ns is None or stamp_ns < self._end_ns)
+
+    def _count_outside(self, band: Band, stamp_ns: int) -> None:
+        """Count a frame of a camera once, however many fused frames it is in."""
+        if not self._holds(stamp_ns) and stamp_ns != self._outside_ns.get(band):
+            self.outside[band] += 1
+            self._outside_ns[band] = stamp_ns
 
     def close(self, *, aborted: bool) -> None:
         """Finish the file.

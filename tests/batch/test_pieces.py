@@ -150,6 +150,22 @@ def test_the_joined_file_has_the_frames_of_the_unsplit_one_and_is_as_near_to_wha
     assert max(one - other for one, other in zip(lost, lost_by_whole, strict=True)) <= 1
 
 
+def test_frames_of_a_slower_thermal_camera_are_counted_as_in_the_whole(archive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "archive" / "walk"
+    folder.mkdir(parents=True)
+    (folder / "vi.mp4").write_bytes((archive / "walk" / "vi.mp4").read_bytes())
+    images = [scene(index / 4)[0] for index in range(SECONDS * 4)]
+    write_clip(folder / "ir.mp4", images, time_base=Fraction(1, 4))
+    settings = {"fuser": "average", "pair": "hold"}
+    frames = []
+    for name, split_s in (("whole", None), ("pieces", SPLIT_S)):
+        batch(folder.parent, tmp_path / name, workers=InThisProcess(), settings=settings, split_s=split_s)
+        entry = Account(open_store(tmp_path / name)).entries["walk"]
+        frames.append((entry.frames, entry.drops))
+    assert frames[0][0]["thermal"] == SECONDS * 4
+    assert frames[1] == frames[0]
+
+
 def test_pieces_of_a_killed_batch_are_not_fused_twice_and_the_result_is_the_same(archive: Path, tmp_path: Path) -> None:
     batch(archive, tmp_path / "undisturbed", workers=InThisProcess(), split_s=SPLIT_S)
     stop = threading.Event()
