@@ -11,6 +11,7 @@ know no renaming of folders: there a result is whole when the file that is writt
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -263,34 +264,23 @@ class RemoteStore(Store):
 
     def walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
         """See `Store.walk`. One listing of everything, which is remembered."""
-        found = self._listing()
-        if not found:
+        if not self._listing:
             raise ConfigError(f"there is nothing at {self.shown}; expected the archive of recordings")
-        folders: dict[str, tuple[set[str], list[str]]] = {"": (set(), [])}
-        for name in sorted(found):
-            parent, _, file = name.rpartition("/")
-            parts = parent.split("/") if parent else []
-            for depth, part in enumerate(parts):
-                folders.setdefault("/".join(parts[:depth]), (set(), []))[0].add(part)
-            folders.setdefault(parent, (set(), []))[1].append(file)
         waiting = [""]
         while waiting:
             name = waiting.pop(0)
-            inner, files = sorted(folders[name][0]), folders[name][1]
-            yield name, inner, files
+            folders, files = self._tree[name]
+            inner = sorted(folders)
+            yield name, inner, list(files)
             waiting += [f"{name}/{one}" if name else one for one in inner]
 
     def files(self, folder: str) -> list[StoredFile]:
         """See `Store.files`."""
-        found = self._listing()
-        if folder in found:
-            return [replace(found[folder], name=folder.rpartition("/")[2])]
+        if folder in self._listing:
+            return [replace(self._listing[folder], name=folder.rpartition("/")[2])]
+        _, names = self._tree.get(folder, (set(), []))
         prefix = f"{folder}/" if folder else ""
-        return [
-            StoredFile(name=rest, bytes=file.bytes, version=file.version)
-            for name, file in sorted(found.items())
-            if name.startswith(prefix) and "/" not in (rest := name.removeprefix(prefix))
-        ]
+        return [replace(self._listing[f"{prefix}{name}"], name=name) for name in names]
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """See `Store.sizes`."""
@@ -370,10 +360,21 @@ class RemoteStore(Store):
     def _key(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
+    @functools.cached_property
     def _listing(self) -> Mapping[str, StoredFile]:
-        if not hasattr(self, "_listed"):
-            self._listed = self._find("")
-        return self._listed
+        return self._find("")
+
+    @functools.cached_property
+    def _tree(self) -> Mapping[str, tuple[set[str], list[str]]]:
+        """The listing by folder: the names of the folders and, sorted, of the files right in it."""
+        tree: dict[str, tuple[set[str], list[str]]] = {"": (set(), [])}
+        for name in sorted(self._listing):
+            parent, _, file = name.rpartition("/")
+            parts = parent.split("/") if parent else []
+            for depth, part in enumerate(parts):
+                tree.setdefault("/".join(parts[:depth]), (set(), []))[0].add(part)
+            tree.setdefault(parent, (set(), []))[1].append(file)
+        return tree
 
     def _find(self, folder: str) -> dict[str, StoredFile]:
         root = self._key(folder)
