@@ -27,7 +27,7 @@ class Estimate:
 
     recordings: int
     left: int
-    """Recordings that are not done, failed ones included."""
+    """Recordings that are not done as they are asked for, failed ones included."""
     bytes_left: int
     samples: int
     """Recordings whose beginning was fused."""
@@ -49,7 +49,8 @@ def estimate(jobs: Sequence[Job], *, out: str) -> Estimate:
         StorageError: the output does not answer.
     """
     entries = Account(open_store(out)).entries
-    left = [job for job in jobs if job.name not in entries or entries[job.name].state != "done"]
+    done = {(entry.recording, entry.fingerprint) for entry in entries.values() if entry.state == "done"}
+    left = [job for job in jobs if (job.name, job.fingerprint) not in done]
     seconds = cpu_s = 0.0
     size_bytes = samples = 0
     unreadable: dict[str, str] = {}

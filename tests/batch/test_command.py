@@ -117,6 +117,17 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     assert "core-hours" in text
 
 
+def test_a_dry_run_counts_what_is_done_by_other_settings_as_to_do(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=3, videos=("yard",))
+    out = tmp_path / "out"
+    batch(archive, out, settings=settings_of_the_command(), workers=InThisProcess())
+    for fuser, left in (("pyramid", 0), ("average", 2)):
+        done = CliRunner().invoke(
+            app, ["batch", str(archive), "--out", str(out), "--fuser", fuser, "--dry-run", "--json"]
+        )
+        assert json.loads(done.stdout)["left"] == left
+
+
 def test_a_folder_of_the_name_of_a_model_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small").mkdir()
     monkeypatch.chdir(tmp_path)
