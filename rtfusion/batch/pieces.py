@@ -1,9 +1,10 @@
-"""Long recordings in pieces, which are fused side by side and joined without a seam.
+"""Long recordings in pieces, which are fused side by side and joined into one.
 
 A piece begins to read `LEAD_S` before its beginning, at the key frame before that, so that everything that remembers (gain,
-means, denoising, trust) has forgotten by then that it began there: the slowest forgets all but exp(-7) of it. What was fused
-before the beginning is thrown away. The pieces are of a length that the recording and the setting decide, and nothing else, so
-that the result does not depend on how many workers there are.
+means, denoising, trust) has had time to forget that it began there: the slowest mean forgets all but exp(-7) of it. What was
+fused before the beginning is thrown away. What stays of a seam is denoising's, which keeps still what it holds still (how much:
+docs/batch.md). The pieces are of a length that the recording and the setting decide, and nothing else, so that the result does
+not depend on how many workers there are.
 """
 
 from __future__ import annotations

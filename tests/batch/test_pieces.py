@@ -1,4 +1,4 @@
-"""Long recordings in pieces: joined without a seam, whoever is killed, and the same for any number of workers."""
+"""Long recordings in pieces: joined into one, whoever is killed, and the same for any number of workers."""
 
 from __future__ import annotations
 
