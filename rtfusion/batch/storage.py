@@ -574,3 +574,26 @@ def read_whole(store: Store, name: str) -> bytes:
     if content is None:
         raise ConfigError(f"cannot read {store.shown}/{name}: there is no such file")
     return content
+
+
+def read_url(url: str) -> bytes:
+    """The content of a file by its URL.
+
+    Raises:
+        ConfigError, StorageError: as `read_whole` and `open_store`.
+    """
+    place, _, name = url.rpartition("/")
+    return read_whole(open_store(place), name)
+
+
+def fetch_url(url: str, folder: Path) -> Path:
+    """Copy a file by its URL, under its name, into a folder that is made for it.
+
+    Raises:
+        ConfigError, StorageError: as `read_whole` and `open_store`.
+    """
+    path = folder / url.rpartition("/")[2]
+    content = read_url(url)
+    folder.mkdir()
+    path.write_bytes(content)
+    return path

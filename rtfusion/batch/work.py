@@ -26,7 +26,7 @@ from typing import Any
 from rtfusion import __version__
 from rtfusion.batch.archive import Part, Recording
 from rtfusion.batch.pieces import PIECES, Piece, can_be_split, duration_s, joined_figures, pieces_of
-from rtfusion.batch.storage import LocalStore, Scratch, Store, is_url, open_store, read_whole
+from rtfusion.batch.storage import LocalStore, Scratch, Store, fetch_url, is_url, open_store, read_url, read_whole
 from rtfusion.engines import model_file, runs_on_gpu
 from rtfusion.errors import ConfigError, FusionError, SinkError, StorageError
 from rtfusion.files import write_whole
@@ -145,12 +145,12 @@ def make_jobs(
     recordings: Sequence[Recording],
     *,
     out: str,
-    settings: Callable[[str], Mapping[str, Any]],
+    settings: Mapping[str, Any],
     split_s: int | None = None,
     scratch: str | None = None,
     scratch_bytes: int = int(SCRATCH_GB * 1e9),
 ) -> list[Job]:
-    """Make the jobs of recordings; ``settings`` gives those of a recording by its name, without sources and outputs.
+    """Make the jobs of recordings; ``settings`` are those of a run, without sources and outputs.
 
     Recordings longer than ``split_s`` are fused in pieces of about that length, where they can be (`rtfusion.batch.pieces`).
 
@@ -169,7 +169,7 @@ def make_jobs(
         _make_job(
             recording,
             out=out,
-            settings=settings(recording.name),
+            settings=settings,
             checksum=checksum,
             split_s=split_s,
             scratch=scratch,
@@ -220,10 +220,7 @@ def _model_place(settings: Mapping[str, Any]) -> str:
 
 
 def _checksum_of(place: str) -> str:
-    if not is_url(place):
-        return _checksum(Path(place))
-    folder, _, name = place.rpartition("/")
-    return hashlib.sha256(read_whole(open_store(folder), name)).hexdigest()
+    return hashlib.sha256(read_url(place)).hexdigest() if is_url(place) else _checksum(Path(place))
 
 
 # -- what is there ------------------------------------------------------------------------------------------------------
@@ -422,11 +419,7 @@ def staged(job: Job, room: Path) -> Job:
     settings = dict(job.settings)
     for name, value in settings.items():
         if isinstance(value, str) and is_url(value):
-            folder, _, file = value.rpartition("/")
-            path = room / name / file
-            path.parent.mkdir()
-            path.write_bytes(read_whole(open_store(folder), file))
-            settings[name] = str(path)
+            settings[name] = str(fetch_url(value, room / name))
     return replace(job, visible=visible, thermal=thermal, settings=settings)
 
 

@@ -179,7 +179,7 @@ def batch(
         made = make_jobs(
             recordings,
             out=target.place(""),
-            settings=lambda name: settings,
+            settings=settings,
             split_s=round(split_min * 60) or None,
             scratch=scratch,
             scratch_bytes=_scratch_bytes(scratch, scratch_gb),
@@ -217,7 +217,7 @@ def _place_of_status(results: str | None, out: str | None) -> str:
 @contextmanager
 def _files_here(flags: Mapping[str, object]) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
     """The flags with files that are named by URL copied to this machine, and those URLs by the names of the settings."""
-    from rtfusion.batch.storage import is_url, open_store, read_whole
+    from rtfusion.batch.storage import fetch_url, is_url
     from rtfusion.config import Settings
 
     declared = Settings.declared()
@@ -229,11 +229,7 @@ def _files_here(flags: Mapping[str, object]) -> Iterator[tuple[dict[str, object]
     with tempfile.TemporaryDirectory(prefix="rtfusion-batch-") as folder:
         local = dict(flags)
         for name, url in urls.items():
-            place, _, file = url.rpartition("/")
-            path = Path(folder) / name / file
-            path.parent.mkdir()
-            path.write_bytes(read_whole(open_store(place), file))
-            local[name] = str(path)
+            local[name] = str(fetch_url(url, Path(folder) / name))
         yield local, urls
 
 

@@ -88,7 +88,7 @@ def batch(
     jobs = make_jobs(
         find_recordings(archive, leave_out=out),
         out=str(out),
-        settings=lambda name: settings or {"fuser": "pyramid"},
+        settings=settings or {"fuser": "pyramid"},
         split_s=split_s,
         scratch=None if scratch is None else str(scratch),
         scratch_bytes=scratch_bytes,

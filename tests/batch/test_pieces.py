@@ -255,10 +255,7 @@ class Scripted:
 
 def test_a_recording_that_is_given_up_after_one_piece_is_not_begun_again_by_another(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "archive", frames=3, videos=("walk", "yard"))
-    jobs = {
-        job.name: job
-        for job in make_jobs(find_recordings(archive), out="out", settings=lambda name: {"fuser": "pyramid"})
-    }
+    jobs = {job.name: job for job in make_jobs(find_recordings(archive), out="out", settings={"fuser": "pyramid"})}
     finished = {
         "result": Finished(
             record={"frames_read": {}, "pairs": 3, "fused": 3, "drops": {}, "notes": [], "outputs": {}},
@@ -319,7 +316,7 @@ def test_what_cannot_be_begun_in_the_middle_is_not_split(archive: Path) -> None:
     assert not can_be_split(visible="a.mp4", thermal="b.mp4", settings={"ir_options": "rotate=180&start=3"})
     assert can_be_split(visible="a.mp4", thermal="b.mp4", settings={"ir_options": "rotate=180"})
     (job,) = make_jobs(
-        find_recordings(archive), out="out", settings=lambda name: {"fuser": "pyramid", "refine": True}, split_s=SPLIT_S
+        find_recordings(archive), out="out", settings={"fuser": "pyramid", "refine": True}, split_s=SPLIT_S
     )
     assert job.split_s is None
 
@@ -327,7 +324,7 @@ def test_what_cannot_be_begun_in_the_middle_is_not_split(archive: Path) -> None:
 def test_a_job_tells_its_pieces_and_how_long_they_are_decides_nothing_else(archive: Path, tmp_path: Path) -> None:
     recordings = find_recordings(archive)
     jobs = [
-        make_jobs(recordings, out=str(tmp_path), settings=lambda name: {"fuser": "pyramid"}, split_s=split_s)[0]
+        make_jobs(recordings, out=str(tmp_path), settings={"fuser": "pyramid"}, split_s=split_s)[0]
         for split_s in (SPLIT_S, 30)
     ]
     splits = [fuse(job) for job in jobs]

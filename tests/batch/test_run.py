@@ -185,7 +185,7 @@ def test_two_batches_do_not_write_to_one_folder(tmp_path: Path) -> None:
 
 def test_the_second_of_two_attempts_finds_it_done(tmp_path: Path) -> None:
     recording = find_recordings(make_archive(tmp_path / "archive", frames=5))[0]
-    (job,) = make_jobs([recording], out=str(tmp_path / "out"), settings=lambda name: {"fuser": "average"})
+    (job,) = make_jobs([recording], out=str(tmp_path / "out"), settings={"fuser": "average"})
     results = Results(open_store(job.out))
     first = fuse(job).record
     before = tree(tmp_path / "out" / job.name)
@@ -202,7 +202,7 @@ def test_results_do_not_depend_on_the_number_of_cores(tmp_path: Path, settings: 
     made = []
     for threads in (1, 4):
         out = tmp_path / f"out-{threads}"
-        for job in make_jobs(find_recordings(archive), out=str(out), settings=lambda name: settings):
+        for job in make_jobs(find_recordings(archive), out=str(out), settings=settings):
             fuse(replace(job, threads=threads))
         made.append(tree(out))
     assert made[0] == made[1]
@@ -221,7 +221,7 @@ def test_the_real_archive_with_a_killed_worker(shared_data: Path, tmp_path: Path
     recordings = [found for part in ("eval", "video") for found in find_recordings(shared_data / part)]
 
     def fuse_all(out: Path) -> Done:
-        jobs = make_jobs(recordings, out=str(out), settings=lambda name: {"fuser": "pyramid"})
+        jobs = make_jobs(recordings, out=str(out), settings={"fuser": "pyramid"})
         told = Told(say=lambda text: None)
         return Done(*run(jobs, out=str(out), workers=Processes(2), stop=threading.Event(), told=told))
 

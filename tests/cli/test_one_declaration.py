@@ -96,7 +96,7 @@ def test_the_fingerprint_of_a_batch_changes_with_it(tmp_path: Path) -> None:
 
     def fingerprint(**values: object) -> str:
         settings = batch._plain(More(fuser="overlay", masks=masks, **values))
-        (made,) = make_jobs([recording], out=str(tmp_path), settings=lambda name: settings)
+        (made,) = make_jobs([recording], out=str(tmp_path), settings=settings)
         return made.fingerprint
 
     masks.write_text("one")
