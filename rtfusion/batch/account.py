@@ -187,12 +187,11 @@ class Summary:
 def summarize(entries: Mapping[str, Entry]) -> Summary:
     """Count what became of recordings. The exit code is that of the first by name that is not done, else 0."""
     ordered = [entries[name] for name in sorted(entries)]
+    counts = Counter(entry.state for entry in ordered)
     wrong = [entry for entry in ordered if entry.state in ("failed", "unfinished")]
     return Summary(
         recordings=len(ordered),
-        states={
-            state: count for state in get_args(State) if (count := Counter(entry.state for entry in ordered)[state])
-        },
+        states={state: counts[state] for state in get_args(State) if counts[state]},
         frames=sum(entry.frames.get("fused", 0) for entry in ordered if entry.state == "done"),
         cpu_s=sum(entry.cpu_s for entry in ordered),
         restarts=sum(max(entry.attempts - 1, 0) for entry in ordered),

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Estimate:
 
     def plain(self) -> dict[str, Any]:
         """Give it as JSON can hold it."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
 def estimate(jobs: Sequence[Job], *, out: str) -> Estimate:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -92,14 +92,7 @@ class Standing:
 
     def plain(self) -> dict[str, Any]:
         """Give it as JSON can hold it."""
-        return {
-            "recordings": self.recordings,
-            "done": self.done,
-            "frames": self.frames,
-            "left_s": self.left_s,
-            "core_hours": self.core_hours,
-            "running": dict(self.running),
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,9 +273,8 @@ class _Batch:
         self._running[job.place] = job
         self._begun[job.place] += 1
         entry = self._account.entries[job.name]
-        if (
-            job.name not in self._pieces or self._begun[job.place] > 1
-        ):  # its pieces and their joining are the same attempt
+        # its pieces and their joining are the same attempt
+        if job.name not in self._pieces or self._begun[job.place] > 1:
             attempts = entry.attempts + 1
             self._note(replace(entry, state="running", attempts=attempts, started=now(), ended=None, host=None))
         workers.start(job)
