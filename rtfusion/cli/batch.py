@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -29,6 +30,8 @@ DEFAULT_SPLIT_MIN = 10.0
 SCRATCH_SHARE = 0.5
 """Part of what is free on the disk that recordings on their way may take, unless that is said."""
 
+_option = functools.partial(typer.Option, rich_help_panel="Batch")
+
 
 @takes_settings(decider="batch")
 def batch(
@@ -41,87 +44,53 @@ def batch(
         str | None,
         typer.Argument(metavar="[OUT]", help="With status: folder or URL of the results.", show_default=False),
     ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", metavar="DIR|URL", help="Folder or URL of the results.", rich_help_panel="Batch"),
-    ] = None,
+    out: Annotated[str | None, _option("--out", metavar="DIR|URL", help="Folder or URL of the results.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs",
-            metavar="N",
-            min=1,
-            rich_help_panel="Batch",
-            help="Recordings at a time: the cores; on a cluster, as many as have room.",
+        _option(
+            "--jobs", metavar="N", min=1, help="Recordings at a time: the cores; on a cluster, as many as have room."
         ),
     ] = None,
     vis_name: Annotated[
-        list[str] | None,
-        typer.Option("--vis-name", metavar="NAME", rich_help_panel="Batch", help="Name of visible ones (repeatable)."),
+        list[str] | None, _option("--vis-name", metavar="NAME", help="Name of visible ones (repeatable).")
     ] = None,
     ir_name: Annotated[
-        list[str] | None,
-        typer.Option("--ir-name", metavar="NAME", rich_help_panel="Batch", help="Name of thermal ones (repeatable)."),
+        list[str] | None, _option("--ir-name", metavar="NAME", help="Name of thermal ones (repeatable).")
     ] = None,
     ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray", metavar="ADDRESS", rich_help_panel="Batch", help="On a Ray cluster: auto, local, HOST:PORT."
-        ),
+        str | None, _option("--ray", metavar="ADDRESS", help="On a Ray cluster: auto, local, HOST:PORT.")
     ] = None,
     cores: Annotated[
         int | None,
-        typer.Option(
-            "--cores",
-            metavar="N",
-            min=1,
-            rich_help_panel="Batch",
-            help="Cores that each recording reserves on a cluster, and uses: 1.",
-        ),
+        _option("--cores", metavar="N", min=1, help="Cores that each recording reserves on a cluster, and uses: 1."),
     ] = None,
     split_min: Annotated[
         float,
-        typer.Option(
+        _option(
             "--split-min",
             metavar="MINUTES",
             min=0,
-            rich_help_panel="Batch",
             help="Fuse longer recordings in pieces of about this length; 0: never.",
         ),
     ] = DEFAULT_SPLIT_MIN,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", metavar="", rich_help_panel="Batch", help="Fuse anew what has other settings."),
-    ] = False,
-    retry: Annotated[
-        str | None,
-        typer.Option("--retry", metavar="failed", rich_help_panel="Batch", help="Try what failed before once more."),
-    ] = None,
+    overwrite: Annotated[bool, _option("--overwrite", metavar="", help="Fuse anew what has other settings.")] = False,
+    retry: Annotated[str | None, _option("--retry", metavar="failed", help="Try what failed before once more.")] = None,
     scratch: Annotated[
-        str | None,
-        typer.Option(
-            "--scratch", metavar="DIR", rich_help_panel="Batch", help="Folder for what is copied from and to URLs."
-        ),
+        str | None, _option("--scratch", metavar="DIR", help="Folder for what is copied from and to URLs.")
     ] = None,
     scratch_gb: Annotated[
         float | None,
-        typer.Option(
+        _option(
             "--scratch-gb",
             metavar="GB",
             min=0.001,
-            rich_help_panel="Batch",
             help="No more than this lies there at a time: half of what is free.",
         ),
     ] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", metavar="", rich_help_panel="Batch", help="Only say how much there is, and what it will cost."
-        ),
+        bool, _option("--dry-run", metavar="", help="Only say how much there is, and what it will cost.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", rich_help_panel="Batch", help="Show the end, or the status, as JSON.")
-    ] = False,
+    as_json: Annotated[bool, _option("--json", metavar="", help="Show the end, or the status, as JSON.")] = False,
     config: ConfigFile = None,
     debug: Debug = False,
 ) -> None:
