@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +111,7 @@ def tell(out: Store, summary: Summary, *, before: Mapping[str, int], elapsed_s: 
     if before.get("failed"):
         rows.append(f"{before['failed']} had failed before and were not tried again; --retry failed does")
     rows += [f"failed: {name}: {error}" for name, error in summary.failed.items()]
-    show(*rows)
+    _show_lines(rows)
     _show_table(Account(out).entries)
 
 
@@ -129,7 +129,7 @@ def tell_estimate(estimate: Estimate, *, jobs: int, as_json: bool) -> None:
             f"beginnings of {estimate.samples} of them; decoding and encoding included, transfers not"
         )
     rows += [f"cannot be fused: {name}: {error}" for name, error in estimate.unreadable.items()]
-    show(*rows)
+    _show_lines(rows)
 
 
 def show_status(place: str, *, as_json: bool) -> int:
@@ -169,7 +169,7 @@ def show_status(place: str, *, as_json: bool) -> int:
             rows.append("the batch ended before its recordings: run it again, and it goes on")
         if account.damaged:
             rows.append(f"{account.damaged} lines of the account cannot be read: their recordings are looked at again")
-        show(*rows)
+        _show_lines(rows)
         _show_table(entries, alive=alive is not None, progress=(standing or {}).get("running", {}))
     if alive is not None:
         return 0
@@ -177,9 +177,18 @@ def show_status(place: str, *, as_json: bool) -> int:
     return summary.exit_code or (0 if is_over else EXIT_INTERRUPTED)
 
 
+def _show_lines(lines: Sequence[str]) -> None:
+    """Show lines as they are: what stands in brackets is of a name or an error."""
+    from rich.text import Text
+
+    show(*map(Text, lines))
+
+
 def _show_table(
     entries: Mapping[str, Entry], *, alive: bool = False, progress: Mapping[str, Any] | None = None
 ) -> None:
+    from rich.markup import escape
+
     chosen = [entries[name] for name in sorted(entries)]
     if len(chosen) > ROWS:
         chosen = [entry for entry in chosen if entry.state not in ("done", "waiting")]
@@ -187,13 +196,13 @@ def _show_table(
     for entry in chosen[:ROWS]:
         fused, of = (progress or {}).get(entry.recording, (entry.frames.get("fused", ""), None))
         rows.add_row(
-            entry.recording,
+            escape(entry.recording),
             _word(entry.state, alive=alive),
             str(entry.attempts or ""),
             f"{fused} of {of}" if of else str(fused),
             str(sum(sum(causes.values()) for causes in entry.drops.values()) or ""),
             f"{entry.cpu_s:.1f}" if entry.cpu_s else "",
-            "" if entry.state == "done" else entry.cause,
+            "" if entry.state == "done" else escape(entry.cause),
         )
     if chosen:
         show(rows)

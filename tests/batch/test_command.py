@@ -39,6 +39,20 @@ def test_an_archive_with_a_broken_recording(tmp_path: Path) -> None:
     assert '"fuser": "average"' in (tmp_path / "out" / "stills" / DONE).read_text()
 
 
+def test_brackets_in_names_and_errors_are_shown_as_they_are(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=3, videos=("[/night] [red]",))
+    (archive / "[/night] [red]" / "ir.mp4").write_bytes(b"no video")
+    arguments = (str(archive), "--out", str(tmp_path / "out"), "--fuser", "average")
+    estimated = command(*arguments, "--dry-run")
+    assert "cannot be fused: [/night] [red]: " in estimated.stdout, estimated.stderr
+    done = command(*arguments)
+    assert done.returncode == 3, done.stderr
+    assert "failed: [/night] [red]: " in done.stdout
+    status = command("status", str(tmp_path / "out"))
+    assert status.returncode == 3, status.stderr
+    assert "[red]" in status.stdout
+
+
 def test_settings_that_a_batch_decides_itself_are_no_flags_of_it(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["batch", str(tmp_path), "--out", "out", "--sink", "x.mp4"])
     assert "No such option: --sink" in refused.stderr
