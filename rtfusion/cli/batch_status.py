@@ -101,18 +101,20 @@ def tell(out: Store, summary: Summary, *, before: Mapping[str, int], elapsed_s: 
         return
     from rtfusion.batch import Account
 
-    done = summary.states.get("done", 0)
+    entries = Account(out).entries
+    done, failed, unfinished = (summary.states.get(state, 0) for state in ("done", "failed", "unfinished"))
     rows = [
         f"{summary.recordings} recordings: {before.get('done', 0)} were done, {done - before.get('done', 0)} fused now "
-        f"({summary.frames} frames, {elapsed_s:.1f} s, {summary.cpu_s:.1f} s of a core), {len(summary.failed)} failed"
+        f"({summary.frames} frames, {elapsed_s:.1f} s, {summary.cpu_s:.1f} s of a core), {failed} failed"
+        + (f", {unfinished} unfinished" if unfinished else "")
     ]
     if summary.restarts:
         rows.append(f"{summary.restarts} times a recording was begun again; the account says why")
     if before.get("failed"):
         rows.append(f"{before['failed']} had failed before and were not tried again; --retry failed does")
-    rows += [f"failed: {name}: {error}" for name, error in summary.failed.items()]
+    rows += [f"{entries[name].state}: {name}: {error}" for name, error in summary.failed.items()]
     _show_lines(rows)
-    _show_table(Account(out).entries)
+    _show_table(entries)
 
 
 def tell_estimate(estimate: Estimate, *, jobs: int, as_json: bool) -> None:

@@ -53,6 +53,21 @@ def test_brackets_in_names_and_errors_are_shown_as_they_are(tmp_path: Path) -> N
     assert "[red]" in status.stdout
 
 
+def test_what_a_stopped_batch_left_is_not_said_to_have_failed(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=60, size_px=(160, 120), videos=("drive/night", "yard"))
+    arguments = [str(archive), "--out", str(tmp_path / "out"), "--jobs", "1", "--fuser", "pyramid"]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as first:
+        wait_for(lambda: any((tmp_path / "out").glob(f"{STAGING}/*/fused.mp4")))
+        first.send_signal(signal.SIGINT)
+        said, _ = first.communicate(timeout=WAIT_S)
+    assert first.returncode == 130
+    lines = " ".join(said.split())
+    assert " 0 failed, " in lines
+    assert "unfinished: yard: the batch was stopped" in lines
+
+
 def test_settings_that_a_batch_decides_itself_are_no_flags_of_it(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["batch", str(tmp_path), "--out", "out", "--sink", "x.mp4"])
     assert "No such option: --sink" in refused.stderr
