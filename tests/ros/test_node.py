@@ -248,3 +248,22 @@ def test_a_source_that_cannot_be_opened_is_tried_again_and_told(launched: Callab
     assert level == "error" and "gone" in text and "fusing begins anew" in text
     node.timers[0]()
     assert "gone" in messages(node, "/diagnostics")[-1].status[0].message
+
+
+def test_what_nobody_thought_of_is_told_and_fusing_begins_anew(
+    launched: Callable[..., Any], node_module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    as_it_is = node_module.build
+    monkeypatch.setattr(node_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(node_module, "build", fail)
+    node = launched(ir="synthetic:?size=64x48&live=true", vis="synthetic:?size=64x48&live=true")
+    until(lambda: node.logged)
+    level, text = node.logged[0]
+    assert level == "error" and "this is a bug in rtfusion: ZeroDivisionError" in text and "Traceback" in text
+    node.timers[0]()
+    assert "ZeroDivisionError" in messages(node, "/diagnostics")[-1].status[0].message
+    monkeypatch.setattr(node_module, "build", as_it_is)
+    until(lambda: messages(node, "~/fused"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ class FusionNode(Node):  # type: ignore[misc,unused-ignore]
         self._pipeline: Pipeline | None = None
         self._problem = "waiting for both topics" if self._subscribes else "opening both sources"
         self._camera_info: Any = None
+        self._told: set[str] = set()
         self._outputs = {
             "fused": self.create_publisher(Image, "~/fused", QUEUE),
             "compressed": self.create_publisher(CompressedImage, "~/fused/compressed", QUEUE),
@@ -106,9 +108,11 @@ class FusionNode(Node):  # type: ignore[misc,unused-ignore]
                 self._stop.set()
             except EndOfStream:
                 return
-            except FusionError as error:
-                self._problem = str(error)
-                self.get_logger().error(f"{error}; fusing begins anew in {AGAIN_S:g} s")
+            except Exception as error:  # noqa: BLE001 - whatever it is: without its thread the node would only seem to wait
+                is_bug = not isinstance(error, FusionError)
+                self._problem = f"this is a bug in rtfusion: {error!r}" if is_bug else str(error)
+                details = f"\n{traceback.format_exc()}" if is_bug else ""
+                self.get_logger().error(f"{self._problem}; fusing begins anew in {AGAIN_S:g} s{details}")
                 self._stop.wait(AGAIN_S)
             finally:
                 self._pipeline = None
@@ -138,10 +142,9 @@ class FusionNode(Node):  # type: ignore[misc,unused-ignore]
 
     def _tell_notes(self) -> None:
         """Log each note of the run once."""
-        told = self.__dict__.setdefault("_told", set())
         for note in self._pipeline.telemetry.notes if self._pipeline is not None else ():
-            if note not in told:
-                told.add(note)
+            if note not in self._told:
+                self._told.add(note)
                 self.get_logger().warning(note)
 
     def _on_parameters(self, changed: Sequence[Any]) -> Any:
