@@ -13,12 +13,12 @@ torch = pytest.importorskip("torch", reason="the trainer needs torch: pip instal
 pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
 
 from rtfusion_trainer.distill import CHECKPOINT  # noqa: E402
-from rtfusion_trainer.focus.config import FocusConfig, load_focus_config  # noqa: E402
+from rtfusion_trainer.focus.config import FocusConfig  # noqa: E402
 from rtfusion_trainer.focus.data import make_focus_batch, whole  # noqa: E402
 from rtfusion_trainer.focus.exporting import export_head  # noqa: E402
 from rtfusion_trainer.focus.labels import load_labeled_pairs  # noqa: E402
 from rtfusion_trainer.focus.network import STRIDE, FocusHead, Inference  # noqa: E402
-from rtfusion_trainer.focus.training import FocusRun, load_head, measure, train_focus  # noqa: E402
+from rtfusion_trainer.focus.training import HEAD, FocusRun, measure, train_focus  # noqa: E402
 
 from rtfusion.errors import ConfigError  # noqa: E402
 from rtfusion.focus.head import Head  # noqa: E402
@@ -132,12 +132,14 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_an_unbroken_one(data: P
     asked = iter([False, False, True])
     train_focus(out=data.parent / "parts", stop=lambda: next(asked), **given)
     train_focus(out=data.parent / "parts", **given)
-    whole_run, parts = (load_head(data.parent / name / CHECKPOINT)[0].state_dict() for name in ("whole", "parts"))
+    whole_run, parts = (
+        HEAD.load_average(data.parent / name / CHECKPOINT)[0].state_dict() for name in ("whole", "parts")
+    )
     assert all(torch.equal(value, parts[name]) for name, value in whole_run.items())
     with pytest.raises(ConfigError, match="other settings"):
         train_focus(out=data.parent / "parts", seed=5, **given)
     with pytest.raises(ConfigError, match="cannot read the checkpoint"):
-        load_head(data.parent / "none.pt")
+        HEAD.load_average(data.parent / "none.pt")
 
 
 def test_the_file_gives_what_pytorch_gives_and_runs_as_a_head(data: Path, tmp_path: Path) -> None:
@@ -168,9 +170,9 @@ def test_maps_stay_in_their_range_whatever_is_seen() -> None:
 
 
 def test_the_preset_is_read_and_a_wrong_one_is_told(tmp_path: Path) -> None:
-    assert load_focus_config("focus").targets == ("people", "vehicles")
+    assert HEAD.load_config("focus").targets == ("people", "vehicles")
     with pytest.raises(ConfigError, match="known: focus"):
-        load_focus_config("gone")
+        HEAD.load_config("gone")
     (tmp_path / "odd.toml").write_text("crop_px = [60, 64]\n")
     with pytest.raises(ConfigError, match="two multiples of 16"):
-        load_focus_config(str(tmp_path / "odd.toml"))
+        HEAD.load_config(str(tmp_path / "odd.toml"))

@@ -13,10 +13,12 @@ torch = pytest.importorskip("torch", reason="the trainer needs torch: pip instal
 pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
 
 from rtfusion_trainer.distill import CHECKPOINT  # noqa: E402
-from rtfusion_trainer.matcher.config import MatcherConfig, load_matcher_config  # noqa: E402
+from rtfusion_trainer.focus.config import FocusConfig  # noqa: E402
+from rtfusion_trainer.focus.training import HEAD, FocusRun  # noqa: E402
+from rtfusion_trainer.matcher.config import MatcherConfig  # noqa: E402
 from rtfusion_trainer.matcher.data import GrayPictures, make_matcher_batch, view  # noqa: E402
 from rtfusion_trainer.matcher.exporting import export_matcher  # noqa: E402
-from rtfusion_trainer.matcher.training import MatcherRun, load_matcher, train_matcher  # noqa: E402
+from rtfusion_trainer.matcher.training import MATCHER, MatcherRun, train_matcher  # noqa: E402
 
 from rtfusion.errors import ConfigError  # noqa: E402
 from rtfusion.registration.descriptors import Describer, read_matcher_spec  # noqa: E402
@@ -32,7 +34,7 @@ def pictures(seed: int = 0) -> GrayPictures:
     rng = np.random.default_rng(seed)
     image = cv2.GaussianBlur(rng.integers(0, 255, (180, 240), np.uint8), (0, 0), 4.0)
     image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
-    return GrayPictures(visible=image, thermal=image, origin="made")
+    return GrayPictures(visible=image, thermal=image)
 
 
 @pytest.mark.parametrize("depth", [0.0, 1.0])
@@ -78,7 +80,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_an_unbroken_one_and_its
     asked = iter([False, False, True])
     train_matcher(out=tmp_path / "parts", stop=lambda: next(asked), **given)
     train_matcher(out=tmp_path / "parts", **given)
-    whole, parts = (load_matcher(tmp_path / name / CHECKPOINT)[0].state_dict() for name in ("whole", "parts"))
+    whole, parts = (MATCHER.load_average(tmp_path / name / CHECKPOINT)[0].state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
     with pytest.raises(ConfigError, match="other settings"):
         train_matcher(out=tmp_path / "parts", seed=5, **given)
@@ -94,8 +96,16 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_an_unbroken_one_and_its
 
 
 def test_the_preset_is_read_and_a_wrong_one_is_told(tmp_path: Path) -> None:
-    assert load_matcher_config("matcher") == MatcherConfig()
+    assert MATCHER.load_config("matcher") == MatcherConfig()
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("crop_px = [50, 32]\n")
     with pytest.raises(ConfigError, match="multiples of 4"):
-        load_matcher_config(str(wrong))
+        MATCHER.load_config(str(wrong))
+
+
+def test_the_checkpoint_of_another_network_is_told(tmp_path: Path) -> None:
+    MatcherRun(PLAIN).save(tmp_path / "matcher.pt")
+    with pytest.raises(ConfigError, match="of another network; train a head with rtfusion train focus"):
+        HEAD.load_average(tmp_path / "matcher.pt")
+    with pytest.raises(ConfigError, match="of another network; train a head"):
+        FocusRun(FocusConfig(width=8, depth=8)).resume(tmp_path / "matcher.pt")

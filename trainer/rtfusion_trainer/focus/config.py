@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtfusion.errors import ConfigError
-from rtfusion_trainer.config import changed, read_preset
+from rtfusion_trainer.averaged import AveragedConfig
 
 PRESETS = Path(__file__).parent / "presets"
 CROP_STEP_PX = 16
@@ -14,7 +13,7 @@ CROP_STEP_PX = 16
 
 
 @dataclass(frozen=True)
-class FocusConfig:
+class FocusConfig(AveragedConfig):
     """Everything that decides what comes out of a run, but the data."""
 
     name: str = "small"
@@ -47,15 +46,3 @@ class FocusConfig:
     """Largest deviation of noise, of full scale."""
     unsure: float = 0.5
     """Weight of what a detector calls empty: it misses some."""
-
-
-def load_focus_config(preset: str) -> FocusConfig:
-    """A preset by name, or a TOML file by its path.
-
-    Raises:
-        ConfigError: there is no such preset or file, it is no TOML, or it has an unknown, ill-typed or impossible setting.
-    """
-    config = changed(FocusConfig(), read_preset(preset, folder=PRESETS), name="the preset")
-    if len(config.crop_px) != 2 or any(side < CROP_STEP_PX or side % CROP_STEP_PX for side in config.crop_px):
-        raise ConfigError(f"the preset: crop_px is {config.crop_px}; expected two multiples of {CROP_STEP_PX}")
-    return config

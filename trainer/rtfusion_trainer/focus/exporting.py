@@ -18,7 +18,7 @@ from rtfusion.focus.spec import MAPS, HeadSpec
 from rtfusion.models.onnx_file import graph_checksum
 from rtfusion_trainer.export import OPSET, commit
 from rtfusion_trainer.focus.network import STRIDE, Inference
-from rtfusion_trainer.focus.training import load_head
+from rtfusion_trainer.focus.training import HEAD
 
 MOST_DIFFERENCE = 1e-3
 SIZES_PX = ((64, 48), (160, 120), (52, 40))
@@ -45,7 +45,7 @@ def export_head(
         ConfigError: the checkpoint cannot be read.
         ModelError: the file does not give what PyTorch gives.
     """
-    head, config = load_head(source)
+    head, config = HEAD.load_average(source)
     maps = Inference(head).eval()
     model = _traced(maps)
     spec = HeadSpec(

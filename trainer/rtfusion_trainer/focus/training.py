@@ -2,104 +2,44 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from rtfusion.errors import ConfigError
-from rtfusion_trainer import checkpoint
-from rtfusion_trainer.config import Schedule, changed
-from rtfusion_trainer.distill import CHECKPOINT, GRADIENT_LIMIT, learning_rate
-from rtfusion_trainer.focus.config import FocusConfig, load_focus_config
+from rtfusion_trainer.averaged import AveragedRun, Kind, train
+from rtfusion_trainer.focus.config import CROP_STEP_PX, PRESETS, FocusConfig
 from rtfusion_trainer.focus.data import FocusBatch, make_focus_batch, whole
 from rtfusion_trainer.focus.labels import LabeledPair, load_labeled_pairs
 from rtfusion_trainer.focus.network import FocusHead, Inference
-from rtfusion_trainer.progress import shown
 from rtfusion_trainer.workers import join
 
-SCHEMA = 1
 POSITIVE = 3.0
 """Weight of a value on a target: few are."""
-WARMUP_STEPS = 100
 HELD_OUT = 12
 """Of the pairs that a person labeled, every so-many-th is not learned from, and measured at the end."""
+HEAD = Kind(
+    name="head",
+    command="rtfusion train focus",
+    build=FocusHead,
+    default=FocusConfig(),
+    presets=PRESETS,
+    multiple_px=CROP_STEP_PX,
+    warmup_steps=100,
+)
 
 
-class FocusRun:
-    """One training run: the head, its moving average and its optimizer; `step` at a time."""
+class FocusRun(AveragedRun[FocusConfig, FocusHead, FocusBatch]):
+    """One training run of the head; beside the loss it shows its terms."""
 
     def __init__(self, config: FocusConfig) -> None:
-        torch.manual_seed(config.seed)
-        self.config = config
-        self.finished_steps = 0
-        self.head = FocusHead(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.head).requires_grad_(False)
-        self._optimizer = torch.optim.AdamW(
-            self.head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self._schedule = Schedule(
-            steps=config.steps, learning_rate=config.learning_rate, warmup_steps=min(WARMUP_STEPS, config.steps)
-        )
+        super().__init__(HEAD, config)
 
-    def step(self, batch: FocusBatch) -> dict[str, float]:
-        """One step of the optimizer; gives the loss and its terms.
-
-        Raises:
-            FloatingPointError: the loss is not finite.
-        """
-        self.head.train()
-        logits = self.head(batch.visible_y, batch.thermal)
-        terms = losses(logits, batch)
-        loss = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {float(loss)} at step {self.finished_steps}")
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._schedule, self.finished_steps)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.head.parameters(), GRADIENT_LIMIT)
-        self._optimizer.step()
-        self.finished_steps += 1
-        kept = min(self.config.ema, self.finished_steps / (self.finished_steps + 10))
-        ours, theirs = self.average.state_dict(), self.head.state_dict()
-        for name, slow in ours.items():
-            slow.lerp_(theirs[name], 1 - kept) if slow.is_floating_point() else slow.copy_(theirs[name])
-        return {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
-
-    def save(self, path: Path) -> None:
-        """Write everything that `resume` needs.
-
-        Raises:
-            ConfigError: it cannot be written.
-        """
-        state = {
-            "step": self.finished_steps,
-            "config": asdict(self.config),
-            "model": self.head.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-        }
-        checkpoint.write(path, {"schema": SCHEMA, **state})
-
-    def resume(self, path: Path) -> None:
-        """Go on from ``path``.
-
-        Raises:
-            ConfigError: it cannot be read, or is of a run with other settings; the number of steps may differ.
-        """
-        state = checkpoint.read(path, schema=SCHEMA)
-        theirs = config_of(state.get("config"), path=path)
-        if changes := checkpoint.differences(asdict(self.config), asdict(replace(theirs, steps=self.config.steps))):
-            raise ConfigError(f"{path} is of a run with other settings ({', '.join(changes)}); use another --out")
-        self.head.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self.finished_steps = state["step"]
+    def _loss(self, batch: FocusBatch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        terms = losses(self.network(batch.visible_y, batch.thermal), batch)
+        return torch.stack(list(terms.values())).sum(), terms
 
 
 def losses(logits: Tensor, batch: FocusBatch) -> dict[str, Tensor]:
@@ -112,33 +52,6 @@ def losses(logits: Tensor, batch: FocusBatch) -> dict[str, Tensor]:
     shared = (found * there).sum(dim=(0, 2, 3))
     overlap = (2 * shared + 1) / ((found * found).sum(dim=(0, 2, 3)) + (there * there).sum(dim=(0, 2, 3)) + 1)
     return {"entropy": 4 * entropy, "overlap": 0.3 * (1 - overlap).sum()}
-
-
-def config_of(values: object, *, path: Path) -> FocusConfig:
-    """The settings in a checkpoint.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    if not isinstance(values, dict) or "targets" not in values:
-        raise ConfigError(f"{path} is the checkpoint of another network; train a head with rtfusion train focus")
-    return changed(FocusConfig(), values, name=str(path))
-
-
-def load_head(path: Path) -> tuple[FocusHead, FocusConfig]:
-    """The averaged head of a checkpoint, ready for use.
-
-    Raises:
-        ConfigError: it cannot be read, or holds another network.
-    """
-    state = checkpoint.read(path, schema=SCHEMA)
-    config = config_of(state.get("config"), path=path)
-    head = FocusHead(config)
-    try:
-        head.load_state_dict(state["average"])
-    except (KeyError, RuntimeError) as error:
-        raise ConfigError(f"{path} holds another network than this version's head: {error}") from error
-    return head.eval(), config
 
 
 def measure(head: FocusHead, pairs: Sequence[LabeledPair], targets: Sequence[str]) -> dict[str, float]:
@@ -171,7 +84,7 @@ def train_focus(
     Args:
         data: pairs, SET/vi and SET/ir.
         out: folder of the checkpoint.
-        preset: of `rtfusion_trainer.focus.config.load_focus_config`.
+        preset: of `HEAD`.
         labels: boxes, see `rtfusion_trainer.labels`.
         detector: YOLOX of COCO, for pairs without labels.
         steps: instead of the preset's.
@@ -182,7 +95,7 @@ def train_focus(
     Raises:
         ConfigError: a file, a folder or a setting is not as it should be.
     """
-    config = load_focus_config(preset)
+    config = HEAD.load_config(preset)
     config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
     with join("cpu", threads=threads):
         pairs = load_labeled_pairs(data, labels=labels, detector=detector, targets=config.targets)
@@ -190,23 +103,5 @@ def train_focus(
         held_out = checked[::HELD_OUT] if len(checked) > HELD_OUT else []
         learned = [pair for pair in pairs if all(pair is not other for other in held_out)]
         run = FocusRun(config)
-        if (out / CHECKPOINT).exists():
-            run.resume(out / CHECKPOINT)
-        _train(run, learned, out=out, stop=stop)
+        train(run, lambda step: make_focus_batch(learned, config, step=step), out=out, stop=stop)
         return measure(run.average.eval(), held_out, config.targets) if held_out else {}
-
-
-def _train(run: FocusRun, pairs: Sequence[LabeledPair], *, out: Path, stop: Callable[[], bool]) -> None:
-    config = run.config
-    with (
-        ThreadPoolExecutor(1) as pool,
-        shown(total=config.steps, finished=run.finished_steps) as log,
-    ):
-        following = pool.submit(make_focus_batch, pairs, config, step=run.finished_steps)
-        while run.finished_steps < config.steps and not stop():
-            batch = following.result()
-            following = pool.submit(make_focus_batch, pairs, config, step=run.finished_steps + 1)
-            log(run.finished_steps + 1, run.step(batch))
-            if run.finished_steps % config.save_every == 0:
-                run.save(out / CHECKPOINT)
-    run.save(out / CHECKPOINT)

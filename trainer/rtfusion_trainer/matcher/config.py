@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtfusion.errors import ConfigError
-from rtfusion.registration.descriptors import CELL_PX
-from rtfusion_trainer.config import changed, read_preset
+from rtfusion_trainer.averaged import AveragedConfig
 
 PRESETS = Path(__file__).parent / "presets"
 
 
 @dataclass(frozen=True)
-class MatcherConfig:
+class MatcherConfig(AveragedConfig):
     """Everything that decides what comes out of a run, but the data."""
 
     name: str = "small"
@@ -52,15 +50,3 @@ class MatcherConfig:
     """Share in which cold is bright."""
     degraded: float = 0.4
     """Share in which camera or weather spoil a band."""
-
-
-def load_matcher_config(preset: str) -> MatcherConfig:
-    """A preset by name, or a TOML file by its path.
-
-    Raises:
-        ConfigError: there is no such preset or file, it is no TOML, or it has an unknown, ill-typed or impossible setting.
-    """
-    config = changed(MatcherConfig(), read_preset(preset, folder=PRESETS), name="the preset")
-    if len(config.crop_px) != 2 or any(side < CELL_PX or side % CELL_PX for side in config.crop_px):
-        raise ConfigError(f"the preset: crop_px is {config.crop_px}; expected two multiples of {CELL_PX}")
-    return config

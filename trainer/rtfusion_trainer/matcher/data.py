@@ -33,11 +33,10 @@ INVERSIONS = 4
 
 @dataclass(frozen=True)
 class GrayPictures:
-    """A registered pair, (H, W) uint8 each, and the name of the set that it is from."""
+    """A registered pair, (H, W) uint8 each."""
 
     visible: Image8
     thermal: Image8
-    origin: str
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rtfusion.models.onnx_file import graph_checksum
 from rtfusion.registration.descriptors import THERMAL, VISIBLE, MatcherSpec
 from rtfusion_trainer.export import OPSET, commit
 from rtfusion_trainer.matcher.network import Matcher
-from rtfusion_trainer.matcher.training import load_matcher
+from rtfusion_trainer.matcher.training import MATCHER
 
 MOST_DIFFERENCE = 5e-3
 """Of numbers of descriptors, whose length is three to six."""
@@ -46,7 +46,7 @@ def export_matcher(
         ConfigError: the checkpoint cannot be read.
         ModelError: the file does not give what PyTorch gives.
     """
-    network, config = load_matcher(source)
+    network, config = MATCHER.load_average(source)
     model = _traced(network)
     spec = MatcherSpec(
         name=config.name,
