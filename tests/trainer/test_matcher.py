@@ -20,7 +20,7 @@ from rtfusion_trainer.matcher.data import GrayPictures, make_matcher_batch, view
 from rtfusion_trainer.matcher.exporting import export_matcher  # noqa: E402
 from rtfusion_trainer.matcher.training import MATCHER, MatcherRun, train_matcher  # noqa: E402
 
-from rtfusion.errors import ConfigError  # noqa: E402
+from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 from rtfusion.registration.descriptors import Describer, read_matcher_spec  # noqa: E402
 
 PLAIN = MatcherConfig(crop_px=(96, 64), degraded=0, inverted=0, batch=2, asked=64, width=8, channels=8, dilations=(1,))
@@ -109,3 +109,13 @@ def test_the_checkpoint_of_another_network_is_told(tmp_path: Path) -> None:
         HEAD.load_average(tmp_path / "matcher.pt")
     with pytest.raises(ConfigError, match="of another network; train a head"):
         FocusRun(FocusConfig(width=8, depth=8)).resume(tmp_path / "matcher.pt")
+
+
+def test_a_file_that_gives_something_else_than_pytorch_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MatcherRun(PLAIN).save(tmp_path / CHECKPOINT)
+    monkeypatch.setattr("rtfusion_trainer.matcher.exporting.MOST_DIFFERENCE", -1.0)
+    with pytest.raises(ModelError, match="away from PyTorch"):
+        export_matcher(tmp_path / CHECKPOINT, tmp_path / "out", trained_on=["none"], license_id="CC0-1.0")
+    assert not list((tmp_path / "out").iterdir())
