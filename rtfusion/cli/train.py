@@ -10,7 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rtfusion.cli.options import Debug
-from rtfusion.cli.training import DISTRIBUTED, Data, Device, Preset, Seed, Steps, Threads, require_trainer, trains
+from rtfusion.cli.training import (
+    DISTRIBUTED,
+    ClipModel,
+    ClipWeights,
+    Data,
+    Device,
+    License,
+    Limit,
+    NoClipTest,
+    Preset,
+    RunFolder,
+    Seed,
+    Shifts,
+    StandIn,
+    Steps,
+    Threads,
+    TrainedOn,
+    require_trainer,
+    trains,
+)
 from rtfusion.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,21 +98,10 @@ what its contract says of the data is what you say with --trained-on."""
 def teacher(
     options: TrainingOptions,
     *,
-    clip_weights: Annotated[
-        Path | None, typer.Option("--clip-weights", metavar="PATH", help="Checkpoint of CLIP, or an open_clip folder.")
-    ] = None,
-    clip_model: Annotated[
-        str | None, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in a bare file.")
-    ] = None,
-    no_clip_test: Annotated[
-        bool, typer.Option("--no-clip-test", metavar="", help="Train, whatever the self-test of the encoder says.")
-    ] = False,
-    stand_in: Annotated[
-        Path | None,
-        typer.Option(
-            "--stand-in", metavar="FILE", help="Instead of CLIP: what [bold]rtfusion train encoder[/bold] made."
-        ),
-    ] = None,
+    clip_weights: ClipWeights = None,
+    clip_model: ClipModel = None,
+    no_clip_test: NoClipTest = False,
+    stand_in: StandIn = None,
     prompt_visible: Annotated[
         list[str] | None,
         typer.Option("--prompt-visible", metavar="TEXT", help="Describes the visible image (repeatable)."),
@@ -186,21 +194,10 @@ def recipe(
     *,
     pairs: Annotated[Path, typer.Option("--pairs", metavar="DIR", help="SET/vi and SET/ir, or vi and ir.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="For everything; what is there is gone on with.")],
-    clip_weights: Annotated[
-        Path | None, typer.Option("--clip-weights", metavar="PATH", help="An open_clip folder, or a checkpoint.")
-    ] = None,
-    clip_model: Annotated[
-        str | None, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in a bare file.")
-    ] = None,
-    no_clip_test: Annotated[
-        bool, typer.Option("--no-clip-test", metavar="", help="Train, whatever the self-test of the encoder says.")
-    ] = False,
-    stand_in: Annotated[
-        Path | None,
-        typer.Option(
-            "--stand-in", metavar="FILE", help="Instead of CLIP: what [bold]rtfusion train encoder[/bold] made."
-        ),
-    ] = None,
+    clip_weights: ClipWeights = None,
+    clip_model: ClipModel = None,
+    no_clip_test: NoClipTest = False,
+    stand_in: StandIn = None,
     goal: Annotated[
         list[str] | None,
         typer.Option("--goal", metavar="TEXT", help="What is wanted (repeatable). Default: the preset's."),
@@ -223,14 +220,14 @@ def recipe(
     vgg_weights: Annotated[
         Path | None, typer.Option("--vgg-weights", metavar="FILE", help="VGG-19. Without it no features are compared.")
     ] = None,
-    shifts: Annotated[str, typer.Option("--shifts", metavar="NAME", help="Of the teacher: few, full or none.")] = "few",
+    shifts: Shifts = "few",
     eval_data: Annotated[
         Path | None, typer.Option("--eval", metavar="DIR", help="Other pairs to evaluate on. Default: the same.")
     ] = None,
     trained_on: Annotated[
         list[str] | None, typer.Option("--trained-on", metavar="TEXT", help="A data set and its terms (repeatable).")
     ] = None,
-    license_id: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights.")] = "not stated",
+    license_id: License = "not stated",
     seed: Seed = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -322,9 +319,7 @@ def encoder(
 def focus(
     *,
     data: Data,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="For checkpoint and file; where one is, training goes on.")
-    ],
+    out: RunFolder,
     labels: Annotated[
         Path | None,
         typer.Option("--labels", metavar="FILE", help="JSON: boxes by the stem of the pictures (docs/focus.md)."),
@@ -332,10 +327,8 @@ def focus(
     detector: Annotated[
         Path | None, typer.Option("--detector", metavar="FILE", help="YOLOX of COCO as ONNX, for pictures without.")
     ] = None,
-    trained_on: Annotated[
-        list[str], typer.Option("--trained-on", metavar="TEXT", help="A data set and its terms (repeatable).")
-    ],
-    license_id: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights.")],
+    trained_on: TrainedOn,
+    license_id: License,
     preset: Preset = "focus",
     steps: Steps = None,
     seed: Seed = None,
@@ -373,13 +366,9 @@ def focus(
 def matcher(
     *,
     data: Data,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="For checkpoint and file; where one is, training goes on.")
-    ],
-    trained_on: Annotated[
-        list[str], typer.Option("--trained-on", metavar="TEXT", help="A data set and its terms (repeatable).")
-    ],
-    license_id: Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights.")],
+    out: RunFolder,
+    trained_on: TrainedOn,
+    license_id: License,
     preset: Preset = "matcher",
     steps: Steps = None,
     seed: Seed = None,
@@ -413,10 +402,8 @@ def cache(
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="PATH", help="File of LD-Lite, or folder of LDFusion.")
     ] = None,
-    shifts: Annotated[
-        str, typer.Option("--shifts", metavar="NAME", help="That a network is averaged over: few, full or none.")
-    ] = "few",
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="The first N pairs.")] = None,
+    shifts: Shifts = "few",
+    limit: Limit = None,
     device: Device = "auto",
     threads: Threads = None,
     debug: Debug = False,

@@ -26,6 +26,29 @@ Steps = Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed, instead of the preset's.")]
 Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Threads on the CPU.")]
+ClipWeights = Annotated[
+    Path | None, typer.Option("--clip-weights", metavar="PATH", help="Checkpoint of CLIP, or an open_clip folder.")
+]
+ClipModel = Annotated[
+    str | None, typer.Option("--clip-model", metavar="NAME", help="open_clip's name of the model in a bare file.")
+]
+NoClipTest = Annotated[
+    bool, typer.Option("--no-clip-test", metavar="", help="Train, whatever the self-test of the encoder says.")
+]
+StandIn = Annotated[
+    Path | None,
+    typer.Option("--stand-in", metavar="FILE", help="Instead of CLIP: what [bold]rtfusion train encoder[/bold] made."),
+]
+Shifts = Annotated[
+    str, typer.Option("--shifts", metavar="NAME", help="That a network is averaged over: few, full or none.")
+]
+RunFolder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="For checkpoint and file; where one is, training goes on.")
+]
+TrainedOn = Annotated[
+    list[str], typer.Option("--trained-on", metavar="TEXT", help="A data set and its terms (repeatable).")
+]
+License = Annotated[str, typer.Option("--license", metavar="NAME", help="Of the weights.")]
 
 
 def _shared(
