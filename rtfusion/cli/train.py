@@ -78,7 +78,8 @@ ENCODER_HELP = """Train a small encoder of pictures and texts that stands in for
 
 It knows ten facts of fused pictures (band, day, smoke, people, vehicles, sharp,
 noisy, bright, contrast, targets that stand out), in English and Chinese, and
-nothing else. Where you have CLIP's weights, take those."""
+nothing else. Where you have CLIP's weights, take those. It takes minutes: what
+Ctrl-C ends before leaves no file."""
 FOCUS_HELP = """Train the head that finds people and vehicles, and write it as ONNX.
 
 It learns from boxes that people drew (--labels) and, on pictures without any,
@@ -300,12 +301,16 @@ def encoder(
     from rtfusion.cli.console import show_text
     from rtfusion.cli.stopping import Stopping
 
+    if eval_labels is not None and eval_data is None:
+        raise ConfigError("--eval-labels are of the pairs of --eval: pass both")
+    # read before the training, so that a wrong folder costs no encoder
+    judging = None if eval_data is None else seen_pairs(eval_data, labels=eval_labels)
     with Stopping() as stopping, shown(total=steps) as log:
         made = train_stand_in(
             data, labels=labels, steps=steps, seed=seed, threads=threads, stop=stopping.event.is_set, log=log
         )
     if not stopping.event.is_set():
-        measured = {} if eval_data is None else accuracy(made, seen_pairs(eval_data, labels=eval_labels))
+        measured = {} if judging is None else accuracy(made, judging)
         save_stand_in(
             out, made, card={"steps": steps, "seed": seed, **{f"accuracy {k}": v for k, v in measured.items()}}
         )

@@ -204,6 +204,12 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
         ("train student --data data --out o --labels odd.json", "are not {STEM:"),
         ("train focus --data data --out o --trained-on x --license y", "name --labels, --detector or both"),
         ("train focus --data data --out o --trained-on x --license y --labels odd.json", "are not {STEM:"),
+        ("train student --data data --out o --preset rules.toml", "curriculum is 'rules'; expected rule or constant"),
+        ("train encoder --data data --out o --eval nothing", "holds no pairs"),
+        ("train encoder --data data --out o --eval-labels odd.json", "pass both"),
+        ("train encoder --data data --out o --labels odd.json", "are not {STEM:"),
+        ("train recipe voice --pairs data --out o", "no recipe 'voice'"),
+        ("train recipe language --pairs data --out o", "needs one encoder"),
         ("train evaluate --model gone --data data", "no model 'gone'"),
         ("train evaluate --model a.onnx", "nothing to evaluate on"),
         ("train evaluate --model a.onnx --data data --people data", "--detector FILE"),
@@ -215,6 +221,7 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
 @pytest.mark.usefixtures("data")
 def test_what_is_wrong_is_said_in_one_line(main_here: Main, command: str, message: str) -> None:
     Path("odd.toml").write_text("[schedule]\ncrop_px = 60\n")
+    Path("rules.toml").write_text('[imitation]\ncurriculum = "rules"\n[schedule]\nsteps = 1\ncrop_px = 32\n')
     Path("odd.json").write_text('{"a": {"both": [["person", 1, 2, 3]]}}')
     code, out, err = main_here(*command.split())
     assert (code, out) == (2, "")

@@ -104,3 +104,10 @@ def test_a_wrong_file_is_refused(tmp_path: Path) -> None:
     checkpoint.write(tmp_path / "bad.pt", {"schema": 1, "facts": list(NAMES), "state": {}})
     with pytest.raises(ModelError, match="no encoder of this version"):
         load_stand_in(tmp_path / "bad.pt")
+
+
+def test_labels_of_other_pairs_are_refused(tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "data")
+    (tmp_path / "labels.json").write_text('{"elsewhere": {"both": [["person", 4, 4, 8, 8]]}}')
+    with pytest.raises(ConfigError, match="name none of the pairs below"):
+        training.seen_pairs(data, labels=tmp_path / "labels.json")

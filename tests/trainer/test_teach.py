@@ -268,3 +268,9 @@ def test_outputs_are_kept_and_not_made_again(tmp_path: Path) -> None:
     again = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert len(again) == 4
     assert again.items() >= files.items()
+
+
+def test_two_encoders_are_refused(tmp_path: Path) -> None:
+    options = TrainingOptions(preset="ldfusion", data=tmp_path, out=tmp_path / "out", device="cpu")
+    with pytest.raises(ConfigError, match="--clip-weights and --stand-in are two encoders"):
+        teach.train_teacher(options, clip_weights=tmp_path / "clip.pt", stand_in=tmp_path / "encoder.pt")

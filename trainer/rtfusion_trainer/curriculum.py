@@ -13,6 +13,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rtfusion.errors import ConfigError
+
 PERIOD_STEPS = 50
 RISE, FALL = 0.1, 0.05
 BEARABLE = 1.35
@@ -33,6 +35,13 @@ class Curriculum:
     """The stages of a run; ``kind`` is one of `KINDS`, and a constant one stays at ``start``."""
 
     def __init__(self, *, kind: str, start: float) -> None:
+        """Begin at ``start``.
+
+        Raises:
+            ConfigError: there is no such kind.
+        """
+        if kind not in KINDS:
+            raise ConfigError(f"the preset: curriculum is {kind!r}; expected {' or '.join(KINDS)}")
         self._kind = kind
         self._stages = [Stage(start)]
         self._first: float | None = None

@@ -82,8 +82,10 @@ def train_teacher(
         encoder: ImageTextEncoder
         if stand_in is None:
             encoder = load_clip(clip_weights, model=clip_model, device=workers.device)
-        else:
+        elif clip_weights is None:
             encoder = load_stand_in(stand_in, device=workers.device)
+        else:
+            raise ConfigError("--clip-weights and --stand-in are two encoders; give one")
         if clip_test:
             scores = require_sight(encoder, name=str(stand_in or clip_weights), device=workers.device)
             tell(f"self-test of {stand_in or clip_weights}: {scores}", silent=not workers.is_first)

@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from rtfusion.errors import ConfigError
 from rtfusion.focus import PEOPLE, VEHICLES
 from rtfusion.fusion.color import luminance
 from rtfusion.synthetic import Scene
 from rtfusion.types import Band, Image8
 from rtfusion_trainer.degradations import Plane, Random, in_smoke
 from rtfusion_trainer.labels import read_labels
+from rtfusion_trainer.losses.language import unit
 from rtfusion_trainer.pairs import load_pairs
-from rtfusion_trainer.stand_in.facts import NAMES, sentences
+from rtfusion_trainer.stand_in.facts import FACTS, NAMES, sentences
 from rtfusion_trainer.stand_in.network import SIDE_PX, StandIn
 
 BATCH = 24
@@ -59,7 +61,7 @@ def train_stand_in(
     """Train an encoder on the pairs below ``data``, with what ``labels`` say of people and vehicles.
 
     Raises:
-        ConfigError: there are no pairs, or the labels cannot be read.
+        ConfigError: there are no pairs, or the labels cannot be read or name none of them.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -87,7 +89,11 @@ def train_stand_in(
 
 
 def seen_pairs(data: Path, *, labels: Path | None, limit: int | None = None) -> list[Seen]:
-    """The pairs of a folder; of MSRS, whose names end in D and N, day and night are known."""
+    """The pairs of a folder; of MSRS, whose names end in D and N, day and night are known.
+
+    Raises:
+        ConfigError: there are no pairs, or the labels cannot be read or name none of them.
+    """
     drawn = {} if labels is None else read_labels(labels, data=data)
     found = []
     for pair in load_pairs(data, limit=limit):
@@ -98,6 +104,8 @@ def seen_pairs(data: Path, *, labels: Path | None, limit: int | None = None) -> 
             targets = {box.target for box in drawn[pair.name].both}
             facts |= {"people": _sign(PEOPLE in targets), "vehicles": _sign(VEHICLES in targets)}
         found.append(_seen(pair.visible, pair.thermal, facts))
+    if labels is not None and all(np.isnan(pair.known[_AT["people"]]) for pair in found):
+        raise ConfigError(f"the labels {labels} name none of the pairs below {data}")
     return found
 
 
@@ -184,9 +192,6 @@ def _sign(holds: bool) -> float:
 
 def accuracy(encoder: StandIn, pairs: Sequence[Seen], *, seed: int = 0, draws: int = 4) -> dict[str, float]:
     """Zero-shot accuracy by fact: which of the first two sentences of a fact a picture is nearer to, where the fact is clear."""
-    from rtfusion_trainer.losses.language import unit
-    from rtfusion_trainer.stand_in.facts import FACTS
-
     random = np.random.default_rng(seed)
     pictures = [picture(random, pair) for pair in pairs for _ in range(draws)]
     with torch.no_grad():
