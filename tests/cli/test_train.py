@@ -199,6 +199,7 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
         ("train student --teacher-cache data --data data --out o", "no folder of teacher outputs"),
         ("distill --data data --out o", "there is no teacher to learn from"),
         ("train student --data data --out o --preset odd.toml", "crop_px of schedule is 60; expected a multiple of 8"),
+        ("train student --data data --out o --preset tight.toml", "crop_px of schedule is 32; expected at least 40"),
         ("train student --data data --out o --detector d.onnx", "pass --labels too"),
         ("train student --data data --out o --labels gone.json", "cannot read the labels gone.json"),
         ("train student --data data --out o --labels odd.json", "are not {STEM:"),
@@ -221,7 +222,8 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
 @pytest.mark.usefixtures("data")
 def test_what_is_wrong_is_said_in_one_line(main_here: Main, command: str, message: str) -> None:
     Path("odd.toml").write_text("[schedule]\ncrop_px = 60\n")
-    Path("rules.toml").write_text('[imitation]\ncurriculum = "rules"\n[schedule]\nsteps = 1\ncrop_px = 32\n')
+    Path("rules.toml").write_text('[imitation]\ncurriculum = "rules"\n[schedule]\nsteps = 1\ncrop_px = 48\n')
+    Path("tight.toml").write_text("[schedule]\nsteps = 1\ncrop_px = 32\n")
     Path("odd.json").write_text('{"a": {"both": [["person", 1, 2, 3]]}}')
     code, out, err = main_here(*command.split())
     assert (code, out) == (2, "")

@@ -30,6 +30,7 @@ from rtfusion_trainer.guidance import guidance, tutoring
 from rtfusion_trainer.imitation import following, imitation
 from rtfusion_trainer.labeled import Labeled, Scene, make_labeled, read_scenes
 from rtfusion_trainer.losses import findable
+from rtfusion_trainer.losses.fidelity import AROUND_PX
 from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.mixed import MixedPrecision
 from rtfusion_trainer.objective import objective
@@ -383,6 +384,10 @@ def _config(options: TrainingOptions) -> TrainingConfig:
     for table, crop_px in (("schedule", config.schedule.crop_px), ("findable", config.findable.crop_px)):
         if crop_px < STRIDE_PX or crop_px % STRIDE_PX:
             raise ConfigError(f"the preset: crop_px of {table} is {crop_px}; expected a multiple of {STRIDE_PX}")
+    if config.schedule.crop_px < AROUND_PX:
+        raise ConfigError(
+            f"the preset: crop_px of schedule is {config.schedule.crop_px}; expected at least {AROUND_PX}"
+        )
     if config.findable.every < 1:
         raise ConfigError(f"the preset: every of findable is {config.findable.every}; expected 1 or more")
     if options.with_features:

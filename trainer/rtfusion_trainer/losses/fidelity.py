@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 GRAY_LEVEL = 1 / 255
+AROUND_PX = 40
+"""What `dip_loss` compares with; pictures are of this side or larger."""
 
 
 def gradients(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,7 +172,7 @@ def dip_loss(fused: Tensor, *, visible: Tensor, thermal: Tensor, distance_px: Te
     differences = []
     for image in (fused, visible, thermal):
         near = functional.avg_pool2d(image, 8, 4)[:, :, 4:-4, 4:-4]
-        differences.append(near - functional.avg_pool2d(image, 40, 4))
+        differences.append(near - functional.avg_pool2d(image, AROUND_PX, 4))
     around_hot = ((distance_px >= 2) & (distance_px <= 12)).to(fused.dtype)
     weight = functional.avg_pool2d(around_hot, 8, 4)[:, :, 4:-4, 4:-4]
     low, high = torch.minimum(differences[1], differences[2]), torch.maximum(differences[1], differences[2])
