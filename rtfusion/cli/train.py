@@ -342,7 +342,7 @@ def focus(
 ) -> None:
     """Train, write the file, and print it with the overlap on pictures that were held out."""
     require_trainer()
-    from rtfusion_trainer.distill import CHECKPOINT
+    from rtfusion_trainer.checkpoint import CHECKPOINT
     from rtfusion_trainer.focus.exporting import export_head
     from rtfusion_trainer.focus.training import train_focus
 
@@ -382,7 +382,7 @@ def matcher(
 ) -> None:
     """Train, write the file, and print it with the share of cells found in pictures that were held out."""
     require_trainer()
-    from rtfusion_trainer.distill import CHECKPOINT
+    from rtfusion_trainer.checkpoint import CHECKPOINT
     from rtfusion_trainer.matcher.exporting import export_matcher
     from rtfusion_trainer.matcher.training import train_matcher
 

@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
 from rtfusion_trainer import checkpoint  # noqa: E402
+from rtfusion_trainer.checkpoint import CHECKPOINT  # noqa: E402
 from rtfusion_trainer.config import (  # noqa: E402
     Guidance,
     Network,
@@ -18,7 +19,7 @@ from rtfusion_trainer.config import (  # noqa: E402
     Variation,
 )
 from rtfusion_trainer.data import make_batch  # noqa: E402
-from rtfusion_trainer.distill import CHECKPOINT, Run, learning_rate, load_average, train, train_student  # noqa: E402
+from rtfusion_trainer.distill import Run, learning_rate, load_average, train, train_student  # noqa: E402
 from rtfusion_trainer.pairs import load_pairs  # noqa: E402
 from rtfusion_trainer.teachers.cache import CachedTeacher  # noqa: E402
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher, Recipe  # noqa: E402

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer.checkpoint import CHECKPOINT  # noqa: E402
 from rtfusion_trainer.config import (  # noqa: E402
     Imitation,
     Schedule,
@@ -20,7 +21,7 @@ from rtfusion_trainer.config import (  # noqa: E402
 from rtfusion_trainer.curriculum import BEARABLE, PERIOD_STEPS, Curriculum  # noqa: E402
 from rtfusion_trainer.data import make_batch  # noqa: E402
 from rtfusion_trainer.degradations import degrade_for, in_smoke  # noqa: E402
-from rtfusion_trainer.distill import CHECKPOINT, Run, load_average, train, train_student  # noqa: E402
+from rtfusion_trainer.distill import Run, load_average, train, train_student  # noqa: E402
 from rtfusion_trainer.explained import Explained, explained  # noqa: E402
 from rtfusion_trainer.imitation import following, imitation  # noqa: E402
 from rtfusion_trainer.objective import GUARDS, objective  # noqa: E402

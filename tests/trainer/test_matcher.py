@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
 
-from rtfusion_trainer.distill import CHECKPOINT  # noqa: E402
+from rtfusion_trainer.checkpoint import CHECKPOINT  # noqa: E402
 from rtfusion_trainer.focus.config import FocusConfig  # noqa: E402
 from rtfusion_trainer.focus.training import HEAD, FocusRun  # noqa: E402
 from rtfusion_trainer.matcher.config import MatcherConfig  # noqa: E402

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from rtfusion.errors import ConfigError
 from rtfusion_trainer import checkpoint
+from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import Schedule, changed, read_preset
-from rtfusion_trainer.distill import CHECKPOINT, GRADIENT_LIMIT, learning_rate
+from rtfusion_trainer.distill import GRADIENT_LIMIT, learning_rate
 from rtfusion_trainer.progress import shown
 
 SCHEMA = 1

@@ -14,6 +14,8 @@ from rtfusion.errors import ConfigError
 from rtfusion.files import write_whole
 
 SCHEMA = 1
+CHECKPOINT = "checkpoint.pt"
+"""Name of the file in the folder of a run."""
 UNREADABLE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
 """Errors of `torch.load` for a file that is not what it should be."""
 

@@ -22,12 +22,13 @@ from rtfusion.focus.yolox import PAD_GRAY
 from rtfusion.models import find_model, read_spec
 from rtfusion.models.shipping import is_name
 from rtfusion_trainer import checkpoint
+from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import Network, Schedule, TrainingConfig, TrainingOptions, config_from_dict, load_config
 from rtfusion_trainer.curriculum import Curriculum
 from rtfusion_trainer.data import Batch, make_batch
 from rtfusion_trainer.explained import Explained
 from rtfusion_trainer.guidance import guidance, tutoring
-from rtfusion_trainer.imitation import following, imitation
+from rtfusion_trainer.imitation import imitation
 from rtfusion_trainer.labeled import Labeled, Scene, make_labeled, read_scenes
 from rtfusion_trainer.losses import findable
 from rtfusion_trainer.losses.fidelity import AROUND_PX
@@ -42,7 +43,6 @@ from rtfusion_trainer.teachers.cache import CachedPictures
 from rtfusion_trainer.widen import widen
 from rtfusion_trainer.workers import ALONE, Workers, join
 
-CHECKPOINT = "checkpoint.pt"
 GRADIENT_LIMIT = 1.0
 Log = Callable[[int, Mapping[str, float]], None]
 
@@ -138,9 +138,7 @@ class Run:
         """The loss where a language-driven teacher is followed; the curriculum learns how far it is away."""
         stage, default = self.curriculum.stage(self.finished_steps), self.config.enhance_default
         compared = imitation(fused, batch, weights=self.config.imitation, default=default, features=self._features)
-        trust = torch.ones_like(batch.enhance.flatten()) if batch.trust is None else batch.trust
-        followed = stage.weight * trust * following(batch.enhance, default=default)
-        loss, terms = objective(fused, batch, self.config.weights, followed=followed)
+        loss, terms = objective(fused, batch, self.config.weights, followed=stage.weight * compared.followed)
         errors = self.workers.from_first(lambda: (compared.clean, compared.degraded))
         self.curriculum.see(finished_steps=self.finished_steps + 1, clean=errors[0], degraded=errors[1])
         terms = {**terms, **compared.terms, "difficulty": stage.difficulty, "teacher_weight": stage.weight}

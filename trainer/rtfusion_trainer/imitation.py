@@ -24,6 +24,8 @@ class Compared:
     """What comparing a batch with the teacher gave."""
 
     loss: Tensor
+    followed: Tensor
+    """(N,): how far the student is to follow the teacher in each picture, 0 to 1."""
     terms: dict[str, float]
     """Unweighted means, for the log."""
     clean: float
@@ -66,6 +68,7 @@ def imitation(
     counted = (share > 0) if hard is None else (share > 0) & ~hard
     return Compared(
         loss=loss,
+        followed=share,
         terms={f"like_{name}": float(value.detach()) for name, value in terms.items()},
         clean=_mean_of(error, counted),
         degraded=float("nan") if hard is None else _mean_of(error, (share > 0) & hard),

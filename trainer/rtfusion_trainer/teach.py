@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from rtfusion.errors import ConfigError
+from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import TrainingOptions, changed, read_preset
 from rtfusion_trainer.losses.clip import load_clip
 from rtfusion_trainer.losses.language import ImageTextEncoder, LanguagePreset
@@ -29,7 +30,6 @@ from rtfusion_trainer.teachers.shift import ShiftAveraged
 from rtfusion_trainer.teachers.training import LanguageRun, LanguageSchedule, train
 from rtfusion_trainer.workers import join
 
-CHECKPOINT = "checkpoint.pt"
 PRESETS = Path(__file__).parent / "teachers" / "presets"
 SAVE_EVERY = 200
 TEACHERS = ("faithful", "ldlite", "ldfusion")
