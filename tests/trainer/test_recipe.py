@@ -147,6 +147,14 @@ def test_one_encoder_is_needed_and_a_blind_one_is_refused(options: RecipeOptions
         run_recipe(replace(options, clip_test=True))
 
 
+def test_the_record_of_another_version_is_refused(options: RecipeOptions) -> None:
+    assert run_recipe(replace(options, stop=lambda: True)) is None
+    record = options.out / "recipe.json"
+    record.write_text(record.read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(ConfigError, match="is of schema 2, not 1"):
+        run_recipe(options)
+
+
 def test_a_folder_of_vi_and_ir_is_one_set(options: RecipeOptions) -> None:
     stopped = replace(options, pairs=options.pairs / "clip", stop=lambda: True)
     assert run_recipe(stopped) is None

@@ -19,8 +19,9 @@ from rtfusion.errors import ConfigError
 from rtfusion.files import write_whole
 from rtfusion_trainer import checkpoint
 from rtfusion_trainer.card import card
+from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import TrainingOptions, load_config
-from rtfusion_trainer.distill import CHECKPOINT, train_student
+from rtfusion_trainer.distill import train_student
 from rtfusion_trainer.evaluate import evaluate, scores
 from rtfusion_trainer.export import NOT_STATED, export, stamp_scores
 from rtfusion_trainer.likeness import likeness
@@ -30,6 +31,7 @@ from rtfusion_trainer.progress import tell
 from rtfusion_trainer.smoked import SET, write_smoked
 from rtfusion_trainer.teach import cache_outputs, load_teacher_config, train_teacher
 from rtfusion_trainer.teachers.cache import CachedPictures
+from rtfusion_trainer.teachers.training import SCHEMA as TEACHER_SCHEMA
 from rtfusion_trainer.teachers.training import steps_per_epoch
 
 STATE = "recipe.json"
@@ -143,7 +145,7 @@ class Recipe:
                 prompts=prompts,
             )
 
-        return self._train(train, folder="teacher", steps=steps)
+        return self._train(train, folder="teacher", steps=steps, schema=TEACHER_SCHEMA)
 
     def _cache(self) -> bool:
         pairs = sum(map(len, image_sets(self.data).values()))
@@ -162,7 +164,7 @@ class Recipe:
             training = self._training(options.student_preset, "student", steps=steps, stop=stop)
             train_student(training, init=options.init, language_cache=self._cached(limit=1))
 
-        return self._train(train, folder="student", steps=steps)
+        return self._train(train, folder="student", steps=steps, schema=checkpoint.SCHEMA)
 
     def _export(self) -> bool:
         trained_on = self.options.trained_on or (NOT_STATED,)
@@ -213,7 +215,7 @@ class Recipe:
             stop=stop,
         )
 
-    def _train(self, train: Callable[[Callable[[], bool]], None], *, folder: str, steps: int) -> bool:
+    def _train(self, train: Callable[[Callable[[], bool]], None], *, folder: str, steps: int, schema: int) -> bool:
         """Ten steps, what the rest will cost, and the rest; gives True at the end of the schedule."""
         path = self.options.out / folder / CHECKPOINT
         if not path.exists():
@@ -231,7 +233,7 @@ class Recipe:
             per_step_s = (time.monotonic() - began_s[0]) / PROBE_STEPS
             self._cost(steps - PROBE_STEPS, per_step_s=per_step_s, disk=path.stat().st_size, what="steps")
         train(self.options.stop)
-        return _finished_steps(path) >= steps
+        return _finished_steps(path, schema=schema) >= steps
 
     def _cached(self, *, limit: int | None) -> Path:
         return cache_outputs(
@@ -256,9 +258,11 @@ class Recipe:
     def _take_up(self) -> None:
         try:
             state: dict[str, Any] = json.loads(self._state.read_text(encoding="utf-8"))
-            known, self.finished = state["settings"], list(state["finished"])
+            schema, known, self.finished = state["schema"], state["settings"], list(state["finished"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self._state} is no record of a recipe: {error}; name another --out") from error
+        if schema != SCHEMA:
+            raise ConfigError(f"{self._state} is of schema {schema}, not {SCHEMA}; name another --out")
         changes = checkpoint.differences(dict(self.options.deciding()), known)
         if changes:
             raise ConfigError(
@@ -283,8 +287,8 @@ def run_recipe(options: RecipeOptions) -> Path | None:
     return Recipe(options).run()
 
 
-def _finished_steps(path: Path) -> int:
-    return int(checkpoint.read(path, schema=SCHEMA)["step"])
+def _finished_steps(path: Path, *, schema: int) -> int:
+    return int(checkpoint.read(path, schema=schema)["step"])
 
 
 def _peak_memory_gb() -> float | None:
