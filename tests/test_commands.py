@@ -86,11 +86,11 @@ OPTIONS_OF_OTHERS = {
     ),
 }
 ELSEWHERE = {
-    "calibrate scene": "tests/cli/test_calibrate_scene.py",
-    "calibrate delay": "tests/calibration/test_delay.py",
-    "view": "tests/window/test_viewer.py",
+    "calibrate scene": ("tests/cli/test_calibrate_scene.py", 'main_here("calibrate", "scene"'),
+    "calibrate delay": ("tests/cli/test_calibrate_scene.py", 'main_here("calibrate", "delay"'),
+    "view": ("tests/window/test_window.py", "view_stream(publisher.endpoint"),
 }
-"""Commands that take long or need a display, and the tests that run them."""
+"""Commands that take long or need a display, and where a test runs them."""
 
 
 class Block(NamedTuple):
@@ -351,8 +351,8 @@ def test_the_commands_of_a_page_run_in_their_order(page: Path, place: Path, tmp_
 
 
 def test_what_another_test_runs_is_run_there() -> None:
-    for command, test in ELSEWHERE.items():
-        assert (ROOT / test).is_file(), test
+    for command, (test, call) in ELSEWHERE.items():
+        assert call in (ROOT / test).read_text(encoding="utf-8"), command
         assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from rtfusion.clock import NS_PER_MS
 from rtfusion.registration import Calibration
 from tests.calibration.pictures import SIZE_PX, scene, similarity, view
 
@@ -37,6 +38,16 @@ def test_two_folders_become_a_calibration(main_here: Main, tmp_path: Path) -> No
     code, _, err = main_here("calibrate", "delay", "--ir", ir, "--vis", vis, "--out", "rig.json")
     assert (code, "stills have no delay" in err) == (2, True)
     assert Calibration.load(tmp_path / "rig.json") == rig
+
+
+def test_a_delay_is_measured_and_noted_beside_the_registration(main_here: Main, tmp_path: Path) -> None:
+    street = "synthetic:?size=320x240&fps=30&frames=150"
+    code, out, err = main_here(
+        "calibrate", "delay", "--ir", f"{street}&delay_ms=80", "--vis", street, "--out", "rig.json"
+    )
+    assert code == 0, err
+    assert "the thermal stamps are " in out
+    assert abs(Calibration.load(tmp_path / "rig.json").thermal_delay_ns / NS_PER_MS - 80) < 10
 
 
 def test_what_cannot_be_told_is_not_written(main_here: Main, tmp_path: Path) -> None:
