@@ -10,16 +10,15 @@ its ``metadata_props``, ``rtfusion-focus``, holds the rest as JSON::
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from rtfusion.errors import ModelError
-from rtfusion.models import ImageInput, Output, onnx_file
+from rtfusion.models import ImageInput, Output
+from rtfusion.models.contract import read_contract
 
 KEY = "rtfusion-focus"
 MAPS = "maps"
@@ -68,14 +67,4 @@ def read_head_spec(path: Path) -> HeadSpec:
     Raises:
         ModelError: there is no such file, it is no ONNX model, it is no head, or its graph is another one.
     """
-    file = onnx_file.load(path)
-    if KEY not in file.metadata:
-        raise ModelError(f"{path} is no head that finds targets (no {KEY} in its metadata)")
-    try:
-        spec = HeadSpec.model_validate_json(file.metadata[KEY])
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise ModelError(f"{path} has a contract that does not hold: {problems}") from error
-    if hashlib.sha256(file.graph).hexdigest() != spec.checksum:
-        raise ModelError(f"{path} is damaged or was edited: its graph has not the checksum of its contract")
-    return spec
+    return read_contract(path, key=KEY, parse=HeadSpec.model_validate_json, what="head that finds targets")

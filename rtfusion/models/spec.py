@@ -47,14 +47,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rtfusion.errors import ModelError
 from rtfusion.models import onnx_file
+from rtfusion.models.contract import checked_contract
 
 SCHEMAS = (1, 2)
 PREFIX = "rtfusion."
@@ -287,16 +288,12 @@ def find_spec(path: Path) -> ModelSpec | None:
     if not texts:
         return None
     schema, contract = _contract(texts, path=path)
-    try:
-        spec = _Schema1.model_validate_json(contract).spec() if schema == 1 else ModelSpec.model_validate_json(contract)
-    except ValidationError as error:
-        problems = "; ".join(f"{PREFIX}{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise ModelError(f"{path} has a contract that does not hold: {problems}") from error
-    if hashlib.sha256(file.graph).hexdigest() != spec.checksum:
-        raise ModelError(
-            f"{path} is damaged or was edited: its graph has not the checksum of its contract; get it again"
-        )
+    spec = checked_contract(contract, parse=_parser(schema), file=file, path=path, prefix=PREFIX)
     return spec.model_copy(update={"id": hashlib.sha256(file.data).hexdigest()[:ID_LENGTH]})
+
+
+def _parser(schema: int) -> Callable[[str], ModelSpec]:
+    return ModelSpec.model_validate_json if schema != 1 else lambda text: _Schema1.model_validate_json(text).spec()
 
 
 def _contract(texts: Mapping[str, str], *, path: Path) -> tuple[int, str]:

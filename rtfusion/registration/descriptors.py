@@ -11,7 +11,6 @@ two of them is the logit of their being of one thing. One entry of its ``metadat
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +19,11 @@ from typing import Annotated, Literal, NamedTuple, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from rtfusion.engines import Engine, Tensor, open_engine_for
-from rtfusion.errors import ModelError
-from rtfusion.models import ImageInput, Output, onnx_file
+from rtfusion.models import ImageInput, Output
+from rtfusion.models.contract import read_contract
 from rtfusion.registration.structure import Points
 from rtfusion.types import Image8
 
@@ -78,17 +77,7 @@ def read_matcher_spec(path: Path) -> MatcherSpec:
     Raises:
         ModelError: there is no such file, it is no ONNX model, it is no matcher, or its graph is another one.
     """
-    file = onnx_file.load(path)
-    if KEY not in file.metadata:
-        raise ModelError(f"{path} is no matcher (no {KEY} in its metadata)")
-    try:
-        spec = MatcherSpec.model_validate_json(file.metadata[KEY])
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        raise ModelError(f"{path} has a contract that does not hold: {problems}") from error
-    if hashlib.sha256(file.graph).hexdigest() != spec.checksum:
-        raise ModelError(f"{path} is damaged or was edited: its graph has not the checksum of its contract")
-    return spec
+    return read_contract(path, key=KEY, parse=MatcherSpec.model_validate_json, what="matcher")
 
 
 class Described(NamedTuple):
