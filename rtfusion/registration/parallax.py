@@ -167,6 +167,7 @@ class Parallax:
         self._still = still
         self._memory: _Memory | None = None
         self._prepared: _Prepared | None = None
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._waited = EVERY
         self._starts = True
         self._measured = 0
@@ -232,8 +233,9 @@ class Parallax:
             nothing = np.zeros(gray.shape, np.float32)
             self._waited, self._starts = EVERY, True
             return _Memory(nothing, nothing, nothing, gray, timestamp_ns)
-        flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        back = flow.calc(gray, before.gray, np.zeros((*gray.shape, 2), np.float32))
+        if self._lines is None:  # nothing is displaced yet that could move with the picture
+            return before._replace(gray=gray, timestamp_ns=timestamp_ns)
+        back = self._flow.calc(gray, before.gray, np.zeros((*gray.shape, 2), np.float32))
         across, down = (cast(Floats, plane) for plane in cv2.split(back))
         moves = (np.maximum(np.abs(across), np.abs(down)) >= STILL).astype(np.float32)
         x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in gray.shape[::-1]))
