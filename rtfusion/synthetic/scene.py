@@ -93,9 +93,9 @@ class Scene:
         scale = height / SCENE_HEIGHT
         self._visible_from_scene = similarity(scale, (width - 1) / 2, (scale - 1) / 2)
         self._baseline_m = baseline_m
-        people = () if empty else walkers_m
-        street = populate(seed, scene_width=width / scale, period_s=PERIOD_S, walkers_m=people)
-        self._movers = () if empty else street
+        self._movers: tuple[Mover, ...] = ()
+        if not empty:
+            self._movers = populate(seed, scene_width=width / scale, period_s=PERIOD_S, walkers_m=walkers_m)
 
     def render(self, band: Band, time_s: float) -> Image:
         """The clean picture (no noise) of one moment.
