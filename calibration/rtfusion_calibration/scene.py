@@ -183,6 +183,22 @@ class _Found(NamedTuple):
     """Of the matcher."""
 
 
+class _Chosen(NamedTuple):
+    """The transform that is told, and what it follows from."""
+
+    best: Average
+    """Moved to that transform."""
+    plain: float
+    """See `_plainness`."""
+    alignment: Alignment | None
+    """Of all patches together; None where the votes tell a homography, or too few patches are there."""
+
+    @property
+    def is_slanted(self) -> bool:
+        """The homography counts, in part or alone."""
+        return self.plain < 1.0
+
+
 def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     """The transform that all pairs of one rig agree on; all of them have the same two sizes.
 
@@ -192,74 +208,32 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     if not pairs:
         raise CalibrationError("no pair of pictures came; check that both sources play and overlap in time")
     given, found = len(pairs), _found(pairs)
-    places, own, votes, transform = found.places, found.own, found.votes, found.transform
+    own, votes = found.own, found.votes
     pairs = [pairs[index] for index in own.pairs]
-    level = FINE[-1]
-    scale = level.scale(pairs[0])
+    scale, thermal_px = FINE[-1].scale(pairs[0]), size_px(pairs[0].thermal)
     if len(votes) < max(LEAST_AGREED, LEAST_VOTES):
         raise _refusal(f"only {len(votes)} patches have structure that both bands show")
-    thermal_px, agreed_px = size_px(pairs[0].thermal), AGREED_PX * scale
     # patches and the matcher err by themselves, and weigh alike; how much agrees is asked of the patches, whose chance is known
     both = votes.and_others(found.learned)
+    chosen = _chosen(pairs, found, both)
+    best, residuals_px = chosen.best, chosen.best.residuals_px[: len(votes)]
     regions = regions_of(votes, thermal_px)
-    best = fit_average(
-        both,
-        tolerance_px=TOLERANCE_PX * scale,
-        regions=regions_of(both, thermal_px, side=fitting.OBSERVED),
-        start=transform,
-    )
-    # a slant that the votes show is theirs to tell; else all patches together say as much, and the mean of both errs least
-    plain = _plainness(best, thermal_px=thermal_px, width_px=size_px(pairs[0].visible)[0])
-    alignment = None if best.best.model is Model.HOMOGRAPHY else _aligned(pairs, best, transform, own.shifts_px)
-    held = best.visible_from_thermal_px
-    if alignment is not None:
-        held = (held + alignment.visible_from_thermal_px) / 2
-    slanted = best.fits[-1]
-    best = best.moved_to(plain * held + (1 - plain) * slanted.visible_from_thermal_px, both)
-    residuals_px = best.residuals_px[: len(votes)]
-    agree = residuals_px < agreed_px
-    agreed = int(agree.sum())
-    # where the matcher found the same place, which chance does not, the patches need not exclude chance once more
-    corners = corners_px(thermal_px)
-    is_confirmed = any(apart(transform, place, corners) < CONFIRMED for place in places)
-    if agreed < LEAST_AGREED or (not is_confirmed and _neg_log10_p(agreed, len(votes), level) < LEAST_NEG_LOG10_P):
-        raise _refusal(
-            f"{agreed} of {len(votes)} patches agree, and chance alone would give {len(votes) * level.chance(AGREED_PX):.0f}"
-        )
-    seen = int((np.bincount(regions[agree]) >= LEAST_IN_REGION).sum())
-    if seen < LEAST_REGIONS:
-        raise _refusal(f"the patches that agree lie in {seen} ninths of the picture only")
-    disagreement_px = _disagreement(votes, best, residuals_px, own, tolerance_px=agreed_px)
-    misfit_px = _misfit(votes, best, regions, tolerance_px=agreed_px)
+    agree = residuals_px < AGREED_PX * scale
+    _refuse_chance(found, agree, regions, thermal_px=thermal_px)
+    disagreement_px = _disagreement(votes, best, residuals_px, own, tolerance_px=AGREED_PX * scale)
+    misfit_px = _misfit(votes, best, regions, tolerance_px=AGREED_PX * scale)
     common_px = math.hypot(BAND_PX * scale, math.sqrt(MISFIT) * misfit_px, disagreement_px / math.sqrt(len(pairs)))
-    likely = best.best if plain == 1.0 else slanted
-    spread_px = _spread_of(both, likely, thermal_px=thermal_px, scale=scale)
-    if alignment is not None and plain == 1.0:
-        aligned_px = _spread(
-            alignment.drawn, alignment.visible_from_thermal_px, alignment.surfaces.thermal_px, thermal_px
-        )
-        spread_px = max(spread_px[0], aligned_px[0]), max(spread_px[1], aligned_px[1])
-    picture_px, corner_px = (math.hypot(one_px, common_px) for one_px in spread_px)
-    width_px = size_px(pairs[0].visible)[0]
-    limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width_px)
-    if corner_px > limit_px:
-        raise _refusal(
-            f"the patches that agree leave the corners uncertain by {corner_px:.1f} px (at most {limit_px:.1f} px are "
-            "accepted): they cover too little of the picture, or lie at too many distances"
-        )
-    opinion_px = _opinion(found.learned, best, transform, thermal_px=thermal_px, scale=scale)
-    slant = 1 - plain
-    picture_px = math.hypot(picture_px, OPINION * opinion_px[0], slant * SLANTED_PX * scale)
-    kind = _kind(best.visible_from_thermal_px, thermal_px)
-    corner_share = SLANTED_CORNER if kind is Model.HOMOGRAPHY else CORNER + slant * (SLANTED_CORNER - CORNER)
-    corner_px = math.hypot(corner_px, corner_share * width_px, OPINION * opinion_px[1])
+    kind, width_px = _kind(best.visible_from_thermal_px, thermal_px), size_px(pairs[0].visible)[0]
+    picture_px, corner_px = _uncertainty(
+        found, chosen, both, kind=kind, common_px=common_px, thermal_px=thermal_px, width_px=width_px, scale=scale
+    )
     return SceneEstimate(
         visible_from_thermal_px=best.visible_from_thermal_px,
         model=kind,
         pairs=len(pairs),
         given=given,
         votes=len(votes),
-        agreed=agreed,
+        agreed=int(agree.sum()),
         residual_px=best.best.spread_px,
         uncertainty_px=picture_px,
         corner_uncertainty_px=corner_px,
@@ -267,6 +241,80 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
         is_rough=picture_px > max(CERTAIN_PX, CERTAIN * width_px),
         disagreement_px=disagreement_px,
         outliers=own.outliers,
+    )
+
+
+def _chosen(pairs: Sequence[GrayPair], found: _Found, both: Votes) -> _Chosen:
+    """Weigh what the votes of patches and matcher say, all patches together, and the homography."""
+    (width_px, _), thermal_px = size_px(pairs[0].visible), size_px(pairs[0].thermal)
+    best = fit_average(
+        both,
+        tolerance_px=TOLERANCE_PX * FINE[-1].scale(pairs[0]),
+        regions=regions_of(both, thermal_px, side=fitting.OBSERVED),
+        start=found.transform,
+    )
+    # a slant that the votes show is theirs to tell; else all patches together say as much, and the mean of both errs least
+    plain = _plainness(best, thermal_px=thermal_px, width_px=width_px)
+    is_told = best.best.model is Model.HOMOGRAPHY
+    alignment = None if is_told else _aligned(pairs, best, found.transform, found.own.shifts_px)
+    held = best.visible_from_thermal_px
+    if alignment is not None:
+        held = (held + alignment.visible_from_thermal_px) / 2
+    transform: Matrix = plain * held + (1 - plain) * best.fits[-1].visible_from_thermal_px
+    return _Chosen(best.moved_to(transform, both), plain, alignment)
+
+
+def _refuse_chance(
+    found: _Found, agree: npt.NDArray[np.bool_], regions: npt.NDArray[np.int64], *, thermal_px: tuple[int, int]
+) -> None:
+    """Refuse where as few patches agree as chance would make agree, or only those of a part of the picture."""
+    agreed, level = int(agree.sum()), FINE[-1]
+    # where the matcher found the same place, which chance does not, the patches need not exclude chance once more
+    corners = corners_px(thermal_px)
+    is_confirmed = any(apart(found.transform, place, corners) < CONFIRMED for place in found.places)
+    if agreed < LEAST_AGREED or (not is_confirmed and _neg_log10_p(agreed, len(agree), level) < LEAST_NEG_LOG10_P):
+        raise _refusal(
+            f"{agreed} of {len(agree)} patches agree, and chance alone would give {len(agree) * level.chance(AGREED_PX):.0f}"
+        )
+    seen = int((np.bincount(regions[agree]) >= LEAST_IN_REGION).sum())
+    if seen < LEAST_REGIONS:
+        raise _refusal(f"the patches that agree lie in {seen} ninths of the picture only")
+
+
+def _uncertainty(
+    found: _Found,
+    chosen: _Chosen,
+    both: Votes,
+    *,
+    kind: Model,
+    common_px: float,
+    thermal_px: tuple[int, int],
+    width_px: int,
+    scale: float,
+) -> tuple[float, float]:
+    """(over the picture, in the worst corner): the standard deviation of how far a thing is from where it is put.
+
+    ``common_px`` is what no other votes would change. Refuses where the votes leave the corners too uncertain.
+    """
+    best, alignment = chosen.best, chosen.alignment
+    likely = best.fits[-1] if chosen.is_slanted else best.best
+    spreads_px = [_spread_of(both, likely, thermal_px=thermal_px, scale=scale)]
+    if alignment is not None and not chosen.is_slanted:
+        there, of_px = alignment.visible_from_thermal_px, alignment.surfaces.thermal_px
+        spreads_px.append(_spread(alignment.drawn, there, of_px, thermal_px))
+    picture_px, corner_px = (math.hypot(max(ones_px), common_px) for ones_px in zip(*spreads_px, strict=True))
+    limit_px = max(LARGEST_UNCERTAINTY_PX, LARGEST_UNCERTAINTY * width_px)
+    if corner_px > limit_px:
+        raise _refusal(
+            f"the patches that agree leave the corners uncertain by {corner_px:.1f} px (at most {limit_px:.1f} px are "
+            "accepted): they cover too little of the picture, or lie at too many distances"
+        )
+    opinion_px = _opinion(found.learned, best, found.transform, thermal_px=thermal_px, scale=scale)
+    slant = 1 - chosen.plain
+    corner_share = SLANTED_CORNER if kind is Model.HOMOGRAPHY else CORNER + slant * (SLANTED_CORNER - CORNER)
+    return (
+        math.hypot(picture_px, OPINION * opinion_px[0], slant * SLANTED_PX * scale),
+        math.hypot(corner_px, corner_share * width_px, OPINION * opinion_px[1]),
     )
 
 
