@@ -41,6 +41,7 @@ class FirstLook:
         self._apart_ns = 0 if still else APART_NS
         self._pairs: list[FramePair] = []
         self._thread: threading.Thread | None = None
+        self._over = threading.Event()
 
     def __call__(self, pair: FramePair) -> None:
         """Take the next pair; returns at once."""
@@ -54,12 +55,17 @@ class FirstLook:
             self._thread = threading.Thread(target=self._look, name="first look", daemon=True)
             self._thread.start()
 
-    def close(self) -> None:
-        """Wait for the answer, for some seconds at most."""
+    def close(self, *, patience_s: float = PATIENCE_S) -> None:
+        """The run is over. Wait for the answer, for some seconds at most; what was asked for and not done is said."""
+        self._over.set()
         if self._thread is not None:
-            self._thread.join(PATIENCE_S)
+            self._thread.join(patience_s)
             if self._thread.is_alive():
-                self._note("whether the pictures agree was not known when the run was over")
+                self._note(
+                    "auto-register: nothing was registered, since the run was over before it was known how"
+                    if self._auto_register
+                    else "whether the pictures agree was not known when the run was over"
+                )
         elif self._auto_register:
             self._note(
                 f"auto-register: nothing was registered, since that takes {PAIRS} pairs of at least {LEAST_SIDE_PX} px a side"
@@ -102,6 +108,12 @@ class FirstLook:
                 "run goes on; run rtfusion calibrate scene"
             )
             return
+        if self._over.is_set():
+            self._note(
+                f"auto-register: the thermal picture lies {off_px:.0f} px elsewhere, but the run was over before that was known, "
+                "and no frame is registered; run rtfusion calibrate scene"
+            )
+            return
         self._use(Change(calibration=estimate.calibration(visible_size_px=visible_px, thermal_size_px=thermal_px)))
         at_s = (pairs[-1].timestamp_ns - pairs[0].timestamp_ns) / NS_PER_S
         self._note(
@@ -127,5 +139,5 @@ def looking(pipeline: Pipeline, settings: Settings, *, interrupted: Callable[[],
     """Give `first_look` for a run, and wait for its answer at the end, unless the run was ``interrupted``."""
     look = first_look(pipeline, settings)
     yield look
-    if look is not None and not interrupted():
-        look.close()
+    if look is not None and (settings.auto_register or not interrupted()):
+        look.close(patience_s=0.0 if interrupted() else PATIENCE_S)

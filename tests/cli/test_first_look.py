@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rtfusion_calibration import scene
 
 from rtfusion.cli.first_look import PAIRS, FirstLook, first_look
 from rtfusion.config import Settings
@@ -80,6 +83,27 @@ def test_who_asks_for_a_registration_is_told_when_none_could_be_made() -> None:
             "auto-register: nothing was registered, since that takes 4 pairs of at least 96 px a side, 0.5 s apart, "
             f"and {came} came; run rtfusion calibrate scene"
         ]
+
+
+def test_what_is_known_when_the_run_is_over_is_not_said_to_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+
+    def estimate_late(_pairs: object) -> SimpleNamespace:
+        goes_on.wait()
+        return SimpleNamespace(visible_from_thermal_px=np.array([[1.0, 0.0, 30.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+
+    monkeypatch.setattr(scene, "estimate_scene", estimate_late)
+    notes: list[str] = []
+    look = FirstLook(note=notes.append, auto_register=True, still=False, use=pytest.fail)
+    for pair in seen(MOVED):
+        look(pair)
+    look.close(patience_s=0.0)
+    assert notes == ["auto-register: nothing was registered, since the run was over before it was known how"]
+    goes_on.set()
+    assert look._thread is not None
+    look._thread.join()
+    assert len(notes) == 2
+    assert notes[1].startswith("auto-register: the thermal picture lies 30 px elsewhere, but the run was over")
 
 
 def test_a_run_with_a_calibration_is_not_looked_at(tmp_path: object) -> None:
