@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from rtfusion.errors import ConfigError
 
@@ -23,6 +25,16 @@ def usable_cores() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+def instructions(*, root: Path = Path("/")) -> frozenset[str]:
+    """Instruction sets of the processor by the names that Linux has for them (avx2, asimd); empty where it does not tell them."""
+    try:
+        text = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    found = re.search(r"(?m)^(?:flags|Features)\s*:\s*(.+)$", text)
+    return frozenset(found[1].split()) if found else frozenset()
 
 
 def stay_on(cores: Iterable[int]) -> None:

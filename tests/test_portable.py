@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rtfusion.errors import ConfigError
-from rtfusion.portable import lock, needs, read_at, usable_cores, write_at
+from rtfusion.portable import instructions, lock, needs, read_at, usable_cores, write_at
 
 ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = Path(__file__).with_name("foreign.py")
@@ -111,6 +111,14 @@ def test_cores_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> No
     assert usable_cores() == tuple(sorted(os.sched_getaffinity(0)))
     monkeypatch.delattr(os, "sched_getaffinity")
     assert len(usable_cores()) == os.cpu_count()
+
+
+@pytest.mark.parametrize("name", ["flags\t\t", "Features\t"])
+def test_instructions_are_those_that_the_system_names(name: str, tmp_path: Path) -> None:
+    assert instructions(root=tmp_path) == frozenset()
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{name}: avx2 fma\nbogomips\t: 2\n\n{name}: avx2\n")
+    assert instructions(root=tmp_path) == {"avx2", "fma"}
 
 
 def test_what_is_here_is_not_refused() -> None:

@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from rtfusion.engines.fastest import processor
-from rtfusion.portable import usable_cores
+from rtfusion.portable import instructions, usable_cores
 
 TOOL_TIMEOUT_S = 5.0
 CPU = "sys/devices/system/cpu"
@@ -90,7 +90,7 @@ def _memory_gib() -> float | None:
 def _processor_details(root: Path) -> dict[str, Any]:
     """Family, model, the instruction sets that decide the speed of a network, and caches, as far as the system tells them."""
     cpuinfo = root / "proc/cpuinfo"
-    flags = set((_match(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo) or "").split())
+    flags = instructions(root=root)
     kept = (_texts(root, f"{CPU}/cpu0/cache/index*/{name}") for name in ("level", "type", "size"))
     return {
         "family": _match(r"^cpu family\s*:\s*(\d+)$", cpuinfo),

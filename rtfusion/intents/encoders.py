@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable
+from rtfusion.portable import instructions
 from rtfusion.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -118,11 +119,7 @@ def _can_run() -> bool:
 @functools.cache
 def _missing_instructions() -> str:
     """Which of the instructions that the library was compiled for are not here; a processor without them stops the program."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    here = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), [])
+    here = instructions()
     return ", ".join(name for name in ("avx2", "fma") if name not in here)
 
 
