@@ -15,7 +15,8 @@ from rtfusion.cli.training import require_trainer
 HELP = """Measure a model on sets of pairs and on clips, and write its card.
 
 Image metrics and halo on sets; warp error, noise and halo on clips; leak; how
-far other precisions move; and, with a detector, the people that are found.
+far other precisions move; with a detector, the people that are found; with a
+teacher's outputs ([bold]rtfusion train cache[/bold]), how like it the model is.
   rtfusion train evaluate --model models/student-small.onnx \\
     --parity models/student-small-int8.onnx \\
     --data eval --clips video --json result.json --card small.md --stamp"""
@@ -44,6 +45,16 @@ def evaluate_model(
         typer.Option(
             "--reference", metavar="NAME", help="Classical fuser to measure beside it (repeatable). Default: pyramid."
         ),
+    ] = None,
+    teacher_cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher-cache", metavar="DIR", help="A teacher's outputs of the same pairs, to be held against them."
+        ),
+    ] = None,
+    vgg_weights: Annotated[
+        Path | None,
+        typer.Option("--vgg-weights", metavar="FILE", help="VGG-19, for the distance in features from them."),
     ] = None,
     detector: Annotated[
         Path | None, typer.Option("--detector", metavar="FILE", help="YOLOX of COCO as ONNX, to look for people.")
@@ -92,6 +103,7 @@ def evaluate_model(
     if model.suffix == ".pt" and (stamp or detector):
         use = "--stamp puts scores into ONNX files" if stamp else "people are looked for with an ONNX file"
         raise ConfigError(f"{use}, and this is a checkpoint; export it first")
+    teacher, features = _teacher(teacher_cache, data=data, vgg_weights=vgg_weights)
     result = evaluate(
         model,
         data=data,
@@ -102,6 +114,8 @@ def evaluate_model(
         limit=limit,
         frames=frames,
         threads=threads,
+        teacher=teacher,
+        features=features,
         log=say,
     )
     _rank(result)
@@ -120,6 +134,24 @@ def evaluate_model(
 
         for path in (model, *(parity or ())):
             stamp_scores(find_model(path), scores(result))
+
+
+def _teacher(cache: Path | None, *, data: Path | None, vgg_weights: Path | None) -> tuple[Any, Any]:
+    """The teacher's pictures and VGG-19, each None where it is not asked for."""
+    from rtfusion_trainer.config import Imitation
+    from rtfusion_trainer.losses.perceptual import load_vgg19
+    from rtfusion_trainer.teachers.cache import CachedPictures
+
+    from rtfusion.errors import ConfigError
+
+    if cache is None:
+        if vgg_weights is not None:
+            raise ConfigError("--vgg-weights are for the distance from a teacher; pass --teacher-cache DIR too")
+        return None, None
+    if data is None:
+        raise ConfigError("--teacher-cache holds outputs of the pairs of --data DIR; pass both")
+    features = None if vgg_weights is None else load_vgg19(vgg_weights, layers=Imitation().layers)
+    return CachedPictures(cache), features
 
 
 def _rank(result: dict[str, Any]) -> None:

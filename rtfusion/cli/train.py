@@ -120,15 +120,15 @@ def teacher(
     ] = None,
 ) -> None:
     """Train, and leave the checkpoint and the weights in the published layout."""
+    from rtfusion_trainer.encoders import EncoderFiles
     from rtfusion_trainer.teach import train_teacher
 
     prompts = {"visible": prompt_visible, "thermal": prompt_thermal, "objective": prompt_objective, "away": away_from}
     train_teacher(
         options,
-        clip_weights=clip_weights,
-        clip_model=clip_model,
-        clip_test=not no_clip_test,
-        stand_in=stand_in,
+        encoder=EncoderFiles(
+            clip_weights=clip_weights, clip_model=clip_model, clip_test=not no_clip_test, stand_in=stand_in
+        ),
         prompts={name: texts or () for name, texts in prompts.items()},
     )
 
@@ -170,12 +170,29 @@ def student(
             "--tutor", metavar="FILE", help="Another student, whose pictures are wanted: checkpoint or model."
         ),
     ] = None,
+    clip_weights: ClipWeights = None,
+    clip_model: ClipModel = None,
+    no_clip_test: NoClipTest = False,
+    stand_in: StandIn = None,
 ) -> None:
     """Train, and leave the checkpoint."""
     from rtfusion_trainer.distill import train_student
+    from rtfusion_trainer.encoders import EncoderFiles
 
-    caches = {"teacher_cache": teacher_cache, "enhanced_cache": enhanced_cache, "language_cache": language_cache}
-    train_student(options, init=init, **caches, labels=labels, detector=detector, tutor=tutor)
+    encoder = EncoderFiles(
+        clip_weights=clip_weights, clip_model=clip_model, clip_test=not no_clip_test, stand_in=stand_in
+    )
+    train_student(
+        options,
+        init=init,
+        teacher_cache=teacher_cache,
+        enhanced_cache=enhanced_cache,
+        language_cache=language_cache,
+        encoder=encoder,
+        labels=labels,
+        detector=detector,
+        tutor=tutor,
+    )
 
 
 @functools.wraps(student)

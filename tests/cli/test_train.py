@@ -37,8 +37,8 @@ def data(tmp_path: Path) -> Path:
         (["train", "student"], ["--preset", "--precision", "--overfit", "--tensorboard", "--init", "torchrun"]),
         (["train", "focus"], ["--labels", "--detector", "--trained-on", "--license", "--preset"]),
         (["train", "cache"], ["--teacher", "--weights", "--shifts"]),
-        (["train", "evaluate"], ["--model", "--data", "--clips", "--parity", "--detector", "--card", "--json"]),
-        (["distill"], ["--teacher-cache", "--enhanced-cache", "--vgg-weights", "--no-features"]),
+        (["train", "evaluate"], ["--model", "--data", "--clips", "--parity", "--teacher-cache", "--card"]),
+        (["distill"], ["--teacher-cache", "--language-cache", "--vgg-weights", "--no-features", "--stand-in"]),
         (["export"], ["--checkpoint", "--precision", "--trained-on", "--license"]),
     ],
 )
@@ -97,18 +97,22 @@ def test_from_a_teacher_to_a_model_with_its_card(main_here: Main, tmp_path: Path
     assert "models/student-small.onnx" in out
 
     what = ("--model", "models/student-small.onnx", "--parity", "models/student-small.onnx", "--stamp", "--limit", "1")
-    files = ("--json", "result.json", "--card", "card.md", "--note", "trained on noise")
+    files = ("--json", "result.json", "--card", "card.md", "--note", "trained on noise", *taught)
     code, out, err = main_here("train", "evaluate", *what, *files, "--data", str(data), "--threads", "1")
     assert (code, out) == (0, ""), err
     result = json.loads(Path("result.json").read_text())
     assert result["sets"]["clip"]["pairs"] == 1
-    assert 1 <= result["sets"]["clip"]["mean_rank"]["student"] <= 2
+    assert 1 <= result["sets"]["clip"]["mean_rank"]["student"] <= 3
+    assert result["sets"]["clip"]["cases"].keys() == {"student", "pyramid", "teacher"}
+    assert result["likeness"]["name"] == Path(out_again.strip()).name
+    assert result["likeness"]["sets"]["clip"]["student"]["features"] > 0
     card = Path("card.md").read_text()
     for words in (
         "noise (CC0)",
         "Distilled from: faithful-",
         "Apache-2.0",
         "trained on noise",
+        "## Beside the teacher faithful-",
         "| clip (1) | student |",
     ):
         assert words in card
@@ -201,6 +205,9 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
         ("train student --data data --out o --preset odd.toml", "crop_px of schedule is 60; expected a multiple of 8"),
         ("train student --data data --out o --preset tight.toml", "crop_px of schedule is 32; expected at least 40"),
         ("train student --data data --out o --detector d.onnx", "pass --labels too"),
+        ("train student --data data --out o --stand-in e.pt", "the encoder judges the student where --language-cache"),
+        ("train student --data data --out o --no-clip-test", "the encoder judges the student where --language-cache"),
+        ("train student --data data --out o --stand-in e.pt --clip-weights c", "are two encoders"),
         ("train student --data data --out o --labels gone.json", "cannot read the labels gone.json"),
         ("train student --data data --out o --labels odd.json", "are not {STEM:"),
         ("train focus --data data --out o --trained-on x --license y", "name --labels, --detector or both"),
@@ -214,6 +221,9 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
         ("train evaluate --model gone --data data", "no model 'gone'"),
         ("train evaluate --model a.onnx", "nothing to evaluate on"),
         ("train evaluate --model a.onnx --data data --people data", "--detector FILE"),
+        ("train evaluate --model a.onnx --data data --vgg-weights v.pth", "pass --teacher-cache DIR too"),
+        ("train evaluate --model a.onnx --clips data --teacher-cache data", "outputs of the pairs of --data"),
+        ("train evaluate --model a.onnx --data data --teacher-cache data", "no folder of teacher outputs"),
         ("train evaluate --model a.pt --data data --people data --detector d", "this is a checkpoint"),
         ("train evaluate --model a.pt --data data --stamp", "this is a checkpoint"),
         ("export --checkpoint gone.pt --out o --trained-on x --license y", "cannot read the checkpoint"),

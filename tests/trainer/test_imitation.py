@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
+from rtfusion_trainer import checkpoint  # noqa: E402
 from rtfusion_trainer.checkpoint import CHECKPOINT  # noqa: E402
 from rtfusion_trainer.config import (  # noqa: E402
     Imitation,
@@ -22,15 +23,18 @@ from rtfusion_trainer.curriculum import BEARABLE, PERIOD_STEPS, Curriculum  # no
 from rtfusion_trainer.data import make_batch  # noqa: E402
 from rtfusion_trainer.degradations import degrade_for, in_smoke  # noqa: E402
 from rtfusion_trainer.distill import Run, load_average, train, train_student  # noqa: E402
+from rtfusion_trainer.encoders import EncoderFiles  # noqa: E402
 from rtfusion_trainer.explained import Explained, explained  # noqa: E402
 from rtfusion_trainer.imitation import following, imitation  # noqa: E402
+from rtfusion_trainer.losses.language import LanguageLoss, Patches  # noqa: E402
 from rtfusion_trainer.objective import GUARDS, objective  # noqa: E402
 from rtfusion_trainer.pairs import load_pairs  # noqa: E402
 from rtfusion_trainer.smoked import SET, write_smoked  # noqa: E402
+from rtfusion_trainer.stand_in.network import StandIn, save_stand_in  # noqa: E402
 from rtfusion_trainer.student import FAR_FROM  # noqa: E402
 from rtfusion_trainer.teachers.cache import CachedPictures, CachedTeacher  # noqa: E402
 
-from rtfusion.errors import ConfigError  # noqa: E402
+from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 from rtfusion.evaluate.metrics import halo  # noqa: E402
 from tests.training_data import write_pairs  # noqa: E402
 
@@ -186,6 +190,106 @@ def test_what_is_hard_is_farther_from_the_clean_pair() -> None:
         return float(np.mean([np.abs(v - image).mean() + np.abs(t - image).mean() for v, t in changed]))
 
     assert distance(1.0) > 1.5 * distance(0.0) > 0
+
+
+# ---- the language-driven loss on the student itself --------------------------------------------------------------------------
+
+
+def told(weight: float) -> TrainingConfig:
+    """A few large patches, which count however plain they are."""
+    language = replace(CONFIG.language, patches=Patches(count=2, entropy_bits=0.0))
+    return replace(CONFIG, imitation=replace(CONFIG.imitation, language=weight), language=language)
+
+
+def speaking() -> StandIn:
+    """An encoder that knows nothing, but hears something in every sentence."""
+    torch.manual_seed(0)
+    encoder = StandIn()
+    torch.nn.init.normal_(encoder.words.weight)
+    return encoder.eval().requires_grad_(False)
+
+
+def after_two_steps(config: TrainingConfig, pairs, encoder=None):
+    run = Run(config, device=CPU, language=None if encoder is None else LanguageLoss(encoder, config.language))
+    terms = [run.step(make_batch(pairs, config, step=step))[1] for step in range(2)]
+    return weights(run), terms
+
+
+def test_sentences_change_the_student_and_a_weight_of_0_changes_no_bit(taught) -> None:
+    pairs = taught_pairs(taught)
+    before, _ = after_two_steps(CONFIG, pairs)
+    silent, quiet_terms = after_two_steps(told(0.0), pairs, speaking())
+    assert torch.equal(before, silent)
+    assert not [name for name in quiet_terms[0] if name.startswith("language_")]
+    heard, terms = after_two_steps(told(0.5), pairs, speaking())
+    assert not torch.equal(before, heard)
+    assert {"language_global", "language_patch", "language_embedding"} <= terms[0].keys()
+    assert terms[0]["language_global"] > 0
+
+
+def test_the_gradient_of_the_sentences_reaches_the_picture_as_far_as_the_teacher_is_followed() -> None:
+    random = torch.Generator().manual_seed(0)
+    fused, visible, thermal = (torch.rand(3, 1, 64, 64, generator=random) for _ in range(3))
+    fused.requires_grad_()
+    said, terms = LanguageLoss(speaking(), told(1.0).language)(
+        fused=fused,
+        visible=visible,
+        thermal=thermal,
+        generator=torch.Generator().manual_seed(1),
+        share=torch.tensor([1.0, 0.5, 0.0]),
+    )
+    parts = {name: float(value.detach()) for name, value in terms.items()}
+    assert float(said.detach()) == pytest.approx(2 * parts["global"] + 10 * parts["patch"] + 6 * parts["embedding"])
+    said.backward()
+    lengths = fused.grad.flatten(1).norm(dim=1)
+    assert lengths[0] > 0
+    assert lengths[1] > 0
+    assert lengths[2] == 0
+
+
+def test_a_run_with_sentences_goes_on_as_if_unbroken(taught, tmp_path) -> None:
+    pairs, config = taught_pairs(taught), told(0.5)
+
+    def begun():
+        return Run(config, device=CPU, language=LanguageLoss(speaking(), config.language))
+
+    whole, broken, resumed = begun(), begun(), begun()
+    train(whole, pairs, out=tmp_path / "whole")
+    train(broken, pairs, out=tmp_path / "broken", stop=lambda: broken.finished_steps == 2)
+    resumed.resume(tmp_path / "broken" / CHECKPOINT)
+    train(resumed, pairs, out=tmp_path / "broken")
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+def test_an_encoder_without_a_weight_and_a_weight_without_an_encoder_are_refused(taught, tmp_path) -> None:
+    data, cache = taught
+    encoder, preset = tmp_path / "encoder.pt", tmp_path / "said.toml"
+    save_stand_in(encoder, speaking(), card={})
+    (tmp_path / "plain.toml").write_text(
+        "[schedule]\nsteps = 1\nbatch = 4\ncrop_px = 64\n[imitation]\nfeatures = 0.0\n"
+    )
+    preset.write_text((tmp_path / "plain.toml").read_text() + "language = 0.2\n[language.patches]\ncount = 1\n")
+
+    def options(path):
+        return TrainingOptions(preset=str(path), data=data, out=tmp_path / path.stem, device="cpu", threads=1)
+
+    files = EncoderFiles(stand_in=encoder, clip_test=False)
+    with pytest.raises(ConfigError, match=r"imitation\.language has a weight, and there is no encoder"):
+        train_student(options(preset), language_cache=cache)
+    with pytest.raises(ConfigError, match="the encoder judges the student where --language-cache is given"):
+        train_student(options(tmp_path / "plain.toml"), language_cache=cache, encoder=files)
+    with pytest.raises(ConfigError, match="the encoder judges the student where --language-cache is given"):
+        train_student(options(preset), encoder=files)
+    with pytest.raises(ModelError, match="cannot tell what the loss is about"):
+        train_student(options(preset), language_cache=cache, encoder=EncoderFiles(stand_in=encoder))
+    train_student(options(preset), language_cache=cache, encoder=files, prompts={"objective": ("targets glow",)})
+    state = checkpoint.load(tmp_path / "said" / CHECKPOINT)
+    assert state.config["language"]["prompts"]["objective"] == ("targets glow",)
+    assert "encoder" in state.teachers
+    negative = tmp_path / "negative.toml"
+    negative.write_text("[imitation]\nlanguage = -1.0\n")
+    with pytest.raises(ConfigError, match="language of imitation is -1"):
+        train_student(options(negative), language_cache=cache)
 
 
 # ---- the curriculum ----------------------------------------------------------------------------------------------------------

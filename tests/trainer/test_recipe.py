@@ -11,11 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
 
-from rtfusion_trainer import checkpoint  # noqa: E402
-from rtfusion_trainer.likeness import likeness  # noqa: E402
+from rtfusion_trainer import checkpoint, recipe  # noqa: E402
+from rtfusion_trainer.card import card  # noqa: E402
+from rtfusion_trainer.evaluate import evaluate  # noqa: E402
 from rtfusion_trainer.losses.perceptual import load_vgg19  # noqa: E402
 from rtfusion_trainer.pairs import image_sets, read_pair  # noqa: E402
-from rtfusion_trainer.recipe import STAGES, RecipeOptions, run_recipe  # noqa: E402
+from rtfusion_trainer.recipe import STAGES, Recipe, RecipeOptions, run_recipe  # noqa: E402
 from rtfusion_trainer.stand_in.network import StandIn, save_stand_in  # noqa: E402
 from rtfusion_trainer.teachers.cache import CachedPictures  # noqa: E402
 
@@ -114,9 +115,9 @@ def test_interrupted_twice_it_ends_as_one_that_was_not(
     assert "steps of" in told
     assert "MB of disk" in told
     broken = replace(options, out=options.out / "broken")
-    assert run_recipe(replace(broken, stop=stopping_after(9))) is None
+    assert run_recipe(replace(broken, stop=stopping_after(12))) is None
     first = json.loads((broken.out / "recipe.json").read_text())["finished"]
-    assert run_recipe(replace(broken, stop=stopping_after(34))) is None
+    assert run_recipe(replace(broken, stop=stopping_after(30))) is None
     second = json.loads((broken.out / "recipe.json").read_text())["finished"]
     assert len(first) < len(second) < len(STAGES)
     assert run_recipe(broken) == broken.out / "card.md"
@@ -124,7 +125,8 @@ def test_interrupted_twice_it_ends_as_one_that_was_not(
     figures = json.loads((broken.out / "result.json").read_text())
     again = json.loads((whole.parent / "result.json").read_text())
     assert figures["sets"] == again["sets"]
-    assert figures["teacher"]["ssim"] == again["teacher"]["ssim"]
+    ours, theirs = (found["likeness"]["sets"]["clip"]["student"] for found in (figures, again))
+    assert {**ours, "ms": 0} == {**theirs, "ms": 0}
     assert run_recipe(broken) == broken.out / "card.md"  # there is nothing left to do
     with pytest.raises(ConfigError, match="made with other settings"):
         run_recipe(replace(broken, goal=("something else",)))
@@ -161,6 +163,40 @@ def test_a_folder_of_vi_and_ir_is_one_set(options: RecipeOptions) -> None:
     assert {name: len(pairs) for name, pairs in image_sets(options.out / "pairs").items()} == {"clip": 3, "smoked": 1}
 
 
+def test_what_is_told_of_a_stage_is_what_is_left_of_it_and_evaluation_ends_when_asked_to(
+    options: RecipeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ""
+
+    def tell(text: str) -> None:
+        nonlocal told
+        told += f"{text}\n"
+
+    monkeypatch.setattr(recipe, "tell", tell)
+    short = replace(options, teacher_steps=11, student_steps=1, smoke_every=0)
+    # a question after the pairs, one before each of 11 steps and one after them, two before the second picture
+    assert run_recipe(replace(short, stop=stopping_after(15))) is None
+    assert "stage 2/6 teacher\n1 steps of " in told
+    assert ", 92 MB of disk" in told  # 5.8 million weights, two moments of each, and the published layout
+    assert "stage 3/6 cache\n3 pictures of " in told
+    assert len(list((short.out / "caches").glob("*/*.png"))) == 2
+    told = ""
+    assert run_recipe(replace(short, stop=lambda: "stage 6/6" in told)) is None
+    assert "stage 3/6 cache\n1 pictures of " in told
+    assert "stage 6/6 evaluate\n4 pairs to measure of " in told
+    assert "evaluate" not in json.loads((short.out / "recipe.json").read_text())["finished"]
+    assert not (short.out / "card.md").exists()
+    made = run_recipe(short)
+    assert made is not None
+    assert "## Beside the teacher ldfusion-" in made.read_text()
+
+
+def test_a_teacher_of_the_evaluation_pairs_sees_them_too(options: RecipeOptions, tmp_path: Path) -> None:
+    apart = replace(options, eval_data=write_pairs(tmp_path / "apart", {"other/b": (56, 64)}))
+    assert run_recipe(replace(apart, stop=lambda: True)) is None
+    assert [pair[0].shape for pair in Recipe(apart)._seen_pairs()].count((56, 64)) == 1
+
+
 def test_a_student_like_its_teacher_has_the_figures_of_it(tmp_path: Path) -> None:
     from rtfusion_trainer.teachers.cache import CachedTeacher
 
@@ -182,9 +218,17 @@ def test_a_student_like_its_teacher_has_the_figures_of_it(tmp_path: Path) -> Non
         teacher(visible=visible, thermal=thermal)
     features = load_vgg19(write_vgg19(tmp_path / "vgg.pth"), layers=("conv1_2", "conv2_1"))
     pictures = CachedPictures(teacher.folder)
-    same = likeness(Path("small"), pictures=pictures, pairs=pairs, features=features, threads=1)
-    other = likeness(Path("small"), pictures=pictures, pairs=pairs, features=features, enhance=0.0, threads=1)
+    given = {"data": data, "teacher": pictures, "features": features, "references": (), "threads": 1}
+    result, dark = evaluate(Path("small"), **given), evaluate(Path("small"), enhance=0.0, **given)
+    same, other = (found["likeness"]["sets"]["set"]["student"] for found in (result, dark))
     assert same["ssim"] > 0.999
-    assert same["feature_distance"] < 0.1 * other["feature_distance"]
+    assert same["features"] < 0.1 * other["features"]
     assert same["halo"] == pytest.approx(same["teacher_halo"], abs=0.5)
+    assert same["ms"] > 0
     assert other["ssim"] < same["ssim"]
+    cases = result["sets"]["set"]["cases"]
+    assert cases["teacher"]["Qabf"] == pytest.approx(cases["student"]["Qabf"], abs=0.01)
+    text = card(result)
+    assert f"## Beside the teacher {pictures.identity}" in text
+    assert f"| set (2) | student | {same['features']:.3f} | {same['ssim']:.3f} |" in text
+    assert "Beside the teacher" not in card({**result, "likeness": None})

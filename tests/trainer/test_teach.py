@@ -11,8 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
 
-from rtfusion_trainer import teach  # noqa: E402
+from rtfusion_trainer import encoders, teach  # noqa: E402
 from rtfusion_trainer.config import TrainingOptions  # noqa: E402
+from rtfusion_trainer.encoders import EncoderFiles  # noqa: E402
 from rtfusion_trainer.losses.language import LanguagePreset  # noqa: E402
 from rtfusion_trainer.losses.perceptual import Vgg19Features  # noqa: E402
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher  # noqa: E402
@@ -236,7 +237,7 @@ class InterruptingEncoder(StubEncoder):
 
 def test_a_request_to_stop_leaves_checkpoint_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = InterruptingEncoder()
-    monkeypatch.setattr(teach, "load_clip", lambda *_, **__: encoder)
+    monkeypatch.setattr(encoders, "load_clip", lambda *_, **__: encoder)
     preset = tmp_path / "small.toml"
     preset.write_text("[schedule]\nbatch = 2\ncrop_px = 32\n[loss.patches]\ncount = 2\n")
     options = TrainingOptions(
@@ -247,7 +248,7 @@ def test_a_request_to_stop_leaves_checkpoint_and_weights(tmp_path: Path, monkeyp
         device="cpu",
         stop=lambda: encoder.requested,
     )
-    teach.train_teacher(options, clip_weights=None, clip_test=False)
+    teach.train_teacher(options, encoder=EncoderFiles(clip_test=False))
     assert torch.load(tmp_path / "out" / "checkpoint.pt", weights_only=True)["step"] == 1
     fused = ldfusion_teacher(tmp_path / "out")(visible=pairs()[0][0], thermal=pairs()[0][1])
     assert fused.shape == (48, 64)
@@ -273,4 +274,6 @@ def test_outputs_are_kept_and_not_made_again(tmp_path: Path) -> None:
 def test_two_encoders_are_refused(tmp_path: Path) -> None:
     options = TrainingOptions(preset="ldfusion", data=tmp_path, out=tmp_path / "out", device="cpu")
     with pytest.raises(ConfigError, match="--clip-weights and --stand-in are two encoders"):
-        teach.train_teacher(options, clip_weights=tmp_path / "clip.pt", stand_in=tmp_path / "encoder.pt")
+        teach.train_teacher(
+            options, encoder=EncoderFiles(clip_weights=tmp_path / "clip.pt", stand_in=tmp_path / "encoder.pt")
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -25,6 +26,12 @@ class RandomAffine:
     """Along x."""
     resampling: str = "bilinear"
     """``bilinear`` or ``nearest``; the latter is what the published maps come to."""
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A generator of the CPU seeded by several numbers."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(seed)
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rtfusion_trainer.evaluate import PARITY_METRICS
+from rtfusion_trainer.likeness import FIGURES
 
 METRICS = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM", "CC", "PSNR", "Nabf")
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -30,6 +31,8 @@ def card(result: Mapping[str, Any], *, notes: Sequence[str] = ()) -> str:
         "dial": None if dial is None else (scalars or model["inputs"])["enhance"],
         "metrics": METRICS,
         "parity_metrics": PARITY_METRICS,
+        "likeness": result.get("likeness"),
+        "likeness_figures": (*FIGURES, "ms"),
         "ranked": [f"{count} on {name}" for name, count in ranks.items()],
         "people": [row for row in people if row["class"] == "person"],
         "kept": [row for row in people if "kept" in row],

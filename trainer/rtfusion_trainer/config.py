@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rtfusion.errors import ConfigError
+from rtfusion_trainer.losses.language import Language, Patches
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -95,6 +96,8 @@ class Imitation:
     layers: tuple[str, ...] = ("conv1_2", "conv2_1", "conv3_1")
     features_of: int = 1
     """Pictures of a batch whose features are compared, which costs more than all the rest together."""
+    language: float = 0.0
+    """The language-driven loss on the student's own picture, as the table ``language`` has it; needs the encoder."""
     curriculum: str = "rule"
     """``rule`` follows measured errors, ``constant`` stays as it begins; see `rtfusion_trainer.curriculum`."""
     difficulty: float = 0.3
@@ -160,6 +163,7 @@ class TrainingConfig:
     weights: Weights = Weights()
     guidance: Guidance = Guidance()
     imitation: Imitation = Imitation()
+    language: Language = field(default_factory=lambda: Language(patches=Patches(count=8)))
     findable: Findable = Findable()
     schedule: Schedule = Schedule()
     enhance_default: float = 0.5

@@ -22,16 +22,19 @@ from rtfusion.focus.yolox import PAD_GRAY
 from rtfusion.models import find_model, read_spec
 from rtfusion.models.shipping import is_name
 from rtfusion_trainer import checkpoint
+from rtfusion_trainer.affine import seeded
 from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import Network, Schedule, TrainingConfig, TrainingOptions, config_from_dict, load_config
 from rtfusion_trainer.curriculum import Curriculum
 from rtfusion_trainer.data import Batch, make_batch
+from rtfusion_trainer.encoders import EncoderFiles, load_encoder
 from rtfusion_trainer.explained import Explained
 from rtfusion_trainer.guidance import guidance, tutoring
 from rtfusion_trainer.imitation import imitation
 from rtfusion_trainer.labeled import Labeled, Scene, make_labeled, read_scenes
 from rtfusion_trainer.losses import findable
 from rtfusion_trainer.losses.fidelity import AROUND_PX
+from rtfusion_trainer.losses.language import LanguageLoss
 from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.mixed import MixedPrecision
 from rtfusion_trainer.objective import objective
@@ -60,11 +63,13 @@ class Run:
         features: Vgg19Features | None = None,
         detector: findable.Detector | None = None,
         tutor: Student | None = None,
+        language: LanguageLoss | None = None,
         workers: Workers = ALONE,
     ) -> None:
         """Start at step 0. ``teachers`` are names for the record; the pictures come with the batches.
 
-        ``detector`` judges labeled crops; ``tutor`` is another student, whose picture of every pair is wanted.
+        ``detector`` judges labeled crops; ``tutor`` is another student, whose picture of every pair is wanted; ``language``
+        judges the student's own picture where a language-driven teacher is followed.
         """
         torch.manual_seed(config.schedule.seed)
         self.config = config
@@ -76,6 +81,7 @@ class Run:
         self._network = workers.wrap(self.student)
         self._teachers, self._features, self._detector = list(teachers), features, detector
         self._tutor = None if tutor is None else tutor.to(device).requires_grad_(False)
+        self._language = language
         schedule = config.schedule
         self._optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
@@ -142,7 +148,18 @@ class Run:
         errors = self.workers.from_first(lambda: (compared.clean, compared.degraded))
         self.curriculum.see(finished_steps=self.finished_steps + 1, clean=errors[0], degraded=errors[1])
         terms = {**terms, **compared.terms, "difficulty": stage.difficulty, "teacher_weight": stage.weight}
-        return loss + stage.weight * compared.loss, terms
+        loss = loss + stage.weight * compared.loss
+        if self._language is not None and self.config.imitation.language:
+            said, of_language = self._language(
+                fused=fused,
+                visible=batch.wanted_visible,
+                thermal=batch.wanted_thermal,
+                generator=seeded(self.config.schedule.seed, self.finished_steps, self.workers.rank),
+                share=compared.followed,
+            )
+            loss = loss + self.config.imitation.language * said
+            terms |= {f"language_{name}": float(value.detach()) for name, value in of_language.items()}
+        return loss, terms
 
     def _unfound(self, labeled: Labeled) -> tuple[torch.Tensor, dict[str, float]]:
         """The weighted loss of a labeled crop, and its terms."""
@@ -300,6 +317,8 @@ def train_student(
     teacher_cache: Path | None = None,
     enhanced_cache: Path | None = None,
     language_cache: Path | None = None,
+    encoder: EncoderFiles | None = None,
+    prompts: Mapping[str, Sequence[str]] | None = None,
     labels: Path | None = None,
     detector: Path | None = None,
     tutor: Path | None = None,
@@ -314,6 +333,8 @@ def train_student(
         enhanced_cache: folder of those of a teacher that shows the look of the dial at 1.
         language_cache: folder of those of a language-driven teacher, whose look is that of the default
             (`rtfusion_trainer.imitation`); it stands alone.
+        encoder: beside it, what judges the student's own picture by sentences, where the preset's ``imitation.language`` says so.
+        prompts: texts instead of the preset's, by ``visible``, ``thermal``, ``objective`` and ``away``.
         labels: people and cars of the training pairs (`rtfusion_trainer.labeled`), which are to be easy to find.
         detector: a YOLOX as an ONNX file, which says how easily.
         tutor: another student, named as `init` is, whose pictures are wanted: a larger one, or the one before.
@@ -321,7 +342,8 @@ def train_student(
     Raises:
         ConfigError: a file, folder, setting or device is not as it should be.
     """
-    config = _config(options)
+    config = _config(options, prompts=prompts or {})
+    encoder = _wanted_encoder(encoder, config, followed=language_cache is not None)
     caches = {"faithful_target": teacher_cache, "enhanced_target": enhanced_cache}
     teachers: dict[str, Pictures] = {
         target: CachedPictures(folder) for target, folder in caches.items() if folder is not None
@@ -334,6 +356,10 @@ def train_student(
         raise ConfigError("--detector judges labeled people: pass --labels too")
     scenes = [] if labels is None else read_scenes(labels, options.data)
     with join(options.device, threads=options.threads) as workers:
+        language = None
+        if encoder is not None:
+            judge = load_encoder(encoder, device=workers.device, silent=not workers.is_first)
+            language = LanguageLoss(judge, config.language)
         features = None
         judged = config.imitation if language_cache is not None else config.guidance
         if (teacher_cache or language_cache) is not None and judged.features:
@@ -343,13 +369,14 @@ def train_student(
             device=workers.device,
             precision=options.precision,
             teachers=[pictures.identity for pictures in teachers.values()]
-            + _judges(labels, detector)
+            + _judges(labels, detector, None if encoder is None else encoder.path)
             + ([] if tutor is None else [_name_of(tutor)]),
             features=features,
             detector=None
             if detector is None
             else findable.Detector(detector, side_px=config.findable.seen_px, device=workers.device),
             tutor=None if tutor is None else begun_as(tutor, config.network),
+            language=language,
             workers=workers,
         )
         if workers.from_first((options.out / CHECKPOINT).exists):
@@ -360,6 +387,24 @@ def train_student(
         total, silent = config.schedule.steps, not workers.is_first
         with shown(total=total, finished=run.finished_steps, curves=options.curves, silent=silent) as log:
             train(run, pairs, out=options.out, scenes=scenes, overfit=options.overfit, stop=options.stop, log=log)
+
+
+def _wanted_encoder(encoder: EncoderFiles | None, config: TrainingConfig, *, followed: bool) -> EncoderFiles | None:
+    """The encoder if the preset has a use for it, None if it has none and there is none."""
+    given = encoder is not None and encoder != EncoderFiles()
+    if not given and not (followed and config.imitation.language):
+        return None
+    if not given:
+        raise ConfigError(
+            "the preset's imitation.language has a weight, and there is no encoder: pass --clip-weights PATH, or --stand-in FILE "
+            "where there is no CLIP"
+        )
+    if not followed or not config.imitation.language:
+        raise ConfigError(
+            "the encoder judges the student where --language-cache is given and the preset's imitation.language is above 0; "
+            "leave out --clip-weights and --stand-in, or see to both"
+        )
+    return encoder
 
 
 def _judges(*files: Path | None) -> list[str]:
@@ -375,8 +420,13 @@ def _name_of(student: Path) -> str:
     return f"{spec.name}-{spec.checksum[:8]}"
 
 
-def _config(options: TrainingOptions) -> TrainingConfig:
+def _config(options: TrainingOptions, *, prompts: Mapping[str, Sequence[str]]) -> TrainingConfig:
     config = load_config(options.preset)
+    if config.imitation.language < 0:
+        raise ConfigError(f"the preset: language of imitation is {config.imitation.language}; expected 0 or more")
+    said = {name: tuple(texts) for name, texts in prompts.items() if texts}
+    language = replace(config.language, prompts=replace(config.language.prompts, **said))
+    config = replace(config, language=language)
     given = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
     config = replace(config, schedule=replace(config.schedule, **given))
     for table, crop_px in (("schedule", config.schedule.crop_px), ("findable", config.findable.crop_px)):

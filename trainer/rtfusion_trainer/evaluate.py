@@ -8,11 +8,12 @@ named as references are measured beside it, on the same pairs.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,10 +26,15 @@ from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.models import ModelSpec, find_model, read_spec
 from rtfusion.progress import steps
 from rtfusion.types import Image8
-from rtfusion_trainer.pairs import image_sets, read_pair
+from rtfusion_trainer.pairs import Pictures, image_sets, read_pair
+from rtfusion_trainer.progress import heed
+from rtfusion_trainer.teachers.cache import FULL_SCALE
+
+if TYPE_CHECKING:
+    from rtfusion_trainer.losses.perceptual import Vgg19Features
 
 SCHEMA = 1
-STUDENT = "student"
+STUDENT, TEACHER = "student", "teacher"
 VIDEOS = ("mp4", "mkv", "avi", "mov")
 FRAME_RATE_HZ = 25
 """Frame rate of a clip that is a folder of images."""
@@ -42,6 +48,8 @@ NOISE_FRAMES = 8
 Open = Callable[..., LuminanceFuser]
 """Opens a way of fusing, with ``still=True`` for unrelated pictures."""
 Figures = dict[str, float | None]
+ImagePair = tuple[Image8, Image8]
+"""Visible luminance and thermal, of one size."""
 
 
 def evaluate(
@@ -55,7 +63,10 @@ def evaluate(
     limit: int | None = None,
     frames: int = 60,
     threads: int | None = None,
+    teacher: Pictures | None = None,
+    features: Vgg19Features | None = None,
     log: Callable[[str], None] = lambda text: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Measure a model.
 
@@ -69,17 +80,22 @@ def evaluate(
         limit: the first so many pairs of every set.
         frames: the first so many frames of every clip.
         threads: of the engine.
+        teacher: its pictures of the pairs of ``data``, that the student and the references are held against; it is measured too.
+        features: VGG-19, for the distance from the teacher in features.
         log: told what is measured next.
+        stop: asked between two pairs and two frames.
 
     Returns:
         ``schema``; ``model``: what its contract says; ``settings``; ``sets``: by set the number of ``pairs`` and, by case,
         the means of all metrics, of the halo, and its maximum; ``clips``: by clip the ``frames`` and, by case, warp error,
-        still-scene noise and halo; ``leak``: by dial; ``parity``: by file and set, how far the metrics move. A figure that
-        cannot be measured on these pictures is None.
+        still-scene noise and halo; ``leak``: by dial; ``parity``: by file and set, how far the metrics move; ``likeness``, with a
+        teacher: its ``name``, and by set and case the figures of `measure_likeness`. A figure that cannot be measured on these
+        pictures is None.
 
     Raises:
         ConfigError: there is nothing to measure on, or something cannot be read.
         ModelError: a file is no model with a contract.
+        Stopped: ``stop`` said so.
     """
     if data is None and clips is None:
         raise ConfigError("there is nothing to evaluate on; name a folder of sets, of clips, or both")
@@ -97,13 +113,24 @@ def evaluate(
             "settings": {"enhance": _dial(spec, enhance), "limit": limit, "frames": frames},
             **{part: {} for part in ("sets", "clips", "leak", "parity")},
         }
+        shown: dict[str, Open] = cases if teacher is None else {**cases, TEACHER: partial(Remembered, teacher)}
         for name, pairs in sets.items():
             log(f"{name}, {len(pairs)} pairs")
-            figures = {case: measure_set(pairs, opened) for case, opened in cases.items()}
+            figures = {case: measure_set(pairs, opened, stop=stop) for case, opened in shown.items()}
             result["sets"][name] = {"pairs": len(pairs), "cases": figures}
+        if teacher is not None:
+            result["likeness"] = {"name": teacher.identity, "sets": {}}
+            for name, pairs in sets.items():
+                log(f"{name} beside {teacher.identity}")
+                result["likeness"]["sets"][name] = {
+                    case: measure_likeness(pairs, opened, teacher=teacher, features=features, stop=stop)
+                    for case, opened in cases.items()
+                }
         for name, (visible, thermal) in ({} if clips is None else _clips(clips)).items():
             log(f"clip {name}")
-            result["clips"][name] = measure_clip(visible=visible, thermal=thermal, cases=cases, frames=frames)
+            result["clips"][name] = measure_clip(
+                visible=visible, thermal=thermal, cases=cases, frames=frames, stop=stop
+            )
         result["leak"] = _leaks(cases[STUDENT], spec, sets)
         for other in parity:
             log(f"parity of {other.name}")
@@ -111,11 +138,12 @@ def evaluate(
     return result
 
 
-def measure_set(pairs: Sequence[tuple[Image8, Image8]], opened: Open) -> Figures:
+def measure_set(pairs: Sequence[ImagePair], opened: Open, *, stop: Callable[[], bool] = lambda: False) -> Figures:
     """Means of the metrics and the halo over unrelated pairs of visible and thermal, and the largest halo."""
     rows: list[dict[str, float]] = []
     with closing(opened(still=True)) as fuser:
         for visible, thermal in steps(pairs, "measuring pairs"):
+            heed(stop)
             fused = fuser(visible_y=visible, thermal=thermal, timestamp_ns=0)
             images = {"fused": fused, "visible": visible, "thermal": thermal}
             rows.append({**metrics.image_metrics(**images), "halo": metrics.halo(**images)})
@@ -123,7 +151,71 @@ def measure_set(pairs: Sequence[tuple[Image8, Image8]], opened: Open) -> Figures
     return {**figures, "halo_max": max(metrics.finite([row["halo"] for row in rows]), default=None)}
 
 
-def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frames: int) -> dict[str, Any]:
+def measure_likeness(
+    pairs: Sequence[ImagePair],
+    opened: Open,
+    *,
+    teacher: Pictures,
+    features: Vgg19Features | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Figures:
+    """Means of `rtfusion_trainer.likeness` over pairs; ``ms`` is the median time for a pair that was fused before.
+
+    Raises:
+        ConfigError: the teacher has not seen a pair.
+    """
+    from rtfusion_trainer.likeness import FIGURES, likeness
+
+    rows: list[dict[str, float]] = []
+    with closing(opened(still=True)) as fuser, closing(Remembered(teacher, still=True)) as remembered:
+        for visible, thermal in steps(pairs, "measuring pairs"):
+            heed(stop)
+            fuse = partial(fuser, visible_y=visible, thermal=thermal, timestamp_ns=0)
+            fuse()  # engines prepare for a size that they have not seen
+            began_s = time.perf_counter()
+            fused = fuse().copy()
+            took_ms = 1000 * (time.perf_counter() - began_s)
+            shown = remembered(visible_y=visible, thermal=thermal, timestamp_ns=0)
+            rows.append(
+                {
+                    **likeness(fused=fused, teacher=shown, visible=visible, thermal=thermal, features=features),
+                    "ms": took_ms,
+                }
+            )
+    figures = {name: metrics.finite_mean([row[name] for row in rows]) for name in FIGURES if name in rows[0]}
+    return {**figures, "ms": float(np.median([row["ms"] for row in rows]))}
+
+
+class Remembered:
+    """A teacher's pictures as a way of fusing, in 8 bits."""
+
+    def __init__(self, pictures: Pictures, *, still: bool) -> None:
+        """Of unrelated pictures alone: ``still`` is True."""
+        if not still:
+            raise ValueError("a teacher's pictures are of unrelated pairs")
+        self._pictures = pictures
+
+    def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
+        """The teacher's picture of the pair.
+
+        Raises:
+            ConfigError: the teacher has not seen it.
+        """
+        values = self._pictures(visible=visible_y, thermal=thermal).astype(np.float32)
+        return np.rint(values * (255 / FULL_SCALE)).astype(np.uint8)
+
+    def close(self) -> None:
+        """There is nothing to release."""
+
+
+def measure_clip(
+    *,
+    visible: str,
+    thermal: str,
+    cases: Mapping[str, Open],
+    frames: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Warp error over contrast of every case and of the visible stream itself, noise of a still scene, and the halo."""
     errors: dict[str, list[float]] = {case: [] for case in ("visible", *cases)}
     halos: dict[str, list[float]] = {case: [] for case in cases}
@@ -134,6 +226,7 @@ def measure_clip(*, visible: str, thermal: str, cases: Mapping[str, Open], frame
         fusers = {case: stack.enter_context(closing(opened(still=False))) for case, opened in cases.items()}
         pairs = clip_pairs(ir=thermal, vis=visible, max_pairs=frames)
         for pair in steps(pairs, "measuring frames", total=frames):
+            heed(stop)
             images = {"visible_y": pair.visible_y, "thermal": pair.thermal}
             now = {case: fuser(**images, timestamp_ns=pair.timestamp_ns).copy() for case, fuser in fusers.items()}
             now["visible"] = pair.visible_y

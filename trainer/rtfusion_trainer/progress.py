@@ -19,6 +19,20 @@ MEMORY = 0.98
 """Memory of the moving averages that are shown."""
 
 
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """What was asked to stop did so before its end, and leaves nothing."""
+
+
+def heed(stop: Callable[[], bool]) -> None:
+    """Go on, unless ``stop`` says otherwise.
+
+    Raises:
+        Stopped: it does.
+    """
+    if stop():
+        raise Stopped
+
+
 def tell(text: str, *, silent: bool = False) -> None:
     """One line on stderr; nothing where ``silent``, as all processes but the first are."""
     if not silent:
@@ -58,7 +72,7 @@ def shown(
             per_step_s = (now_s - began_s) / max(1, step - finished)
             left_min = (total - step) * per_step_s / 60
             head = f"step {step}/{total}, {per_step_s:.2f} s per step, {left_min:.0f} min left"
-            sys.stderr.write(f"{head}: {' '.join(texts)}\n")
+            sys.stderr.write(f"{head}{': ' if texts else ''}{' '.join(texts)}\n")
         if writer is not None and (step % POINT_EVERY == 0 or step == total):
             for name, value in smooth.items():
                 writer.add_scalar(name, value, step)

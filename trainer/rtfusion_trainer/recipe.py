@@ -1,8 +1,8 @@
 """From a sentence to a student that ships: teacher, its pictures, student, model file, figures, card.
 
 ``rtfusion train recipe language`` calls `run_recipe`. Each stage goes on where it stopped. What is finished stands in
-``recipe.json``, with the settings that decided it: the same folder with other settings is refused. Before a stage that takes long
-goes on, ten of its steps are made, which count, and what it will cost is told.
+``recipe.json``, with the settings that decided it: the same folder with other settings is refused. After ten steps of a stage
+that takes long, what the rest will cost is told.
 """
 
 from __future__ import annotations
@@ -10,29 +10,38 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from rtfusion.errors import ConfigError
+from rtfusion.evaluate import metrics
 from rtfusion.files import write_whole
+from rtfusion.types import Image8
 from rtfusion_trainer import checkpoint
 from rtfusion_trainer.card import card
 from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import TrainingOptions, load_config
 from rtfusion_trainer.distill import train_student
+from rtfusion_trainer.encoders import EncoderFiles
 from rtfusion_trainer.evaluate import evaluate, scores
 from rtfusion_trainer.export import NOT_STATED, export, stamp_scores
 from rtfusion_trainer.likeness import likeness
-from rtfusion_trainer.losses.perceptual import load_vgg19
+from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.pairs import image_sets, read_pair
-from rtfusion_trainer.progress import tell
+from rtfusion_trainer.progress import Stopped, tell
 from rtfusion_trainer.smoked import SET, write_smoked
-from rtfusion_trainer.teach import cache_outputs, load_teacher_config, train_teacher
-from rtfusion_trainer.teachers.cache import CachedPictures
+from rtfusion_trainer.student import Student
+from rtfusion_trainer.teach import ask, load_teacher_config, open_cache, train_teacher
+from rtfusion_trainer.teachers.cache import CachedPictures, CachedTeacher
+from rtfusion_trainer.teachers.ldfusion import LdFusion
 from rtfusion_trainer.teachers.training import SCHEMA as TEACHER_SCHEMA
 from rtfusion_trainer.teachers.training import steps_per_epoch
+from rtfusion_trainer.workers import join
 
 STATE = "recipe.json"
 SCHEMA = 1
@@ -73,6 +82,21 @@ class RecipeOptions:
     device: str = "auto"
     threads: int | None = None
     stop: Callable[[], bool] = lambda: False
+
+    @property
+    def encoder(self) -> EncoderFiles:
+        """What judges by sentences."""
+        return EncoderFiles(
+            clip_weights=self.clip_weights,
+            clip_model=self.clip_model,
+            clip_test=self.clip_test,
+            stand_in=self.stand_in,
+        )
+
+    @property
+    def prompts(self) -> dict[str, Sequence[str]]:
+        """Texts instead of the presets'."""
+        return {"objective": self.goal, "away": self.away_from}
 
     def deciding(self) -> dict[str, str]:
         """The settings that decide the result, as text."""
@@ -133,38 +157,46 @@ class Recipe:
         pairs = sum(map(len, image_sets(self.data).values()))
         total = config.schedule.epochs * steps_per_epoch(config.schedule, pairs=pairs)
         steps = total if options.teacher_steps is None else min(total, options.teacher_steps)
-        prompts = {"objective": options.goal, "away": options.away_from}
 
         def train(stop: Callable[[], bool]) -> None:
-            train_teacher(
-                self._training(options.teacher_preset, "teacher", steps=steps, stop=stop),
-                clip_weights=options.clip_weights,
-                clip_model=options.clip_model,
-                clip_test=options.clip_test,
-                stand_in=options.stand_in,
-                prompts=prompts,
-            )
+            training = self._training(options.teacher_preset, "teacher", steps=steps, stop=stop)
+            train_teacher(training, encoder=options.encoder, prompts=options.prompts)
 
-        return self._train(train, folder="teacher", steps=steps, schema=TEACHER_SCHEMA)
+        # weights, two moments of the optimizer, and the weights in the published layout
+        size = 4 * _bytes_of(LdFusion())
+        return self._train(train, folder="teacher", steps=steps, schema=TEACHER_SCHEMA, size=size)
 
     def _cache(self) -> bool:
-        pairs = sum(map(len, image_sets(self.data).values()))
-        began_s = time.monotonic()
-        folder = self._cached(limit=1)
-        size = sum(path.stat().st_size for path in folder.glob("*.png")) / max(1, len(list(folder.glob("*.png"))))
-        self._cost(pairs, per_step_s=time.monotonic() - began_s, disk=size * pairs, what="pictures")
-        self._cached(limit=None)
-        return not self.options.stop()
+        stop = self.options.stop
+        with self._cached() as cached:
+            missing = [
+                pair for pair in self._seen_pairs() if not cached.path(visible=pair[0], thermal=pair[1]).exists()
+            ]
+            first, rest = missing[:1], missing[1:]
+            for visible, thermal in first if not stop() else ():
+                began_s = time.monotonic()
+                cached(visible=visible, thermal=thermal)
+                took_s = time.monotonic() - began_s
+                size = cached.path(visible=visible, thermal=thermal).stat().st_size
+                self._cost(len(rest), per_step_s=took_s, disk=size * len(rest), what="pictures")
+            ask(rest, cached, stop=stop)
+        return not stop()
 
     def _student(self) -> bool:
         options = self.options
-        steps = options.student_steps or load_config(options.student_preset).schedule.steps
+        config = load_config(options.student_preset)
+        steps = options.student_steps or config.schedule.steps
+        with self._cached() as cached:
+            folder = cached.folder
+        judge = options.encoder if config.imitation.language else None
 
         def train(stop: Callable[[], bool]) -> None:
             training = self._training(options.student_preset, "student", steps=steps, stop=stop)
-            train_student(training, init=options.init, language_cache=self._cached(limit=1))
+            train_student(training, init=options.init, language_cache=folder, encoder=judge, prompts=options.prompts)
 
-        return self._train(train, folder="student", steps=steps, schema=checkpoint.SCHEMA)
+        # weights, their moving average, and two moments of the optimizer
+        size = 4 * _bytes_of(Student(config.network))
+        return self._train(train, folder="student", steps=steps, schema=checkpoint.SCHEMA, size=size)
 
     def _export(self) -> bool:
         trained_on = self.options.trained_on or (NOT_STATED,)
@@ -179,17 +211,26 @@ class Recipe:
     def _evaluate(self) -> bool:
         options, (model,) = self.options, sorted((self.options.out / "models").glob("*.onnx"))
         data = options.eval_data or self.data
-        result = evaluate(model, data=data, threads=options.threads, log=tell)
+        with self._cached() as cached:
+            pictures = CachedPictures(cached.folder)
         features = None
         if options.vgg_weights is not None:
             features = load_vgg19(options.vgg_weights, layers=load_config(options.student_preset).imitation.layers)
-        pairs = [read_pair(*files) for files in [pair for found in image_sets(self.data).values() for pair in found]]
-        pictures = CachedPictures(self._cached(limit=1))
-        like = likeness(model, pictures=pictures, pairs=pairs, features=features, threads=options.threads)
-        result["teacher"] = {"name": pictures.identity, **like}
+        self._evaluation_cost([files for pairs in image_sets(data).values() for files in pairs], features)
+        try:
+            result = evaluate(
+                model,
+                data=data,
+                threads=options.threads,
+                teacher=pictures,
+                features=features,
+                log=tell,
+                stop=options.stop,
+            )
+        except Stopped:
+            return False
         stamp_scores(model, scores(result))
-        words = ", ".join(f"{name} {value:.3f}" for name, value in like.items() if value is not None)
-        notes = [f"Against its teacher {pictures.identity}, on the training pairs: {words}."]
+        notes = []
         if options.eval_data is None:
             notes.append("Evaluated on the pairs that it was trained on: no measure of what it does on others.")
         if options.stand_in is not None:
@@ -215,38 +256,56 @@ class Recipe:
             stop=stop,
         )
 
-    def _train(self, train: Callable[[Callable[[], bool]], None], *, folder: str, steps: int, schema: int) -> bool:
+    def _train(
+        self, train: Callable[[Callable[[], bool]], None], *, folder: str, steps: int, schema: int, size: int
+    ) -> bool:
         """Ten steps, what the rest will cost, and the rest; gives True at the end of the schedule."""
         path = self.options.out / folder / CHECKPOINT
-        if not path.exists():
-            asked, began_s = 0, [0.0]
+        finished = _finished_steps(path, schema=schema) if path.exists() else 0
+        asked, began_s = 0, 0.0
 
-            def after_some() -> bool:
-                nonlocal asked
-                asked += 1
-                began_s[0] = began_s[0] or time.monotonic()
-                return asked > PROBE_STEPS or self.options.stop()
+        def asked_to_stop() -> bool:
+            """Asked before every step."""
+            nonlocal asked, began_s
+            if asked == 0:
+                began_s = time.monotonic()
+            elif asked == PROBE_STEPS:
+                per_step_s = (time.monotonic() - began_s) / PROBE_STEPS
+                self._cost(steps - finished - PROBE_STEPS, per_step_s=per_step_s, disk=size, what="steps")
+            asked += 1
+            return self.options.stop()
 
-            train(after_some)
-            if self.options.stop():
-                return False
-            per_step_s = (time.monotonic() - began_s[0]) / PROBE_STEPS
-            self._cost(steps - PROBE_STEPS, per_step_s=per_step_s, disk=path.stat().st_size, what="steps")
-        train(self.options.stop)
+        train(asked_to_stop)
         return _finished_steps(path, schema=schema) >= steps
 
-    def _cached(self, *, limit: int | None) -> Path:
-        return cache_outputs(
-            teacher="ldfusion",
-            data=self.data,
-            out=self.options.out / "caches",
-            weights=self.options.out / "teacher",
-            shifts=self.options.shifts,
-            limit=limit,
-            device=self.options.device,
-            threads=self.options.threads,
-            stop=self.options.stop,
-        )
+    @contextmanager
+    def _cached(self) -> Iterator[CachedTeacher]:
+        """The trained teacher, with the folder of its pictures."""
+        options = self.options
+        with join(options.device, threads=options.threads) as workers:
+            yield open_cache(
+                teacher="ldfusion",
+                out=options.out / "caches",
+                weights=options.out / "teacher",
+                shifts=options.shifts,
+                device=workers.device,
+            )
+
+    def _seen_pairs(self) -> list[tuple[Image8, Image8]]:
+        """The pairs that the teacher has to see: those to learn from, and those to evaluate on."""
+        folders = [self.data, *filter(None, [self.options.eval_data])]
+        return [read_pair(*files) for folder in folders for pairs in image_sets(folder).values() for files in pairs]
+
+    def _evaluation_cost(self, files: Sequence[tuple[Path, Path]], features: Vgg19Features | None) -> None:
+        """Measure one pair: the metrics of student, reference and teacher, and how like the teacher the first two are."""
+        visible, thermal = read_pair(*files[0])
+        bands = {"visible": visible, "thermal": thermal}
+        began_s = time.monotonic()
+        metrics.image_metrics(fused=visible, **bands)
+        measured_s = time.monotonic()
+        likeness(fused=visible, teacher=thermal, features=features, **bands)
+        per_pair_s = 3 * (measured_s - began_s) + 2 * (time.monotonic() - measured_s)
+        self._cost(len(files), per_step_s=per_pair_s, disk=0, what="pairs to measure")
 
     def _cost(self, count: int, *, per_step_s: float, disk: float, what: str) -> None:
         minutes = max(0, count) * per_step_s / 60
@@ -289,6 +348,10 @@ def run_recipe(options: RecipeOptions) -> Path | None:
 
 def _finished_steps(path: Path, *, schema: int) -> int:
     return int(checkpoint.read(path, schema=schema)["step"])
+
+
+def _bytes_of(network: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
 
 
 def _peak_memory_gb() -> float | None:

@@ -12,15 +12,14 @@ from pathlib import Path
 import torch
 
 from rtfusion.errors import ConfigError
+from rtfusion.types import Image8
 from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import TrainingOptions, changed, read_preset
-from rtfusion_trainer.losses.clip import load_clip
-from rtfusion_trainer.losses.language import ImageTextEncoder, LanguagePreset
+from rtfusion_trainer.encoders import EncoderFiles, load_encoder
+from rtfusion_trainer.losses.language import LanguagePreset
 from rtfusion_trainer.losses.perceptual import load_vgg19
-from rtfusion_trainer.losses.self_test import require_sight
 from rtfusion_trainer.pairs import load_pairs
-from rtfusion_trainer.progress import shown, tell
-from rtfusion_trainer.stand_in.network import load_stand_in
+from rtfusion_trainer.progress import shown
 from rtfusion_trainer.teachers.cache import CachedTeacher
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher
@@ -56,20 +55,14 @@ def load_teacher_config(preset: str) -> TeacherConfig:
 def train_teacher(
     options: TrainingOptions,
     *,
-    clip_weights: Path | None,
-    clip_model: str | None = None,
-    clip_test: bool = True,
-    stand_in: Path | None = None,
+    encoder: EncoderFiles,
     prompts: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Train LDFusion; leaves the checkpoint and, in the published layout, the weights so far.
 
     Args:
         options: the preset (of `load_teacher_config`), the data, and how to train; ``steps`` may end it before the last epoch.
-        clip_weights: a file or folder for `rtfusion_trainer.losses.clip.load_clip`.
-        clip_model: open_clip's name of the model in a bare file.
-        clip_test: False trains with an encoder that cannot tell what the loss is about (`rtfusion_trainer.losses.self_test`).
-        stand_in: instead of CLIP, the file of ``rtfusion train encoder``.
+        encoder: of pictures and texts.
         prompts: texts instead of the preset's, by ``visible``, ``thermal``, ``objective`` and ``away``.
 
     Raises:
@@ -79,16 +72,7 @@ def train_teacher(
     config = _config(options, prompts=prompts or {})
     with join(options.device, threads=options.threads) as workers:
         # The weights first: they are what is most likely to be missing, and reading the data takes longer.
-        encoder: ImageTextEncoder
-        if stand_in is None:
-            encoder = load_clip(clip_weights, model=clip_model, device=workers.device)
-        elif clip_weights is None:
-            encoder = load_stand_in(stand_in, device=workers.device)
-        else:
-            raise ConfigError("--clip-weights and --stand-in are two encoders; give one")
-        if clip_test:
-            scores = require_sight(encoder, name=str(stand_in or clip_weights), device=workers.device)
-            tell(f"self-test of {stand_in or clip_weights}: {scores}", silent=not workers.is_first)
+        judge = load_encoder(encoder, device=workers.device, silent=not workers.is_first)
         vgg = None
         if config.loss.perceptual_weight:
             vgg = load_vgg19(options.vgg_weights, layers=config.loss.perceptual_layers, device=workers.device)
@@ -97,7 +81,7 @@ def train_teacher(
             config.schedule,
             config.loss,
             pairs=[(pair.visible, pair.thermal) for pair in pairs],
-            encoder=encoder,
+            encoder=judge,
             vgg=vgg,
             device=workers.device,
             precision=options.precision,
@@ -145,15 +129,36 @@ def cache_outputs(
         ModelError: weights that cannot be read or are of another model.
     """
     with join(device, threads=threads) as workers:
-        cached = CachedTeacher(_teacher(teacher, weights=weights, shifts=shifts, device=workers.device), out)
+        cached = open_cache(teacher=teacher, out=out, weights=weights, shifts=shifts, device=workers.device)
         pairs = load_pairs(data, limit=limit)[workers.rank :: workers.count]
-        with shown(total=len(pairs), silent=not workers.is_first) as log:
-            for index, pair in enumerate(pairs):
-                if stop():
-                    break
-                cached(visible=pair.visible, thermal=pair.thermal)
-                log(index + 1, {})
+        ask([(pair.visible, pair.thermal) for pair in pairs], cached, stop=stop, silent=not workers.is_first)
     return cached.folder
+
+
+def open_cache(*, teacher: str, out: Path, weights: Path | None, shifts: str, device: torch.device) -> CachedTeacher:
+    """The teacher that `cache_outputs` asks, with its folder in ``out``.
+
+    Raises:
+        ConfigError: a file, folder or name is not as it should be.
+        ModelError: weights that cannot be read or are of another model.
+    """
+    return CachedTeacher(_teacher(teacher, weights=weights, shifts=shifts, device=device), out)
+
+
+def ask(
+    pairs: Sequence[tuple[Image8, Image8]],
+    cached: CachedTeacher,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    silent: bool = False,
+) -> None:
+    """Make what is missing of a teacher's outputs for pairs of visible and thermal, and show how far it is."""
+    with shown(total=len(pairs), silent=silent) as log:
+        for index, (visible, thermal) in enumerate(pairs):
+            if stop():
+                break
+            cached(visible=visible, thermal=thermal)
+            log(index + 1, {})
 
 
 def _config(options: TrainingOptions, *, prompts: Mapping[str, Sequence[str]]) -> TeacherConfig:

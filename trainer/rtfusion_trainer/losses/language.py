@@ -64,7 +64,7 @@ class Patches:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguagePreset:
+class Language:
     """Prompts, patches and the weight of each term; the defaults are the constants of LDFusion's published code."""
 
     prompts: Prompts = Prompts()
@@ -72,6 +72,12 @@ class LanguagePreset:
     global_weight: float = 2.0
     patch_weight: float = 10.0
     embedding_weight: float = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguagePreset(Language):
+    """All that a teacher is trained by: perceptual fidelity beside language."""
+
     perceptual_weight: float = 10.0
     perceptual_layers: tuple[str, ...] = ("conv2_1", "conv3_1", "conv4_2")
     """Layers of VGG-19, for `rtfusion_trainer.losses.perceptual`."""
@@ -195,11 +201,13 @@ def language_terms(
     thermal: Tensor,
     patches: Patches,
     generator: torch.Generator,
+    share: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The three terms of a batch, unweighted, as scalars: ``global``, ``patch``, ``embedding``.
 
-    Gradients flow to ``fused`` only; all three are (N, 1, H, W).
+    Gradients flow to ``fused`` only; all three are (N, 1, H, W). ``share`` (N,) is how far each picture counts in the means.
     """
+    share = torch.ones(len(fused), device=fused.device) if share is None else share
     with torch.no_grad():
         sources = {"visible": encoder.encode_image(visible), "thermal": encoder.encode_image(thermal)}
     embedded = encoder.encode_image(fused)
@@ -207,7 +215,40 @@ def language_terms(
     counts = (entropy_bits(seen_visible) > patches.entropy_bits) & (entropy_bits(seen_thermal) > patches.entropy_bits)
     embedded_patches = encoder.encode_image(seen_fused.flatten(0, 1)).reshape(*seen_fused.shape[:2], -1)
     return {
-        "global": direction_loss(fused=embedded, text=text, **sources).mean(),
-        "patch": patch_direction_loss(patches=embedded_patches, text=text, counts=counts[..., 0], **sources).mean(),
-        "embedding": embedding_loss(fused=embedded, **sources).mean(),
+        "global": (share * direction_loss(fused=embedded, text=text, **sources)).mean(),
+        "patch": (
+            share * patch_direction_loss(patches=embedded_patches, text=text, counts=counts[..., 0], **sources)
+        ).mean(),
+        "embedding": (share * embedding_loss(fused=embedded, **sources)).mean(),
     }
+
+
+class LanguageLoss:
+    """The weighted terms of a batch, by an encoder and by sentences that are embedded once."""
+
+    def __init__(self, encoder: ImageTextEncoder, settings: Language) -> None:
+        self._encoder, self._settings = encoder, settings
+        self._text = text_directions(encoder, settings.prompts)
+
+    def __call__(
+        self,
+        *,
+        fused: Tensor,
+        visible: Tensor,
+        thermal: Tensor,
+        generator: torch.Generator,
+        share: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, and every term of `language_terms`."""
+        terms = language_terms(
+            encoder=self._encoder,
+            text=self._text,
+            fused=fused,
+            visible=visible,
+            thermal=thermal,
+            patches=self._settings.patches,
+            generator=generator,
+            share=share,
+        )
+        weighted = [getattr(self._settings, f"{name}_weight") * value for name, value in terms.items()]
+        return torch.stack(weighted).sum(), terms

@@ -17,7 +17,7 @@ from torch import Tensor
 from rtfusion.errors import ConfigError
 from rtfusion.types import Image8
 from rtfusion_trainer import checkpoint
-from rtfusion_trainer.affine import RandomAffine, draw, warp
+from rtfusion_trainer.affine import RandomAffine, draw, seeded, warp
 from rtfusion_trainer.losses.language import ImageTextEncoder, LanguagePreset, language_terms, text_directions
 from rtfusion_trainer.losses.perceptual import Vgg19Features, perceptual_loss
 from rtfusion_trainer.mixed import MixedPrecision
@@ -149,7 +149,7 @@ class LanguageRun:
         """Clean and noisy crops of both bands, (N, 1, S, S) each."""
         epoch, position = divmod(0 if self._overfit else self.finished_steps, self.per_epoch)
         count = len(self._pairs) * self._schedule.repeats
-        order = torch.randperm(count, generator=_generator(self._schedule.seed, _EPOCH, epoch, self.workers.rank))
+        order = torch.randperm(count, generator=seeded(self._schedule.seed, _EPOCH, epoch, self.workers.rank))
         # The order is gone through again where the pairs are too few for one batch.
         chosen = [int(order[(position * self._schedule.batch + i) % count]) for i in range(self._schedule.batch)]
         generator = self._generator(_STEP)
@@ -162,7 +162,7 @@ class LanguageRun:
 
     def _generator(self, purpose: int) -> torch.Generator:
         step = 0 if self._overfit else self.finished_steps
-        return _generator(self._schedule.seed, purpose, step, self.workers.rank)
+        return seeded(self._schedule.seed, purpose, step, self.workers.rank)
 
     def save(self, path: Path) -> None:
         """Write everything that `resume` needs, whole or not at all; of several processes, the first one does."""
@@ -232,9 +232,3 @@ def random_crop(pair: ImagePair, schedule: LanguageSchedule, generator: torch.Ge
         if bool((crop.std(dim=(1, 2)) >= schedule.least_contrast).any()):
             break
     return crop
-
-
-def _generator(*numbers: int) -> torch.Generator:
-    """A generator of the CPU seeded by several numbers."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator().manual_seed(seed)
