@@ -6,6 +6,20 @@ import math
 
 from rtfusion.clock import NS_PER_S
 
+BEAT_S = 10
+"""What is done from time to time is done at stamps that are the same in every stretch of so many seconds. So whoever reads a part
+of a recording, or a session whose stamps begin anew, does it at the same frames, as long as the stamps differ by whole beats."""
+
+
+def beat_ns(timestamp_ns: int) -> int:
+    """The last whole beat up to a stamp: what to take off stamps that are to begin anew."""
+    return timestamp_ns // (BEAT_S * NS_PER_S) * (BEAT_S * NS_PER_S)
+
+
+def turn_at(timestamp_ns: int, *, per_beat: int) -> int:
+    """The number of a turn, of which ``per_beat`` come in `BEAT_S`: with the first frame of each one its turn has come."""
+    return timestamp_ns * per_beat // (BEAT_S * NS_PER_S)
+
 
 class SmoothingWeight:
     """The weight of a new value in an exponential average with a time constant: 1 - exp(-dt / tau).

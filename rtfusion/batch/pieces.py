@@ -1,10 +1,10 @@
 """Long recordings in pieces, which are fused side by side and joined into one.
 
-A piece begins to read `LEAD_S` before its beginning, at the key frame before that, so that everything that remembers (gain,
-means, denoising, trust) has had time to forget that it began there: the slowest mean forgets all but exp(-7) of it. What was
-fused before the beginning is thrown away. What stays of a seam is denoising's, which keeps still what it holds still (how much:
-docs/batch.md). The pieces are of a length that the recording and the setting decide, and nothing else, so that the result does
-not depend on how many workers there are.
+A piece begins to read `LEAD_S` or more before its beginning, on a beat (`rtfusion.smoothing`), so that everything that remembers
+(gain, means, denoising, trust) has had time to forget that it began there: the slowest mean forgets all but exp(-7) of it, and
+what is done from time to time is done at the same frames. What was fused before the beginning is thrown away. What is left of a
+seam is measured in docs/batch.md. The pieces are of a length that the recording and the setting decide, and nothing else, so that
+the result does not depend on how many workers there are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rtfusion.smoothing import BEAT_S
 from rtfusion.types import Band
 
 PIECES = ".rtfusion-pieces"
@@ -43,7 +44,7 @@ class Piece:
     @property
     def read_from_s(self) -> int:
         """Where reading begins."""
-        return max(self.begin_s - LEAD_S, 0)
+        return max((self.begin_s - LEAD_S) // BEAT_S * BEAT_S, 0)
 
     @property
     def options(self) -> str:
@@ -54,7 +55,7 @@ class Piece:
     @property
     def key(self) -> str:
         """What makes it another piece."""
-        return ",".join(f"{name}={value}" for name, value in {**asdict(self), "lead_s": LEAD_S}.items())
+        return ",".join(f"{name}={value}" for name, value in {**asdict(self), "read_from_s": self.read_from_s}.items())
 
 
 def can_be_split(*, visible: str, thermal: str, settings: Mapping[str, Any]) -> bool:

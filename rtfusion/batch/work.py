@@ -339,7 +339,8 @@ def fuse(job: Job, *, progress: Progress | None = None) -> Finished | Split:
                         figures = _fuse_piece_into(staging, here, job.piece, progress=progress)
                     else:
                         figures = _fuse_into(staging, here, progress=progress)
-                write_record(staging, job, {**figures, "notes": list(map(named, figures["notes"]))})
+                lead = {} if job.piece is None else {"lead_frames": figures["lead_frames"]}
+                write_record(staging, job, {**figures, "notes": list(map(named, figures["notes"]))}, **lead)
                 store.publish(staging, job.place, last=DONE)
             record = json.loads(store.read(f"{job.place}/{DONE}") or b"null")
     except FusionError:
@@ -483,9 +484,10 @@ def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progres
     snapshot = pipeline.telemetry.snapshot()
     if not sink.written:
         raise ConfigError(f"{job.name}: no frame was fused from {piece.begin_s} s on: {'; '.join(snapshot['notes'])}")
-    _check_whole(staging / VIDEO, frames=sink.written)
+    _check_whole(staging / VIDEO, frames=sink.lead + sink.written + sink.trail)
     read = {band: count - sink.outside[Band(band)] for band, count in snapshot["frames_read"].items()}
-    return {**snapshot, "frames_read": read, "pairs": sink.written, "fused": sink.written}
+    counts = {"pairs": sink.written, "fused": sink.written, "lead_frames": sink.lead}
+    return {**snapshot, "frames_read": read, **counts}
 
 
 def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
@@ -500,7 +502,8 @@ def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
         videos = [staging.parent / f"{index:04d}.mp4" for index in range(job.joins)]
         for place, record, video in zip(places, records, videos, strict=True):
             store.fetch(f"{place}/{VIDEO}", video, size_bytes=record["outputs"][VIDEO]["bytes"])
-    join_videos(videos, staging / VIDEO)
+    spans = [(record["lead_frames"], record["fused"]) for record in records]
+    join_videos(videos, staging / VIDEO, spans=[range(lead, lead + fused) for lead, fused in spans])
     figures = joined_figures(records)
     _check_whole(staging / VIDEO, frames=figures["fused"])
     return figures

@@ -16,6 +16,7 @@ import numpy as np
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import luminance
 from rtfusion.fusion.passes import OPENCV, Passes
+from rtfusion.smoothing import turn_at
 from rtfusion.types import Frame, Image8
 
 BLOCK_PX = 8
@@ -32,8 +33,8 @@ STEPS_TO_SMOOTH = 6.0
 LARGEST_STEP_LEVELS = 30.0
 
 
-LOOK_EVERY = 13
-"""Frames of a stream from one search for a grid to the next: a codec keeps its own."""
+LOOKS_PER_BEAT = 23
+"""The grid is searched for once in .43 s of a stream: a codec keeps its own."""
 
 
 class Grid(NamedTuple):
@@ -107,7 +108,7 @@ class Deblocker:
     def __init__(self, *, still: bool, passes: Passes = OPENCV) -> None:
         self._still = still
         self._passes = passes
-        self._looks = 0
+        self._turn: int | None = None
         self._grids = Grids(None, None)
         self._size: tuple[int, ...] = ()
         self._pool = Pool()
@@ -124,13 +125,14 @@ class Deblocker:
         if frame.image.dtype != np.uint8:
             return frame
         if self._last is None or self._last[0] is not frame:
-            image = self._smoothed(cast(Image8, frame.image))
+            image = self._smoothed(cast(Image8, frame.image), timestamp_ns=frame.timestamp_ns)
             self._last = frame, frame if image is frame.image else replace(frame, image=image)
         return self._last[1]
 
-    def _smoothed(self, image: Image8) -> Image8:
-        is_due = self._still or self._looks % LOOK_EVERY == 0 or self._size != image.shape
-        self._looks += 1
+    def _smoothed(self, image: Image8, *, timestamp_ns: int) -> Image8:
+        turn = turn_at(timestamp_ns, per_beat=LOOKS_PER_BEAT)
+        is_due = self._still or turn != self._turn or self._size != image.shape
+        self._turn = turn
         if not (is_due or self.works):
             return image
         plane = luminance(image, take=self._pool.take)

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.clock import NS_PER_S
 from rtfusion.fusion.noise import NoiseLevel
-from rtfusion.smoothing import SmoothingWeight
+from rtfusion.smoothing import SmoothingWeight, turn_at
 from rtfusion.types import Image, Image8
 
 LEVELS_PER_NOISE = 1.0, 4.0
@@ -43,8 +42,8 @@ MIDDLES = 0.3, 0.4, 0.5, 0.6, 0.7
 """The parts of the picture that are colder than the middles of a scene, from which its spread is taken."""
 SPREADS_OF_EVEN = 5.2
 """An even distribution is so many times as wide as its spread."""
-INTERVAL_NS = NS_PER_S // 20
-"""A table is made anew no sooner than this, unless the scene is another one: it moves by less than a gray level meanwhile."""
+TABLES_PER_BEAT = 200
+"""A table is made anew twenty times a second, unless the scene is another one: it moves by less than a gray level meanwhile."""
 _BIN_COUNTS = 4
 _BINS = 65536 // _BIN_COUNTS
 _COARSE = 16
@@ -113,7 +112,11 @@ class SceneCurve:
             self._shares = None
             self._weight.reset()
             self.noise.reset()
-        elif self._remembers and self._shares is not None and 0 <= timestamp_ns - self._made_ns < INTERVAL_NS:
+        elif (
+            self._remembers
+            and self._shares is not None
+            and turn_at(timestamp_ns, per_beat=TABLES_PER_BEAT) == turn_at(self._made_ns, per_beat=TABLES_PER_BEAT)
+        ):
             return
         noise_counts = max(self.noise.follow(counts, timestamp_ns=timestamp_ns), LEAST_NOISE_COUNTS)
         weight = self._weight.advance(timestamp_ns)

@@ -29,15 +29,17 @@ from rtfusion.fusion.passes import (
 from rtfusion.fusion.recursion import RecursiveMean
 from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT
 from rtfusion.kernels.memory import open_passes
-from rtfusion.smoothing import ExponentialAverage, SmoothingWeight
+from rtfusion.smoothing import ExponentialAverage, SmoothingWeight, turn_at
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
 
 LONGEST_GAP_S = 1.0
 """After a pause as long as this the scene may be another one."""
 LEAST_SIDE_PX = stripes.LEAST_SIDE_PX
 """Smaller pictures are left as they are."""
-FIRST_LOOKS, LOOK_EVERY = 16, 41
-"""The first frames are all measured, then every n-th, which is in step with no codec: its key frames are the noisy ones."""
+FIRST_LOOKS, LOOKS_PER_BEAT = 16, 7
+"""The first frames are all measured, then one in 1.4 s, which is in step with no codec: its key frames are the noisy ones."""
+REFRESHES_PER_BEAT, REFRESHED_ROWS = 80, 20
+"""What is held still is let go in every 20th row at a time, all in 2.5 s: nobody sees that, and nothing is held for ever."""
 STRIPES_TIME_CONSTANT_S = 2.0
 SPAN_STEP = 8
 """The span of counts is taken from every eighth row and column."""
@@ -150,7 +152,8 @@ class BandDenoiser:
         self._span = ExponentialAverage(time_constant_s=STRIPES_TIME_CONSTANT_S)
         self._level = 1.0
         """The size of a gray level in the unit of the pixels: 1, or for counts a 255th of the span of the scene."""
-        self._looks = 0
+        self._looks, self._turn = 0, 0
+        self._refresh = _Refresh()
         self._was_shut = False
 
     def _denoised(self, frame: Frame, *, dt_ns: int) -> Image:
@@ -169,7 +172,13 @@ class BandDenoiser:
             shape = plane.shape[0], plane.shape[1]
             self._mean = RecursiveMean(self._passes.mean(shape=shape, dtype=plane.dtype))
         self._mean.follow(
-            came, dt_ns=dt_ns, pixel_noise=self._grain.pixel, cell_noise=self._grain.cell, level=self._level, out=clean
+            came,
+            dt_ns=dt_ns,
+            pixel_noise=self._grain.pixel,
+            cell_noise=self._grain.cell,
+            level=self._level,
+            out=clean,
+            let_go=self._refresh.rows(frame.timestamp_ns),
         )
         if self._mean.is_cut:
             self._begin()
@@ -200,12 +209,16 @@ class BandDenoiser:
         """Measure the noise, on the frames where that is due."""
         image, timestamp_ns = frame.image, frame.timestamp_ns
         self._looks += 1
-        is_due = self._looks <= FIRST_LOOKS or self._looks % LOOK_EVERY == 0
+        turn = turn_at(timestamp_ns, per_beat=LOOKS_PER_BEAT)
+        is_due = self._looks <= FIRST_LOOKS or turn != self._turn
+        self._turn = turn
         if is_due and image.dtype == np.uint16:
             low, high = np.percentile(image[::SPAN_STEP, ::SPAN_STEP], (LOW_PERCENT, HIGH_PERCENT))
             span = self._span.follow(float(high - low), timestamp_ns=timestamp_ns)
             self._level = max(span, LEAST_SPAN_COUNTS) / 255.0
-        self._grain.look(image, is_due=is_due, timestamp_ns=timestamp_ns)
+        # the n-th of the first looks, then by the turn in its beat, has strips of its own
+        strips = self._looks if self._looks <= FIRST_LOOKS else turn % LOOKS_PER_BEAT
+        self._grain.look(image, is_due=is_due, timestamp_ns=timestamp_ns, strips=strips)
         self._is_grainy = GRAIN(self._grain.change / self._level, is_on=self._is_grainy)
         if self._band is Band.THERMAL:
             for lines in (self._columns, self._rows):
@@ -244,6 +257,20 @@ class _Lines:
             np.subtract(fine, offsets if self._columns else offsets[:, None], out=fine)
 
 
+class _Refresh:
+    """Says which rows of what is held still are let go now, by the stamps of the frames."""
+
+    def __init__(self) -> None:
+        self._turn: int | None = None
+
+    def rows(self, timestamp_ns: int) -> tuple[slice, ...]:
+        """Every 20th row for each turn since the last call, others in each; none within a turn."""
+        turn = turn_at(timestamp_ns, per_beat=REFRESHES_PER_BEAT)
+        last, self._turn = self._turn, turn
+        first = turn if last is None else max(last, turn - REFRESHED_ROWS) + 1
+        return tuple(slice(one % REFRESHED_ROWS, None, REFRESHED_ROWS) for one in range(first, turn + 1))
+
+
 class Denoiser:
     """Denoises the pairs of a run, each band by itself.
 
@@ -268,6 +295,7 @@ class Denoiser:
         self._note = note
         self._noted: set[tuple[Band, tuple[str, ...]]] = set()
         self._shown: Image8 | None = None
+        self._refresh = _Refresh()
         self._pool = Pool()
 
     def __call__(self, pair: FramePair, *, left: float = 0.0) -> FramePair:
@@ -288,17 +316,21 @@ class Denoiser:
             return {}
         return {"noise_levels": round(thermal.noise_levels, 2), "denoised": " ".join(works)}
 
-    def settled(self, image: Image8) -> Image8:
+    def settled(self, image: Image8, *, timestamp_ns: int) -> Image8:
         """The fused (H, W, 3) picture, in place: while there is noise, the last one stays where it differs by 1 at most.
 
-        It is kept until the next one, and must not change meanwhile.
+        It is kept until the next one, and must not change meanwhile. Some rows at a time are shown as they are.
         """
         if not any(denoiser.averages for denoiser in self._bands.values()):
             self._shown = None
             return image
         flat = image.reshape(len(image), -1)
+        let_go = self._refresh.rows(timestamp_ns)
         if self._shown is not None and self._shown.shape == flat.shape:
+            as_they_are = [flat[rows].copy() for rows in let_go]  # the last picture belongs to whoever got it
             self._passes.hold(flat, shown=self._shown, take=self._pool.take)
+            for rows, pixels in zip(let_go, as_they_are, strict=True):
+                flat[rows] = pixels
         self._shown = flat
         return image
 

@@ -19,10 +19,11 @@ from rtfusion.fusion.retouch import BRIGHT_LEVEL, CELL_PX, Retouch, Shares, cell
 from rtfusion.intents import Intents
 from rtfusion.kernels.retouch import open_retoucher
 from rtfusion.registration import RegisteredPair, Warp
+from rtfusion.smoothing import turn_at
 from rtfusion.types import Image8
 
-JUDGED_NS = 200_000_000
-"""Places are judged anew after this time."""
+JUDGED_PER_BEAT = 50
+"""Places are judged anew five times a second."""
 SURROUNDINGS_CELLS = 5.0
 """The level of the surroundings is a Gaussian of this sigma, in cells: 40 pixels."""
 ELSEWHERE = ("people", "vehicles", "color")
@@ -100,7 +101,7 @@ class Effects:
         self._note = note
         self._onto_grid: Warp | None = None
         """Of the visible picture: it stays when parallax or the refinement moves the thermal one a little, frame by frame."""
-        self._judged_ns = 0
+        self._turn: int | None = None
         self._known: dict[str, Shares] = {}
         self._asked: tuple[object, ...] = ()
         """What the mix was made for; empty where places were judged anew since."""
@@ -184,10 +185,10 @@ class Effects:
         return cast(Shares, cv2.blur(cv2.dilate(found, _RIM), (3, 3)))
 
     def _places(self, registered: RegisteredPair, *, visible: Image8, images: Mapping[str, Image8]) -> Places:
-        timestamp_ns, onto_grid = registered.pair.timestamp_ns, registered.registration.visible
-        age_ns = timestamp_ns - self._judged_ns
-        if self._still or onto_grid is not self._onto_grid or not 0 <= age_ns < JUDGED_NS:
-            self._onto_grid, self._judged_ns, self._known, self._asked = onto_grid, timestamp_ns, {}, ()
+        turn = turn_at(registered.pair.timestamp_ns, per_beat=JUDGED_PER_BEAT)
+        onto_grid = registered.registration.visible
+        if self._still or onto_grid is not self._onto_grid or turn != self._turn:
+            self._onto_grid, self._turn, self._known, self._asked = onto_grid, turn, {}, ()
         return Places(
             shape=cells_of(images["fused"].shape),
             visible=visible,

@@ -119,7 +119,7 @@ class PairFuser(Generic[ReadyT]):
         registered = replace(registered, pair=pair)
         self._refine(registered)
         if self._denoiser is not None:
-            image = self._denoiser.settled(image)
+            image = self._denoiser.settled(image, timestamp_ns=pair.timestamp_ns)
             image = image if self._units is None else image.copy()
         image, marks = annotate(registered, image, units=self._units)
         if why := unmeasured(pair.thermal, units=self._units):

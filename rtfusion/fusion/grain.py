@@ -51,7 +51,6 @@ class GrainMeter:
 
     def __init__(self) -> None:
         self._last: list[Image] = []
-        self._turn = 0
         self._pixels, self._cells, self._changes = (
             ExponentialAverage(time_constant_s=TIME_CONSTANT_S) for _ in _Look._fields
         )
@@ -62,13 +61,15 @@ class GrainMeter:
         self.change = 0.0
         """The same of whatever changes, motion too, in the calmer blocks (CHANGE_PERCENT): 0 where all of these stand still."""
 
-    def look(self, image: Image, *, is_due: bool, timestamp_ns: int) -> None:
-        """Take the next frame into account; measure where it is due. It is kept for two calls, and must not change meanwhile."""
+    def look(self, image: Image, *, is_due: bool, timestamp_ns: int, strips: int) -> None:
+        """Take the next frame into account; measure where it is due, in the strips of this number.
+
+        It is kept for two calls, and must not change meanwhile.
+        """
         self._last = [*self._last[-2:], image]
         if len(self._last) < 3 or not is_due:
             return
-        self._turn += 1
-        look = _measured(*self._last, turn=self._turn)
+        look = _measured(*self._last, turn=strips)
         if look is None:
             return
         # noise is there in every frame, what moves in some: on average by logarithm, these count little

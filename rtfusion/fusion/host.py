@@ -25,10 +25,12 @@ from rtfusion.fusion.upsampling import BILINEAR, SHARP, Upsampler, is_magnified,
 from rtfusion.intents import Intents
 from rtfusion.kernels.memory import open_passes
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
+from rtfusion.smoothing import turn_at
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Frame, FramePair, Image8, InputValue
 
-SIGHT_NS = 70_000_000
+SIGHTS_PER_BEAT = 100
+"""The color to keep is judged ten times a second."""
 ANOTHER_LIGHT_LEVELS = 4.0
 """The visible camera sees otherwise when the mean of its picture changed by so much."""
 
@@ -291,11 +293,14 @@ class HostRenderer:
         return more_vivid(image, fused_y=fused_y, color=intents.color, take=self._pool.take)
 
     def _color_kept(self, registered: RegisteredPair, *, visible: Image8, visible_y: Image8) -> Image8:
-        """The share of the color to keep, judged anew after `SIGHT_NS`: sooner than its soft windows are seen to move."""
+        """The share of the color to keep, judged anew ten times a second: sooner than its soft windows are seen to move."""
         timestamp_ns, mean = registered.pair.timestamp_ns, cv2.mean(visible_y)[0]
         if self._kept is not None and not self._still:
             at_ns, as_bright, kept = self._kept
-            if 0 <= timestamp_ns - at_ns < SIGHT_NS and abs(mean - as_bright) < ANOTHER_LIGHT_LEVELS:
+            if (
+                turn_at(timestamp_ns, per_beat=SIGHTS_PER_BEAT) == turn_at(at_ns, per_beat=SIGHTS_PER_BEAT)
+                and abs(mean - as_bright) < ANOTHER_LIGHT_LEVELS
+            ):
                 return kept
         kept = color_kept(visible=visible, thermal=registered.thermal, valid=registered.valid)
         self._kept = timestamp_ns, mean, kept

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.clock import NS_PER_S
-from rtfusion.smoothing import SmoothingWeight
+from rtfusion.smoothing import SmoothingWeight, turn_at
 from rtfusion.types import Image
 
-INTERVAL_NS = NS_PER_S // 4
-"""Two pictures that are compared lie at least this far apart: what a recursive filter has left is not the same in both."""
+LOOKS_PER_BEAT = 40
+"""Two pictures that are compared lie a quarter of a second apart: what a recursive filter has left is not the same in both."""
 STALE_NS = 2 * NS_PER_S
 """Two pictures further apart are not compared: the scene has changed by itself meanwhile."""
 LEAST_QUIET_SHARE = 0.05
@@ -35,7 +35,7 @@ Plane = npt.NDArray[np.float32]
 class NoiseLevel:
     """The deviation of a pixel that looks at something still, in the unit of the picture: counts or gray levels.
 
-    Read from the differences of pictures at least a quarter of a second apart, in the quarter of the blocks of pixels that
+    Read from the differences of pictures a quarter of a second apart, in the quarter of the blocks of pixels that
     changed least, so that neither what moves nor noise that stands still (a fixed pattern) counts; at most twice what the
     detail of one picture allows, so that a camera that pans does not pass for noisy. The first picture, and each one of
     unrelated stills, is read by its finest detail alone. Noise of rows, of columns and of a sensor that was scaled up counts.
@@ -62,10 +62,11 @@ class NoiseLevel:
         A picture that repeats the one before in every pixel says nothing and is left out.
         """
         since_ns = timestamp_ns - self._before_ns
-        if self._before is not None and self._remembers and 0 <= since_ns < INTERVAL_NS:
+        turns = turn_at(timestamp_ns, per_beat=LOOKS_PER_BEAT) - turn_at(self._before_ns, per_beat=LOOKS_PER_BEAT)
+        if self._before is not None and self._remembers and turns == 0:
             return self.deviation
         plane = _sampled(image)
-        follows = self._remembers and INTERVAL_NS <= since_ns <= STALE_NS
+        follows = self._remembers and 0 < since_ns <= STALE_NS
         if self._before is None or not follows or plane.shape != self._before.shape:
             self._start(image, plane, timestamp_ns)
         else:

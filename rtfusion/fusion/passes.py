@@ -76,6 +76,12 @@ class MeanPasses(Protocol):
         ``firmness``, (rows, columns), says. ``motion`` is what was compared last.
         """
 
+    def let_go(self, rows: slice) -> None:
+        """Forget what was shown of some rows, before the next frame is averaged in: their average takes its place.
+
+        It forgets the rest of a fine step, which no difference to a frame sees: that is set to a half.
+        """
+
     def average(self, image: SteppedImage, *, weights: Image8, out: Image) -> None:
         """Average in the frame that was compared last, and write what is shown into ``out``, in pixels.
 
@@ -186,6 +192,11 @@ class OpenCvMean:
             size = cv2.multiply(cv2.convertScaleAbs(figure, alpha=ramp.scale), firmness, scale=1.0 / 255)
             gate = cast(Image8, cv2.max(gate, cv2.LUT(size, _opening(ramp.slope, ramp.offset))))
         return gate
+
+    def let_go(self, rows: slice) -> None:
+        """Forget what was shown of some rows."""
+        rest = FULL - 1
+        self._shown[rows] = self._mean[rows] = (self._mean[rows] & ~rest) | (FULL // 2)
 
     def average(self, image: SteppedImage, *, weights: Image8, out: Image) -> None:
         """Average in the frame that was compared last."""

@@ -10,6 +10,7 @@ fine and coarse), and the size of their mean there (surfaces). It opens softly, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import cv2
@@ -55,7 +56,15 @@ class RecursiveMean:
         """The last frame was of another scene: at once almost all of the picture changed, much of which had stood still."""
 
     def follow(
-        self, image: SteppedImage, *, dt_ns: int, pixel_noise: float, cell_noise: float, out: Image, level: float = 1.0
+        self,
+        image: SteppedImage,
+        *,
+        dt_ns: int,
+        pixel_noise: float,
+        cell_noise: float,
+        out: Image,
+        level: float = 1.0,
+        let_go: Sequence[slice] = (),
     ) -> None:
         """Average the next frame in, and show it.
 
@@ -66,6 +75,7 @@ class RecursiveMean:
             cell_noise: that of the noise of cells, the means of 2x2 pixels.
             out: (H, W), of the type of the plane; takes what is shown.
             level: the size of a gray level in that unit, for counts.
+            let_go: rows that are shown as their average is, whatever was shown before.
         """
         if self._frames_since is None:
             height, width = image.shape
@@ -75,6 +85,8 @@ class RecursiveMean:
         else:
             gate = self._gate(image, self._frames_since, pixel_noise=pixel_noise, cell_noise=cell_noise, level=level)
             weight = self._weight(gate, self._frames_since, dt_ns=dt_ns)
+        for rows in let_go:
+            self._passes.let_go(rows)
         self._passes.average(image, weights=weight, out=out)
 
     def _weight(self, gate: Image8, frames_since: Image8, *, dt_ns: int) -> Image8:

@@ -14,6 +14,7 @@ from rtfusion.fusion.color import Take, share_of_color
 from rtfusion.fusion.passes import (
     BLOCK_PX,
     FINE_BITS,
+    FULL,
     OPENCV,
     STATE_BITS,
     MeanPasses,
@@ -160,6 +161,11 @@ class CompiledMean:
             _address(gate, shape),
         )
         return gate
+
+    def let_go(self, rows: slice) -> None:
+        """Forget what was shown of some rows."""
+        rest = FULL - 1
+        self._shown[rows] = self._mean[rows] = (self._mean[rows] & ~rest) | (FULL // 2)
 
     def average(self, image: SteppedImage, *, weights: Image8, out: Image) -> None:
         """Average the frame in."""

@@ -16,6 +16,7 @@ from rtfusion.capture.uri import SourceUri, read_query
 from rtfusion.clock import MONOTONIC, Clock
 from rtfusion.errors import CaptureError, ConfigError, StreamLost
 from rtfusion.session.format import FrameRecord, PairRecord, Session, load_session, video_path
+from rtfusion.smoothing import beat_ns
 from rtfusion.types import Band, Frame, FramePair
 
 MOST_NOTES = 20
@@ -23,7 +24,11 @@ MOST_NOTES = 20
 
 
 class SessionSource(Playback):
-    """One camera of a session: every frame that was recorded, once, with its own stamps relative to the first pair."""
+    """One camera of a session: every frame that was recorded, once.
+
+    Its stamps are those of the run less whole beats (`rtfusion.smoothing`), so that what a run does from time to time a replay
+    does at the same frames; the first pair is within the first beat.
+    """
 
     def __init__(
         self,
@@ -126,7 +131,7 @@ def _boolean(text: str) -> bool:
 
 def _start_ns(first: PairRecord) -> int:
     """The moment from which the stamps of a session count."""
-    return min(first.visible.timestamp_ns, first.thermal.timestamp_ns)
+    return beat_ns(min(first.visible.timestamp_ns, first.thermal.timestamp_ns))
 
 
 class SessionPairer:

@@ -30,6 +30,7 @@ from rtfusion.types import FusedFrame, Image8
 _log = logging.getLogger(__name__)
 
 KEYFRAME_NS = NS_PER_S
+"""The first frame of every second of the stamps is a key frame: so pieces of a recording have theirs where the whole has them."""
 LOOKAHEAD_S = 1 / 3
 """The encoder holds back at most this much (10 frames at 30 Hz)."""
 AT_RISK_S = 2.0
@@ -221,7 +222,8 @@ class _Encoder:
         if not lossless:
             codec.colorspace, codec.color_range = _SMPTE170M, ColorRange.MPEG
             codec.color_primaries = codec.color_trc = _BT709
-        self._first_ns = self._keyframe_ns = first_ns
+        self._first_ns = first_ns
+        self._second = first_ns // KEYFRAME_NS
         self._last_tick = -1
 
     @property
@@ -235,9 +237,9 @@ class _Encoder:
         frame = self._converted(image)
         frame.time_base = self._tick_s
         frame.pts = self._last_tick = max(self._last_tick + 1, round(elapsed_s / self._tick_s))
-        if timestamp_ns - self._keyframe_ns >= KEYFRAME_NS:
+        if timestamp_ns // KEYFRAME_NS != self._second:
             frame.pict_type = PictureType.I
-            self._keyframe_ns = timestamp_ns
+            self._second = timestamp_ns // KEYFRAME_NS
         self._mux(self._stream.encode(frame))
 
     def close(self) -> None:

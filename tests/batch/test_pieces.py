@@ -24,6 +24,7 @@ from rtfusion.config import Settings
 from rtfusion.errors import CaptureError, ConfigError, SinkError, StorageError
 from rtfusion.pipeline import build
 from rtfusion.sinks.joined import join_videos
+from rtfusion.smoothing import BEAT_S
 from rtfusion.types import FusedFrame
 from tests.batch.archives import Done, InThisProcess, batch, make_archive, tree
 from tests.batch.test_run import WAIT_S, wait_for, worker_pids
@@ -100,10 +101,7 @@ class Kept:
 
 
 def fused(archive: Path, fuser: str, options: str = "") -> dict[int, np.ndarray]:
-    """Fused images by their stamps in milliseconds, before any encoder.
-
-    Without denoising, which decides pixel by pixel what stands still, so that a trace of its past stays (docs/batch.md).
-    """
+    """Fused images by their stamps in milliseconds, before any encoder. Without denoising; see `test_seams.py` for that."""
     kept = Kept()
     where = {"vis": archive / "walk" / "vi.mp4", "ir": archive / "walk" / "ir.avi"}
     more = {"vis_options": options, "ir_options": options} if options else {}
@@ -123,10 +121,10 @@ def test_what_is_fused_in_pieces_is_the_same_within_a_gray_level(
 ) -> None:
     whole = whole_by_pyramid if fuser == "pyramid" else fused(archive, fuser)
     assert len(whole) == SECONDS * RATE_HZ
-    piece = pieces_of(SECONDS, length_s=SPLIT_S)[1]
+    piece = pieces_of(SECONDS, length_s=SPLIT_S)[2]
     part = {stamp + piece.read_from_s * 1000: image for stamp, image in fused(archive, fuser, piece.options).items()}
     differences = {stamp: float(np.abs(image - whole[stamp]).mean()) for stamp, image in part.items()}
-    inside = [differences[stamp] for stamp in whole if SPLIT_S * 1000 <= stamp < 2 * SPLIT_S * 1000]
+    inside = [differences[stamp] for stamp in whole if stamp >= 2 * SPLIT_S * 1000]
     assert len(inside) == SPLIT_S * RATE_HZ
     assert max(inside) <= 0.5
     assert max(differences.values()) > 3, "without the lead it would be seen where the piece begins"
@@ -305,7 +303,14 @@ def test_the_first_piece_has_no_lead_and_the_last_no_end() -> None:
     first = Piece(index=0, count=3, begin_s=0, end_s=20)
     later = Piece(index=2, count=3, begin_s=40, end_s=None)
     assert (first.options, first.read_from_s) == ("end=22", 0)
-    assert later.options == f"start={40 - LEAD_S}"
+    assert later.options == "start=20"
+
+
+def test_every_piece_begins_to_read_at_a_beat_and_long_enough_before() -> None:
+    for begin_s in range(100):
+        read_from_s = Piece(index=1, count=2, begin_s=begin_s, end_s=None).read_from_s
+        assert read_from_s % BEAT_S == 0
+        assert read_from_s == 0 or LEAD_S <= begin_s - read_from_s < LEAD_S + BEAT_S
 
 
 def test_what_cannot_be_begun_in_the_middle_is_not_split(archive: Path) -> None:
@@ -339,10 +344,10 @@ def test_a_job_tells_its_pieces_and_how_long_they_are_decides_nothing_else(archi
 
 def test_what_is_no_piece_is_not_joined(archive: Path, unsplit: Path, tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="does not say when it begins"):
-        join_videos([archive / "walk" / "vi.mp4"], tmp_path / "joined.mp4")
+        join_videos([archive / "walk" / "vi.mp4"], tmp_path / "joined.mp4", spans=[range(9)])
     (tmp_path / "rubbish.mp4").write_bytes(b"rubbish")
     with pytest.raises(SinkError, match="could not be joined"):
-        join_videos([unsplit, tmp_path / "rubbish.mp4"], tmp_path / "joined.mp4")
+        join_videos([unsplit, tmp_path / "rubbish.mp4"], tmp_path / "joined.mp4", spans=[range(9)] * 2)
 
 
 # -- the end of a video -------------------------------------------------------------------------------------------------

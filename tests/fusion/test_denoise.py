@@ -315,6 +315,21 @@ def test_two_runs_give_the_same_to_the_bit() -> None:
     np.testing.assert_array_equal(np.stack(first), np.stack(second))
 
 
+@pytest.mark.parametrize("as_image", [gray, counts])
+def test_who_begins_later_on_a_beat_comes_to_the_same(as_image: Callable[[np.ndarray], Image]) -> None:
+    images = [as_image(picture) for picture in noisy(320, sigma=3.0)]
+    begins, step_ns = 100, 100 * MS
+    whole, part = BandDenoiser(Band.THERMAL), BandDenoiser(Band.THERMAL)
+    apart = []
+    for index, frame in enumerate(stream(images, step_ms=100)):
+        expected = whole(frame).image
+        if index >= begins:
+            image = part(replace(frame, timestamp_ns=(index - begins) * step_ns)).image
+            apart.append(np.count_nonzero(image != expected) / image.size)
+    assert apart[0] > 0.8
+    assert max(apart[150:]) < 1e-3
+
+
 def test_unrelated_stills_are_left_alone() -> None:
     denoise = Denoiser(visible=False, thermal=False, note=pytest.fail)
     for index, image in enumerate(WARM):
@@ -408,7 +423,7 @@ def test_no_frame_allocates_an_image(size: tuple[int, int], kernels: bool) -> No
             visible = make_frame(Band.VISIBLE, index * 40 * MS, image=colors[index])
             thermal = make_frame(Band.THERMAL, index * 40 * MS, image=grays[index])
             denoise(FramePair(visible=visible, thermal=thermal, sequence=index))
-            denoise.settled(fused[index])
+            denoise.settled(fused[index], timestamp_ns=index * 40 * MS)
 
     run(0, 17)
     tracemalloc.start()
@@ -430,7 +445,7 @@ def test_the_meter_tells_motion_from_noise(step_px: int, sigma: float) -> None:
     for index in range(20):
         seen = np.s_[:, index * step_px : index * step_px + 640]
         picture = 120.0 + rough[seen] * where[seen] + rng.normal(0, sigma, (480, 640))
-        meter.look(gray(picture), is_due=True, timestamp_ns=index * 40 * MS)
+        meter.look(gray(picture), is_due=True, timestamp_ns=index * 40 * MS, strips=index)
     assert meter.pixel < max(1.15 * sigma, 0.06 * meter.change, 0.3)
     if step_px <= 1:
         assert meter.pixel >= 0.8 * sigma

@@ -244,7 +244,7 @@ def test_what_the_visible_camera_sees_is_judged_anew_in_time_and_in_another_ligh
     visible = np.random.default_rng(0).integers(0, 200, (48, 64, 3)).astype(np.uint8)
     thermal = np.random.default_rng(1).integers(0, 200, (48, 64)).astype(np.uint8)
     fuse = host_fuser("pyramid", method=open_method("pyramid", still=False))
-    for time_ms, image, expected in ((0, visible, 1), (33, visible, 1), (80, visible, 2), (90, visible // 2, 3)):
+    for time_ms, image, expected in ((0, visible, 1), (33, visible, 1), (101, visible, 2), (110, visible // 2, 3)):
         fuse(
             FramePair(
                 visible=make_frame(Band.VISIBLE, time_ms * MS, image=image),

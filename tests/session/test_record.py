@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -163,6 +164,18 @@ def test_frames_and_stamps_come_back_as_they_were(tmp_path):
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_array_equal(one.image, other.image)
             assert one.pixel_format is other.pixel_format
+
+
+def test_stamps_of_a_session_are_those_of_the_run_less_whole_beats(tmp_path):
+    first = fused_of(0)
+    visible, thermal = (replace(one, timestamp_ns=one.timestamp_ns + 123_456_789_012)
+                        for one in (first.pair.visible, first.pair.thermal))  # fmt: skip
+    for folder in (tmp_path / "of a run", tmp_path / "of its replay"):
+        sink = open_sink(f"record:{folder}?reserve_mb=1", context=context())
+        sink.write(replace(first, pair=FramePair(visible=visible, thermal=thermal, sequence=0)))
+        sink.close(aborted=False)
+        (visible,), (thermal,) = (read_all(folder, band) for band in Band)
+        assert (visible.timestamp_ns, thermal.timestamp_ns) == (3_456_789_012, 3_456_789_017)
 
 
 HELD_BACK_FRAMES = 12
