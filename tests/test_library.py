@@ -392,3 +392,19 @@ def test_every_snippet_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monk
     for snippet in snippets:
         program = snippet.replace('"/dev/video2"', repr(STREET)).replace('"/dev/video0"', repr(STREET))
         exec(compile(program, "docs/library.md", "exec"), {"bgr": visible, "counts": thermal, "frames": frames})  # noqa: S102
+
+
+def test_a_calibration_that_must_not_be_used_is_told(tmp_path: Path) -> None:
+    from rtfusion.registration import Quality
+    from tests.calibration.rigs import make_rig
+
+    rig = make_rig()
+    bad = rig.model_copy(update={"quality": Quality(rms_px=0.2, views=2, do_not_use="it rests on 2 views")})
+    bad.save(tmp_path / "rig.json")
+    with rtfusion.Fuser(fuser="average", calibration=tmp_path / "rig.json", distance_m=5.0) as fuser:
+        assert any(note.startswith("do not use this calibration") for note in fuser.notes)
+        assert any("set for 5 m" in note for note in fuser.notes)
+    with rtfusion.Fuser(fuser="average") as fuser:
+        assert fuser.notes == ()
+        fuser.change(calibration=bad)
+        assert "it rests on 2 views" in fuser.notes[0]

@@ -50,6 +50,8 @@ class Verdict:
 
     level: Level
     sentence: str
+    why: str
+    """The consequence of the finding that weighs most; empty where all is good."""
     findings: Sequence[Finding]
 
 
@@ -81,8 +83,7 @@ class Evidence:
     @property
     def has_pose(self) -> bool:
         """True when the registration can be set for any distance."""
-        rig = self.calibration
-        return None not in (rig.visible_from_thermal, rig.visible.intrinsics, rig.thermal.intrinsics)
+        return self.calibration.has_pose
 
 
 def gather(calibration: Calibration, views: Sequence[View]) -> Evidence:
@@ -167,7 +168,15 @@ def judge(evidence: Evidence) -> Verdict:
     findings = [finding for finding in (one(evidence) for one in judged) if finding is not None]
     level = max(finding.level for finding in findings)
     worst = min((finding for finding in findings if finding.level is level), key=lambda one: _CAUSES.index(one.what))
-    return Verdict(level=level, sentence=_sentence(evidence, level, worst), findings=findings)
+    return Verdict(level=level, sentence=_sentence(evidence, level, worst), why=worst.why, findings=findings)
+
+
+def marked(calibration: Calibration, verdict: Verdict) -> Calibration:
+    """The calibration as it is saved: one that must not be used says so in its file, to whoever uses it."""
+    if verdict.level is not Level.BAD or calibration.quality is None:
+        return calibration
+    quality = calibration.quality.model_copy(update={"do_not_use": verdict.why})
+    return calibration.model_copy(update={"quality": quality})
 
 
 def _sentence(evidence: Evidence, level: Level, worst: Finding) -> str:
@@ -249,7 +258,10 @@ def _covered(evidence: Evidence) -> Finding | None:
     if not evidence.has_pose:
         level = min(level, Level.CARE)
     value = ", ".join(f"{band.value} {100 * evidence.coverage[band].share:.0f} %" for band in Band)
-    why = f"the board covers only {100 * share:.0f} % of the {narrow.value} picture; elsewhere the lens is guessed"
+    why = (
+        f"the board covers only {100 * share:.0f} % of the {narrow.value} picture, the one of the narrower view; elsewhere the "
+        "lens is guessed"
+    )
     return Finding(level=level, what="coverage", value=value, why=why)
 
 

@@ -92,7 +92,7 @@ def board(
 ) -> None:
     """Find, solve, judge, write."""
     from rtfusion_calibration.board import Board
-    from rtfusion_calibration.evidence import gather
+    from rtfusion_calibration.evidence import gather, judge, marked
     from rtfusion_calibration.solve import solve
 
     from rtfusion.cli.console import busy, say
@@ -124,10 +124,11 @@ def board(
             distance_m=distance_m,
         )
     evidence = gather(solution.calibration, solution.used_views)
-    solution.calibration.save(out)
+    verdict = judge(evidence)
+    marked(solution.calibration, verdict).save(out)
     samples = [pair for view, pair in collector.samples.kept if view.name in solution.used]
     written = f"calibration: {out}\nreport: {page}"
-    _conclude(evidence, page, pairs=samples, outliers=solution.outliers, notes=solution.notes, written=written)
+    _conclude(evidence, verdict, page, pairs=samples, outliers=solution.outliers, notes=solution.notes, written=written)
 
 
 def _collect(target: Any, pairs: PairStream, *, wanted: int, folder: Path | None, stop: threading.Event) -> Any:
@@ -181,7 +182,7 @@ def check(
 ) -> None:
     """Look, measure, judge, write."""
     from rtfusion_calibration.board import Board
-    from rtfusion_calibration.evidence import gather
+    from rtfusion_calibration.evidence import gather, judge
 
     from rtfusion.errors import CalibrationError, ConfigError
     from rtfusion.registration import Calibration
@@ -202,7 +203,8 @@ def check(
     if not pairs:
         raise CalibrationError("no pair shows what was asked for: without a picture nothing can be checked")
     rig = rig.scaled(visible_size_px=pairs[0].visible.size_px, thermal_size_px=pairs[0].thermal.size_px)
-    _conclude(gather(rig, views), page, pairs=pairs, written=f"report: {page}")
+    evidence = gather(rig, views)
+    _conclude(evidence, judge(evidence), page, pairs=pairs, written=f"report: {page}")
 
 
 def _look(target: Any, *, ir: str, vis: str) -> tuple[Sequence[Any], Sequence[FramePair]]:
@@ -229,6 +231,7 @@ def _look(target: Any, *, ir: str, vis: str) -> tuple[Sequence[Any], Sequence[Fr
 
 def _conclude(
     evidence: Any,
+    verdict: Any,
     page: Path,
     *,
     pairs: Sequence[FramePair],
@@ -236,16 +239,15 @@ def _conclude(
     notes: Sequence[str] = (),
     written: str,
 ) -> None:
-    """Judge, write the report, tell both; the exit code says that the calibration must not be used."""
+    """Write the report, tell it and the verdict; the exit code says that the calibration must not be used."""
     from rich.markup import escape
     from rich.text import Text
-    from rtfusion_calibration.evidence import Level, judge
+    from rtfusion_calibration.evidence import Level
     from rtfusion_calibration.report import write_report
 
     from rtfusion.cli.console import show, table
     from rtfusion.errors import CalibrationError
 
-    verdict = judge(evidence)
     write_report(page, evidence, verdict, pairs=pairs, outliers=outliers, notes=notes)
     rows = table("", "found", "")
     for finding in verdict.findings:

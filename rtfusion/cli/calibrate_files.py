@@ -38,13 +38,15 @@ def export_calibration(
     """Write it in other forms."""
     from rtfusion_calibration.interop import write_opencv, write_ros
 
-    from rtfusion.cli.console import show_text
+    from rtfusion.cli.console import say, show_text
     from rtfusion.errors import ConfigError
     from rtfusion.registration import Calibration
 
     if opencv is None and ros is None:
         raise ConfigError("name what to write: --opencv FILE, --ros DIR, or both")
     rig = Calibration.load(calibration)
+    if rig.warning is not None:
+        say(f"{calibration}: {rig.warning}", level="warning")
     if opencv is not None:
         check_free(opencv, overwrite=overwrite, inputs=(calibration,))
         write_opencv(opencv, rig)

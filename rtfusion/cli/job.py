@@ -27,6 +27,7 @@ from rtfusion.memory import use_few_pools
 from rtfusion.redaction import without_credentials
 
 if TYPE_CHECKING:
+    from rtfusion.pipeline import Pipeline
     from rtfusion.telemetry import Telemetry
 
 NOTHING_IS_KEPT = (
@@ -65,10 +66,7 @@ def run_job(loaded: Loaded) -> int:
 
             pipeline = build(settings, stop=stopping.event, registers=True)
             telemetry = pipeline.telemetry
-            if settings.sink == ("null:",) and loaded.origins["sink"] == "default":
-                say(NOTHING_IS_KEPT)
-            if logs_json():
-                say(_beginning(settings, telemetry.snapshot()))
+            _begin(pipeline, loaded)
             supervised = Supervised(telemetry.snapshot)
             interrupted = stopping.event.is_set
             with (
@@ -93,6 +91,17 @@ def run_job(loaded: Loaded) -> int:
     if failure is not None:
         raise failure
     return ending.exit_code
+
+
+def _begin(pipeline: Pipeline, loaded: Loaded) -> None:
+    """Say what a person should know now, and not only in the table when all is over."""
+    settings, used = loaded.settings, pipeline.control.calibration
+    if settings.sink == ("null:",) and loaded.origins["sink"] == "default":
+        say(NOTHING_IS_KEPT)
+    if used is not None and used.warning is not None:
+        say(used.warning, level="warning")
+    if logs_json():
+        say(_beginning(settings, pipeline.telemetry.snapshot()))
 
 
 def _beginning(settings: Settings, snapshot: Mapping[str, Any]) -> str:

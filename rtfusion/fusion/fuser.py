@@ -88,6 +88,7 @@ class PairFuser(Generic[ReadyT]):
         self._swapping = threading.Lock()
         """Held only while what was prepared is handed over, so that no frame waits for it."""
         self._closed = False
+        self._tell_of(calibration)
 
     def __call__(self, pair: FramePair) -> FusedFrame:
         """Fuse one pair.
@@ -245,6 +246,7 @@ class PairFuser(Generic[ReadyT]):
                 kept = [self._ready, ready] if unused is not ready else [self._ready]
             if focus is not None and regions is not None:
                 focus.draw(regions)
+        self._tell_of(change.calibration)
         if unused is not None and unused not in kept:
             self._renderer.release(unused, keep=kept)
 
@@ -257,6 +259,11 @@ class PairFuser(Generic[ReadyT]):
             self._renderer.release(prepared, keep=[self._ready])
         self._renderer.release(self._ready)
         self._renderer.close()
+
+    def _tell_of(self, calibration: Calibration | None) -> None:
+        """Tell what a calibration that comes into use assumes."""
+        for remark in () if calibration is None else calibration.remarks:
+            self._telemetry.note(remark)
 
     @property
     def _focus(self) -> Focus:

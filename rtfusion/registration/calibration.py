@@ -118,6 +118,8 @@ class Quality(_Strict):
     """Standard deviation of the place of a thermal pixel in the visible picture, in visible pixels: pairs of (meters, pixels)."""
     standard_deviations: dict[str, NotNegative] = Field(default_factory=dict)
     """Standard deviations of the parameters; each name ends with the unit."""
+    do_not_use: str | None = None
+    """Why it must not be used, by the verdict of whoever made it; None where nothing was found against it."""
 
     def uncertainty_at_px(self, distance_m: float | None) -> float | None:
         """`uncertainty_px` at a distance, None for far away; None where nothing is known.
@@ -247,13 +249,42 @@ class Calibration(_Strict):
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps(self.model_dump(by_alias=True, mode="json"), indent=2)
+        return json.dumps(self._values(), indent=2)
 
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that change with any value in the file; carried by every fused frame."""
-        canonical = json.dumps(self.model_dump(by_alias=True, mode="json"), sort_keys=True)
+        canonical = json.dumps(self._values(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def _values(self) -> dict[str, Any]:
+        values = self.model_dump(by_alias=True, mode="json")
+        if self.quality is not None and self.quality.do_not_use is None:
+            del values["quality"]["do_not_use"]  # files without a verdict keep their text, and so their id
+        return values
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever uses the calibration has to know: sentences for a person, none where nothing is assumed."""
+        found = [] if self.warning is None else [self.warning]
+        if self.has_pose and self.distance_m is not None:
+            found.append(
+                f"the registration is set for {self.distance_m:g} m, and nearer and farther things are displaced; --distance-m "
+                "(in Python distance_m) sets another distance"
+            )
+        return tuple(found)
+
+    @property
+    def warning(self) -> str | None:
+        """Why the calibration should not be used, as a sentence, where it was judged so when it was made."""
+        if self.quality is None or self.quality.do_not_use is None:
+            return None
+        return f"do not use this calibration, so it was judged when it was made: {self.quality.do_not_use}; calibrate again"
+
+    @property
+    def has_pose(self) -> bool:
+        """True where the place of the cameras and both lenses are known, so that any distance can be set."""
+        return None not in (self.visible_from_thermal, self.visible.intrinsics, self.thermal.intrinsics)
 
     @property
     def homography_px(self) -> Matrix:

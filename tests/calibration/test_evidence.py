@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rtfusion_calibration.detect import View
-from rtfusion_calibration.evidence import Evidence, Level, gather, judge, parallax_px
+from rtfusion_calibration.evidence import Evidence, Level, gather, judge, marked, parallax_px
 from rtfusion_calibration.guidance import Coverage
 from rtfusion_calibration.report import checkerboard, edges_over, write_report
 from rtfusion_calibration.rig import focal_px, pose_of
@@ -199,3 +199,11 @@ def test_what_needs_a_pose_or_a_lens_says_so_where_there_is_only_a_homography() 
         pose_of(flat)
     with pytest.raises(CalibrationError, match="no camera matrix"):
         focal_px(flat.thermal)
+
+
+def test_a_useless_calibration_says_so_in_its_file() -> None:
+    for rig, said in ((rig_known_to(0.4), None), (rig_known_to(0.4, views=3), "it rests on 3 views")):
+        kept = marked(rig, judge(gather(rig, GOOD_VIEWS)))
+        assert kept.quality is not None
+        assert (kept.quality.do_not_use or "").startswith(said or "")
+        assert (kept.quality.do_not_use is None) == (said is None)

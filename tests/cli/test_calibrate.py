@@ -108,3 +108,23 @@ def test_what_cannot_work_is_said_before_the_work(main_here: Main, tmp_path: Pat
         (tmp_path / band.value / "0.png").symlink_to(recording / band.value / "0.png")
     other = refused("--board", "circles:4x11", "--out", "new.json", pairs=tmp_path)
     assert "was found in none of 1 pair" in other
+
+
+def test_what_must_not_be_used_says_so_wherever_it_is_used(
+    main_here: Main, recording: Path, solved: tuple[Path, str]
+) -> None:
+    rig = Calibration.load(solved[0])
+    assert rig.quality is not None
+    quality = rig.quality.model_copy(update={"do_not_use": "the board was never tilted"})
+    rig.model_copy(update={"quality": quality}).save(Path("bad.json"))
+    sources = ("--ir", str(recording / "thermal"), "--vis", str(recording / "visible"))
+    code, out, err = main_here(
+        "run", *sources, "--fuser", "average", "--calibration", "bad.json", "--sink", "null:", "--max-frames", "1"
+    )
+    assert code == 0, err
+    assert "do not use this calibration" in err
+    assert "never tilted" in err
+    assert "set for 4 m" in " ".join(out.split())
+    code, _, err = main_here("calibrate", "export", "bad.json", "--ros", "ros")
+    assert code == 0
+    assert "bad.json: do not use this calibration" in err

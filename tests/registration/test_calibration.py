@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtfusion.errors import CalibrationError
-from rtfusion.registration import Calibration, CameraModel, Pose, scale_px
+from rtfusion.registration import Calibration, CameraModel, Pose, Quality, scale_px
 
 HOMOGRAPHY = np.array([[1.9, 0.04, 12.0], [-0.03, 2.1, -7.0], [1e-5, -2e-5, 1.0]])
 
@@ -152,3 +152,21 @@ def test_without_a_pose_the_distance_cannot_change() -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="cannot be written"):
         rig().save(tmp_path / "missing" / "rig.json")
+
+
+def test_what_its_user_has_to_know_is_said(tmp_path: Path) -> None:
+    good = posed().at_distance(8.0).model_copy(update={"quality": Quality(rms_px=0.4, views=20)})
+    (distance,) = good.remarks
+    assert "set for 8 m" in distance
+    assert "--distance-m" in distance
+    assert "set for 3 m" in good.at_distance(3.0).remarks[0]
+    assert "do_not_use" not in good.to_json()
+    bad = good.model_copy(update={"quality": Quality(rms_px=0.4, views=2, do_not_use="it rests on 2 views")})
+    bad.save(tmp_path / "rig.json")
+    read = Calibration.load(tmp_path / "rig.json")
+    assert read.warning is not None
+    assert read.warning.startswith("do not use this calibration")
+    assert "it rests on 2 views" in read.warning
+    assert read.remarks == (read.warning, distance)
+    assert read.id != good.id
+    assert rig().remarks == ()
