@@ -43,23 +43,40 @@ LIVE_WINDOW = 16
 and bounds memory."""
 
 
+OUTAGE_NS, OUTAGE_PERIODS = NS_PER_S, 5
+"""A gap that is longer than both is no period: nothing came."""
+
+
 class RateEstimator:
-    """Frames per second of a live stream: a count over a span, since a mean of gaps swings when frames come in bursts."""
+    """Frames per second of a live stream: a count over a span, since a mean of gaps swings when frames come in bursts.
+
+    The time of an outage is in no span. A camera that is slow from then on is measured by its second gap and those after it.
+    """
 
     def __init__(self, *, nominal_hz: float, span: int = 64, least: int = 8) -> None:
-        self._nominal_period_ns = NS_PER_S / nominal_hz
+        self._known_period_ns = NS_PER_S / nominal_hz
         self._stamps_ns: deque[int] = deque(maxlen=span)
         self._least = least
+        self.is_measured = False
+        """Enough frames came to tell the period."""
 
     def push(self, timestamp_ns: int) -> None:
         """Take the stamp of one more frame."""
+        if len(self._stamps_ns) > 1 and timestamp_ns - self._stamps_ns[-1] > max(
+            OUTAGE_NS, OUTAGE_PERIODS * self._mean_gap_ns
+        ):
+            self._known_period_ns = self.period_ns
+            self._stamps_ns.clear()
         self._stamps_ns.append(timestamp_ns)
+        self.is_measured = self.is_measured or len(self._stamps_ns) >= self._least
 
     @property
     def period_ns(self) -> float:
-        """Measured period, or the nominal one until enough frames came."""
-        if len(self._stamps_ns) < self._least:
-            return self._nominal_period_ns
+        """Measured period; until enough frames came, the nominal one, and after an outage the one from before."""
+        return self._mean_gap_ns if len(self._stamps_ns) >= self._least else self._known_period_ns
+
+    @property
+    def _mean_gap_ns(self) -> float:
         return (self._stamps_ns[-1] - self._stamps_ns[0]) / (len(self._stamps_ns) - 1)
 
 
@@ -134,7 +151,16 @@ class Pairer:
             over = True  # what still waits found no partner when it came
         if self._hold and Band.VISIBLE not in self._ended and self._held is not None:
             over = False
+        over = over or (self._live and any(self._is_left_behind(band) for band in self._ended))
         return over and not self._ready
+
+    def _is_left_behind(self, band: Band) -> bool:
+        """True when the other stream has gone so far beyond the last frame of this one that none of them can pair any more."""
+        last_ns, other_ns = self._last_ns[band], self._last_ns[band.other]
+        if last_ns is None or other_ns is None:
+            return False
+        since_ns = (other_ns - self._delay_ns[band.other]) - (last_ns - self._delay_ns[band])
+        return since_ns > self.tolerance_ns
 
     def push(self, frame: Frame) -> None:
         """Take one frame; frames of one band come in order of their stamps."""
@@ -148,6 +174,8 @@ class Pairer:
             self._rates[band].push(frame.timestamp_ns)
         self._waiting[band].append(frame)
         self._match(frame)
+        if self._ended and self.finished:
+            self._drop_rest()
 
     def end(self, band: Band) -> None:
         """Say that a stream has no further frames."""

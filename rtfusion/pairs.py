@@ -91,7 +91,8 @@ def open_pairs(
         read_ahead: decode recordings ahead, in one thread per source; cameras always have one.
 
     Raises:
-        ConfigError: an argument or a URI is wrong, both name the same thing, or two folders have no image name in common.
+        ConfigError: an argument or a URI is wrong, both name the same thing, one is a camera and the other one a recording, or
+            two folders have no image name in common.
         CaptureError: a source cannot be opened. Nothing stays open.
         EndOfStream: ``stop`` was set while a camera was opened.
     """
@@ -381,7 +382,7 @@ class PairStream:
         if pair is not None:
             self._paired_s = now_s
         elif self._paired_s is not None and now_s - self._paired_s > UNPAIRED_WARNING_S and not self._loss.any_lost:
-            self.telemetry.note(f"no pair for {UNPAIRED_WARNING_S:.0f} s: {self.explain()}")
+            self.telemetry.warn(f"no pair for {UNPAIRED_WARNING_S:.0f} s: {self.explain()}")
             self._paired_s = None
 
     # -- the end ----------------------------------------------------------------------------------------------------

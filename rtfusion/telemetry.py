@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 from rtfusion.capture.base import StreamInfo
 from rtfusion.clock import MONOTONIC, NS_PER_MS, NS_PER_S, Clock
 from rtfusion.types import Band, FramePair
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = 1
 RECENT_S = 2.0
@@ -168,6 +171,12 @@ class Telemetry:
         """Keep a sentence for the person who reads the table; the same one only once, and not more than `MOST_NOTES`."""
         if text not in self.notes and len(self.notes) < MOST_NOTES:
             self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """`note` a sentence of what is not well, and log it at once: the table comes when the run is over."""
+        if text not in self.notes:
+            _log.warning("%s", text)
+        self.note(text)
 
     def drops_by_cause(self) -> dict[str, int]:
         """Frames lost so far as ``place.cause``, for the header of published frames; zeros are left out."""

@@ -289,3 +289,40 @@ def test_rate_is_a_count_over_a_span() -> None:
     for i in range(50):  # bursts of two: the mean gap swings between 0 and 66 ms, the span does not
         rate.push(round((i // 2) * 2 * 33.3 * MS + (i % 2) * MS))
     assert math.isclose(rate.period_ns, 33.3 * MS, rel_tol=0.03)
+
+
+def test_an_outage_is_no_period() -> None:
+    """Two cameras of 15 Hz, gone for 14 s: the tolerance stays what the rate says, however soon it is asked for."""
+    pairer = Pairer(live=True, rate_hz={Band.VISIBLE: 15.0, Band.THERMAL: 15.0})
+    seen: set[int] = set()
+    for stamp_ms in [
+        *grid(80, 1000 / 15),
+        *grid(80, 1000 / 15, start_ms=19_300),
+        *grid(80, 1000 / 15, start_ms=40_000),
+    ]:
+        for band in Band:
+            pairer.push(make_frame(band, round(stamp_ms * MS)))
+        seen.add(round(pairer.tolerance_ns / MS))
+    assert seen == {40}
+
+
+def test_a_camera_that_became_slow_is_measured_as_slow() -> None:
+    rate = RateEstimator(nominal_hz=30.0)
+    for stamp_ms in (*grid(30, 1000 / 30), *grid(30, 2000.0, start_ms=3000)):
+        rate.push(round(stamp_ms * MS))
+    assert math.isclose(rate.period_ns, 2000 * MS, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("ended", list(Band))
+def test_live_it_is_over_when_the_other_stream_has_left_the_last_frames_behind(hold: bool, ended: Band) -> None:
+    pairer = Pairer(live=True, rate_hz=RATES_30, hold=hold)
+    for frame in stream(ended, grid(5, 33)):
+        pairer.push(frame)
+    pairer.end(ended)
+    assert not pairer.finished or (hold and ended is Band.VISIBLE)
+    for frame in stream(ended.other, grid(5, 33, start_ms=60_000)):
+        pairer.push(frame)
+        assert pairer.take() is None
+    assert pairer.finished
+    assert sum(pairer.drops[ended].values()) == 5

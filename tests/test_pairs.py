@@ -297,12 +297,15 @@ def test_a_lost_camera_may_end_it() -> None:
 # -- notes ----------------------------------------------------------------------------------------------------------------
 
 
-def test_that_nothing_pairs_is_noted_once_in_a_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_nothing_pairs_is_noted_and_logged_once_in_a_stretch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("rtfusion.pairs.UNPAIRED_WARNING_S", 0.0)
     with PairStream(visible=Camera(Band.VISIBLE), thermal=Camera(Band.THERMAL, delay_ms=5000), tolerance_ms=1) as pairs:
         while pairs.frames_read[Band.THERMAL] < 20:
             assert pairs.poll(timeout_s=0.1) is None
     assert len([note for note in pairs.notes if "no pair for" in note and "thermal delay 0.0 ms" in note]) == 1
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == list(pairs.notes)
 
 
 def test_a_recording_that_ended_beside_a_camera_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,6 +322,24 @@ def test_a_recording_that_ended_beside_a_camera_is_not_asked_again(monkeypatch: 
     pairs = PairStream(visible=Camera(Band.VISIBLE), thermal=held, pair="hold", tolerance_ms=60_000)
     assert len(list(islice(pairs, 10))) == 10
     assert waited_for[-1] == 1
+
+
+def test_a_recording_that_ended_beside_a_camera_that_is_past_it_ends_the_pairs() -> None:
+    """Its times count from 0, those of the camera from the start of the machine."""
+    pairs = PairStream(
+        visible=Camera(Band.VISIBLE), thermal=ScriptedSource(Band.THERMAL, stream(Band.THERMAL, grid(30)))
+    )
+    assert list(pairs) == []
+    assert (pairs.pairs, pairs.frames_read[Band.THERMAL]) == (0, 30)
+    assert pairs.drops[Band.THERMAL]["other_ended"] > 0
+
+
+@pytest.mark.parametrize("camera", ["ir", "vis"])
+def test_a_recording_beside_a_camera_is_refused(camera: str, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", patterns(3))
+    sources = {"ir": str(clip), "vis": str(clip)} | {camera: CAMERA}
+    with pytest.raises(ConfigError, match=r"synthetic:\?live=true.* is a camera and .*clip\.mp4 a recording"):
+        open_pairs(**sources)  # type: ignore[arg-type]
 
 
 def test_nothing_that_pairs_is_explained() -> None:

@@ -77,7 +77,8 @@ def open_pair(
     ``&``, that are given beside them.
 
     Raises:
-        ConfigError: a URI or an option is wrong, both name the same thing, or two folders have no image name in common.
+        ConfigError: a URI or an option is wrong, both name the same thing, one is a camera and the other one a recording, or two
+            folders have no image name in common.
         CaptureError: a source cannot be opened.
         EndOfStream: ``stop`` was set while a camera was opened.
     """
@@ -109,6 +110,7 @@ def open_pair(
         )
         opened.callback(first.close)
         opened.callback(second.close)
+        _check_clocks(first.info, second.info)
         _check_kinds(first.info, second.info)
         opened.pop_all()
     return first, second
@@ -198,6 +200,16 @@ def _check_places(visible: SourceUri, thermal: SourceUri) -> None:
 
         advice += tracks_text_of(visible.path, uri=visible.text)
     raise ConfigError(f"visible and thermal are the same source ({visible.text} and {thermal.text}); {advice}")
+
+
+def _check_clocks(*infos: StreamInfo) -> None:
+    """Refuse a recording beside a camera: its stamps count from its own first frame, so no two frames would be of one moment."""
+    live, recorded = ([info for info in infos if info.live is is_live] for is_live in (True, False))
+    if live and recorded:
+        raise ConfigError(
+            f"{live[0].uri} is a camera and {recorded[0].uri} a recording, whose times count from its first frame: no two of "
+            "their frames are of one moment; give two cameras, or two recordings that were made together"
+        )
 
 
 def _check_kinds(*infos: StreamInfo) -> None:

@@ -95,12 +95,17 @@ class ZmqSink:
         """True while somebody subscribes to the topic."""
         return self.publisher.has_subscribers()
 
-    def write(self, frame: FusedFrame) -> None:
-        """Publish one frame, or do nothing when nobody listens.
+    def write(self, frame: FusedFrame) -> bool:
+        """Publish one frame, or do nothing when nobody listens; False when there was no way to, which ``drops`` tells.
 
         Raises:
             SinkError: the frame cannot be encoded.
         """
+        dropped = self.drops.total()
+        self._publish(frame)
+        return self.drops.total() == dropped
+
+    def _publish(self, frame: FusedFrame) -> None:
         listened = self.has_subscribers()
         self._read_messages()
         if self.publisher.flooded:

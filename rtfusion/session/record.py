@@ -114,14 +114,16 @@ class RecordSink:
             )
         _log.info("recording into %s", self.folder)
 
-    def write(self, frame: FusedFrame) -> None:
-        """Record one pair and what was made of it, unless the disk is full or gone."""
+    def write(self, frame: FusedFrame) -> bool:
+        """Record one pair and what was made of it; False when the disk is full or gone, which ``drops`` tells."""
+        dropped = self.drops.total()
         if frame.pair is None:
             self.drops["no_pair"] += 1
         elif not self._retry.is_due:
             self.drops["failed"] += 1
         elif (cause := self._failure(frame, frame.pair)) is not None:
             self._interrupt(cause)
+        return self.drops.total() == dropped
 
     def close(self, *, aborted: bool) -> None:
         """Finish the segment.

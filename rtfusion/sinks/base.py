@@ -56,8 +56,8 @@ class Sink(Protocol):
         """The address as the user gave it; it names the sink in tables and messages."""
         ...
 
-    def write(self, frame: FusedFrame) -> None:
-        """Take one frame.
+    def write(self, frame: FusedFrame) -> bool | None:
+        """Take one frame. False says that it was left out, and counted in ``drops``: it is not written.
 
         Raises:
             SinkError: the destination broke.

@@ -128,8 +128,10 @@ class SinkThread:
 
     def _write(self, sink: Sink, frame: FusedFrame) -> None:
         started_ns = self._clock.now_ns()
-        sink.write(frame)
+        is_left_out = sink.write(frame) is False
         ended_ns = self._clock.now_ns()
+        if is_left_out:
+            return
         captured_ns = frame.timestamp_ns if self._live else frame.received_ns
         self._telemetry.sink_wrote(self.uri, age_ns=ended_ns - captured_ns, write_ns=ended_ns - started_ns)
         if self._broken is None:
@@ -151,9 +153,7 @@ class SinkThread:
         """Let go of a sink that broke, or that could not be opened again, until the next attempt."""
         if self._broken is None:
             self._broken, self._broken_ns = error, self._clock.now_ns()
-            sentence = f"{_told(error, self.uri)}. The run goes on, and the output is tried again"
-            _log.warning("%s", sentence)
-            self._telemetry.note(sentence)
+            self._telemetry.warn(f"{_told(error, self.uri)}. The run goes on, and the output is tried again")
         self._retry.failed()
         self._failed += self._unproven
         self._telemetry.written[self.uri] -= self._unproven

@@ -24,6 +24,8 @@ from rtfusion.session.format import load_session, video_path
 from rtfusion.session.lossless import count_frames
 from rtfusion.session.source import SessionSource
 from rtfusion.sinks import SinkContext, open_sink
+from rtfusion.sinks.thread import SinkThread
+from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair, FusedFrame
 from tests.support import make_frame
 
@@ -227,6 +229,26 @@ def test_a_full_disk_stops_the_recording_and_not_the_run(tmp_path, monkeypatch):
     free_bytes[0] = 1
     with pytest.raises(ConfigError, match="lower reserve_mb"):
         open_sink(f"record:{tmp_path}/other?reserve_mb=5", context=context())
+
+
+def test_what_a_full_disk_left_out_is_not_written_as_well(tmp_path, monkeypatch):
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "free")
+    frames = [fused_of(number) for number in range(30)]
+    room = iter([10_000_000, *(4_000_000 if 10 <= number < 25 else 10_000_000 for number in range(30))])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(next(room)))
+    telemetry = Telemetry()
+    sink = open_sink(f"record:{tmp_path}?reserve_mb=5", context=context())
+    thread = SinkThread(sink, live=True, telemetry=telemetry, stop=lambda: None)
+    thread.start()
+    for frame in frames:
+        thread.put(frame, timeout_s=10)
+    thread.finish()
+    assert thread.join(timeout_s=60)
+    assert thread.error is None
+    assert (telemetry.written[thread.uri], thread.drops) == (15, {"disk_full": 15})
 
 
 def test_a_segment_that_cannot_begin_stops_no_run(tmp_path):
