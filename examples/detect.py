@@ -4,22 +4,32 @@
     python examples/detect.py --weights yolox_nano.onnx
     rtfusion view tcp://127.0.0.1:5556
 
-Needs ONNX Runtime (pip install 'rtfusion[onnxruntime]') and a YOLOX of COCO as ONNX, which you bring.
+Needs ONNX Runtime (pip install -e '.[onnxruntime]' in the clone) and a YOLOX of COCO as ONNX, which you bring.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 
 import rtfusion
 from rtfusion.evaluate.detector import Detector
-from rtfusion.sinks import SinkContext
+from rtfusion.sinks import Sink, SinkContext
 
 COLORS = {"person": (80, 220, 255), "vehicle": (255, 160, 60)}
+
+
+def publisher(url: str, *, like: rtfusion.ReceivedFrame) -> Sink:
+    """A stream that is as live as the one that it is made of: else the age of its frames would be counted from another clock."""
+    # the rate is only a hint, which this kind of output does not use
+    return rtfusion.open_sink(
+        f"zmq:{url}", context=SinkContext(rate_hz=30.0, live=like.header.live, session="detector")
+    )
 
 
 def main() -> None:
@@ -32,8 +42,12 @@ def main() -> None:
     options = parser.parse_args()
 
     detector = Detector(options.weights)
-    drawn = rtfusion.open_sink(f"zmq:{options.out}", context=SinkContext(rate_hz=30.0, live=True, session="detector"))
+    drawn, live = None, False
     for frame in rtfusion.subscribe(options.url):
+        if drawn is None or frame.header.live != live:  # the first frame, or one of a run of another kind
+            if drawn is not None:
+                drawn.close(aborted=False)
+            drawn, live = publisher(options.out, like=frame), frame.header.live
         boxes = []
         for kind, found in detector(frame.image).items():
             for box, score in zip(*found, strict=True):
@@ -47,4 +61,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        with suppress(KeyboardInterrupt):
+            main()
+    except rtfusion.FusionError as error:
+        sys.exit(f"detect.py: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,22 @@ def test_every_fuser_and_palette_is_on_their_page() -> None:
 
     page = (ROOT / "docs" / "fusers.md").read_text(encoding="utf-8")
     assert [name for name in (*FUSERS, *PALETTES) if f"`{name}`" not in page] == []
+
+
+def test_nothing_tells_to_install_from_an_index_that_has_no_rtfusion() -> None:
+    texts = [*PAGES, *SOURCES, *(ROOT / "examples").rglob("*.py"), *(ROOT / "ros").rglob("*.xml")]
+    for path in texts:
+        assert not re.search(r"pip install (-\w+ )*'?rtfusion(?!-\d)", path.read_text(encoding="utf-8")), path.name
+
+
+def test_an_extra_that_a_page_or_a_message_names_is_one() -> None:
+    if sys.version_info < (3, 11):
+        pytest.skip("tomllib comes with Python 3.11")
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = re.compile(r"""install\("(\w+)"\)|install\('(\w+)'\)|-e '\.\[([\w,]+)\]'|scripts/setup ([\w,]+)""")
+    for path in [*PAGES, *SOURCES]:
+        for found in named.findall(path.read_text(encoding="utf-8")):
+            for extra in "".join(found).split(","):
+                assert extra in {*project["optional-dependencies"], "EXTRA"}, (path.name, extra)

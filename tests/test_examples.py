@@ -73,13 +73,27 @@ def test_a_subscriber_in_another_language(node, tmp_path, query):
     sink.close(aborted=True)
 
 
+def test_the_detector_says_what_it_needs(tmp_path):
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('not here')\n")
+    path = os.pathsep.join([str(tmp_path), str(EXAMPLES.parent), *filter(None, sys.path)])
+    program = [sys.executable, str(EXAMPLES / "detect.py"), "--weights", "none.onnx"]
+    result = subprocess.run(
+        program, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("detect.py: the detector needs ONNX Runtime")
+    assert "pip install -e '.[onnxruntime]'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.shared
-def test_the_detector_finds_and_publishes(shared_data, free_port, tmp_path):
+@pytest.mark.parametrize("live", [True, False])
+def test_the_detector_finds_and_publishes(shared_data, free_port, live):
     pytest.importorskip("onnxruntime")
     weights = shared_data.parent / "weights" / "yolox_nano" / "yolox_nano.onnx"
     if not weights.is_file():
         pytest.skip("no YOLOX weights beside the recordings")
-    context = SinkContext(rate_hz=30.0, live=True, session="s")
+    context = SinkContext(rate_hz=30.0, live=live, session="s")
     sink = open_sink("zmq:tcp://127.0.0.1:*", context=context)
     image = np.full((240, 320, 3), 90, np.uint8)
     url = f"tcp://127.0.0.1:{free_port}"
@@ -108,6 +122,8 @@ def test_the_detector_finds_and_publishes(shared_data, free_port, tmp_path):
                 time.sleep(0.05)
             frame = next(drawn)
             assert frame.image.shape == image.shape
+            assert frame.header.live == live
+            assert live or frame.age_ms < 1000 * PATIENCE_S
             boxes = json.loads(detector.stdout.readline())
             assert set(boxes) == {"session", "sequence", "timestamp_ns", "boxes"}
         finally:

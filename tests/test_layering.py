@@ -68,7 +68,19 @@ HOMES = {
 }
 """A heavy package may be imported only in the rooms made for it (a trailing slash names a folder)."""
 
-FOUNDATION = ("errors", "clock", "types", "files", "redaction", "text", "mailbox", "memory", "portable", "progress")
+FOUNDATION = (
+    "errors",
+    "clock",
+    "types",
+    "files",
+    "redaction",
+    "text",
+    "mailbox",
+    "memory",
+    "portable",
+    "progress",
+    "installing",
+)
 """These modules of the runtime import only each other."""
 
 ENTRANCES = {

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("hatchling", reason="building a wheel needs hatchling: pip install 'rtfusion[dev]'")
+pytest.importorskip("hatchling", reason="building a wheel needs hatchling: pip install -e '.[dev]'")
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {
@@ -249,7 +249,7 @@ COMMANDS = (
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("trapped", ["files"], indirect=True)
 def test_every_command_is_ours_beside_the_code_of_a_user(python: Command, tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+    pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
     random = np.random.default_rng(0)
     for folder in ("vi", "ir"):
         (tmp_path / folder).mkdir()

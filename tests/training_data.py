@@ -53,8 +53,8 @@ def write_clip(folder: Path) -> Path:
     from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
     if ensure_torchvision() == "absent":
-        pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
-    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'rtfusion[train]'")
+        pytest.skip("torchvision is not installed: pip install -e '.[train]'")
+    open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install -e '.[train]'")
     vision = {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16}
     text = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
     config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}

@@ -19,6 +19,7 @@ from typing import Any
 from rtfusion.batch.run import Ended
 from rtfusion.batch.work import Finished, Job, Split, fuse
 from rtfusion.errors import EXIT_BUG, ConfigError, EngineUnavailable, FusionError, StorageError
+from rtfusion.installing import install
 from rtfusion.portable import usable_cores
 
 LOCAL = "local"
@@ -185,5 +186,5 @@ def _ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise EngineUnavailable("Ray is not installed here; run pip install 'rtfusion[ray]'") from error
+        raise EngineUnavailable(f"Ray is not installed here; run {install('ray')}") from error
     return ray

@@ -28,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 
 from rtfusion.errors import ConfigError, EngineUnavailable, FusionError, StorageError
 from rtfusion.files import expanded, write_whole
+from rtfusion.installing import install
 from rtfusion.portable import lock
 from rtfusion.redaction import MASK, without_credentials
 
@@ -428,13 +429,11 @@ def _filesystem(url: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError as error:
-        raise EngineUnavailable(
-            f"{shown}: storage by URL is not installed here; run pip install 'rtfusion[{extra}]'"
-        ) from error
+        raise EngineUnavailable(f"{shown}: storage by URL is not installed here; run {install(extra)}") from error
     try:
         fs, root = fsspec.url_to_fs(url)
     except ImportError as error:
-        how = f"pip install 'rtfusion[{EXTRAS[scheme]}]'" if scheme in EXTRAS else f"install what it needs ({error})"
+        how = f"run {install(EXTRAS[scheme])}" if scheme in EXTRAS else f"install what it needs ({error})"
         raise EngineUnavailable(f"{shown}: {scheme}:// is not installed here; {how}") from error
     except ValueError as error:
         raise ConfigError(

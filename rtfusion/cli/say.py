@@ -64,7 +64,9 @@ def _clip(weights: Path, model: str | None, encoder: str) -> Encoder:
     try:
         from rtfusion_trainer.sentences import ClipSentences
     except ImportError as error:
-        raise ConfigError("a CLIP model needs torch and open_clip; run: pip install 'rtfusion[train]'") from error
+        from rtfusion.installing import install
+
+        raise ConfigError(f"a CLIP model needs torch and open_clip; run {install('train')}") from error
     return ClipSentences(weights, model=model)
 
 

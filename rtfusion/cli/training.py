@@ -14,9 +14,9 @@ import typer
 
 from rtfusion.cli.options import Debug
 from rtfusion.errors import ConfigError
+from rtfusion.installing import install
 
 PACKAGES = ("torch", "onnx")
-INSTALL = "pip install 'rtfusion[train]'"
 DISTRIBUTED = "On several GPUs: torchrun --nproc-per-node N -m rtfusion ... (batches are those of one process)."
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Training pairs: folders SET/vi and SET/ir.")]
@@ -128,4 +128,6 @@ def require_trainer() -> None:
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"the trainer needs {' and '.join(missing)}, which this installation lacks; run {INSTALL}")
+        raise ConfigError(
+            f"the trainer needs {' and '.join(missing)}, which this installation lacks; run {install('train')}"
+        )

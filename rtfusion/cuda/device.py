@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from rtfusion.errors import EngineError, EngineUnavailable
+from rtfusion.installing import PYCUDA
 
 CALL_TIMEOUT_S = 20.0
 """A device that does not answer for so long hangs: no frame takes that long."""
@@ -25,7 +26,6 @@ BLOCK = (32, 8, 1)
 COMPILER_FLAGS = ["--fmad=false"]
 KERNELS = {"prepare": "PiPiiiPPPiiiiPPPP", "scene": "PPiiPPP", "compose": "PiPPiiiP"}
 """Types of the arguments, as `struct` writes them: P pointer, i int."""
-INSTALL = "pip install 'rtfusion[cuda]' (pycuda, built with the CUDA toolkit; see docs/gpu.md)"
 
 _Result = TypeVar("_Result")
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may load models meanwhile
@@ -216,5 +216,5 @@ def _pycuda() -> tuple[Any, Any]:
         from pycuda import compiler, driver
     except ImportError as error:
         reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"fails to load ({error})"
-        raise EngineUnavailable(f"pycuda {reason}; run {INSTALL}") from error
+        raise EngineUnavailable(f"pycuda {reason}; run {PYCUDA}") from error
     return driver, compiler

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from rtfusion.engines.base import Contract, Engine, EngineStatus
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable
+from rtfusion.installing import PYCUDA, install
 
 T = TypeVar("T")
 LOAD_S = 120.0
@@ -21,14 +22,14 @@ AUTO = ("openvino", "onnxruntime")
 """The engines that ``auto`` may choose, the preferred first: they need no device and no build."""
 INSTALL = {
     "openvino": "pip install openvino",
-    "onnxruntime": "pip install 'rtfusion[onnxruntime]'",
+    "onnxruntime": install("onnxruntime"),
     "onnxruntime:cuda": "pip install onnxruntime-gpu",
     "onnxruntime:tensorrt": "pip install onnxruntime-gpu tensorrt",
     "pytorch": "pip install torch onnx",
-    "pytorch:cuda": "pip install torch onnx (a CUDA build)",
-    "tensorrt": "pip install 'rtfusion[tensorrt,cuda]'",
+    "pytorch:cuda": f"pip install torch onnx (a CUDA build), and {PYCUDA}",
+    "tensorrt": f"pip install tensorrt (on a Jetson it comes with JetPack), and {PYCUDA}",
 }
-"""The command that installs each engine; a device other than the CPU stands after the colon."""
+"""How each engine is installed; a device other than the CPU stands after the colon."""
 ENGINES = tuple(INSTALL)
 _PACKAGES = {"openvino": ("openvino",), "pytorch": ("torch", "onnx"), "tensorrt": ("tensorrt", "pycuda")}
 _CPU_BUILD = "+cpu"

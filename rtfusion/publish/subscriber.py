@@ -158,9 +158,7 @@ class Subscription:
             except Closed:
                 raise StopIteration from None
             if arrival is None:
-                raise CaptureTimeout(
-                    f"no frame from {self.url} (topic {self._topic!r}) within {self._timeout_s:g} s{self._hint()}"
-                )
+                raise CaptureTimeout(self._silence())
             try:
                 return self._received(arrival, image=_decoded_image(arrival.message, self._ring))
             except Overrun:
@@ -214,6 +212,15 @@ class Subscription:
             received_ns=arrival.monotonic_ns,
             age_ms=(header.age_at_publish_ns + underway_ns) / NS_PER_MS,
             missed=missed,
+        )
+
+    def _silence(self) -> str:
+        """Say that no frame came, and what that may mean."""
+        if self._session is None:
+            return f"no frame from {self.url} (topic {self._topic!r}) within {self._timeout_s:g} s{self._hint()}"
+        return (
+            f"no more frames from {self.url} for {self._timeout_s:g} s, the last was number {self._sequence}: the run is over or "
+            "stands still; whoever asks on gets those of the next one"
         )
 
     def _hint(self) -> str:

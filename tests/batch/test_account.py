@@ -92,7 +92,7 @@ def test_the_exit_code_is_of_the_account() -> None:
 
 
 def test_where_nothing_can_be_added_to_a_file_it_is_written_anew_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("fsspec", reason="storage by URL is not installed: pip install 'rtfusion[s3]'")
+    pytest.importorskip("fsspec", reason="storage by URL is not installed: pip install -e '.[s3]'")
     store = storage.open_store("memory://account/out")
     account = Account(store)
     account.begin({"recordings": 1}, [Entry(recording="a")])

@@ -15,7 +15,7 @@ from rtfusion.errors import ConfigError
 from tests.batch.archives import Done, batch, make_archive, tree
 from tests.batch.test_run import wait_for
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'rtfusion[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 pytestmark = [
     pytest.mark.slow,  # Ray starts a cluster
     pytest.mark.filterwarnings("default"),  # Ray's own warnings are not ours

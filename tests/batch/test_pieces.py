@@ -191,7 +191,7 @@ def test_pieces_of_a_killed_batch_are_not_fused_twice_and_the_result_is_the_same
 
 @pytest.mark.slow  # fuses a minute twice; what is by URL in it is tested in test_storage.py
 def test_pieces_by_url_are_joined_too(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("fsspec", reason="storage by URL is not installed: pip install 'rtfusion[s3]'")
+    pytest.importorskip("fsspec", reason="storage by URL is not installed: pip install -e '.[s3]'")
     monkeypatch.setattr(storage_module, "PAUSES_S", ())
     batch(archive, tmp_path / "local", workers=InThisProcess(), split_s=SPLIT_S)
     out = "memory://pieces/out"

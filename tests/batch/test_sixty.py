@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-pytest.importorskip("s3fs", reason="S3 is not installed: pip install 'rtfusion[s3]'")
+pytest.importorskip("s3fs", reason="S3 is not installed: pip install -e '.[s3]'")
 pytest.importorskip("moto", reason="no local S3 server is installed: pip install 'moto[s3,server]'")
 
 from rtfusion.batch import Account

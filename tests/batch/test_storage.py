@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fsspec", reason="storage by URL is not installed: pip install 'rtfusion[s3]'")
+pytest.importorskip("fsspec", reason="storage by URL is not installed: pip install -e '.[s3]'")
 
 from rtfusion.batch import Account, find_recordings
 from rtfusion.batch import storage as storage_module
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # those of the clients are n
 
 @pytest.fixture
 def s3(free_port: int) -> Iterator[S3Server]:
-    pytest.importorskip("s3fs", reason="S3 is not installed: pip install 'rtfusion[s3]'")
+    pytest.importorskip("s3fs", reason="S3 is not installed: pip install -e '.[s3]'")
     pytest.importorskip("moto", reason="no local S3 server is installed: pip install 'moto[s3,server]'")
     with s3_server(free_port) as server:
         yield server
@@ -74,7 +74,7 @@ def test_what_is_not_installed_says_how_to_install_it(monkeypatch: pytest.Monkey
         raise ImportError("install gcsfs")
 
     monkeypatch.setattr(fsspec, "url_to_fs", refuse)
-    with pytest.raises(EngineUnavailable, match=r"pip install 'rtfusion\[gs\]'"):
+    with pytest.raises(EngineUnavailable, match=r"pip install -e '.\[gs\]'"):
         open_store("gs://bucket/a")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="LD-Lite runs in torch: pip install 'rtfusion[train]'")
+pytest.importorskip("torch", reason="LD-Lite runs in torch: pip install -e '.[train]'")
 
 from benchmarks import enhanced
 from rtfusion.errors import ConfigError

@@ -89,7 +89,7 @@ def test_the_fuser_is_held_against_the_host_on_a_simulated_device(
 
 
 def test_networks_and_the_graphs_result_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch", reason="the networks are PyTorch's: pip install 'rtfusion[train]'")
+    pytest.importorskip("torch", reason="the networks are PyTorch's: pip install -e '.[train]'")
     row = gpu_check.networks(size_px=SIZE_PX, device="cpu", rounds=2)
     assert row["small_ms"]["count"] == row["ldlite_ms"]["count"] == 2
     assert "LD-Lite takes" in row["text"]

@@ -19,8 +19,8 @@ CPU = ("--device", "cpu", "--threads", "1")
 
 @pytest.fixture
 def torch() -> None:
-    pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
-    pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
+    pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
+    pytest.importorskip("onnx", reason="export needs onnx: pip install -e '.[train]'")
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_without_pytorch_it_says_what_to_install(
     code, out, err = main_here(*command.split())
     assert (code, out) == (2, "")
     assert "a_package_that_is_not_there" in err
-    assert "pip install 'rtfusion[train]'" in err
+    assert "pip install -e '.[train]'" in err
 
 
 @pytest.mark.usefixtures("torch")

@@ -14,6 +14,7 @@ import pytest
 
 from rtfusion.engines import ENGINES, Engine, EngineStatus, Tensor, available, default_threads, open_engine, resolve
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
+from rtfusion.installing import install
 from tests import onnx_models
 
 HERE = ("openvino", "onnxruntime", *(["pytorch"] if importlib.util.find_spec("torch") else []))
@@ -159,9 +160,7 @@ def test_available_names_versions_and_what_to_install(monkeypatch: pytest.Monkey
     assert tuple(found) == ENGINES
     assert found["openvino"].available
     assert re.match(r"\d+\.", found["openvino"].version or "")
-    assert found["onnxruntime"] == EngineStatus(
-        name="onnxruntime", version=None, install="pip install 'rtfusion[onnxruntime]'"
-    )
+    assert found["onnxruntime"] == EngineStatus(name="onnxruntime", version=None, install=install("onnxruntime"))
     for name in ("onnxruntime", "onnxruntime:cuda", "onnxruntime:tensorrt", "tensorrt"):
         assert not found[name].available
 
@@ -216,7 +215,7 @@ def test_a_provider_that_does_not_start_is_not_replaced_in_silence(
 
 def test_an_engine_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineUnavailable, match=r"pip install 'rtfusion\[onnxruntime\]'"):
+    with pytest.raises(EngineUnavailable, match=r"pip install -e '.\[onnxruntime\]'"):
         resolve("onnxruntime")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(EngineUnavailable, match="neither openvino nor onnxruntime is installed here"):

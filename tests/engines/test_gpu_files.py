@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-pytest.importorskip("torch", reason="the files are made by the trainer: pip install 'rtfusion[train]'")
+pytest.importorskip("torch", reason="the files are made by the trainer: pip install -e '.[train]'")
 
 from rtfusion_trainer import export, for_gpu
 

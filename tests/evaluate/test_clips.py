@@ -67,7 +67,7 @@ class Spy:
 
 def by_trainer(data: Path) -> Seen:
     if importlib.util.find_spec("torch") is None:
-        pytest.skip("the trainer needs torch: pip install 'rtfusion[train]'")
+        pytest.skip("the trainer needs torch: pip install -e '.[train]'")
     from rtfusion_trainer.evaluate import measure_clip
 
     spies: list[Spy] = []

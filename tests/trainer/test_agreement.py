@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer.torchvision_shim import ensure_torchvision  # noqa: E402
 
@@ -48,8 +48,8 @@ def test_every_part_gives_what_it_gave(part: str, found: dict[str, Any], recorde
 
 def test_tokens_and_preprocessing_are_open_clips(recorded: dict[str, Any]) -> None:
     if ensure_torchvision() == "absent":
-        pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
-    pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'rtfusion[train]'")
+        pytest.skip("torchvision is not installed: pip install -e '.[train]'")
+    pytest.importorskip("open_clip", reason="open_clip is not installed: pip install -e '.[train]'")
     found = agreement.clip_figures()
     assert found["tokens"] == recorded["clip"]["tokens"]
     assert_agrees(found["preprocessing"], recorded["clip"]["preprocessing"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from rtfusion_trainer.losses.clip import load_clip  # noqa: E402
 from rtfusion_trainer.losses.clip_files import OPENAI_KEYS, read_clip  # noqa: E402
@@ -18,8 +18,8 @@ from rtfusion_trainer.torchvision_shim import ensure_torchvision  # noqa: E402
 from rtfusion.errors import ConfigError, ModelError  # noqa: E402
 
 if ensure_torchvision() == "absent":
-    pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'", allow_module_level=True)
-open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'rtfusion[train]'")
+    pytest.skip("torchvision is not installed: pip install -e '.[train]'", allow_module_level=True)
+open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install -e '.[train]'")
 
 TINY: dict[str, Any] = {
     "embed_dim": 24,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer.card import card
 from rtfusion_trainer.evaluate import evaluate, scores

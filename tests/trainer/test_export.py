@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
-onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
+onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install -e '.[train]'")
 
 from rtfusion_trainer import export  # noqa: E402
 from rtfusion_trainer.config import TrainingConfig  # noqa: E402
@@ -95,7 +95,7 @@ def test_a_file_that_disagrees_is_not_written(trained, tmp_path, monkeypatch):
 
 
 def test_int8_has_q_and_dq_nodes_and_stays_near_pytorch(trained, tmp_path):
-    pytest.importorskip("nncf", reason="INT8 needs nncf: pip install 'rtfusion[quant]'")
+    pytest.importorskip("nncf", reason="INT8 needs nncf: pip install -e '.[quant]'")
     data = write_pairs(tmp_path / "data", {"set/a": (240, 320), "set/b": (200, 320)})
     told = {"trained_on": ("street (CC0)", "yard (MIT)"), "license_id": "Apache-2.0"}
     differences = export.export(trained, tmp_path / "new" / "models", precisions=("f32", "int8"), data=data, **told)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher, Recipe, distance_to_hot_px, objective, optimize  # noqa: E402
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer.config import Findable, Schedule, TrainingConfig, TrainingOptions  # noqa: E402
 from rtfusion_trainer.data import make_batch  # noqa: E402

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
-pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
+pytest.importorskip("onnx", reason="export needs onnx: pip install -e '.[train]'")
 
 from rtfusion_trainer.checkpoint import CHECKPOINT  # noqa: E402
 from rtfusion_trainer.focus.config import FocusConfig  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer.config import Guidance  # noqa: E402
 from rtfusion_trainer.data import Batch  # noqa: E402

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
-onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
+onnx = pytest.importorskip("onnx", reason="export needs onnx: pip install -e '.[train]'")
 
 from rtfusion_trainer.config import Network  # noqa: E402
 from rtfusion_trainer.export import to_onnx  # noqa: E402

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from rtfusion_trainer.affine import RandomAffine, draw, warp  # noqa: E402
 from rtfusion_trainer.losses.language import (  # noqa: E402
@@ -250,15 +250,15 @@ def _open_clip() -> Any:
     from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
     if ensure_torchvision() == "absent":
-        pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
-    return pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'rtfusion[train]'")
+        pytest.skip("torchvision is not installed: pip install -e '.[train]'")
+    return pytest.importorskip("open_clip", reason="open_clip is not installed: pip install -e '.[train]'")
 
 
 def test_torchvision_can_be_imported_whatever_pytorch_it_was_built_for() -> None:
     from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
     if ensure_torchvision() == "absent":
-        pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
+        pytest.skip("torchvision is not installed: pip install -e '.[train]'")
     assert ensure_torchvision() == "native"  # once is enough
     from torchvision.transforms import functional
 

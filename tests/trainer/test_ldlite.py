@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from rtfusion_trainer.teachers.ldlite import LdLite, ldlite_teacher  # noqa: E402
 from rtfusion_trainer.teachers.shift import ShiftAveraged, grid_peak_db  # noqa: E402

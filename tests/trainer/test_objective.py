@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer.objective import BLIND_GAIN, ENHANCED_GAIN, GRADIENT_GAIN, QUIET_GAIN, beyond, wanted_gain  # noqa: E402
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19, perceptual_loss  # noqa: E402
 
@@ -34,7 +34,7 @@ def test_torchvision_weights_give_torchvision_features(tmp_path: Path) -> None:
     from rtfusion_trainer.torchvision_shim import ensure_torchvision
 
     if ensure_torchvision() == "absent":
-        pytest.skip("torchvision is not installed: pip install 'rtfusion[train]'")
+        pytest.skip("torchvision is not installed: pip install -e '.[train]'")
     from torchvision.models import vgg
 
     torch.manual_seed(0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer import progress as progress_module
 from rtfusion_trainer.progress import shown
@@ -32,7 +32,7 @@ def test_it_shows_moving_averages(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="curves need tensorboard: pip install 'rtfusion[train]'")
+    pytest.importorskip("tensorboard", reason="curves need tensorboard: pip install -e '.[train]'")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with shown(total=1, curves=tmp_path) as progress:

@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer.config import Network, load_config  # noqa: E402
 from rtfusion_trainer.export import to_onnx  # noqa: E402

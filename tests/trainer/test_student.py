@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer.config import Network  # noqa: E402
 from rtfusion_trainer.student import BLOCK_PX, REACH_PX, STRIDE_PX, Layers, Student, cored  # noqa: E402

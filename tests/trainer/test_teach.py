@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[train]'")
 
 from rtfusion_trainer import encoders, teach  # noqa: E402
 from rtfusion_trainer.config import TrainingOptions  # noqa: E402

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer.config import Variation  # noqa: E402
 from rtfusion_trainer.pairs import FAR_PX, Pair, distance_to_hot_px  # noqa: E402

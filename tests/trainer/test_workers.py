@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install 'rtfusion[train]'")
+torch = pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
 
 from rtfusion_trainer import checkpoint  # noqa: E402
 from rtfusion_trainer.config import Schedule, TrainingConfig  # noqa: E402

@@ -26,6 +26,7 @@ from rtfusion.engines import open_engine, open_gray_engine
 from rtfusion.engines.onnx_module import OnnxModule
 from rtfusion.errors import ConfigError, ModelError
 from rtfusion.files import replacing, write_whole
+from rtfusion.installing import install
 from rtfusion.models import FILES, FOR_GPU, ImageInput, ModelSpec, Output, ScalarInput, file_name, find_model, read_spec
 from rtfusion.models.layers import KEY as LAYERS
 from rtfusion.models.layers import find_layers
@@ -301,7 +302,7 @@ def _quantized(model: onnx.ModelProto, pairs: Sequence[Pair], *, enhance: float)
     try:
         import nncf
     except ImportError as error:
-        raise ConfigError("INT8 needs nncf, which is not installed; run pip install 'rtfusion[quant]'") from error
+        raise ConfigError(f"INT8 needs nncf, which is not installed; run {install('quant')}") from error
 
     chosen = _calibration(pairs, enhance=enhance)
     dataset = nncf.Dataset(chosen)

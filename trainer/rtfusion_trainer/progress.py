@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rtfusion.errors import ConfigError
+from rtfusion.installing import install
 
 POINT_EVERY = 50
 """Steps from one point of a curve to the next."""
@@ -95,5 +96,5 @@ def _writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ConfigError("--tensorboard needs tensorboard; run pip install 'rtfusion[train]'") from error
+        raise ConfigError(f"--tensorboard needs tensorboard; run {install('train')}") from error
     return SummaryWriter(str(folder))

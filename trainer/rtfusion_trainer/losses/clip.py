@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rtfusion.errors import ConfigError, FusionError, ModelError
+from rtfusion.installing import install
 from rtfusion.text import did_you_mean
 from rtfusion_trainer.checkpoint import UNREADABLE
 from rtfusion_trainer.losses.clip_files import WEIGHTS, State, read_clip, transformers_config
@@ -93,7 +94,7 @@ def load_clip(weights: Path | None, *, model: str | None = None, device: torch.d
         import open_clip
         from safetensors import SafetensorError  # comes with open_clip
     except ImportError as error:
-        raise ConfigError("open_clip is not installed; run: pip install 'rtfusion[train]'") from error
+        raise ConfigError(f"open_clip is not installed; run {install('train')}") from error
     try:
         if weights.is_dir():
             network, tokenizer = _of_folder(open_clip, weights)
