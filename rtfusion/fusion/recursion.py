@@ -31,10 +31,12 @@ are below 4 in all but a few cells, 0.8 with a deviation of 0.1, and within 0.17
 _LEAST_CELL_LEVELS, _LEAST_BOX_LEVELS = 5.0, 1.75
 """However little noise there is, changes of single cells and of surfaces below these are averaged: a codec makes as many."""
 _CUT_SHARE, _STILL_SHARE = 0.7, 0.4
-_OLDEST = 255
-_BY_AGE = np.array([FULL, *(round(FULL / frames) for frames in range(1, _OLDEST + 1))])
+_OLDEST = 2 * FULL - 1
+"""As many frames as one by the least weight, 1, has as little noise as the mean of. An average knows of none that are older."""
+_AGES = np.maximum(1, np.arange(256))
+_BY_AGE = np.rint(FULL / _AGES)
 """The weight of a frame that is the n-th since the gate was open: 1 / n."""
-_FIRMNESS = np.rint(255 / np.sqrt(1.0 + 1.0 / np.maximum(1, np.arange(_OLDEST + 1)))).astype(np.uint8)
+_FIRMNESS = np.rint(255 / np.sqrt(1.0 + 1.0 / _AGES)).astype(np.uint8)
 """The share of the new frame in the noise of its difference to the mean of n frames: 1 / sqrt(1 + 1 / n), in 255ths."""
 
 
@@ -95,7 +97,7 @@ class RecursiveMean:
         self.is_cut = moving > _CUT_SHARE and self._moving < _STILL_SHARE
         self._moving = moving
         kept = (frames_since.astype(np.uint16) * (FULL - gate) // FULL).astype(np.uint8)
-        self._frames_since = cast(Image8, cv2.add(kept, cast(Any, (1,))))  # 255 is the oldest
+        self._frames_since = cast(Image8, cv2.min(cv2.add(kept, cast(Any, (1,))), cast(Any, (_OLDEST,))))
         return cast(Image8, cv2.max(gate, cv2.LUT(self._frames_since, _weights(dt_ns))))
 
     def _gate(
