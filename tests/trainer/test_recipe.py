@@ -176,6 +176,9 @@ def test_what_is_told_of_a_stage_is_what_is_left_of_it_and_evaluation_ends_when_
     short = replace(options, teacher_steps=11, student_steps=1, smoke_every=0)
     # a question after the pairs, one before each of 11 steps and one after them, two before the second picture
     assert run_recipe(replace(short, stop=stopping_after(15))) is None
+    assert told.startswith(
+        "Without --vgg-weights, the term of features of VGG-19 is left out of the student's preset.\n"
+    )
     assert "stage 2/6 teacher\n1 steps of " in told
     assert ", 92 MB of disk" in told  # 5.8 million weights, two moments of each, and the published layout
     assert "stage 3/6 cache\n3 pictures of " in told
@@ -189,6 +192,8 @@ def test_what_is_told_of_a_stage_is_what_is_left_of_it_and_evaluation_ends_when_
     made = run_recipe(short)
     assert made is not None
     assert "## Beside the teacher ldfusion-" in made.read_text()
+    for note in ("The goal of its teacher: the thermal targets glow.", "Away from: flat.", "Without --vgg-weights"):
+        assert f"- {note}" in made.read_text()
 
 
 def test_a_teacher_of_the_evaluation_pairs_sees_them_too(options: RecipeOptions, tmp_path: Path) -> None:

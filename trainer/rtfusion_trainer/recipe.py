@@ -36,7 +36,7 @@ from rtfusion_trainer.pairs import image_sets, read_pair
 from rtfusion_trainer.progress import Stopped, tell
 from rtfusion_trainer.smoked import SET, write_smoked
 from rtfusion_trainer.student import Student
-from rtfusion_trainer.teach import ask, load_teacher_config, open_cache, train_teacher
+from rtfusion_trainer.teach import ask, load_teacher_config, open_cache, teacher_prompts, train_teacher
 from rtfusion_trainer.teachers.cache import CachedPictures, CachedTeacher
 from rtfusion_trainer.teachers.ldfusion import LdFusion
 from rtfusion_trainer.teachers.training import SCHEMA as TEACHER_SCHEMA
@@ -123,6 +123,8 @@ class Recipe:
     def run(self) -> Path | None:
         """Do what is not done; gives the card, or None where ``stop`` ended it before."""
         self._save()
+        for line in self._without_features():
+            tell(line)
         stages: Mapping[str, Callable[[], bool]] = {name: getattr(self, f"_{name}") for name in STAGES}
         for number, (name, make) in enumerate(stages.items(), 1):
             if name in self.finished:
@@ -230,7 +232,11 @@ class Recipe:
         except Stopped:
             return False
         stamp_scores(model, scores(result))
-        notes = []
+        prompts = teacher_prompts(load_teacher_config(options.teacher_preset), options.prompts)
+        notes = [f"The goal of its teacher: {'; '.join(prompts.objective)}."]
+        if prompts.away:
+            notes.append(f"Away from: {'; '.join(prompts.away)}.")
+        notes += self._without_features()
         if options.eval_data is None:
             notes.append("Evaluated on the pairs that it was trained on: no measure of what it does on others.")
         if options.stand_in is not None:
@@ -238,6 +244,19 @@ class Recipe:
         write_whole(options.out / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
         write_whole(options.out / "card.md", card(result, notes=notes))
         return True
+
+    def _without_features(self) -> list[str]:
+        """A sentence where a preset compares features and there is no VGG-19 to do so."""
+        if self.options.vgg_weights is not None:
+            return []
+        wanting = {
+            "teacher": load_teacher_config(self.options.teacher_preset).loss.perceptual_weight,
+            "student": load_config(self.options.student_preset).imitation.features,
+        }
+        left_out = [f"the {name}'s preset" for name, weight in wanting.items() if weight]
+        if not left_out:
+            return []
+        return [f"Without --vgg-weights, the term of features of VGG-19 is left out of {' and '.join(left_out)}."]
 
     # ---- what they share -------------------------------------------------------------------------------------------------
 

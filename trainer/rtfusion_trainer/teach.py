@@ -16,7 +16,7 @@ from rtfusion.types import Image8
 from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import TrainingOptions, changed, read_preset
 from rtfusion_trainer.encoders import EncoderFiles, load_encoder
-from rtfusion_trainer.losses.language import LanguagePreset
+from rtfusion_trainer.losses.language import LanguagePreset, Prompts
 from rtfusion_trainer.losses.perceptual import load_vgg19
 from rtfusion_trainer.pairs import load_pairs
 from rtfusion_trainer.progress import shown
@@ -163,12 +163,16 @@ def ask(
 
 def _config(options: TrainingOptions, *, prompts: Mapping[str, Sequence[str]]) -> TeacherConfig:
     config = load_teacher_config(options.preset)
-    given = {name: tuple(texts) for name, texts in prompts.items() if texts}
-    loss = replace(config.loss, prompts=replace(config.loss.prompts, **given))
+    loss = replace(config.loss, prompts=teacher_prompts(config, prompts))
     if not options.with_features:
         loss = replace(loss, perceptual_weight=0.0)
     seed = config.schedule.seed if options.seed is None else options.seed
     return TeacherConfig(loss=loss, schedule=replace(config.schedule, seed=seed))
+
+
+def teacher_prompts(config: TeacherConfig, given: Mapping[str, Sequence[str]]) -> Prompts:
+    """The texts of a preset, and those that are given instead of some of them."""
+    return replace(config.loss.prompts, **{name: tuple(texts) for name, texts in given.items() if texts})
 
 
 def _teacher(name: str, *, weights: Path | None, shifts: str, device: torch.device) -> Teacher:
