@@ -20,6 +20,7 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ import numpy as np
 
 import rtfusion
 from benchmarks.suite import Measured, Result, Suite, columns_table
+from rtfusion.clock import NS_PER_S
 from rtfusion.errors import FusionError
 from rtfusion.publish.keys import make_keys
 from tests.rig.cameras import MjpegServer
@@ -80,7 +82,9 @@ while True:
     time.sleep(0.02)
 """
 COLUMNS = (("invariant", "{case}"), ("checked", "{checked}"), ("violated", "{violated}"), ("worst", "{worst}"))
-LEFT_OUT = ("clock steps: they need libfaketime", "power cuts: tests/session measures them by cutting an image")
+LEFT_OUT = ("power cuts: tests/session measures them by cutting an image",)
+STEPS_S = (-86_400, -3600, -2, 2, 3600, 86_400)
+"""By so much the time of day jumps."""
 
 
 class Ledger:
@@ -146,10 +150,17 @@ def drawn_age_ms(image: Any) -> float:
 class Run:
     """The run, one life after the other."""
 
-    def __init__(self, folder: Path, disk: Path, cameras: Cameras, ledger: Ledger) -> None:
+    def __init__(
+        self, folder: Path, disk: Path, cameras: Cameras, ledger: Ledger, *, clock_setter: Path | None
+    ) -> None:
         self._folder, self._ledger = folder, ledger
         self.disk = disk
         self.page, self.publisher = _free_port(), _free_port()
+        self._clock = folder / "clock"
+        self.set_clock(0)
+        self._environment = {**os.environ, "RTFUSION_WEB_TOKEN": TOKEN, "CLOCK_SET": str(self._clock)}
+        if clock_setter is not None:
+            self._environment["LD_PRELOAD"] = str(clock_setter)
         self._words = [
             *(sys.executable, "-m", "rtfusion", "run", "--fuser", "pyramid", "--log-json"),
             *("--vis", cameras.visible.url, "--ir", cameras.thermal.url),
@@ -177,11 +188,16 @@ class Run:
             [*self._words, *stats],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "RTFUSION_WEB_TOKEN": TOKEN},
+            env=self._environment,
         )
         log.close()
         resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
         self._started_s, self._warm_mb = time.monotonic(), 0.0
+
+    def set_clock(self, off_s: int) -> None:
+        """Put the time of day of the run off by so much; what it holds mapped stays the same file."""
+        with self._clock.open("r+b" if self._clock.exists() else "wb") as file:
+            file.write(struct.pack("=q", off_s * NS_PER_S))
 
     def watch(self) -> None:
         """Nobody asked it to end; and its memory does not grow."""
@@ -368,6 +384,12 @@ class Chaos:
         gone.rename(sessions)
 
     @contextlib.contextmanager
+    def clock_set(self) -> Iterator[None]:
+        """The time of day jumps, and stays where it is: a computer that asked a time server."""
+        self._run.set_clock(random.choice(STEPS_S))
+        yield
+
+    @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """The process is not run for a while: a machine that sleeps."""
         os.kill(self._run.pid, signal.SIGSTOP)
@@ -389,9 +411,10 @@ class Chaos:
         yield
 
 
-SERVED = ("standing", "slow", "sleeping", "disk_full", "disk_gone")
+SERVED = ("standing", "slow", "sleeping", "disk_full", "disk_gone", "clock_set")
 """Disturbances that no client may notice; those of a camera still give frames."""
-OF_DISK = ("disk_full", "disk_gone")
+RECORDED = ("disk_full", "disk_gone", "clock_set")
+"""Disturbances after which recording has to go on."""
 OF_CAMERAS = ("unplugged", "silent", "corrupt")
 OF_PROCESS = ("stopped", "ended", "killed")
 
@@ -408,13 +431,18 @@ def measure(options: argparse.Namespace) -> Measured:
         for name in ("camera", "allowed/friend", "allowed/sleeper"):
             make_keys(folder / name)
         disk = stack.enter_context(small_disk(folder / "disk"))
-        left_out = [*LEFT_OUT, *(() if disk else ("a full disk: it cannot be mounted here",))]
+        clock_setter = _clock_setter(folder)
+        missing = {
+            "disk_full": None if disk else "a full disk: it cannot be mounted here",
+            "clock_set": None if clock_setter else "clock steps: there is no compiler here",
+        }
+        left_out = [*LEFT_OUT, *filter(None, missing.values())]
         place = disk or folder / "plain"
         (place / "sessions").mkdir(parents=True)
         cameras = Cameras()
         stack.callback(cameras.close)
-        run = Run(folder, place, cameras, ledger)
-        names = [name for name in (*SERVED, *OF_CAMERAS, *OF_PROCESS) if disk or name != "disk_full"]
+        run = Run(folder, place, cameras, ledger, clock_setter=clock_setter)
+        names = [name for name in (*SERVED, *OF_CAMERAS, *OF_PROCESS) if not missing.get(name)]
         run.start()
         stack.callback(lambda: run.end(signal.SIGKILL))
         listener, owner = Listener(run, folder, ledger), Owner(run)
@@ -427,7 +455,7 @@ def measure(options: argparse.Namespace) -> Measured:
             name = random.choice(names)
             times[name] += 1
             _disturb(name, getattr(chaos, name), listener=listener, owner=owner, ledger=ledger)
-            if name in OF_DISK:
+            if name in RECORDED:
                 ended_s = time.time()
                 _until(lambda: _recorded_s(place / "sessions") > ended_s)  # noqa: B023 - it is called here alone
                 ledger.check("recording goes on", _recorded_s(place / "sessions") > ended_s, f"not after {name}")
@@ -496,6 +524,15 @@ def _until(condition: Callable[[], bool]) -> None:
     end_s = time.monotonic() + STARTED_S
     while not condition() and time.monotonic() < end_s:
         time.sleep(0.05)
+
+
+def _clock_setter(folder: Path) -> Path | None:
+    """A library through which a process reads the time of day; None where there is no compiler."""
+    if (compiler := shutil.which("cc")) is None:
+        return None
+    words = [compiler, "-O2", "-shared", "-fPIC", "-o", str(library := folder / "clock_set.so")]
+    subprocess.run([*words, str(Path(__file__).with_name("clock_set.c"))], check=True)  # noqa: S603
+    return library
 
 
 def _free_port() -> int:
