@@ -251,7 +251,7 @@ class Listener(threading.Thread):
         self._keys: dict[str, Any] = {"server_key": folder / "camera.pub", "keys": folder / "allowed" / "friend.key"}
         self._ledger = ledger
         self.honest = True
-        """False while a camera or the run is being disturbed: what is told of a held picture is another age than that drawn."""
+        """False while a camera, the run or its clock is disturbed: what is told then may be another age than that drawn."""
         self.frames = 0
         self.over = threading.Event()
 
@@ -385,9 +385,10 @@ class Chaos:
 
     @contextlib.contextmanager
     def clock_set(self) -> Iterator[None]:
-        """The time of day jumps, and stays where it is: a computer that asked a time server."""
+        """The time of day jumps, and jumps back; that of the observer does not."""
         self._run.set_clock(random.choice(STEPS_S))
         yield
+        self._run.set_clock(0)
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
@@ -486,7 +487,7 @@ def measure(options: argparse.Namespace) -> Measured:
 
 def _disturb(name: str, disturbance: Callable[[], Any], *, listener: Listener, owner: Owner, ledger: Ledger) -> None:
     """Put one disturbance in for some seconds, and count what comes meanwhile."""
-    listener.honest = name in SERVED
+    listener.honest = name in SERVED and name != "clock_set"  # who reads another clock is told another age
     with disturbance():
         frames, asked, answered = listener.frames, owner.asked, owner.answered
         started_s = time.monotonic()
