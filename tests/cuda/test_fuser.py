@@ -418,5 +418,5 @@ def test_kernels_that_do_not_compile(cuda: fake.FakeCuda, monkeypatch: pytest.Mo
 
 def test_pycuda_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pycuda", None)
-    with pytest.raises(EngineUnavailable, match=r"rtfusion\[cuda\]"):
+    with pytest.raises(EngineUnavailable, match=r"pip install .*\[cuda\]"):
         Device()
