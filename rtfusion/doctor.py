@@ -186,7 +186,7 @@ def speed(examination: Examination) -> Iterator[Finding]:
     with part(0.0, 1.0):
         for number, (fuser, engine) in enumerate(cases):
             with part(number / len(cases), (number + 1) / len(cases)):
-                yield _measured(fuser, engine, examination, seconds=examination.seconds / len(cases))
+                yield from _measured(fuser, engine, examination, seconds=examination.seconds / len(cases))
 
 
 def hardware(examination: Examination) -> Iterator[Finding]:
@@ -196,11 +196,11 @@ def hardware(examination: Examination) -> Iterator[Finding]:
 
 
 CHECKS: Sequence[Callable[[Examination], Iterator[Finding]]] = (
-    machine, cameras, engines, compiled, parity, kernels, speed, hardware,
+    machine, cameras, engines, compiled, parity, kernels, hardware, speed,
 )  # fmt: skip
 
 
-def _measured(fuser: str, engine: str, examination: Examination, *, seconds: float) -> Finding:
+def _measured(fuser: str, engine: str, examination: Examination, *, seconds: float) -> Iterator[Finding]:
     from rtfusion.config import Settings
     from rtfusion.evaluate.timing import distribution, duration_ms
     from rtfusion.fusion.fuser import open_fuser
@@ -219,15 +219,21 @@ def _measured(fuser: str, engine: str, examination: Examination, *, seconds: flo
         durations_ms: list[float] = []
         started_s = time.monotonic()
         while (elapsed_s := time.monotonic() - started_s) < seconds or len(durations_ms) < 2:
-            tell(f"{what}, ms", round(1000 * min(elapsed_s, seconds)), round(1000 * seconds))
+            tell(f"{what}, seconds", int(min(elapsed_s, seconds)), max(1, round(seconds)))
             durations_ms.append(duration_ms(partial(opened, pairs[len(durations_ms) % len(pairs)])))
         precision = f"precision {opened.precision}" if opened.precision else ""
-        description = ", ".join(filter(None, [opened.engine or "no engine", precision, *telemetry.notes]))
+        description = ", ".join(filter(None, [opened.engine, precision]))
     figures = distribution(durations_ms)
     p50, p95, p99 = (figures[name] for name in ("p50", "p95", "p99"))
-    return Finding(
-        name=f"speed {fuser} {engine}" if fuser == "learned" else f"speed {fuser}",
+    rate = (
+        f"{examination.model.stem if model else fuser}: about {1000 / p50:.0f} frames/s at {SIZE} for the fuser alone"
+    )
+    spread = f"p50 {p50:.2f} ms, p95 {p95:.2f}, p99 {p99:.2f}"
+    yield Finding(
+        name=f"speed {fuser} {engine}" if model else f"speed {fuser}",
         state="good",
-        text=f"{SIZE} by {description}: p50 {p50:.2f} ms, p95 {p95:.2f}, p99 {p99:.2f}",
+        text=f"{rate} ({spread})" + (f", {description}" if description else ""),
         figures={"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "frames": len(durations_ms)},
     )
+    for note in telemetry.notes:
+        yield Finding(name="speed, a note", state="note", text=note)

@@ -66,6 +66,9 @@ def test_without_a_model_the_default_one_is_compared_and_measured_in_the_precisi
     text = found["speed learned auto"].text
     chosen = choose_precision(Settings().model, precision="auto", engine="auto", size_px=(640, 480)).precision
     assert re.search(rf"\bprecision {chosen}\b", text), text
+    assert text.startswith("small: about ")
+    assert text.count("precision") == 1
+    assert doctor.CHECKS[-1] is doctor.speed
     assert f"student-small{'' if chosen in ('f32', 'bf16') else f'-{chosen}'}.onnx" in text
 
 
@@ -83,9 +86,11 @@ def test_files_for_a_gpu_may_be_rounded_as_they_are(precision: str) -> None:
 
 def test_the_fusers_are_measured(model: Path) -> None:
     found = by_name("speed", model=model, seconds=0.05)
-    assert found.keys() == {"speed pyramid", "speed learned auto"}
+    assert found.keys() - {"speed, a note"} == {"speed pyramid", "speed learned auto"}
     assert "dial.onnx" in found["speed learned auto"].text
-    for finding in found.values():
+    for name, told in (("speed pyramid", "pyramid"), ("speed learned auto", model.stem)):
+        assert re.match(rf"{told}: about \d+ frames/s at 640x480", found[name].text)
+        finding = found[name]
         assert 0 < finding.figures["p50_ms"] <= finding.figures["p99_ms"]
 
 

@@ -80,9 +80,14 @@ def test_the_loss_punishes_what_a_warm_place_lacks_and_nothing_else() -> None:
 def test_a_loss_of_ones_own_trains_and_falls(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     write_pairs(tmp_path / "data")
-    options = {"--data": "data", "--steps": "31", "--width": "16", "--crop-px": "64", "--weight": "20"}
+    options = {"--data": "data", "--steps": "31", "--width": "16", "--crop-px": "64", "--weight": "20", "--out": "run"}
     told = run("loss.py", *chain.from_iterable(options.items()), folder=tmp_path)
-    warm = [float(line.rpartition(" ")[2]) for line in told.splitlines()]
+    *steps, where = told.splitlines()
+    assert where == "saved in run/checkpoint.pt"
+    from rtfusion_trainer.distill import load_average
+
+    assert sum(weights.numel() for weights in load_average(tmp_path / "run" / "checkpoint.pt").parameters()) > 1000
+    warm = [float(line.rpartition(" ")[2]) for line in steps]
     assert len(warm) == 4
     assert warm[-1] < 0.75 * warm[0]
 

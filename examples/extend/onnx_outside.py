@@ -8,6 +8,7 @@ that walks in would re-tone the picture. For a single picture the means are its 
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from typing import Any
@@ -57,11 +58,24 @@ class OutsideModel:
 
 def main() -> None:
     """Fuse two image files of one size into a third one, gray."""
-    model, visible, thermal, fused = sys.argv[1:]
-    images = [cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in (visible, thermal)]
-    if any(image is None for image in images):
-        sys.exit(f"cannot read {visible} or {thermal} as an image")
-    cv2.imwrite(fused, OutsideModel(model)(visible_y=images[0], thermal=images[1], stamp_s=0.0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, what in (
+        ("model", "model file"),
+        ("visible", "image"),
+        ("thermal", "image"),
+        ("fused", "image to write"),
+    ):
+        parser.add_argument(name, metavar=name.upper(), help=what)
+    options = parser.parse_args()
+    images = [cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in (options.visible, options.thermal)]
+    visible, thermal = images
+    if visible is None or thermal is None:
+        sys.exit(f"cannot read {options.visible} or {options.thermal} as an image")
+    if visible.shape != thermal.shape:
+        sys.exit(
+            f"{options.visible} is {visible.shape}, {options.thermal} {thermal.shape}; expected one size, registered"
+        )
+    cv2.imwrite(options.fused, OutsideModel(options.model)(visible_y=visible, thermal=thermal, stamp_s=0.0))
 
 
 if __name__ == "__main__":

@@ -31,13 +31,17 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all values, per image too.")
     ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table in Markdown.")
+    ] = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Measure fused images or videos of any method, side by side.
 
     Folders are matched by file name, videos in time. Every value is the mean over
-    all images, with its standard error; the mean rank is over all metrics.
+    all images, with its standard error where the table is narrow enough for it;
+    --json has both, and every image. The mean rank says over how many metrics.
 
       rtfusion evaluate --ir ir/ --vis vi/ --fused mine/ --fused theirs/
       rtfusion evaluate --ir ir.mp4 --vis vi.mp4 --fused fused.mp4 --every 10
@@ -49,9 +53,10 @@ def evaluate(
     from rtfusion.evaluate import quality
     from rtfusion.files import check_output
 
-    if json_file is not None:
-        taken = dict.fromkeys([*map(Path, (ir, vis)), *map(Path, fused)], "an input")
-        check_output(json_file, overwrite=overwrite, taken=taken)
+    taken = dict.fromkeys([*map(Path, (ir, vis)), *map(Path, fused)], "an input")
+    for path in filter(None, (json_file, markdown)):
+        check_output(path, overwrite=overwrite, taken=taken)
+        taken[path] = "another output"
     result = quality.compare(
         ir=ir,
         vis=vis,
@@ -65,3 +70,5 @@ def evaluate(
         say(note, level="warning")
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if markdown is not None:
+        markdown.write_text(quality.format_markdown(result), encoding="utf-8")

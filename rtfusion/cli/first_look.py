@@ -64,7 +64,8 @@ class FirstLook:
                 self._note(
                     "auto-register: nothing was registered, since the run was over before it was known how"
                     if self._auto_register
-                    else "whether the pictures agree was not known when the run was over"
+                    else "the run was over before it was known whether the two pictures agree: look at one of the frames, where "
+                    "everything with a second outline says no; rtfusion calibrate scene says for sure"
                 )
         elif self._auto_register:
             self._note(

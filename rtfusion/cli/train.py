@@ -130,6 +130,7 @@ def teacher(
             clip_weights=clip_weights, clip_model=clip_model, clip_test=not no_clip_test, stand_in=stand_in
         ),
         prompts={name: texts or () for name, texts in prompts.items()},
+        then=f"rtfusion train cache --teacher ldfusion --weights {options.out} --data {options.data} --out caches",
     )
 
 
@@ -176,6 +177,7 @@ def student(
     stand_in: StandIn = None,
 ) -> None:
     """Train, and leave the checkpoint."""
+    from rtfusion_trainer.checkpoint import CHECKPOINT
     from rtfusion_trainer.distill import train_student
     from rtfusion_trainer.encoders import EncoderFiles
 
@@ -192,6 +194,10 @@ def student(
         labels=labels,
         detector=detector,
         tutor=tutor,
+        then=(
+            f"rtfusion export --checkpoint {options.out / CHECKPOINT} --out models --trained-on 'DATA SET (ITS TERMS)' "
+            "--license NAME"
+        ),
     )
 
 

@@ -74,9 +74,9 @@ def compare(
         published: a set of `PUBLISHED`, whose methods are ranked as well.
 
     Returns:
-        ``{"schema": 2, "methods", "published", "notes", "mean_rank"}``: methods maps a name to what `evaluate` gives; published
-        a name to its metrics; notes are sentences that say why a comparison with published methods does not hold; the mean rank
-        is over the metrics that all have, None for a single method.
+        ``{"schema": 2, "methods", "published", "notes", "mean_rank", "ranked_over"}``: methods maps a name to what `evaluate`
+        gives; published a name to its metrics; notes are sentences that say why a comparison with published methods does not
+        hold; the mean rank is over the metrics that all have, which ranked_over names; None for a single method.
 
     Raises:
         ConfigError: see `evaluate`; no such published set.
@@ -96,6 +96,7 @@ def compare(
         "published": others,
         "notes": [] if published is None else list(_other_pictures(published, methods)),
         "mean_rank": {name: ranks[name] if len(rows) > 1 else None for name in rows},
+        "ranked_over": metrics,
     }
 
 
@@ -145,6 +146,8 @@ def format_table(result: Mapping[str, Any]) -> str:
     width = max(20, *(len(name) + 2 for name in columns))
     is_narrow = FIRST + width * len(columns) <= PAGE_COLUMNS
     lines = [f"images measured: {counts}", "", *(_by_metric(result, width=width) if is_narrow else _by_method(result))]
+    if len(result["mean_rank"]) > 1:
+        lines.append(_ranked(result))
     for name, method in methods.items():
         for role, stems in method["left_out"].items():
             if stems:
@@ -152,6 +155,31 @@ def format_table(result: Mapping[str, Any]) -> str:
                 why = "of no moment of the sources" if "warp" in method["mean"] else "not in all three folders"
                 lines.append(f"{name}: left out of {role}, {why}: {len(stems)} ({some})")
     return "\n".join(lines)
+
+
+def format_markdown(result: Mapping[str, Any]) -> str:
+    """A table in Markdown, a line for each method, best mean rank first; below it stands what the rank is the mean of."""
+    rows = {name: method["mean"] for name, method in result["methods"].items()} | result["published"]
+    ranks, metrics = result["mean_rank"], list(next(iter(rows.values())))
+    is_ranked = len(rows) > 1
+    heads = ["", *metrics, *(["mean rank"] if is_ranked else [])]
+    lines = [" | ".join(heads), "|".join(["---", *["---:"] * (len(heads) - 1)])]
+    for name in sorted(rows, key=lambda name: ranks[name] or 0.0):
+        cells = [_number(rows[name].get(metric)) for metric in metrics]
+        lines.append(
+            " | ".join([name.replace("|", "\\|"), *cells, *([_number(ranks[name], digits=2)] if is_ranked else [])])
+        )
+    table = "".join(f"| {line} |\n" for line in lines)
+    return f"{table}\n{_ranked(result)}\n" if is_ranked else table
+
+
+def _ranked(result: Mapping[str, Any]) -> str:
+    """Say what a mean rank is the mean of."""
+    ranked, ranks = result["ranked_over"], result["mean_rank"]
+    measured = next(iter(result["methods"].values()))["mean"]
+    without = [metric for metric in measured if metric not in ranked]
+    text = f"mean rank: 1 is best of {len(ranks)}, over {len(ranked)} metrics that all have"
+    return text + (f" (without {', '.join(without)})" if without else "")
 
 
 def _by_metric(result: Mapping[str, Any], *, width: int) -> Iterator[str]:

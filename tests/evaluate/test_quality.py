@@ -11,7 +11,15 @@ from rtfusion.cli.evaluate import evaluate as command
 from rtfusion.config import Settings
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.metrics import entropy, image_metrics
-from rtfusion.evaluate.quality import _other_pictures, compare, evaluate, format_table, names_of, summary
+from rtfusion.evaluate.quality import (
+    _other_pictures,
+    compare,
+    evaluate,
+    format_markdown,
+    format_table,
+    names_of,
+    summary,
+)
 from rtfusion.evaluate.ranking import mean_ranks
 from rtfusion.pipeline import build
 from tests.capture.clips import write_clip
@@ -76,9 +84,17 @@ def test_methods_are_ranked_with_each_other_and_with_published_ones(folders: dic
     two = compare(ir=folders["ir"], vis=folders["vis"], fused={"mean": folders["fused"], "gray": gray})
     assert two["methods"]["mean"] == evaluate(**folders)
     assert two["mean_rank"]["mean"] < two["mean_rank"]["gray"]
-    assert "mean rank" in format_table(two)
+    assert "mean rank: 1 is best of 2, over 12 metrics that all have" in format_table(two)
+    head, rule, first, second, _, ranked, *_ = format_markdown(two).splitlines()
+    assert head.startswith("|  | EN | SD |")
+    assert head.count("|") == rule.count("|") == first.count("|")
+    assert first.startswith(f"| mean | {two['methods']['mean']['mean']['EN']:.4f} |")
+    assert first.endswith(f"{two['mean_rank']['mean']:.2f} |")
+    assert second.startswith("| gray |")
+    assert "of 2, over 12 metrics" in ranked
     many = compare(ir=folders["ir"], vis=folders["vis"], fused={"mean": folders["fused"]}, published="tno")
     assert len(many["mean_rank"]) == 14
+    assert "1 is best of 14, over 11 metrics that all have (without Nabf)" in format_table(many)
     assert sum(many["mean_rank"].values()) == pytest.approx(14 * 15 / 2)
     (note,) = many["notes"]
     assert note.startswith(

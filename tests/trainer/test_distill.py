@@ -54,9 +54,29 @@ def test_pairs_are_found_and_clips_recognized(folder):
     assert [pair.next_pair for pair in pairs] == [1, 2, None, None, None]
 
 
-def test_a_folder_without_pairs_is_refused(tmp_path):
+def test_a_folder_without_pairs_is_refused(tmp_path, folder):
     with pytest.raises(ConfigError, match="holds no pairs"):
         load_pairs(tmp_path)
+    with pytest.raises(ConfigError, match="trian: there is no such folder"):
+        load_pairs(tmp_path / "trian")
+    one_set = next(inside for inside in sorted(folder.iterdir()) if inside.is_dir())
+    with pytest.raises(ConfigError, match=r"is itself a set, with vi and ir; give the folder that holds it"):
+        load_pairs(one_set)
+
+
+def test_it_says_what_there_is_and_what_has_no_partner(tmp_path, capsys):
+    folder = write_pairs(tmp_path, {"street/a": (64, 90), "street/b": (64, 90), "yard/c": (64, 90)})
+    load_pairs(folder)
+    assert capsys.readouterr().err == f"{folder}: 3 pairs in 2 sets\n"
+    (folder / "street" / "vi" / "b.png").unlink()
+    load_pairs(folder, limit=1)
+    told = "2 pairs in 2 sets, of which the first 1 are taken; 1 picture without a partner left out: street/ir/b"
+    assert capsys.readouterr().err == f"{folder}: {told}\n"
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(ConfigError, match=r"is a folder; the checkpoint of a training is the file .*checkpoint.pt"):
+        load_average(tmp_path)
 
 
 def test_a_batch_is_the_same_again_and_another_at_the_next_step(folder):

@@ -22,7 +22,7 @@ from rtfusion_trainer import checkpoint
 from rtfusion_trainer.checkpoint import CHECKPOINT
 from rtfusion_trainer.config import Schedule, changed, read_preset
 from rtfusion_trainer.distill import GRADIENT_LIMIT, learning_rate
-from rtfusion_trainer.progress import shown
+from rtfusion_trainer.progress import saved, shown
 
 SCHEMA = 1
 
@@ -195,3 +195,4 @@ def train(run: AveragedRun[C, N, B], make: Callable[[int], B], *, out: Path, sto
             if run.finished_steps % config.save_every == 0:
                 run.save(path)
     run.save(path)
+    saved(path, finished=run.finished_steps, total=config.steps)

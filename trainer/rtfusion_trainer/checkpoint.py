@@ -60,6 +60,8 @@ def read(path: Path, *, schema: int) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read or is no checkpoint of this schema.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; the checkpoint of a training is the file {path / CHECKPOINT} in it")
     try:
         values: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:

@@ -39,7 +39,7 @@ from rtfusion_trainer.losses.perceptual import Vgg19Features, load_vgg19
 from rtfusion_trainer.mixed import MixedPrecision
 from rtfusion_trainer.objective import objective
 from rtfusion_trainer.pairs import Pair, Pictures, load_pairs
-from rtfusion_trainer.progress import shown
+from rtfusion_trainer.progress import saved, shown
 from rtfusion_trainer.restored import student_of_model
 from rtfusion_trainer.student import STRIDE_PX, Student
 from rtfusion_trainer.teachers.cache import CachedPictures
@@ -322,6 +322,7 @@ def train_student(
     labels: Path | None = None,
     detector: Path | None = None,
     tutor: Path | None = None,
+    then: str = "",
 ) -> None:
     """Train, or go on training where ``options.out`` holds a checkpoint.
 
@@ -338,6 +339,7 @@ def train_student(
         labels: people and cars of the training pairs (`rtfusion_trainer.labeled`), which are to be easy to find.
         detector: a YOLOX as an ONNX file, which says how easily.
         tutor: another student, named as `init` is, whose pictures are wanted: a larger one, or the one before.
+        then: the command that comes next, for a person.
 
     Raises:
         ConfigError: a file, folder, setting or device is not as it should be.
@@ -387,6 +389,7 @@ def train_student(
         total, silent = config.schedule.steps, not workers.is_first
         with shown(total=total, finished=run.finished_steps, curves=options.curves, silent=silent) as log:
             train(run, pairs, out=options.out, scenes=scenes, overfit=options.overfit, stop=options.stop, log=log)
+        saved(options.out / CHECKPOINT, finished=run.finished_steps, total=total, then=then, silent=silent)
 
 
 def _wanted_encoder(encoder: EncoderFiles | None, config: TrainingConfig, *, followed: bool) -> EncoderFiles | None:

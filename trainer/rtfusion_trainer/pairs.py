@@ -17,12 +17,15 @@ import numpy as np
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate.reading import read_luminance
 from rtfusion.types import Image8
+from rtfusion_trainer.progress import tell
 from rtfusion_trainer.teachers import faithful
 from rtfusion_trainer.teachers.cache import Image16
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 FAR_PX = 60
 """Distances to hot targets are stored up to here."""
+MOST_NAMED = 5
+"""So many pictures without a partner are named."""
 TARGETS = ("faithful_target", "enhanced_target", "language_target")
 """The fields of a pair that are pictures of teachers."""
 _NUMBERED = re.compile(r"(.*_)(\d+)")
@@ -75,6 +78,7 @@ def load_pairs(
     Raises:
         ConfigError: there is none, an image cannot be read, the two of a pair differ in size, or a teacher has not seen it.
     """
+    tell(what_is_there(folder, limit=limit), silent=part[0] != 0)
     files = [pair for pairs in image_sets(folder).values() for pair in pairs][:limit]
     following = _next_frames([vi for vi, _ in files])
     size = len(files) // part[1]
@@ -94,10 +98,41 @@ def image_sets(folder: Path) -> dict[str, list[tuple[Path, Path]]]:
     Raises:
         ConfigError: there is none.
     """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder; expected one of folders SET/vi and SET/ir")
     sets = {inside.name: pairs for inside in sorted(folder.glob("*")) if (pairs := _matching(inside))}
+    if not sets and _matching(folder):
+        raise ConfigError(f"{folder} is itself a set, with vi and ir; give the folder that holds it, {folder / '..'}")
     if not sets:
         raise ConfigError(f"{folder} holds no pairs; expected folders SET/vi and SET/ir with images of equal names")
     return sets
+
+
+def what_is_there(folder: Path, *, limit: int | None = None) -> str:
+    """A sentence for a person: how many pairs in how many sets, and which pictures have no partner.
+
+    Raises:
+        ConfigError: as `image_sets`.
+    """
+    sets = image_sets(folder)
+    count = sum(map(len, sets.values()))
+    text = f"{folder}: {_counted(count, 'pair')} in {_counted(len(sets), 'set')}"
+    if limit is not None and limit < count:
+        text += f", of which the first {limit} are taken"
+    alone = [
+        f"{name}/{band}/{stem}"
+        for name in sets
+        for band, other in (("vi", "ir"), ("ir", "vi"))
+        for stem in sorted(_pictures(folder / name, band).keys() - _pictures(folder / name, other).keys())
+    ]
+    if alone:
+        some = ", ".join(alone[:MOST_NAMED]) + (", ..." if len(alone) > MOST_NAMED else "")
+        text += f"; {_counted(len(alone), 'picture')} without a partner left out: {some}"
+    return text
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def read_pair(visible_file: Path, thermal_file: Path) -> tuple[Image8, Image8]:
@@ -113,11 +148,12 @@ def read_pair(visible_file: Path, thermal_file: Path) -> tuple[Image8, Image8]:
 
 
 def _matching(folder: Path) -> list[tuple[Path, Path]]:
-    visible, thermal = (
-        {path.stem: path for path in (folder / band).glob("*") if path.suffix.lower() in SUFFIXES}
-        for band in ("vi", "ir")
-    )
+    visible, thermal = _pictures(folder, "vi"), _pictures(folder, "ir")
     return [(visible[stem], thermal[stem]) for stem in sorted(visible.keys() & thermal.keys())]
+
+
+def _pictures(folder: Path, band: str) -> dict[str, Path]:
+    return {path.stem: path for path in (folder / band).glob("*") if path.suffix.lower() in SUFFIXES}
 
 
 def _next_frames(files: list[Path]) -> dict[int, int]:

@@ -40,24 +40,40 @@ def tell(text: str, *, silent: bool = False) -> None:
         sys.stderr.write(f"{text}\n")
 
 
+def saved(path: Path, *, finished: int, total: int, then: str = "", silent: bool = False) -> None:
+    """Say where a training was saved, whether it was the end of it, and the command that comes ``then``."""
+    if finished < total:
+        tell(f"stopped after step {finished} of {total}, saved in {path}; the same command goes on", silent=silent)
+        return
+    tell(f"all {total} steps are done, saved in {path}" + (f"; next: {then}" if then else ""), silent=silent)
+
+
 @contextlib.contextmanager
 def shown(
-    *, total: int, finished: int = 0, curves: Path | None = None, silent: bool = False
+    *, total: int, finished: int = 0, what: str = "step", curves: Path | None = None, silent: bool = False
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
     """Show moving averages on stderr; call what this yields with the number, from 1, and the values of every step.
+
+    The time of a step is counted from the end of the first one: what is prepared before is none.
 
     Args:
         total: number of steps.
         finished: number of those that are done already.
+        what: what a step is, for a person.
         curves: folder for TensorBoard's curves.
         silent: show nothing and write nothing, as all processes but the first do.
     """
     if silent:
         yield lambda step, values: None
         return
+    if finished < total:
+        tell(
+            f"preparing; {total} {what}s" if not finished else f"preparing; going on after {what} {finished} of {total}"
+        )
     smooth: dict[str, float] = {}
-    began_s = time.monotonic()
-    next_s = [began_s + PLAIN_PERIOD_S]
+    first: list[tuple[int, float]] = []
+    """Number and time of the first step that came."""
+    next_s = [time.monotonic() + PLAIN_PERIOD_S]
     bar = _bar(total, finished=finished) if sys.stderr.isatty() else None
     writer = None if curves is None else _writer(curves)
 
@@ -68,18 +84,25 @@ def shown(
         if bar is not None:  # beside which there is room for one
             bar.update(bar.task_ids[0], completed=step, description=" ".join(texts[:1]))
         now_s = time.monotonic()
+        first.extend([(step, now_s)] if not first else [])
         if bar is None and (now_s >= next_s[0] or step == total):
             next_s[0] = now_s + PLAIN_PERIOD_S
-            per_step_s = (now_s - began_s) / max(1, step - finished)
-            left_min = (total - step) * per_step_s / 60
-            head = f"step {step}/{total}, {per_step_s:.2f} s per step, {left_min:.0f} min left"
-            sys.stderr.write(f"{head}{': ' if texts else ''}{' '.join(texts)}\n")
+            parts = [f"{what} {step}/{total}"]
+            if step > first[0][0]:
+                per_step_s = (now_s - first[0][1]) / (step - first[0][0])
+                parts.append(f"{per_step_s:.2f} s per {what}")
+                parts += [f"{_duration((total - step) * per_step_s)} left"] if step < total else []
+            tell(": ".join(filter(None, [", ".join(parts), " ".join(texts)])))
         if writer is not None and (step % POINT_EVERY == 0 or step == total):
             for name, value in smooth.items():
                 writer.add_scalar(name, value, step)
 
     with bar or contextlib.nullcontext(), contextlib.closing(writer) if writer else contextlib.nullcontext():
         yield show
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _bar(total: int, *, finished: int) -> Any:

@@ -19,7 +19,7 @@ from rtfusion_trainer.encoders import EncoderFiles, load_encoder
 from rtfusion_trainer.losses.language import LanguagePreset, Prompts
 from rtfusion_trainer.losses.perceptual import load_vgg19
 from rtfusion_trainer.pairs import load_pairs
-from rtfusion_trainer.progress import shown
+from rtfusion_trainer.progress import saved, shown
 from rtfusion_trainer.teachers.cache import CachedTeacher
 from rtfusion_trainer.teachers.faithful import FaithfulTeacher
 from rtfusion_trainer.teachers.ldfusion import ldfusion_teacher
@@ -57,6 +57,7 @@ def train_teacher(
     *,
     encoder: EncoderFiles,
     prompts: Mapping[str, Sequence[str]] | None = None,
+    then: str = "",
 ) -> None:
     """Train LDFusion; leaves the checkpoint and, in the published layout, the weights so far.
 
@@ -64,6 +65,7 @@ def train_teacher(
         options: the preset (of `load_teacher_config`), the data, and how to train; ``steps`` may end it before the last epoch.
         encoder: of pictures and texts.
         prompts: texts instead of the preset's, by ``visible``, ``thermal``, ``objective`` and ``away``.
+        then: the command that comes next, for a person.
 
     Raises:
         ConfigError: a file, folder, setting or device is not as it should be.
@@ -97,6 +99,7 @@ def train_teacher(
         with shown(total=total, finished=finished, curves=options.curves, silent=silent) as log:
             train(run, checkpoint, stop=options.stop, log=log, save_every=SAVE_EVERY)
         run.export(options.out)
+        saved(checkpoint, finished=run.finished_steps, total=total, then=then, silent=silent)
 
 
 def cache_outputs(
@@ -153,7 +156,7 @@ def ask(
     silent: bool = False,
 ) -> None:
     """Make what is missing of a teacher's outputs for pairs of visible and thermal, and show how far it is."""
-    with shown(total=len(pairs), silent=silent) as log:
+    with shown(total=len(pairs), what="picture", silent=silent) as log:
         for index, (visible, thermal) in enumerate(pairs):
             if stop():
                 break

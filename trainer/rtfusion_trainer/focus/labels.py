@@ -15,7 +15,8 @@ from rtfusion.focus import PEOPLE, VEHICLES
 from rtfusion.focus.overlap import Floats, overlaps, suppress
 from rtfusion.types import Image8
 from rtfusion_trainer.labels import Drawn, Labels, read_labels
-from rtfusion_trainer.pairs import image_sets, read_pair
+from rtfusion_trainer.pairs import image_sets, read_pair, what_is_there
+from rtfusion_trainer.progress import tell
 
 SURE, UNSURE = 0.45, 0.12
 """Scores from which on a detection is a target, and from which on it may be one: that place teaches nothing."""
@@ -60,6 +61,7 @@ def load_labeled_pairs(
         raise ConfigError(f"nothing here teaches {unknown[0]!r}; there are {PEOPLE} and {VEHICLES}")
     given = {} if labels is None else read_labels(labels, data=folder)
     detect = None if detector is None else Detector(detector)
+    tell(what_is_there(folder))
     found = []
     for pairs in image_sets(folder).values():
         for visible_file, thermal_file in pairs:

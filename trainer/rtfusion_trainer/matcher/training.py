@@ -14,7 +14,8 @@ from rtfusion_trainer.averaged import AveragedRun, Kind, train
 from rtfusion_trainer.matcher.config import PRESETS, MatcherConfig
 from rtfusion_trainer.matcher.data import GrayPictures, MatcherBatch, make_matcher_batch
 from rtfusion_trainer.matcher.network import Matcher
-from rtfusion_trainer.pairs import image_sets, read_pair
+from rtfusion_trainer.pairs import image_sets, read_pair, what_is_there
+from rtfusion_trainer.progress import tell
 from rtfusion_trainer.workers import join
 
 HELD_OUT = 25
@@ -123,6 +124,7 @@ def train_matcher(
     config = MATCHER.load_config(preset)
     config = replace(config, steps=steps or config.steps, seed=config.seed if seed is None else seed)
     with join("cpu", threads=threads):
+        tell(what_is_there(data))
         sets = [
             [GrayPictures(*read_pair(visible, thermal)) for visible, thermal in files]
             for files in image_sets(data).values()
