@@ -15,12 +15,6 @@ LARGER = 2.0
 """A thermal picture with so many times the pixels of the visible one is unusual."""
 
 
-def advice_on(*, visible: StreamInfo, thermal: StreamInfo, pair: str) -> list[str]:
-    """Sentences on two streams that are paired by the rule ``pair``, their lengths apart."""
-    found = (_on_rates(visible, thermal, pair), _on_bands(visible, thermal))
-    return [sentence for sentence in found if sentence is not None]
-
-
 def advice_on_view(*, visible: StreamInfo, thermal: StreamInfo) -> str | None:
     """A sentence on two streams that are fused without a calibration."""
     stretch = (visible.width_px * thermal.height_px) / (visible.height_px * thermal.width_px)
@@ -51,7 +45,10 @@ def advice_on_lengths(*, visible: StreamInfo, thermal: StreamInfo) -> str | None
     )
 
 
-def _on_rates(visible: StreamInfo, thermal: StreamInfo, pair: str) -> str | None:
+def advice_on_rates(*, visible: StreamInfo, thermal: StreamInfo, pair: str) -> str | None:
+    """A sentence on a thermal stream that is slower than the visible one, where the rule ``pair`` uses each frame once."""
+    if not (visible.rate_is_told and thermal.rate_is_told):
+        return None
     if pair != "once" or not visible.continuous or visible.rate_hz < SLOWER * thermal.rate_hz:
         return None
     return (
@@ -60,8 +57,11 @@ def _on_rates(visible: StreamInfo, thermal: StreamInfo, pair: str) -> str | None
     )
 
 
-def _on_bands(visible: StreamInfo, thermal: StreamInfo) -> str | None:
-    """Two signs are needed: a night in gray, a large thermal picture or a palette that nobody knows is nothing by itself."""
+def advice_on_bands(*, visible: StreamInfo, thermal: StreamInfo) -> str | None:
+    """A sentence on two streams that seem to be exchanged.
+
+    Two signs are needed: a night in gray, a large thermal picture or a palette that nobody knows is nothing by itself.
+    """
     signs = {
         f"{thermal.uri} has natural colors": thermal.looks_like is Band.VISIBLE,
         f"{visible.uri} has no color, or that of a thermal camera": visible.looks_like is Band.THERMAL,

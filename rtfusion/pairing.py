@@ -139,6 +139,11 @@ class Pairer:
         alone = set(Band) - self._ended
         return next(iter(alone)) if len(alone) == 1 and self.finished else None
 
+    def measured_hz(self, band: Band) -> float | None:
+        """The rate of a live stream, once enough frames came to tell it."""
+        rate = self._rates[band]
+        return NS_PER_S / rate.period_ns if rate.is_measured else None
+
     def last_ns(self, band: Band) -> int | None:
         """The last stamp of a stream."""
         return self._last_ns[band]

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rtfusion.advice import advice_on, advice_on_lengths
+from rtfusion.advice import advice_on_bands, advice_on_lengths, advice_on_rates
 from rtfusion.capture import open_pair
 from rtfusion.capture.base import Source, StreamInfo
 from rtfusion.capture.loss import POLICIES, LossPolicy
@@ -184,9 +184,11 @@ class PairStream:
         if not self.thermal.uri.startswith("session:"):
             on_lengths = advice_on_lengths(visible=self.visible, thermal=self.thermal)
             self._lengths_are_told = on_lengths is not None
-            for sentence in (on_lengths, *advice_on(visible=self.visible, thermal=self.thermal, pair=pair)):
+            for sentence in (on_lengths, advice_on_rates(visible=self.visible, thermal=self.thermal, pair=pair)):
                 if sentence is not None:
                     self.telemetry.note(sentence)
+            if (exchanged := advice_on_bands(visible=self.visible, thermal=self.thermal)) is not None:
+                self.telemetry.warn(exchanged)
 
     # -- counters ---------------------------------------------------------------------------------------------------
 
@@ -240,6 +242,14 @@ class PairStream:
             if figures["now"] is not None:
                 figures["now"]["shown"] = self._loss.shown
         return found
+
+    @property
+    def measured_hz(self) -> Mapping[Band, float]:
+        """The rates of cameras, once enough frames came to tell them."""
+        if not isinstance(self._pairer, Pairer):
+            return {}
+        rates = {band: self._pairer.measured_hz(band) for band in Band}
+        return {band: rate for band, rate in rates.items() if rate is not None}
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import Any
 from rtfusion.advice import advice_on_view
 from rtfusion.capture import source_path
 from rtfusion.capture.base import StreamInfo
-from rtfusion.clock import NS_PER_MS
+from rtfusion.clock import MONOTONIC, NS_PER_MS
 from rtfusion.config import Settings
 from rtfusion.errors import ConfigError, EndOfStream, FusionError, StreamLost
 from rtfusion.fusion import Control
@@ -100,7 +100,8 @@ class Pipeline:
                 if on_pair is not None:
                     on_pair(pair)
                 fused = self._fuser(pair)
-                self.telemetry.fused_one()
+                captured_ns = fused.timestamp_ns if self._pairs.live else fused.received_ns
+                self.telemetry.fused_one(age_ns=MONOTONIC.now_ns() - captured_ns)
                 self._deliver(fused)
         self._raise_sink_error()
         if not self.telemetry.pairs and not self._stop.is_set():
@@ -209,6 +210,7 @@ class Pipeline:
         telemetry.faults = dict(pairs.faults)
         telemetry.lost = dict(pairs.lost)
         telemetry.outages = dict(pairs.outages)
+        telemetry.rates_hz = dict(pairs.measured_hz)
         for note in pairs.notes:
             telemetry.note(note)
         drops = {band.value: causes for band, causes in pairs.drops.items()}

@@ -15,7 +15,7 @@ MASK = "***"
 """Stands for what is not shown."""
 
 _LOCAL = frozenset(
-    {"file", "video", "images", "v4l2", "usb", "synthetic", "session", "record", "compare", "window", "null"}
+    {"file", "video", "images", "v4l2", "usb", "synthetic", "session", "record", "compare", "window", "null", "ipc"}
 )
 _ADDRESS = frozenset(
     {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "http", "https", "udp", "tcp", "mms", "zmq", "web"}

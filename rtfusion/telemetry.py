@@ -94,6 +94,9 @@ class Telemetry:
         self._stages: dict[str, Histogram] = {}
         self._ages: dict[str, Histogram] = {}
         self._skew = Histogram()
+        self._fused_age = Histogram()
+        self.rates_hz: dict[Band, float] = {}
+        """Measured rates of the cameras that tell none."""
         self.frames_read: Counter[Band] = Counter()
         self._tolerance_ns: float | None = None
         self.pairs = 0
@@ -148,8 +151,10 @@ class Telemetry:
             self._tolerance_ns = max(self._tolerance_ns or 0.0, tolerance_ns)
         self._skew.record(abs(pair.skew_ns - thermal_delay_ns))
 
-    def fused_one(self) -> None:
-        """A frame was fused."""
+    def fused_one(self, *, age_ns: int | None = None) -> None:
+        """A frame was fused, and was so old then."""
+        if age_ns is not None:
+            self._fused_age.record(age_ns)
         self._last_fused_ns = self._clock.now_ns()
         if self._first_fused_ns is None:
             self._first_fused_ns = self._last_fused_ns
@@ -230,6 +235,7 @@ class Telemetry:
             },
             "shutter": self.shutter,
             "fused": self.fused,
+            "fused_age_ms": self._fused_age.summary_ms(),
             "fps": self.fps,
             "fps_recent": self._recent_fps(),
             "drops": {group: _plain(causes) for group, causes in self.drops.items()},
@@ -250,7 +256,7 @@ class Telemetry:
             "uri": info.uri,
             "size": f"{info.width_px}x{info.height_px}",
             "pixel_format": info.pixel_format.value,
-            "rate_hz": info.rate_hz,
+            "rate_hz": info.rate_hz if info.rate_is_told else self.rates_hz.get(band),
             "live": info.live,
             "description": info.description,
             "frame_count": info.frame_count,

@@ -59,6 +59,11 @@ def did_you_mean(wrong: str, known: Iterable[str], *, hint: str = "; did you mea
     return hint.format(close[0]) if close else ""
 
 
+def output_name(uri: str) -> str:
+    """Shorten the address of an output to what is no parameter: ``record:/srv/rec`` of ``record:/srv/rec?keep=7d``."""
+    return uri.partition("?")[0] if ":" in uri.partition("?")[0] else uri
+
+
 def is_loopback(host: str) -> bool:
     """Say if a host's name or address (IPv6 also in brackets) leads only to this machine."""
     try:

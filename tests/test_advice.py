@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtfusion.advice import advice_on, advice_on_lengths, advice_on_view
+from rtfusion.advice import advice_on_bands, advice_on_lengths, advice_on_rates, advice_on_view
 from rtfusion.capture.base import StreamInfo
 from rtfusion.config import Settings
 from rtfusion.mailbox import Mailbox
@@ -34,8 +34,8 @@ THERMAL = replace(VISIBLE, uri="t.mp4", band=Band.THERMAL, pixel_format=PixelFor
 
 def said(*, pair: str = "once", visible: dict | None = None, thermal: dict | None = None) -> list[str]:
     infos = {"visible": replace(VISIBLE, **(visible or {})), "thermal": replace(THERMAL, **(thermal or {}))}
-    on_lengths = advice_on_lengths(**infos)
-    return [*([] if on_lengths is None else [on_lengths]), *advice_on(**infos, pair=pair)]
+    found = (advice_on_lengths(**infos), advice_on_rates(**infos, pair=pair), advice_on_bands(**infos))
+    return [sentence for sentence in found if sentence is not None]
 
 
 def test_two_that_fit_need_no_word() -> None:

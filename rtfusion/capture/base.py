@@ -19,9 +19,11 @@ class StreamInfo:
     height_px: int
     pixel_format: PixelFormat
     rate_hz: float
-    """Nominal frames per second."""
+    """Nominal frames per second; an assumption where `rate_is_told` is False."""
     live: bool
     """True for a camera: newest wins. False for a recording: nothing is lost."""
+    rate_is_told: bool = True
+    """False for a camera that does not say at which rate it sends: it is measured."""
     continuous: bool = True
     """False for a folder of unrelated stills: nothing is remembered from one image to the next."""
     frame_count: int | None = None

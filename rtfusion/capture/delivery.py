@@ -33,6 +33,8 @@ class Delivery(Protocol):
 
     description: str
     rate_hz: float
+    rate_is_told: bool
+    """The rate is not merely assumed."""
     stamps: PtsClock
 
     @property

@@ -33,7 +33,7 @@ from rtfusion.capture.buffers import JpegDecoder, JpegRules, jpeg_image
 from rtfusion.capture.delivery import ASSUMED_RATE_HZ, Delivered, Delivery
 from rtfusion.capture.http_camera import HttpCamera
 from rtfusion.capture.packets import SILENT, open_packets
-from rtfusion.capture.palette import AUTO, ThermalColors, palette_name
+from rtfusion.capture.palette import AUTO, ThermalColors, looks_like, palette_name
 from rtfusion.capture.pixels import PixelConverter
 from rtfusion.capture.stamps import CLOCKS, PtsClock
 from rtfusion.capture.uri import SourceUri, rate_hz, read_query
@@ -141,6 +141,7 @@ class _Images:
         self._camera, self._uri, self._asked_poll = camera, uri, asked_poll
         self.stamps = PtsClock(trust_pts=False)
         self.rate_hz = camera.poll_hz or ASSUMED_RATE_HZ
+        self.rate_is_told = camera.poll_hz is not None
         self.description = "snapshots over http" if camera.is_snapshot else "mjpeg over http"
 
     @property
@@ -182,7 +183,7 @@ class NetworkSource:
         self._clock = clock
         self._delivery = delivery
         self._jpeg = JpegDecoder(jpeg) if delivery.is_jpeg else None
-        self._colors = ThermalColors(palette)
+        self._colors = ThermalColors(palette, mark="#")
         self._convert = PixelConverter(band, colors=self._colors)
         self._sequence = 0
         self._corrupt = self._behind = self._duplicate = self._waiting = self._unread = 0
@@ -190,10 +191,13 @@ class NetworkSource:
         self._started = False
         self._mailbox: Mailbox[Frame] = Mailbox(capacity=FRAMES_WAITING, policy=Policy.LATEST)
         self._thread = threading.Thread(target=self._run, name=f"network-{band.value}", daemon=True)
+        first = self._first_frame()
         self.info = StreamInfo.like(
-            self._first_frame(),
+            first,
             uri=uri,
             rate_hz=delivery.rate_hz,
+            rate_is_told=delivery.rate_is_told,
+            looks_like=looks_like(first, self._colors),
             live=True,
             description=f"{delivery.description}, stamped {delivery.stamps.description}",
         )

@@ -121,6 +121,7 @@ class Packets:
         self.stamps = PtsClock(trust_pts=True)
         self._reports = ReportClock(rule, clock=clock)
         self.rate_hz = float(self._stream.average_rate or ASSUMED_RATE_HZ)
+        self.rate_is_told = bool(self._stream.average_rate)
         self.description = f"{codec.name} {codec.pix_fmt} over {kind}"
         layout = "mpegts" if container.format.name == "mpegts" else kind
         held, codecs = _HELD_BACK.get(layout, (0, ()))

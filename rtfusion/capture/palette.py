@@ -157,12 +157,12 @@ def undo(image: Image8, name: str) -> Image8:
 class ThermalColors:
     """The colors of one thermal source, as gray levels. The first colored picture decides, until its palette fits no longer."""
 
-    def __init__(self, asked: str = AUTO, *, check_every: int = CHECK_EVERY) -> None:
-        """``asked``: the name of a palette, ``auto`` to recognize it, or ``none`` for the luminance.
+    def __init__(self, asked: str = AUTO, *, mark: str = "?", check_every: int = CHECK_EVERY) -> None:
+        """``asked``: the name of a palette, ``auto`` to recognize it, or ``none`` for the luminance. ``mark`` begins parameters.
 
         After each ``check_every`` pictures it is seen whether the palette still fits: users change it while they record.
         """
-        self._asked = asked
+        self._asked, self._mark = asked, mark
         self._check_every = check_every
         self._pictures = 0
         self._used: list[str] = []
@@ -216,13 +216,13 @@ class ThermalColors:
         if self._used:
             later = "".join(f", then {name}" for name in self._used[1:])
             return (
-                f"its colors are those of the palette {self._used[0]}{later}, undone to gray levels; ?palette=none takes their "
-                f"luminance, ?palette={self._used[0]}{REVERSED} the other end as hot"
+                f"its colors are those of the palette {self._used[0]}{later}, undone to gray levels; {self._mark}palette=none "
+                f"takes their luminance, {self._mark}palette={self._used[0]}{REVERSED} the other end as hot"
             )
         if self.is_unknown:
             return (
                 "it is colored by no palette that is known: its luminance is used, which may not rise with temperature; "
-                "?palette= names one"
+                f"{self._mark}palette= names one"
             )
         return None
 

@@ -18,7 +18,7 @@ from rtfusion.cli.proposal import with_sources
 from rtfusion.cli.shortage import named
 from rtfusion.cli.stats import write_stats
 from rtfusion.cli.stopping import Stopping
-from rtfusion.cli.summary import summary
+from rtfusion.cli.summary import rate_text, summary
 from rtfusion.cli.supervised import Supervised
 from rtfusion.config import Loaded, Settings
 from rtfusion.errors import EXIT_BUG, EndOfStream, FusionError
@@ -107,7 +107,7 @@ def _begin(pipeline: Pipeline, loaded: Loaded) -> None:
 def _beginning(settings: Settings, snapshot: Mapping[str, Any]) -> str:
     """What a run begins with, for the log of a service: version, both sources, fuser and outputs."""
     sources = "; ".join(
-        f"{band} {source['uri']}, {source['size']} {source['pixel_format']}, {source['rate_hz']:g} Hz"
+        f"{band} {source['uri']}, {source['size']} {source['pixel_format']}, {rate_text(source)}"
         + (f", {source['description']}" if source["description"] else "")
         for band, source in snapshot["sources"].items()
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rtfusion.cli.console import is_looked_at, say
 from rtfusion.cli.summary import count_drops
 from rtfusion.config import Settings
+from rtfusion.text import output_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -90,17 +91,18 @@ def expected_frames(snapshot: Mapping[str, Any], settings: Settings) -> int | No
 
 
 def status_line(snapshot: Mapping[str, Any], *, total: int | None) -> str:
-    """Lost cameras, frames, rate, age, skew and drops on one line."""
+    """Lost cameras, frames, rate, age of a fused frame, skew, and drops by where they were, on one line."""
     frames = f"{snapshot['fused']} of {total} frames" if total is not None else f"{snapshot['fused']} frames"
     parts = [*_lost(snapshot), frames, f"{snapshot['fps_recent']:.1f} frames/s"]
     if snapshot["live"]:
-        ages = [age["p50"] for age in snapshot["age_ms"].values() if age["count"]]
-        parts += [f"age {max(ages):.0f} ms"] if ages else []
+        parts += [f"age {snapshot['fused_age_ms']['p50']:.0f} ms"] if snapshot["fused_age_ms"]["count"] else []
         parts += [f"skew {snapshot['skew_ms']['p50']:.0f} ms"] if snapshot["skew_ms"]["count"] else []
     elif total is not None and snapshot["fps_recent"] > 0:
         parts.append(f"{(total - snapshot['fused']) / snapshot['fps_recent']:.0f} s left")
-    dropped = count_drops(snapshot["drops"])
-    return ", ".join([*parts, f"{dropped} dropped"] if dropped else parts)
+    places = {band: snapshot["drops"].get(band, {}) for band in ("visible", "thermal")}
+    places |= {output_name(uri): causes for uri, causes in snapshot["drops"].get("sinks", {}).items()}
+    dropped = [f"{place} {count}" for place, causes in places.items() if (count := count_drops(causes))]
+    return ", ".join(parts) + (f"; dropped: {', '.join(dropped)}" if dropped else "")
 
 
 def _lost(snapshot: Mapping[str, Any]) -> list[str]:

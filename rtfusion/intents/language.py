@@ -13,7 +13,6 @@ from rtfusion.intents.axes import AXES, NEUTRAL, PRESETS, Intents
 from rtfusion.intents.bank import WISHES, Classifier, classifier
 from rtfusion.intents.encoders import Encoder, encoder_named
 from rtfusion.intents.rules import Reading, Wish, merged, read, strength
-from rtfusion.intents.scope import DENIALS
 from rtfusion.intents.words import stem
 
 Resolver = Literal["rules", "bank", "encoder", "clip"]
@@ -25,6 +24,8 @@ _FAINT_BEHIND_NEGATION = 0.5
 """The same where the sentence negates: no encoder hears a "don't"."""
 _DOUBT: Mapping[Resolver, float] = {"bank": 0.4, "encoder": 0.3, "clip": 0.4}
 """By how much a classifier must prefer another wish to overrule the one that the rules found."""
+_SHOWN = frozenset({"people+", "vehicles+"})
+"""What no classifier hears in a sentence with a denial, whatever it denies."""
 _PLAIN_PART = 0.42
 """A part of a sentence that only the encoder understands adds a wish from this score on."""
 _PARTS = re.compile(
@@ -73,13 +74,16 @@ class Said:
     """The three axes that come nearest to it, the nearest first."""
     intents: Intents
     """What the picture is to be made with from here on."""
+    left_out: tuple[str, ...] = ()
+    """The parts of the sentence that were not understood, or that nobody is sure of: they change nothing."""
 
     def __str__(self) -> str:
         """For a person: what changes, or that nothing does."""
         if self.refused:
             return f"not understood, nothing changes; nearest: {', '.join(self.nearest)}"
         changes = ", ".join(f"{name} {value:+g}" for name, value in self.axes.items()) or "back to normal"
-        return f"{changes}  ({self.resolved_by}, {self.confidence:.2f})"
+        left_out = f"; left out, not understood: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{changes}  ({self.resolved_by}, {self.confidence:.2f}){left_out}"
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as `rtfusion say --json` gives it: all but the resulting intents."""
@@ -91,6 +95,7 @@ class Said:
             "resolved_by": self.resolved_by,
             "confidence": self.confidence,
             "nearest": list(self.nearest),
+            "left_out": list(self.left_out),
         }
 
 
@@ -136,7 +141,7 @@ class _Judge:
         vector = self._encoder.encode([sentence])[0] if self._encoder is not None and reading.words else None
         scores = self._classifier.scores(reading, vector)
         confidence = _likelihood(self._classifier.off_from - scores["off"])
-        found = _Found(text, confidence, _nearest(reading, scores))
+        found = _Found(sentence, text, confidence, _nearest(reading, scores))
         if reading.preset is not None:
             return found.preset(self._presets[reading.preset])
         if not reading.words or scores["off"] >= self._classifier.off_from or _is_open(reading):
@@ -147,12 +152,13 @@ class _Judge:
         kind = max(scores, key=lambda name: scores[name] if name != "off" else -1.0)
         if reading.reset or (not reading.wishes and kind == "reset"):
             return found.reset("rules" if reading.reset else self._bank)
-        negates = _denies(reading)
+        negates = reading.denies
         if _is_settled(reading, kind, scores, doubt=_DOUBT[self._bank], negates=negates):
             further = self._further(sentence, reading) if self._encoder is not None else []
             return found.wishes([*reading.wishes, *further], self._bank if further else "rules", current)
         is_faint = kind == "reset" or scores[kind] < (_FAINT_BEHIND_NEGATION if negates else _FAINT)
-        heard = [] if is_faint else [_heard(kind, reading)]
+        is_turned = kind in _SHOWN and (negates or any("not" in word.meanings for word in reading.words))
+        heard = [] if is_faint or is_turned else [_heard(kind, reading)]
         return found.wishes(heard, self._bank, current) if heard else found.refused(self._bank, current)
 
     def _further(self, sentence: str, reading: Reading) -> list[Wish]:
@@ -161,7 +167,7 @@ class _Judge:
         parts = [part.strip() for part in _PARTS.split(sentence) if part.strip()]
         for part in parts if len(parts) > 1 else []:
             own = read(part)
-            if own.wishes or own.reset or not own.words or _denies(own) or self._encoder is None:
+            if own.wishes or own.reset or not own.words or own.denies or self._encoder is None:
                 continue
             scores = self._classifier.scores(own, self._encoder.encode([part])[0])
             kind = max(WISHES, key=scores.__getitem__)
@@ -176,13 +182,15 @@ class _Judge:
 class _Found:
     """What every answer to a sentence has in common."""
 
+    sentence: str
+    """As far as it was read."""
     text: str
     confidence: float
     nearest: tuple[str, ...]
 
     def wishes(self, wishes: Sequence[Wish], by: Resolver, current: Intents) -> Said:
         axes = {wish.axis: wish.value for wish in wishes}
-        return self._said(axes, by, intents=merged(wishes, current))
+        return self._said(axes, by, intents=merged(wishes, current), left_out=_left_out(self.sentence, axes))
 
     def preset(self, intents: Intents) -> Said:
         return self._said(intents.values, "rules", intents=intents, reset=not intents, confidence=1.0)
@@ -202,6 +210,7 @@ class _Found:
         reset: bool = False,
         refused: bool = False,
         confidence: float | None = None,
+        left_out: tuple[str, ...] = (),
     ) -> Said:
         return Said(
             text=self.text,
@@ -212,17 +221,27 @@ class _Found:
             confidence=round(self.confidence if confidence is None else confidence, 3),
             nearest=self.nearest,
             intents=intents,
+            left_out=left_out,
         )
+
+
+def _left_out(sentence: str, axes: Mapping[str, float]) -> tuple[str, ...]:
+    """The parts of a sentence that have nothing to do with these axes: they name others, or what is not known."""
+    found = []
+    parts = [part.strip() for part in _PARTS.split(sentence) if part.strip()]
+    for part in parts if len(parts) > 1 else []:
+        own = read(part)
+        means = frozenset().union(*(word.meanings for word in own.words))
+        is_unknown = not own.axes and not own.reset and means & {"unknown", "other"} and "pronoun" not in means
+        if is_unknown or (own.axes and not axes.keys() & own.axes.keys()):
+            found.append(part)
+    return tuple(found)
 
 
 def _heard(kind: str, reading: Reading) -> Wish:
     """The wish that a classifier hears in a sentence, as far as its words go."""
     side = 1 if kind.endswith("+") else -1
     return Wish(kind[:-1], side * strength(reading.words), 0)
-
-
-def _denies(reading: Reading) -> bool:
-    return any(word.meanings & DENIALS for word in reading.words)
 
 
 def _is_settled(reading: Reading, kind: str, scores: Mapping[str, float], *, doubt: float, negates: bool) -> bool:
@@ -238,7 +257,7 @@ def _is_settled(reading: Reading, kind: str, scores: Mapping[str, float], *, dou
 def _is_open(reading: Reading) -> bool:
     """True where a sentence denies in a way that leaves open what is wanted: "not only", "all but", "the mist did not"."""
     meant = frozenset().union(*(word.meanings for word in reading.words))
-    if "unsure" in meant or ("except" in meant and _denies(reading)):
+    if "unsure" in meant or ("except" in meant and reading.denies):
         return True
     return any(
         word.text in _LEFT_OUT and (at + 1 == len(reading.words) or "break" in reading.words[at + 1].meanings)
@@ -249,7 +268,7 @@ def _is_open(reading: Reading) -> bool:
 
 def _sure(reading: Reading, scores: Mapping[str, float]) -> list[Wish]:
     """The wishes that the rules found: of a sentence that denies something, those of which the classifier hears the same side."""
-    if not _denies(reading):
+    if not reading.doubtful:
         return list(reading.wishes)
     said = [word for word in reading.words if not word.meanings <= {"polite", "be"}]
     is_plain = len(said) <= _PLAIN and not any(word.meanings & {"unknown", "other", "break", "then"} for word in said)

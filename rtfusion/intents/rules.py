@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from rtfusion.intents.axes import PRESETS, Intents
-from rtfusion.intents.scope import scoped
+from rtfusion.intents.scope import DENIALS, scoped
 from rtfusion.intents.words import Word, words_of
 
 WEAK, PLAIN, STRONG, EXTREME = 0.3, 0.6, 0.8, 1.0
@@ -107,6 +107,10 @@ class Reading:
     words: tuple[Word, ...]
     unclear: frozenset[str] = frozenset()
     """Axes of which something is denied, and nothing says which way that goes."""
+    denies: bool = False
+    """It denies something, by words that always do or by where they stand."""
+    doubtful: bool = False
+    """It denies by words that always do, and more than faults by their names: "no noise" leaves nothing open."""
 
     @property
     def axes(self) -> dict[str, float]:
@@ -129,7 +133,9 @@ def read(text: str, presets: Mapping[str, Intents] = PRESETS) -> Reading:
         chosen = []
     reset = said_reset and not chosen and preset is None
     unclear = frozenset(PROPERTIES[name].axis for clause in clauses for name in clause.unclear)
-    return Reading(tuple(chosen), reset, preset, tuple(words), unclear)
+    denials, resolved = (sum(bool(word.meanings & DENIALS) for word in some) for some in (words, in_scope))
+    doubtful = denials > sum(clause.is_fault_denied for clause in clauses)
+    return Reading(tuple(chosen), reset, preset, tuple(words), unclear, denials + resolved > 0, doubtful)
 
 
 def _clauses_of(words: list[Word]) -> list[Clause]:
@@ -291,6 +297,14 @@ class Clause:
         first, *others = self.words
         plain = all(word.meanings & {*PROPERTIES, "polite"} and "more" not in word.meanings for word in others)
         return bool(self.properties) and plain and first.text in _MERELY
+
+    @property
+    def is_fault_denied(self) -> bool:
+        """True for "no noise" and "without any glare", and for nothing longer."""
+        said = [word for word in self.words if not word.meanings <= {"polite", "apart"}]
+        if len(said) != 2 or "neg" not in said[0].meanings:
+            return False
+        return self.named <= _COMPLAINTS and bool(self.named) and "more" not in said[1].meanings
 
     def _is_mere_name(self) -> bool:
         plain = all(word.meanings & {*PROPERTIES, "polite"} for word in self.words)

@@ -27,6 +27,10 @@ _CHINESE_NO = ("不", "没", "没有")
 _WANTED = frozenset({"soft", "want", "see"})
 _KEPT = Word("keep", frozenset({"keep"}))
 _NEG = frozenset({"neg"})
+_LETS = ("let", "mak", "hav", "让")
+_INCONSPICUOUS = ("不突出", "不显眼", "不明显", "不醒目")
+"""Behind 让 these alone are ordered: 让人看不清 is what one says of a fog."""
+_HIDDEN = frozenset({"less"})
 _DENIED = Word("not", _NEG)
 _PAUSE = Word(",", BREAK)
 
@@ -37,6 +41,7 @@ def scoped(words: list[Word], properties: frozenset[str]) -> list[Word]:
     words = _preferred(words)
     words = _rejected(words, properties)
     words = _apart(words)
+    words = _raised(_hidden(words, properties), properties)
     return [_resolved(words, at, properties) for at in range(len(words))]
 
 
@@ -104,6 +109,30 @@ def _apart(words: list[Word]) -> list[Word]:
         if "apart" in word.meanings:
             found.append(_PAUSE)
         found.append(word)
+    return found
+
+
+def _hidden(words: list[Word], properties: frozenset[str]) -> list[Word]:
+    """Order what "the people are not seen" complains of, where it is ordered: "let the people not be seen", 让人不突出."""
+    found: list[Word] = []
+    part: list[Word] = []
+    for word in words:
+        part = [] if word.meanings & _ENDS else part
+        ordered = part and part[0].text in _LETS and any(one.meanings & properties for one in part)
+        is_meant = "unseen" in word.meanings and (word.text.isascii() or word.text in _INCONSPICUOUS)
+        found.append(Word(word.text, _HIDDEN) if ordered and is_meant else word)
+        part = [*part, word] if part or not word.meanings <= _SILENT or word.text in _LETS else part
+    return found
+
+
+def _raised(words: list[Word], properties: frozenset[str]) -> list[Word]:
+    """Take "as bright as possible" for what it orders: brighter, with nothing left out."""
+    found = list(words)
+    for at, word in enumerate(words[2:], start=2):
+        before = words[at - 1]
+        if word.text.startswith("as ") and "extreme" in word.meanings and words[at - 2].text == "as":
+            raised = before.meanings | {"more"} if before.meanings & properties else before.meanings
+            found[at - 1] = Word(before.text, raised)
     return found
 
 

@@ -57,6 +57,8 @@ AGAIN = 1.25
 class RecordSink:
     """Writes one session into a new folder, named by the time (UTC), of the folder given."""
 
+    keeps_all = True
+
     def __init__(
         self,
         target: str | Path,

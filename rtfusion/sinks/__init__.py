@@ -87,20 +87,28 @@ def open_again(uri: str, *, context: SinkContext) -> Sink:
 
 
 def open_sinks(uris: Iterable[str], *, context: SinkContext, inputs: Iterable[Path] = ()) -> list[Sink]:
-    """Open several outputs, all or none. ``inputs`` are the files and folders that the run reads.
+    """Open several outputs, all or none; ``inputs`` are the files and folders that the run reads.
+
+    What listens at an address is opened before what writes, and recordings last: what is refused leaves no empty session behind.
 
     Raises:
         ConfigError: an output cannot be made, is named twice, or would be written over an input.
     """
     uris = list(uris)
     check_sinks(uris, inputs=inputs)
-    sinks: list[Sink] = []
+    found: dict[int, Sink] = {}
     with ExitStack() as opened:
-        for uri in uris:
-            sinks.append(open_sink(uri, context=context))
-            opened.callback(sinks[-1].close, aborted=True)
+        for at in sorted(range(len(uris)), key=lambda at: _turn(uris[at])):
+            found[at] = open_sink(uris[at], context=context)
+            opened.callback(found[at].close, aborted=True)
         opened.pop_all()
-    return sinks
+    return [found[at] for at in range(len(uris))]
+
+
+def _turn(uri: str) -> int:
+    """When an output is opened among several: the later, the more an attempt leaves behind."""
+    scheme = _split(uri)[0]
+    return 2 if scheme == "record" else 1 if scheme in WRITTEN else 0
 
 
 def check_sinks(uris: Iterable[str], *, inputs: Iterable[Path] = ()) -> None:

@@ -30,6 +30,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 class ImagesSink:
     """DIR/NAME.png, where NAME is the frame's own name, or its sequence number with six digits."""
 
+    keeps_all = True
+
     def __init__(
         self,
         target: str,

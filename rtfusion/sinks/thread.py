@@ -13,12 +13,15 @@ from rtfusion.mailbox import Closed, Mailbox, Policy
 from rtfusion.sinks.base import Sink, StopRequested
 from rtfusion.sinks.retry import Retry
 from rtfusion.telemetry import Telemetry
+from rtfusion.text import output_name
 from rtfusion.types import FusedFrame
 
 _log = logging.getLogger(__name__)
 
 RECORDED_CAPACITY = 4
 LIVE_CAPACITY = 2
+KEEPS_UP_NS = 10 * NS_PER_S
+"""An output that lost nothing for so long keeps up again."""
 
 
 class SinkThread:
@@ -51,6 +54,10 @@ class SinkThread:
         self._unproven = 0
         """Frames that a sink took since it was opened again, as long as it may be broken still."""
         self._failed = 0
+        self._keeps_all = live and getattr(sink, "keeps_all", False)
+        self._lost_ns: int | None = None
+        """The last frame that was lost because it is slow; None while it keeps up."""
+        self._told_dropped = 0
         self._drops_before: Counter[str] = Counter()
         """Of sinks that were given up."""
         self._clock = clock
@@ -130,6 +137,7 @@ class SinkThread:
         started_ns = self._clock.now_ns()
         is_left_out = sink.write(frame) is False
         ended_ns = self._clock.now_ns()
+        self._watch_pace(ended_ns)
         if is_left_out:
             return
         captured_ns = frame.timestamp_ns if self._live else frame.received_ns
@@ -141,6 +149,21 @@ class SinkThread:
             seconds = (ended_ns - self._broken_ns) / NS_PER_S
             _log.info("%s works again after %.0f s; %d frames were lost", self.uri, seconds, self._failed)
             self._broken, self._unproven = None, 0
+
+    def _watch_pace(self, now_ns: int) -> None:
+        """Say once, for as long as it lasts, that an output that is to keep everything is too slow for the cameras."""
+        if not self._keeps_all:
+            return
+        dropped = self._mailbox.dropped
+        if dropped > self._told_dropped:
+            if self._lost_ns is None:
+                sentence = f"{output_name(self.uri)}: it is slower than the cameras, and loses frames"
+                _log.warning("%s", sentence)
+                self._telemetry.note(sentence)
+            self._told_dropped, self._lost_ns = dropped, now_ns
+        elif self._lost_ns is not None and now_ns - self._lost_ns > KEEPS_UP_NS:
+            _log.info("%s keeps up again; it lost %d frames", output_name(self.uri), dropped)
+            self._lost_ns = None
 
     def _open_again(self) -> Sink | None:
         """The sink, opened anew; None while it is too early to try that."""

@@ -61,6 +61,8 @@ class VideoSink:
     there are as many as cores, 4 at most. When the first frame was is in the comment of the file.
     """
 
+    keeps_all = True
+
     def __init__(
         self,
         target: str | Path,

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from rtfusion import __version__
 from rtfusion.clock import NS_PER_S
 from rtfusion.telemetry import Histogram
+from rtfusion.text import output_name
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 BOUNDS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096)
@@ -61,15 +62,27 @@ class _Run(Collector):
         yield _counted_by_two("faults", "What happened to cameras.", ("band", "cause"), faults)
         drops = {place: causes for place, causes in snapshot["drops"].items() if place != "sinks"}
         yield _counted_by_two("drops", "Frames lost before they were fused.", ("place", "cause"), drops)
-        lost = snapshot["drops"].get("sinks", {})
+        lost = _by_output(snapshot["drops"].get("sinks", {}))
         yield _counted_by_two("sink_drops", "Frames that an output lost.", ("sink", "cause"), lost)
-        yield _counted("written", "Frames that an output took.", "sink", snapshot["written"])
+        yield _counted("written", "Frames that an output took.", "sink", _by_output(snapshot["written"]))
         for name, help_text, label in (
             ("skew", "Between the two stamps of a pair.", None),
             ("stage", "Duration of a stage.", "stage"),
             ("age", "Age of a frame when an output has it.", "sink"),
         ):
-            yield _histograms(f"{name}_seconds", help_text, label, self._durations.get(name, {}))
+            found = {_label(key): histogram for key, histogram in self._durations.get(name, {}).items()}
+            yield _histograms(f"{name}_seconds", help_text, label, found)
+
+
+def _by_output(values: Mapping[str, Any]) -> dict[str, Any]:
+    """By the addresses of the outputs without their parameters: a label is to stay when one of those changes."""
+    return {output_name(uri): value for uri, value in values.items()}
+
+
+def _label(key: str) -> str:
+    """The name of a stage or of an output; the stage of an output is named by it."""
+    stage = "sink " if key.startswith("sink ") else ""
+    return stage + output_name(key.removeprefix(stage))
 
 
 def _counted(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> Metric:

@@ -29,6 +29,7 @@ from rtfusion.capture.uri import parse_source
 from rtfusion.capture.watchdog import WatchedSource
 from rtfusion.clock import MONOTONIC, NS_PER_S
 from rtfusion.errors import CaptureError, CaptureTimeout, ConfigError, EndOfStream, StreamLost
+from rtfusion.pairs import open_pairs
 from rtfusion.types import Band, Frame, PixelFormat
 from tests.capture.rtsp_server import RtspServer
 from tests.capture.timed_rtsp import TimedRtspServer
@@ -192,6 +193,30 @@ def test_the_size_may_change_in_mid_stream(server: MjpegServer) -> None:
         assert abs(float(frames[-1].image.mean()) - 77) < 2
     finally:
         source.close()
+
+
+def test_exchanged_cameras_and_untold_rates_are_told_of_http_too(caplog: pytest.LogCaptureFixture) -> None:
+    """The visible camera shows gray pictures, the thermal one a colorful scene; neither says how fast."""
+    rng = np.random.default_rng(3)
+    scene = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (64, 48), interpolation=cv2.INTER_CUBIC)
+
+    def colorful(number: int) -> bytes:
+        return bytes(cv2.imencode(".jpg", np.roll(scene, number, axis=1))[1].tobytes())
+
+    cameras = MjpegServer(jpeg, rate_hz=50.0), MjpegServer(colorful, rate_hz=50.0)
+    try:
+        with open_pairs(vis=cameras[0].url, ir=cameras[1].url) as pairs:
+            assert not pairs.visible.rate_is_told
+            pairs.telemetry.sources = {Band.VISIBLE: pairs.visible, Band.THERMAL: pairs.thermal}
+            assert pairs.telemetry.snapshot()["sources"]["visible"]["rate_hz"] is None
+            while Band.VISIBLE not in pairs.measured_hz:
+                pairs.poll(timeout_s=0.1)
+    finally:
+        for camera in cameras:
+            camera.close()
+    assert any(note.startswith("the two may be exchanged") for note in pairs.notes)
+    assert any(record.getMessage().startswith("the two may be exchanged") for record in caplog.records)
+    assert any("#palette= names one" in note for note in pairs.notes)
 
 
 def test_thermal_network_cameras_are_gray(server: MjpegServer) -> None:

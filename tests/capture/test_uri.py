@@ -169,6 +169,8 @@ def test_a_rate_may_be_a_fraction() -> None:
         ("web://127.0.0.1:8080?record=a/b&token=abc", "web://127.0.0.1:8080?record=a/b&token=***"),
         ("zmq:tcp://127.0.0.1:5555?keys=a/b.key&clients=any", "zmq:tcp://127.0.0.1:5555?keys=a/b.key&clients=any"),
         ("zmq:ipc:///tmp/frames", "zmq:ipc:///tmp/frames"),
+        ("zmq:ipc:///tmp/usersA1234567/op99/fused?quality=80", "zmq:ipc:///tmp/usersA1234567/op99/fused?quality=80"),
+        ("zmq:ipc://me:secret@host/x?token=abc", "zmq:ipc://***@host/x?token=***"),
         ("udp://@239.0.0.1:1234", "udp://@239.0.0.1:1234"),
         ("record:/data/x?segment_s=5&password=abc", "record:/data/x?segment_s=5&password=***"),
         ("clip@home.mp4", "clip@home.mp4"),

@@ -7,15 +7,27 @@ from pathlib import Path
 
 from .conftest import Main
 
-KEYS = ["text", "axes", "reset", "refused", "resolved_by", "confidence", "nearest"]
+KEYS = ["text", "axes", "reset", "refused", "resolved_by", "confidence", "nearest", "left_out"]
 
 
 def test_a_sentence_for_a_person(main_here: Main) -> None:
     code, out, err = main_here("say", "make people stand out, keep the colors", "--encoder", "none")
     assert (code, err) == (0, "")
     assert out.startswith("people +0.6, color +0.6")
-    refused = main_here("say", "turn up the volume", "--encoder", "none")[1]
-    assert refused.startswith("not understood, nothing changes; nearest: ")
+    code, out, err = main_here("say", "turn up the volume", "--encoder", "none")
+    assert out.startswith("not understood, nothing changes; nearest: ")
+    assert (code, err) == (2, ""), "as of a run"
+
+
+def test_what_was_left_out_is_named(main_here: Main) -> None:
+    said = main_here("say", "make people stand out, but not the cars", "--encoder", "none")[1]
+    assert said.startswith("people +0.6") and said.rstrip().endswith("; left out, not understood: not the cars")
+
+
+def test_of_a_file_one_sentence_must_be_understood(main_here: Main, tmp_path: Path) -> None:
+    path = tmp_path / "sentences.txt"
+    path.write_text("is it hot outside\nturn up the volume\n", encoding="utf-8")
+    assert main_here("say", "--file", str(path), "--encoder", "none")[0] == 2
 
 
 def test_a_file_of_sentences_is_one_object_a_line(main_here: Main, tmp_path: Path) -> None:

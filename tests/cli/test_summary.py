@@ -48,6 +48,7 @@ SNAPSHOT: dict[str, Any] = {
     "stages_ms": {"decode visible": percentiles(1.0, 2.0, 3.0, 4.0), "fuse": percentiles(12.34, 20.0, 1234.5, 2000.0)},
     "age_ms": {"fused.mp4": percentiles(40.0, 50.0, 60.0, 70.0), "zmq:tcp://127.0.0.1:5555": NOTHING},
     "written": {"fused.mp4": 238, "zmq:tcp://127.0.0.1:5555": 235},
+    "fused_age_ms": percentiles(30.0, 35.0, 36.0, 40.0),
     "notes": ["no calibration: both cameras are taken to have the same view"],
 }  # fmt: skip
 
@@ -116,12 +117,14 @@ def test_expected_frames(visible: int | None, thermal: int, settings: Settings, 
 
 
 def test_status_of_a_recording() -> None:
-    assert status_line(SNAPSHOT, total=338) == "238 of 338 frames, 20.0 frames/s, 5 s left, 5 dropped"
+    assert status_line(SNAPSHOT, total=338) == (
+        "238 of 338 frames, 20.0 frames/s, 5 s left; dropped: visible 2, zmq:tcp://127.0.0.1:5555 3"
+    )
 
 
 def test_status_of_cameras() -> None:
     live = {**SNAPSHOT, "live": True, "drops": {}}
-    assert status_line(live, total=None) == "238 frames, 20.0 frames/s, age 40 ms, skew 1 ms"
+    assert status_line(live, total=None) == "238 frames, 20.0 frames/s, age 30 ms, skew 1 ms"
 
 
 # -- the statistics file ----------------------------------------------------------------------------------------------

@@ -73,6 +73,10 @@ def test_every_axis_is_heard_on_both_sides(text: str, wanted: str) -> None:
         ("别太亮", "brighten-"),
         ("有点暗", "brighten+"),
         ("别让人淹没在烟里", "people+ clear_haze+"),
+        ("make people not stand out", "people-"),
+        ("make the cars not stand out", "vehicles-"),
+        ("let the people not be seen", "people-"),
+        ("让人不突出", "people-"),
     ],
 )
 def test_negations_turn_what_they_negate(text: str, wanted: str) -> None:
@@ -99,6 +103,29 @@ def test_a_denial_that_leaves_open_what_is_wanted_changes_nothing(text: str) -> 
 def test_a_wish_beside_a_denial_that_nobody_is_sure_of_stands_alone() -> None:
     said = say("make people stand out, don't let the colors scream", encoder="none")
     assert dict(said.axes) == {"people": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("people as bright as possible, keep colors", {"people": 1.0, "color": 0.6}),
+        ("people brighter, no noise", {"people": 0.6, "denoise": 0.6}),
+        ("no noise, people brighter", {"people": 0.6, "denoise": 0.6}),
+        ("cars brighter, no haze", {"vehicles": 0.6, "clear_haze": 0.6}),
+    ],
+)
+def test_no_part_of_a_plain_sentence_is_lost(text: str, wanted: dict[str, float]) -> None:
+    said = say(text, encoder="none")
+    assert (dict(said.axes), said.left_out) == (wanted, ())
+
+
+@pytest.mark.parametrize("text", ["make people stand out, but not the cars", "brighten it and frobnicate the cat"])
+def test_what_of_a_sentence_changes_nothing_is_named(text: str) -> None:
+    said = say(text, encoder="none")
+    assert not said.refused
+    assert len(said.left_out) == 1
+    assert said.left_out[0] in text
+    assert said.left_out[0] in str(said)
 
 
 def test_two_wishes_in_one_sentence() -> None:
@@ -149,7 +176,7 @@ def test_presets_by_name_own_ones_too() -> None:
 
 def test_the_answer_has_these_keys_and_is_the_same_every_time() -> None:
     answer = rtfusion.say("太暗了").as_dict()
-    assert list(answer) == ["text", "axes", "reset", "refused", "resolved_by", "confidence", "nearest"]
+    assert list(answer) == ["text", "axes", "reset", "refused", "resolved_by", "confidence", "nearest", "left_out"]
     assert json.dumps(answer) == json.dumps(rtfusion.say("太暗了").as_dict())
 
 

@@ -172,3 +172,19 @@ def test_when_one_of_several_outputs_fails_the_others_are_closed(tmp_path: Path)
     with pytest.raises(ConfigError, match="does not exist"):
         open_sinks([str(tmp_path / "a.mp4"), str(tmp_path / "missing" / "b.mp4")], context=context)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_is_refused_leaves_no_empty_recording(tmp_path, make_context, monkeypatch):
+    monkeypatch.delenv("RTFUSION_WEB_TOKEN", raising=False)
+    uris = [f"record:{tmp_path}/sessions?reserve_mb=1", f"{tmp_path}/out.mp4", "web://0.0.0.0:0"]
+    with pytest.raises(ConfigError, match="others than this machine may look only with a token"):
+        open_sinks(uris, context=make_context())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_come_in_the_order_in_which_they_are_named(tmp_path, make_context):
+    uris = [f"record:{tmp_path}/sessions?reserve_mb=1", f"{tmp_path}/out.mp4", "null:"]
+    sinks = open_sinks(uris, context=make_context())
+    for sink in sinks:
+        sink.close(aborted=True)
+    assert [sink.uri for sink in sinks] == uris

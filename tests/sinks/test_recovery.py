@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -389,3 +390,39 @@ def test_a_whole_run_goes_on_when_its_folder_goes(tmp_path: Path) -> None:
     assert telemetry.drops["sinks"][f"images:{tmp_path}/images"]["failed"] >= 3
     assert (tmp_path / "images" / f"{telemetry.fused - 1:06d}.png").exists()
     assert any("The run goes on" in note for note in telemetry.notes)
+
+
+class Slow(Fragile):
+    """One that keeps every frame, and takes its time."""
+
+    uri = "record:/tmp/x?keep=7d"
+    keeps_all = True
+
+    def __init__(self, gate: threading.Semaphore) -> None:
+        super().__init__(lambda: None)
+        self._gate = gate
+
+    def write(self, frame: FusedFrame) -> None:
+        self._gate.acquire(timeout=30)
+        super().write(frame)
+
+
+def test_an_output_that_is_too_slow_for_cameras_is_told_once_while_it_lasts(
+    make_frame: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, clock, telemetry = threading.Semaphore(0), Hand(), Telemetry()
+    thread = SinkThread(Slow(gate), live=True, telemetry=telemetry, stop=lambda: None, clock=clock)
+    thread.start()
+    for number in range(10):
+        thread.put(make_frame(number), timeout_s=1)
+    gate.release(100)
+    while telemetry.written[thread.uri] < 2:
+        time.sleep(0.01)
+    assert thread.drops["slow"] >= 6
+    clock.now += 60 * NS_PER_S
+    thread.put(make_frame(11), timeout_s=1)
+    thread.finish()
+    assert thread.join(timeout_s=30)
+    told = "record:/tmp/x: it is slower than the cameras, and loses frames"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [told]
+    assert telemetry.notes == [told]
