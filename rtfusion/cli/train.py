@@ -338,7 +338,7 @@ def encoder(
             out, made, card={"steps": steps, "seed": seed, **{f"accuracy {k}": v for k, v in measured.items()}}
         )
         figures = (
-            ", ".join(f"{fact} {value:.2f}" for fact, value in measured.items()) or "nothing to measure on (--eval)"
+            ", ".join(f"{fact} {value:.2f}" for fact, value in measured.items()) or "not measured without --eval"
         )
         show_text(f"{out}: zero-shot accuracy {figures}\n")
     sys.exit(stopping.exit_code)
