@@ -126,3 +126,22 @@ def test_outside_the_means_are_kept_over_frames_as_inside() -> None:
             ours = inside(visible=gray, thermal=pair.thermal.image, timestamp_ns=pair.timestamp_ns)
             theirs = outside(visible_y=gray, thermal=pair.thermal.image, stamp_s=pair.timestamp_ns / 1e9)
             assert np.abs(ours[..., 0].astype(int) - theirs).max() <= 1
+
+
+def test_a_profile_of_ones_own_is_known_to_cameras_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rtfusion.capture import profiles
+    from rtfusion.capture.raw_stream import profile_name
+
+    mine, before = example("camera_profile").PROFILE, dict(profiles.PROFILES)
+    size_px = next(iter(mine.sizes))
+    try:
+        profiles.add_profile(mine)
+        assert profiles.recognize(fourcc="Y16", size_px=size_px, usb_id=None).name == "mycam"
+        assert profiles.is_thermal(name="webcam", usb_id="1234:5678")
+        assert profile_name("mycam") == "mycam"
+        with pytest.raises(rtfusion.ConfigError, match="there is a profile 'mycam' already"):
+            profiles.add_profile(mine)
+    finally:
+        profiles.PROFILES.clear()
+        profiles.PROFILES.update(before)
+    assert profiles.recognize(fourcc="Y16", size_px=size_px, usb_id=None).name == "y16"

@@ -158,7 +158,8 @@ def choose_lens(sightings: Mapping[str, Sighting], *, size_px: tuple[int, int]) 
 def _require(sightings: Mapping[str, Sighting], *, name: str) -> None:
     if len(sightings) < LEAST_VIEWS:
         raise CalibrationError(
-            f"the board was found in {len(sightings)} views of the {name} camera; its lens needs {LEAST_VIEWS} or more, "
+            f"the board was found in {len(sightings)} {'view' if len(sightings) == 1 else 'views'} of "
+            f"the {name} camera; its lens needs {LEAST_VIEWS} or more, "
             "better 15: tilted, near and far, and in the corners of the picture"
         )
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
 
 import av
 import numpy as np
 
 import rtfusion
-from rtfusion.capture import raw_stream
-from rtfusion.capture.profiles import Profile, Size, Words
+from rtfusion.capture.profiles import Profile, Size, Words, add_profile
 
 WIDTH, HEIGHT, STATUS_ROWS = 64, 48, 2
 
@@ -50,9 +48,9 @@ def record(path: Path, buffers: Sequence[Words]) -> None:
 
 def main() -> None:
     """Record three buffers of a scene of 20 degrees with a warm hand in it, and read them by the profile."""
-    # In the project this is one entry of the table in rtfusion/capture/profiles.py; from outside, it is added before a source is
-    # opened.
-    cast("dict[str, Any]", raw_stream.RECORDED)[PROFILE.name] = PROFILE
+    add_profile(
+        PROFILE
+    )  # before a source is opened; in the project it is one entry of the table in rtfusion/capture/profiles.py
     scene = np.full((HEIGHT + STATUS_ROWS, WIDTH), round(293.15 / 0.04), np.uint16)
     scene[:STATUS_ROWS] = 0xFFFF  # status, not a picture
     scene[20:30, 24:40] = round(306.15 / 0.04)

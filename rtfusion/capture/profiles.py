@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.capture.v4l2_abi import CID_ZOOM_ABSOLUTE
+from rtfusion.errors import ConfigError
 from rtfusion.types import Image, PixelFormat
 
 Words = npt.NDArray[np.uint16]
@@ -92,6 +93,21 @@ class Profile:
         return size_px if self.sizes is None else self.sizes[size_px]
 
 
+def add_profile(profile: Profile) -> None:
+    """Know one more layout in this process, by ``?profile=NAME`` and by its own marks, for recordings and cameras alike.
+
+    It counts for sources that are opened later, and before the layouts that are known already.
+
+    Raises:
+        ConfigError: there is a layout of that name.
+    """
+    if profile.name in PROFILES:
+        raise ConfigError(f"there is a profile {profile.name!r} already; give yours another name")
+    known = dict(PROFILES)
+    PROFILES.clear()
+    PROFILES.update({profile.name: profile, **known})
+
+
 def recognize(*, fourcc: str, size_px: Size, usb_id: str | None, name: str = "") -> Profile:
     """Return the profile of a thermal camera in this mode: ``gray8`` for what is not known to be counts."""
     for profile in PROFILES.values():
@@ -102,7 +118,8 @@ def recognize(*, fourcc: str, size_px: Size, usb_id: str | None, name: str = "")
 
 def is_thermal(*, name: str, usb_id: str | None) -> bool:
     """True for a camera that is known to be thermal, by its USB identity or its name."""
-    return usb_id in _THERMAL_USB_IDS or _THERMAL_NAMES.search(name) is not None
+    is_known = usb_id in _THERMAL_USB_IDS or any(profile.is_of(usb_id, name) for profile in PROFILES.values())
+    return is_known or _THERMAL_NAMES.search(name) is not None
 
 
 def _first_rows(words: Words, size_px: Size) -> Words:
@@ -210,8 +227,8 @@ _PROFILES: tuple[Profile, ...] = (
     Profile(name="y16", fourccs=tuple(DEEP_BITS), sizes=None, counts_of=_first_rows),
     Profile(name="gray8", fourccs=(), sizes=None, counts_of=None),
 )
-PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in _PROFILES}
-_THERMAL_USB_IDS = frozenset({"3474:4321"}).union(*(profile.usb_ids for profile in _PROFILES))  # and the Topdon TC002
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in _PROFILES}
+_THERMAL_USB_IDS = frozenset({"3474:4321"})  # beside those of the profiles: the Topdon TC002
 _THERMAL_NAMES = re.compile(
     r"thermal|lepton|\bboson|\bflir\b|infiray|p2 ?pro|\btc00[0-9]|topdon|xtherm|ht-?301|hikmicro|\btau ?2|\bseek\b",
     re.I,

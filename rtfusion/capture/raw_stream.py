@@ -6,6 +6,7 @@ again, they are the words of the camera. That is possible only where nothing was
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rtfusion.capture.seek import KINDS, LAYOUTS, SeekDecoder
 LEAST_KELVIN, USUAL_KELVIN = 200.0, (223.0, 423.0)
 """Pixels are hardly ever colder, and half of a scene is within these: what a picture would mean as counts is not."""
 PLAUSIBLE_SHARE = 0.98
-RECORDED: Mapping[str, Profile] = {**PROFILES, **{name: layout.profile for name, layout in LAYOUTS.items()}}
+RECORDED: Mapping[str, Profile] = ChainMap({name: layout.profile for name, layout in LAYOUTS.items()}, PROFILES)
 """The profiles that a recorded stream may have: those of cameras that V4L2 knows, and of others."""
 
 HEADERLESS = (".raw", ".bin")

@@ -53,6 +53,7 @@ def evaluate(
     from rtfusion.evaluate import quality
     from rtfusion.files import check_output
 
+    fused = [Path(str(path).removeprefix("images:")) for path in fused]  # as --sink writes it
     taken = dict.fromkeys([*map(Path, (ir, vis)), *map(Path, fused)], "an input")
     for path in filter(None, (json_file, markdown)):
         check_output(path, overwrite=overwrite, taken=taken)

@@ -43,7 +43,7 @@ def evaluate_model(
     reference: Annotated[
         list[str] | None,
         typer.Option(
-            "--reference", metavar="NAME", help="Classical fuser to measure beside it (repeatable). Default: pyramid."
+            "--reference", metavar="NAME", help="Fuser, or model that ships, beside it (repeatable). Default: pyramid."
         ),
     ] = None,
     teacher_cache: Annotated[

@@ -337,10 +337,9 @@ def encoder(
         save_stand_in(
             out, made, card={"steps": steps, "seed": seed, **{f"accuracy {k}": v for k, v in measured.items()}}
         )
-        figures = (
-            ", ".join(f"{fact} {value:.2f}" for fact, value in measured.items()) or "not measured without --eval"
-        )
-        show_text(f"{out}: zero-shot accuracy {figures}\n")
+        figures = ", ".join(f"{fact} {value:.2f}" for fact, value in measured.items())
+        found = f"zero-shot accuracy {figures}" if figures else "not measured; --eval DIR names pairs to measure it on"
+        show_text(f"{out}: {found}\n")
     sys.exit(stopping.exit_code)
 
 

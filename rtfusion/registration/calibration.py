@@ -211,6 +211,8 @@ class Calibration(_Strict):
         """
         try:
             text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise CalibrationError(f"{path}: there is no such file; expected a calibration file of rtfusion") from error
         except (OSError, ValueError) as error:  # the latter for no text, and for a name that no file can have
             raise CalibrationError(f"{path}: cannot be read as a calibration file ({error})") from error
         return cls.from_json(text, name=str(path))

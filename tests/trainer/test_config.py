@@ -57,3 +57,12 @@ def test_the_preset_of_the_tutorial_is_one(tmp_path: Path) -> None:
     mine, small = load_config(str(path)), load_config("small")
     assert mine.network.name == "mine"
     assert replace(mine.network, name="small") == small.network
+
+
+def test_a_preset_that_is_not_there_is_named_as_it_was_given(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^there is no preset 'nix'; known: .*small.*, or a file whose name ends in .toml$"
+    ):
+        load_config("nix")
+    with pytest.raises(ConfigError, match=r"^there is no file .*mine.toml; known: "):
+        load_config(str(tmp_path / "mine.toml"))

@@ -161,3 +161,16 @@ def test_a_card_of_one_set_says_no_more(tmp_path: Path, data: Path) -> None:
         "## Image quality",
     ]
     assert "Distilled from: nothing" in text
+
+
+def test_a_model_that_ships_is_a_reference_too() -> None:
+    from functools import partial
+
+    from rtfusion_trainer.evaluate import _reference
+
+    from rtfusion.models.shipping import shipped
+
+    small = _reference("small", threads=1)
+    assert isinstance(small, partial)
+    assert small.keywords["model"] == shipped("small")
+    assert _reference("pyramid", threads=1).__name__ == "open_luminance"

@@ -233,7 +233,10 @@ def read_preset(preset: str, *, folder: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         known = ", ".join(sorted(found.stem for found in folder.glob("*.toml")))
-        raise ConfigError(f"cannot read the preset {path}: {error.strerror}; known: {known}") from error
+        if not path.exists():
+            what = f"no file {path}" if preset.endswith(".toml") else f"no preset {preset!r}"
+            raise ConfigError(f"there is {what}; known: {known}, or a file whose name ends in .toml") from error
+        raise ConfigError(f"cannot read the preset {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 

@@ -24,6 +24,7 @@ from rtfusion.evaluate.methods import Method
 from rtfusion.fusion import LuminanceFuser
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.models import ModelSpec, find_model, read_spec
+from rtfusion.models.shipping import shipped, shipped_names
 from rtfusion.progress import steps
 from rtfusion.types import Image8
 from rtfusion_trainer.pairs import Pictures, image_sets, read_pair
@@ -75,7 +76,7 @@ def evaluate(
         data: folder of sets SET/vi and SET/ir of unrelated pairs.
         clips: folder of clips CLIP/vi.mp4 and CLIP/ir.mp4, or folders of frames vi and ir.
         parity: files of the same student in other precisions.
-        references: classical fusers to be measured beside it.
+        references: classical fusers, or models that come with rtfusion, to be measured beside it.
         enhance: the dial; the model's own default if None.
         limit: the first so many pairs of every set.
         frames: the first so many frames of every clip.
@@ -104,8 +105,8 @@ def evaluate(
         contract = {key: value for key, value in spec.contract().items() if key not in ("schema", "scores")}
         inputs = {} if enhance is None else {"enhance": enhance}
         learned = partial(LearnedLuminance, engine="auto", threads=threads, inputs=inputs)
-        classical = {name: Method(name=name, fuser=name).open_luminance for name in references}
-        cases: dict[str, Open] = {STUDENT: partial(learned, model=path), **classical}
+        cases: dict[str, Open] = {STUDENT: partial(learned, model=path)}
+        cases |= {name: _reference(name, threads=threads) for name in references}
         sets = {} if data is None else _read_sets(data, limit=limit)
         result: dict[str, Any] = {
             "schema": SCHEMA,
@@ -257,6 +258,12 @@ def scores(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         name: {figure: value for figure, value in figures.items() if value is not None}
         for name, figures in found.items()
     }
+
+
+def _reference(name: str, *, threads: int | None) -> Open:
+    if name in shipped_names():
+        return partial(LearnedLuminance, engine="auto", threads=threads, inputs={}, model=shipped(name))
+    return Method(name=name, fuser=name).open_luminance
 
 
 @contextmanager

@@ -327,11 +327,11 @@ class Recipe:
         self._cost(len(files), per_step_s=per_pair_s, disk=0, what="pairs to measure")
 
     def _cost(self, count: int, *, per_step_s: float, disk: float, what: str) -> None:
-        minutes = max(0, count) * per_step_s / 60
+        if count <= 0:
+            return
+        minutes = count * per_step_s / 60
         memory = "" if (peak := _peak_memory_gb()) is None else f", {peak:.1f} GB of memory"
-        tell(
-            f"{max(0, count)} {what} of {per_step_s:.2f} s: about {minutes:.0f} min{memory}, {disk / 1e6:.0f} MB of disk"
-        )
+        tell(f"{count} {what} of {per_step_s:.2f} s: about {minutes:.0f} min{memory}, {disk / 1e6:.0f} MB of disk")
 
     def _take_up(self) -> None:
         try:
@@ -360,7 +360,10 @@ def run_recipe(options: RecipeOptions) -> Path | None:
         ModelError: weights that cannot be read, or an encoder that cannot tell what the loss is about.
     """
     if (options.clip_weights is None) == (options.stand_in is None):
-        raise ConfigError("the loss needs one encoder: --clip-weights PATH, or --stand-in FILE where there is no CLIP")
+        raise ConfigError(
+            "the loss needs one encoder: --clip-weights PATH, or, where there is no CLIP, --stand-in FILE, which "
+            "rtfusion train encoder makes"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     return Recipe(options).run()
 
