@@ -259,7 +259,8 @@ class Settings(BaseModel):
     runs, and what denoising does to every pixel of 8 bits. Of denoising the results are the same."""
 
     sink: Annotated[tuple[str, ...], _output(metavar="URI", taker="sinks", path="uri")] = ()
-    """Output: a video file, images:DIR, zmq:tcp://127.0.0.1:5555, web://127.0.0.1:8080, window: or null: (repeatable)."""
+    """Output: a video file, images:DIR, record:DIR, zmq:tcp://127.0.0.1:5555, web://127.0.0.1:8080, window: or null:
+    (repeatable)."""
     overwrite: Annotated[bool, _output(taker="sinks")] = False
     """Replace outputs that exist."""
     publish_mask: Annotated[bool, _output(taker="focus", argument="publish")] = False

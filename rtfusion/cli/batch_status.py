@@ -105,8 +105,9 @@ def tell(out: Store, summary: Summary, *, before: Mapping[str, int], elapsed_s: 
     done, failed, unfinished = (summary.states.get(state, 0) for state in ("done", "failed", "unfinished"))
     rows = [
         f"{summary.recordings} recordings: {before.get('done', 0)} were done, {done - before.get('done', 0)} fused now "
-        f"({summary.frames} frames, {elapsed_s:.1f} s, {summary.cpu_s:.1f} s of a core), {failed} failed"
+        f"in {elapsed_s:.1f} s, {failed} failed"
         + (f", {unfinished} unfinished" if unfinished else "")
+        + f"; in all {summary.frames} frames, {summary.cpu_s:.1f} s of a core"
     ]
     if summary.restarts:
         rows.append(f"{summary.restarts} times a recording was begun again; the account says why")

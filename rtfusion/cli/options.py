@@ -62,8 +62,21 @@ class Commands(_PlainHelp, TyperGroup):
         try:
             return super().invoke(ctx)
         except UsageError as error:
+            error.message += _hint(error)
             error.message = re.sub(r"[^\s()'\"]+", lambda word: without_credentials(word[0]), error.message)
             raise
+
+
+def _hint(error: Any) -> str:
+    """What a command that fuses calls its sources and outputs, for those who named them otherwise."""
+    command = None if error.ctx is None else error.ctx.command
+    if not isinstance(command, SettingsCommand):
+        return ""
+    if re.search(r"option:? '?(-o|--out|--output|--outfile)\b", error.message):
+        return "; an output is named with --sink"
+    if "unexpected extra argument" in error.message:
+        return "; sources are named with --ir and --vis, an output with --sink"
+    return ""
 
 
 class SettingsCommand(_PlainHelp, TyperCommand):

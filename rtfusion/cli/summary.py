@@ -128,7 +128,7 @@ def _focus(providers: Mapping[str, Any]) -> Table:
 def _mistrusted(snapshot: Snapshot) -> str:
     """Say which band was not trusted, and in how many frames."""
     found = (f"{name} in {count}" for name, count in snapshot["mistrusted"].items())
-    return f"the other band shown there: {', '.join(found)} of {snapshot['fused']} frames"
+    return f"not trusted, the other camera shown there: {', '.join(found)} of {snapshot['fused']} frames"
 
 
 def _parallax(state: Mapping[str, Any]) -> str:

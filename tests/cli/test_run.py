@@ -166,6 +166,21 @@ def test_bad_input(main_here: Main, folders: Path, case: str) -> None:
     assert sorted(folders.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--output", "x.mp4"], "an output is named with --sink"),
+        (["-o", "x.mp4"], "an output is named with --sink"),
+        (["a.mp4", "b.mp4"], "sources are named with --ir and --vis, an output with --sink"),
+    ],
+)
+def test_what_other_programs_call_sources_and_outputs_is_hinted_at(
+    main_here: Main, arguments: list[str], hint: str
+) -> None:
+    code, _, err = main_here("run", *arguments)
+    assert (code, hint in " ".join(err.replace("│", " ").split())) == (2, True), err
+
+
 def test_an_unknown_option_is_a_usage_error(main_here: Main) -> None:
     code, _, err = main_here("run", "--fusr", "average")
     assert code == 2

@@ -177,7 +177,7 @@ def test_a_run_shows_the_other_band_and_says_so(tmp_path: Path) -> None:
         sources = ("--ir", str(folders["ir"]), "--vis", str(folders["vi"]), "--sink", f"images:{out}")
         ran = CliRunner().invoke(app, ["run", *sources, *arguments])
         assert ran.exit_code == 0, ran.output
-        assert ("the other band shown there: thermal blank in 3 of 3 frames" in ran.output) is untouched
+        assert ("not trusted, the other camera shown there: thermal blank in 3 of 3 frames" in ran.output) is untouched
         shown = cv2.imread(str(next(out.iterdir())), cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(shown, textured(1)) is untouched
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rtfusion.intents import Intents
 from rtfusion.models import shipped_names
 from rtfusion.registration import Calibration
 from rtfusion.sinks import SinkContext, open_sink
@@ -170,6 +171,20 @@ def test_snapshot_and_record(page, tmp_path):
     page.click("text=Stop")
     page.wait_for_selector("text=/recorded rtfusion-.*mp4: [0-9]+ frames/")
     assert len(list(tmp_path.glob("*.mp4"))) == 1
+
+
+def test_record_rests_where_no_folder_was_named(page, run):
+    run.sink._recorder = None
+    page.wait_for_selector("#record:disabled")
+    assert "?record=FOLDER" in page.get_attribute("#record", "title")
+
+
+def test_what_is_wished_stands_beside_the_sentence(page, run):
+    page.wait_for_selector("#saying:visible")
+    assert not page.is_visible("#wished")
+    run.control.intents = Intents(people=0.6, clear_haze=-0.3)
+    page.wait_for_selector("#wished:visible")
+    assert set(page.inner_text("#wished").removeprefix("wished: ").split(", ")) == {"people +0.6", "clear haze -0.3"}
 
 
 def test_a_lost_camera_is_said(page, run):

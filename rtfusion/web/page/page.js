@@ -216,6 +216,10 @@ function stand(id, value) {
 // the wish for the picture: an axis each, from -1 to 1, presets by name, and sentences
 function showIntents(intents) {
   at("wishes").hidden = at("saying").hidden = !intents;
+  const wished = Object.entries(intents?.axes ?? {}).filter(([, value]) => value);
+  at("wished").hidden = !wished.length;
+  at("wished").textContent = "wished: " + wished.map(([name, value]) =>
+    `${name.replaceAll("_", " ")} ${value > 0 ? "+" : ""}${value}`).join(", ");
   if (!intents) return;
   const names = Object.keys(intents.axes), presets = Object.keys(intents.presets), select = at("preset");
   if (at("axes").dataset.names !== names.join()) {
@@ -408,6 +412,8 @@ function showRecord(record) {
   const on = Boolean(record && record.on);
   at("record").setAttribute("aria-pressed", on);
   at("record").textContent = on ? "Stop" : "Record";
+  at("record").disabled = !record;
+  at("record").title = record ? "" : "no folder was named: start the run with ?record=FOLDER in the address of the page";
   at("recording").hidden = !on;
   if (on) at("recording").textContent = `REC ${clock(record.elapsed_s)}`;
   if (record && record.error && record.error !== told) say(record.error, true);
