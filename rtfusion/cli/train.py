@@ -317,6 +317,7 @@ def encoder(
 ) -> None:
     """Train, write the file, and print the zero-shot accuracy by fact."""
     require_trainer()
+    from rtfusion_trainer.labels import read_labels
     from rtfusion_trainer.progress import shown
     from rtfusion_trainer.stand_in.network import save_stand_in
     from rtfusion_trainer.stand_in.training import accuracy, seen_pairs, train_stand_in
@@ -326,7 +327,9 @@ def encoder(
 
     if eval_labels is not None and eval_data is None:
         raise ConfigError("--eval-labels are of the pairs of --eval: pass both")
-    # read before the training, so that a wrong folder costs no encoder
+    if labels is not None:
+        read_labels(labels, data=data)
+    # read before the training, so that a wrong file or folder costs no encoder
     judging = None if eval_data is None else seen_pairs(eval_data, labels=eval_labels)
     with Stopping() as stopping, shown(total=steps) as log:
         made = train_stand_in(
@@ -338,7 +341,10 @@ def encoder(
             out, made, card={"steps": steps, "seed": seed, **{f"accuracy {k}": v for k, v in measured.items()}}
         )
         figures = ", ".join(f"{fact} {value:.2f}" for fact, value in measured.items())
-        found = f"zero-shot accuracy {figures}" if figures else "not measured; --eval DIR names pairs to measure it on"
+        lacking = (
+            "--eval DIR names pairs to measure it on" if judging is None else "too few pictures say a fact clearly"
+        )
+        found = f"zero-shot accuracy {figures}" if figures else f"not measured; {lacking}"
         show_text(f"{out}: {found}\n")
     sys.exit(stopping.exit_code)
 
