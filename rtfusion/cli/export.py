@@ -62,12 +62,17 @@ def export_student(
 ) -> None:
     """Write the files and print how far each is from PyTorch."""
     require_trainer()
+    from rtfusion_trainer.checkpoint import CHECKPOINT
     from rtfusion_trainer.distill import is_model
     from rtfusion_trainer.export import export
 
     from rtfusion.cli.console import busy, show, table
     from rtfusion.errors import ConfigError
 
+    if (checkpoint / CHECKPOINT).is_file():  # else it may be the name of a model that ships
+        raise ConfigError(
+            f"{checkpoint} is a folder; the checkpoint of a training is the file {checkpoint / CHECKPOINT} in it"
+        )
     if is_model(checkpoint) and (trained_on or license_id or enhance is not None):
         raise ConfigError(
             "a model file says itself what it was trained on: leave out --trained-on, --license, --enhance"

@@ -256,3 +256,13 @@ def test_ctrl_c_finishes_the_step_and_saves(main_here: Main, data: Path, monkeyp
     code, _, err = main_here("train", "student", "--preset", "long.toml", "--data", str(data), "--out", "run", *CPU)
     assert code == 130, err
     assert checkpoint.load(Path("run/checkpoint.pt")).step == 3
+
+
+def test_a_folder_is_not_taken_for_a_model_file(main_here: Main, tmp_path: Path, torch: None) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").touch()
+    code, _, err = main_here(
+        "export", "--checkpoint", "run", "--out", "models", "--trained-on", "x", "--license", "CC0-1.0"
+    )
+    assert code == 2
+    assert "run is a folder; the checkpoint of a training is the file run/checkpoint.pt in it" in err

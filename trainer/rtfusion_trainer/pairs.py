@@ -102,7 +102,9 @@ def image_sets(folder: Path) -> dict[str, list[tuple[Path, Path]]]:
         raise ConfigError(f"{folder}: there is no such folder; expected one of folders SET/vi and SET/ir")
     sets = {inside.name: pairs for inside in sorted(folder.glob("*")) if (pairs := _matching(inside))}
     if not sets and _matching(folder):
-        raise ConfigError(f"{folder} is itself a set, with vi and ir; give the folder that holds it, {folder / '..'}")
+        raise ConfigError(
+            f"{folder} is itself a set, with vi and ir; give the folder that holds it, {folder.resolve().parent.name}"
+        )
     if not sets:
         raise ConfigError(f"{folder} holds no pairs; expected folders SET/vi and SET/ir with images of equal names")
     return sets
