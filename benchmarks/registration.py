@@ -7,7 +7,8 @@
 ``DIR`` holds ``calibration/``, ``train/`` and ``video/``. The suites:
 
 - displaced: registered pairs of another drive, their thermal picture turned, scaled, shifted and slanted by known amounts
-- slanted: the same with each corner moved by up to 5 % of the picture
+- repeated: the same pairs, against the estimate of each before it was displaced: what is left is not the registration by hand
+- slanted: as displaced, with each corner moved by up to 5 % of the picture
 - coarse: as displaced, with a thermal camera of 160x120
 - depth: the synthetic street filmed from two places, people at 2, 5 and 20 m; error by distance with and without parallax
 - landmarks: single real pairs, displaced, against landmarks that were set by hand in both pictures
@@ -98,6 +99,11 @@ def displaced(data: Path) -> Iterator[Row]:
     yield from _judged("displaced", _drawn(data, seed=0, count=DRAWN, motion=_similar))
 
 
+def repeated(data: Path) -> Iterator[Row]:
+    """As `displaced`; the truth is where the pair itself, not displaced, is estimated to lie."""
+    yield from _judged("repeated", _repeated(data))
+
+
 def slanted(data: Path) -> Iterator[Row]:
     """Each corner somewhere within 5 % of the width and the height."""
     yield from _judged("slanted", _drawn(data, seed=1, count=DRAWN, motion=partial(_corners_moved, share=0.05)))
@@ -111,9 +117,44 @@ def coarse(data: Path) -> Iterator[Row]:
 Motion = Callable[[np.random.Generator, tuple[int, int]], Matrix]
 
 
+class _Draw(NamedTuple):
+    """A registered pair, and the same pair displaced."""
+
+    name: str
+    given: GrayPair
+    shown: GrayPair
+    truth: Matrix
+    """The given thermal picture from the displaced one, in pixels, as the one is displaced into the other."""
+
+
 def _drawn(
     data: Path, *, seed: int, count: int, motion: Motion, thermal_px: tuple[int, int] | None = None
 ) -> Iterator[Row]:
+    for one in _draws(data, seed=seed, count=count, motion=motion, thermal_px=thermal_px):
+        size = size_px(one.shown.visible)
+        points = _points(one, one.truth)
+        yield {"truth_px": _median_px(scale_px(from_px=size_px(one.shown.thermal), to_px=size), **points),
+               **_estimated(one.name, [one.shown], **points)}  # fmt: skip
+
+
+def _repeated(data: Path) -> Iterator[Row]:
+    for one in _draws(data, seed=0, count=DRAWN, motion=_similar):
+        try:
+            as_given = estimate_scene([one.given])
+        except CalibrationError as refusal:
+            yield _refused(one.name, refusal)
+            continue
+        yield _estimated(one.name, [one.shown], **_points(one, as_given.visible_from_thermal_px @ one.truth))
+
+
+def _points(one: _Draw, visible_from_thermal_px: Matrix) -> dict[str, Points]:
+    grid_px = _grid(size_px(one.shown.thermal))
+    return {"thermal_px": grid_px, "visible_px": transformed(visible_from_thermal_px, grid_px)}
+
+
+def _draws(
+    data: Path, *, seed: int, count: int, motion: Motion, thermal_px: tuple[int, int] | None = None
+) -> Iterator[_Draw]:
     folder = data / "eval" / "roadscene"
     names = sorted(path.name for path in (folder / "vi").iterdir())
     random = np.random.default_rng(seed)
@@ -126,12 +167,13 @@ def _drawn(
         if thermal_px is not None:
             moved = cv2.resize(moved, thermal_px, interpolation=cv2.INTER_AREA)
             truth = truth @ scale_px(from_px=thermal_px, to_px=size)
-        warm = equalized(cast(Image8, moved))
-        grid_px = _grid(size_px(warm))
-        points = {"thermal_px": grid_px, "visible_px": transformed(truth, grid_px)}
-        shown = GrayPair(visible=equalized(pair[0]), thermal=warm)
-        yield {"truth_px": _median_px(scale_px(from_px=size_px(warm), to_px=size), **points),
-               **_estimated(Path(names[index]).stem, [shown], **points)}  # fmt: skip
+        visible, warm, displaced = (equalized(cast(Image8, image)) for image in (*pair, moved))
+        yield _Draw(
+            Path(names[index]).stem,
+            GrayPair(visible=visible, thermal=warm),
+            GrayPair(visible=visible, thermal=displaced),
+            truth,
+        )
 
 
 def _similar(random: np.random.Generator, size: tuple[int, int]) -> Matrix:
@@ -512,6 +554,7 @@ def _refined(pairs: Sequence[ClipPair], *, knock_px: tuple[float, float], at: in
 
 SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     "displaced": displaced,
+    "repeated": repeated,
     "slanted": slanted,
     "coarse": coarse,
     "depth": depth,

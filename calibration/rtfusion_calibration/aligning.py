@@ -19,6 +19,7 @@ from rtfusion.registration import scale_px
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.fitting import Weights, transformed
 from rtfusion.registration.structure import GrayPair, Points, patch_centers, shrunk, size_px, structure_map
+from rtfusion_calibration.fitting import area_weights
 from rtfusion_calibration.matching import INDEPENDENT, STEPS_PER_PATCH, patch_px_of, warped_onto
 
 SIDE_PX, RADIUS_PX = 640, 8
@@ -50,7 +51,8 @@ class Alignment:
 
     def drawn(self, counts_of_patches: Weights) -> Matrix:
         """The transform where each patch counts so many times."""
-        found, _ = _climb(self.surfaces, self.frame_from_visible, REDRAWN_PX, counts=counts_of_patches)
+        weights = self.surfaces.weights * counts_of_patches
+        found, _ = _climb(self.surfaces, self.frame_from_visible, REDRAWN_PX, weights=weights)
         return self.surfaces.visible_from_thermal(found)
 
 
@@ -64,6 +66,8 @@ class _Surfaces:
     """(N, 2) the same in the thermal picture, as they began."""
     likely: npt.NDArray[np.float64]
     """(N, side, side) share of each place."""
+    weights: Weights
+    """(N,) how much each counts: every part of the picture alike."""
     small_from_thermal: Matrix
     """What the patches began with."""
     frame_from_thermal: Matrix
@@ -96,7 +100,7 @@ def _aligned(pairs: Sequence[GrayPair], similarity: Matrix, start: Matrix, shift
         if len(surfaces.visible_px) < LEAST_PATCHES:
             return None
         began: Matrix = surfaces.frame_from_thermal @ np.linalg.inv(surfaces.small_from_thermal)
-        found, support = _climb(surfaces, began, rounds_px)
+        found, support = _climb(surfaces, began, rounds_px, weights=surfaces.weights)
         start = surfaces.visible_from_thermal(found)
         result = Alignment(visible_from_thermal_px=start, support=support, surfaces=surfaces, frame_from_visible=found)
     return result
@@ -127,19 +131,19 @@ def _surfaces(pairs: Sequence[GrayPair], similarity: Matrix, start: Matrix, shif
                 likely.append(np.exp(SHARPNESS * scores))
     mass = np.array(likely, dtype=np.float64).reshape(-1, 2 * RADIUS_PX + 1, 2 * RADIUS_PX + 1)
     visible_px = np.array(centers, dtype=np.float64).reshape(-1, 2)
+    thermal_px = transformed(np.asarray(np.linalg.inv(small_from_thermal), np.float64), visible_px)
     return _Surfaces(
         visible_px=visible_px,
-        thermal_px=transformed(np.asarray(np.linalg.inv(small_from_thermal), np.float64), visible_px),
+        thermal_px=thermal_px,
         likely=mass / mass.sum(axis=(1, 2), keepdims=True),
+        weights=area_weights(thermal_px, size_px(pairs[0].thermal)),
         small_from_thermal=small_from_thermal,
         frame_from_thermal=small_from_visible @ similarity,
         visible_from_small=visible_from_small,
     )
 
 
-def _climb(
-    surfaces: _Surfaces, began: Matrix, rounds_px: Sequence[float], *, counts: Weights | None = None
-) -> tuple[Matrix, float]:
+def _climb(surfaces: _Surfaces, began: Matrix, rounds_px: Sequence[float], *, weights: Weights) -> tuple[Matrix, float]:
     """The transform from the small visible picture to the frame, and its support."""
     points, chance = surfaces.visible_px, 1.0 / surfaces.likely[0].size
     frame_from_small: Matrix = surfaces.frame_from_thermal @ np.linalg.inv(surfaces.small_from_thermal)
@@ -154,11 +158,11 @@ def _climb(
         mean = np.column_stack([both.sum(axis=1) @ steps, both.sum(axis=2) @ steps]) / np.maximum(total, 1e-12)[:, None]
         # a patch that is no more alike here than anywhere says nothing
         expected = 2 * np.pi * deviation_px**2 * chance
-        weights = np.square(total / (total + expected)) * (1.0 if counts is None else counts)
+        counting = np.square(total / (total + expected)) * weights
         aims = transformed(frame_from_small, points + offsets + OVER * (mean - offsets))
         off_px = np.square(mean - offsets).sum(axis=1) / 2
-        deviation = TOGETHER * float(np.sqrt((weights @ off_px + 1e-3) / (weights.sum() + 1e-3)))
-        found = _held(points, aims, weights + 1e-9, deviation_px=deviation)
+        deviation = TOGETHER * float(np.sqrt((counting @ off_px + 1e-3) / (counting.sum() + 1e-3)))
+        found = _held(points, aims, counting + 1e-9, deviation_px=deviation)
     return found, INDEPENDENT * float(np.log1p(total / expected).sum()) - _unusual(found, points)
 
 

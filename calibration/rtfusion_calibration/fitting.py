@@ -21,6 +21,8 @@ __all__ = [
     "Fit",
     "Model",
     "Votes",
+    "area_weights",
+    "by_area",
     "fit",
     "fit_average",
     "regions_at",
@@ -32,6 +34,8 @@ REGIONS = 3
 """A 3 x 3 grid: what lies in one cell is at similar distances, and errs together, in all pairs of one scene."""
 OBSERVED = 4
 """The grid whose cells count as observations when kinds of transforms are weighed."""
+AREAS, LEAST_IN_AREA = 6, 3
+"""The grid whose cells weigh alike in a fit, and the votes in a cell from which on it has its full weight."""
 PERSPECTIVE = 8.0
 """What a homography costs beyond its parameters: where all ninths of a picture agree, half of what an affine transform leaves
 has to go."""
@@ -78,7 +82,9 @@ def fit_average(
     ]
     agree = fits[-1].residuals_px < tolerance_px
     observations = 2 * len(np.unique(regions[agree]))
-    squares = [np.square(np.minimum(one.residuals_px[agree], tolerance_px)).mean() for one in fits]
+    weights = votes.weights * agree
+    total = max(float(weights.sum()), 1e-12)  # none may agree: then all kinds explain the votes alike
+    squares = [weights @ np.square(np.minimum(one.residuals_px, tolerance_px)) / total for one in fits]
     penalties = 2.0 * np.array([one.model for one in fits]) + np.array([0.0, 0.0, PERSPECTIVE])
     costs = observations * np.log(np.array(squares) + 1e-6) + penalties
     shares = np.exp((costs.min() - costs) / 2)
@@ -90,6 +96,22 @@ def fit_average(
         shares=shares,
         residuals_px=np.linalg.norm(transformed(mean, votes.thermal_px) - votes.visible_px, axis=1),
     )
+
+
+def by_area(votes: Votes, thermal_px: tuple[int, int]) -> Votes:
+    """The same votes, weighed so that every part of the thermal picture, of (width, height), counts alike.
+
+    Structure crowds where things are far away, along the horizon for the most. Where no transform fits all of a picture, votes
+    that weigh alike would put that part in its place, and everything around it elsewhere.
+    """
+    return replace(votes, weights=votes.weights * area_weights(votes.thermal_px, thermal_px))
+
+
+def area_weights(points: Points, thermal_px: tuple[int, int]) -> Weights:
+    """(N,) one over how many of the points, (N, 2) of the thermal picture, are in the same part of it; 1 in the mean."""
+    cells = regions_at(points, thermal_px, side=AREAS)
+    weights = 1.0 / np.maximum(np.bincount(cells)[cells], LEAST_IN_AREA)
+    return np.asarray(weights / weights.mean())
 
 
 def regions_of(votes: Votes, thermal_px: tuple[int, int], *, side: int = REGIONS) -> npt.NDArray[np.int64]:

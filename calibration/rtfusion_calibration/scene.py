@@ -33,6 +33,7 @@ from rtfusion_calibration.fitting import (
     Fit,
     Model,
     Votes,
+    by_area,
     fit,
     fit_average,
     regions_at,
@@ -60,8 +61,15 @@ AGREED_PX = 2.0
 LEAST_AGREED = 20
 LEAST_NEG_LOG10_P = 3.0
 """As many votes must agree as would by chance once in a thousand scenes."""
+SURE_SHARE = 0.4
+"""Of the matches of the learned matcher, those that have to agree for its place to speak against others, and against chance. Of
+displaced pairs 98 in 100 have as many; of pictures of two roads one in 60 (docs/experiments.md)."""
+SAME = 0.1
+"""Share of the picture by which the corners of such a place may differ from those of another that is no rival: its own error."""
 CONFIRMED = 0.05
-"""Share of the picture by which the corners of the matcher's place may differ from those of the estimate."""
+"""The same, where it speaks for the estimate."""
+CONFIRMED_NEG_LOG10_P = 2.0
+"""What is asked of the patches, instead of `LEAST_NEG_LOG10_P`, where the matcher found the same place."""
 RIVAL = 0.6
 """Share of the votes of the best place that another place may have."""
 LARGEST_UNCERTAINTY_PX = 12.0
@@ -82,14 +90,16 @@ differently."""
 MISFIT = 0.5
 """Share of the variance between the regions' own places: what is at another distance lies elsewhere, and no transform helps.
 With both, the error against registrations by hand is told to within 2 standard deviations (docs/experiments.md)."""
-LEAST_REGIONS, LEAST_IN_REGION = 5, 3
-"""Parts of the picture that have to agree, ninths of it, and votes in each."""
+LEAST_REGIONS, LEAST_IN_REGION, LEAST_LEARNED_IN_REGION = 5, 3, 12
+"""Ninths of the picture that have to agree, and in each the votes of patches, or of a matcher that found the same place."""
 PLAIN = 0.2
 """Share of the evidence from which on a similarity is what a rig may be: below it a homography alone is believed, the less the
 similarity has, the more. Held to a similarity, a slanted picture is off by twice as much (docs/experiments.md)."""
 ALIKE = 0.006, 0.008
 """Share of the width by which similarity and homography differ in the median: up to the first one the evidence is not asked, from
 the second one on it is. Of pictures that no slant moved none reached 0.006 (docs/experiments.md)."""
+LEARNED = 0.2
+"""What all votes of the matcher weigh, where those of the patches are 1: they are right to 2.7 pixels, patches to 1.7."""
 OPINION = 0.7
 """Part of what patches and matcher differ by, each by itself, that is told as uncertain."""
 CORNER = 0.01
@@ -173,8 +183,8 @@ class _OwnPlaces(NamedTuple):
 class _Found(NamedTuple):
     """What is found before it is judged."""
 
-    places: list[Matrix]
-    """Of the matcher."""
+    sure: list[Matrix]
+    """Places that the matcher is sure of."""
     own: _OwnPlaces
     transform: Matrix
     votes: Votes
@@ -213,13 +223,13 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     scale, thermal_px = FINE[-1].scale(pairs[0]), size_px(pairs[0].thermal)
     if len(votes) < max(LEAST_AGREED, LEAST_VOTES):
         raise _refusal(f"only {len(votes)} patches have structure that both bands show")
-    # patches and the matcher err by themselves, and weigh alike; how much agrees is asked of the patches, whose chance is known
-    both = votes.and_others(found.learned)
+    # how much agrees is asked of the patches, whose chance is known
+    both = by_area(votes, thermal_px).and_others(by_area(found.learned, thermal_px), weighing=LEARNED)
     chosen = _chosen(pairs, found, both)
     best, residuals_px = chosen.best, chosen.best.residuals_px[: len(votes)]
     regions = regions_of(votes, thermal_px)
     agree = residuals_px < AGREED_PX * scale
-    _refuse_chance(found, agree, regions, thermal_px=thermal_px)
+    _refuse_chance(found, agree, regions, best=best.visible_from_thermal_px, thermal_px=thermal_px, scale=scale)
     disagreement_px = _disagreement(votes, best, residuals_px, own, tolerance_px=AGREED_PX * scale)
     misfit_px = _misfit(votes, best, regions, tolerance_px=AGREED_PX * scale)
     common_px = math.hypot(BAND_PX * scale, math.sqrt(MISFIT) * misfit_px, disagreement_px / math.sqrt(len(pairs)))
@@ -265,20 +275,35 @@ def _chosen(pairs: Sequence[GrayPair], found: _Found, both: Votes) -> _Chosen:
 
 
 def _refuse_chance(
-    found: _Found, agree: npt.NDArray[np.bool_], regions: npt.NDArray[np.int64], *, thermal_px: tuple[int, int]
+    found: _Found,
+    agree: npt.NDArray[np.bool_],
+    regions: npt.NDArray[np.int64],
+    *,
+    best: Matrix,
+    thermal_px: tuple[int, int],
+    scale: float,
 ) -> None:
     """Refuse where as few patches agree as chance would make agree, or only those of a part of the picture."""
     agreed, level = int(agree.sum()), FINE[-1]
-    # where the matcher found the same place, which chance does not, the patches need not exclude chance once more
-    corners = corners_px(thermal_px)
-    is_confirmed = any(apart(found.transform, place, corners) < CONFIRMED for place in found.places)
-    if agreed < LEAST_AGREED or (not is_confirmed and _neg_log10_p(agreed, len(agree), level) < LEAST_NEG_LOG10_P):
+    # where the matcher found the same place, which chance seldom does, the patches need to exclude chance less
+    is_confirmed = _is_near(best, found.sure, thermal_px, within=CONFIRMED)
+    least = CONFIRMED_NEG_LOG10_P if is_confirmed else LEAST_NEG_LOG10_P
+    if agreed < LEAST_AGREED or _neg_log10_p(agreed, len(agree), level) < least:
         raise _refusal(
             f"{agreed} of {len(agree)} patches agree, and chance alone would give {len(agree) * level.chance(AGREED_PX):.0f}"
         )
-    seen = int((np.bincount(regions[agree]) >= LEAST_IN_REGION).sum())
-    if seen < LEAST_REGIONS:
-        raise _refusal(f"the patches that agree lie in {seen} ninths of the picture only")
+    is_seen = np.bincount(regions[agree], minlength=fitting.REGIONS**2) >= LEAST_IN_REGION
+    if is_confirmed:
+        off_px = np.linalg.norm(transformed(best, found.learned.thermal_px) - found.learned.visible_px, axis=1)
+        theirs = regions_of(found.learned, thermal_px)[off_px < AGREED_PX * scale]
+        is_seen |= np.bincount(theirs, minlength=fitting.REGIONS**2) >= LEAST_LEARNED_IN_REGION
+    if is_seen.sum() < LEAST_REGIONS:
+        raise _refusal(f"the patches that agree lie in {is_seen.sum()} ninths of the picture only")
+
+
+def _is_near(place: Matrix, others: Sequence[Matrix], thermal_px: tuple[int, int], *, within: float) -> bool:
+    corners = corners_px(thermal_px)
+    return any(apart(place, other, corners) < within for other in others)
 
 
 def _uncertainty(
@@ -323,8 +348,9 @@ def _found(pairs: Sequence[GrayPair]) -> _Found:
     placing = _placing(len(pairs))
     with closing(Describer()) as describe:
         with part(0.0, placing):
-            places = [place.visible_from_thermal_px for place in rough_places(describe, _some(pairs))]
-            transform = _place(pairs, places)
+            places = rough_places(describe, _some(pairs))
+            sure = [place.visible_from_thermal_px for place in places if place.share >= SURE_SHARE]
+            transform = _place(pairs, [place.visible_from_thermal_px for place in places], sure)
         with part(placing, 1.0):
             with part(0.0, 0.25):
                 own = _own_places(pairs, transform)
@@ -332,7 +358,7 @@ def _found(pairs: Sequence[GrayPair]) -> _Found:
             with part(0.25, 1.0):
                 transform, votes = follow(kept, transform, FINE, shifts_px=own.shifts_px)
                 learned = learned_votes(describe, _some(kept), transform)
-    return _Found(places=places, own=own, transform=transform, votes=votes, learned=learned)
+    return _Found(sure=sure, own=own, transform=transform, votes=votes, learned=learned)
 
 
 def _placing(pairs: int) -> float:
@@ -341,10 +367,14 @@ def _placing(pairs: int) -> float:
     return searched / (searched + pairs)
 
 
-def _place(pairs: Sequence[GrayPair], learned: Sequence[Matrix]) -> Matrix:
-    """The best place that the matcher and the search name, where it has no rival; the patches judge, at low resolution."""
+def _place(pairs: Sequence[GrayPair], learned: Sequence[Matrix], sure: Sequence[Matrix]) -> Matrix:
+    """The best place that the matcher and the search name, where it has no rival; the patches judge, at low resolution.
+
+    Where the matcher is sure of a place, no other one is a rival, and it need not be seen at low resolution.
+    """
     chosen = _some(pairs)
-    level, corners = COARSE[-1], corners_px(size_px(pairs[0].thermal))
+    level, thermal_px = COARSE[-1], size_px(pairs[0].thermal)
+    corners = corners_px(thermal_px)
     judged = []
     with part(0.0, 0.7):
         candidates = [*learned, *search(chosen, keep=CANDIDATES)]
@@ -352,8 +382,12 @@ def _place(pairs: Sequence[GrayPair], learned: Sequence[Matrix]) -> Matrix:
         with part(0.7 + 0.3 * number / len(candidates), 0.7 + 0.3 * (number + 1) / len(candidates)):
             transform, votes = follow(chosen, candidate, COARSE)
         judged.append((_agreement(chosen, transform, votes, level), transform))
+    if sure:
+        judged = [item for item in judged if _is_near(item[1], sure, thermal_px, within=SAME)] or [(0.0, sure[0])]
     judged.sort(key=lambda item: -item[0])
     support, transform = judged[0]
+    if sure:
+        return transform
     rivals = [other for other, place in judged[1:] if apart(transform, place, corners) > 0.05]
     if support < LEAST_AGREED / 4:
         raise _refusal("nothing in one picture looks like something in the other")

@@ -48,12 +48,13 @@ class Votes:
     def __len__(self) -> int:
         return len(self.weights)
 
-    def and_others(self, others: Votes) -> Votes:
-        """These, then the others, who weigh as much together."""
+    def and_others(self, others: Votes, *, weighing: float = 1.0) -> Votes:
+        """These, then the others, who together weigh ``weighing`` times as much as these."""
         names = [name.name for name in fields(self)]
         joined = {name: np.concatenate([getattr(self, name), getattr(others, name)]) for name in names}
-        shares = [votes.weights / votes.weights.sum() for votes in (self, others)]
-        return Votes(**{**joined, "weights": np.concatenate(shares) * self.weights.sum()})
+        total = float(self.weights.sum())
+        theirs = others.weights * (weighing * total / float(others.weights.sum())) if len(others) else others.weights
+        return Votes(**{**joined, "weights": np.concatenate([self.weights, theirs])})
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> Votes:
         """Some of the votes."""

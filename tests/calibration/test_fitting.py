@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rtfusion_calibration.fitting import Average, Model, Votes, fit, fit_average, transformed
+from rtfusion_calibration.fitting import Average, Model, Votes, area_weights, by_area, fit, fit_average, transformed
 
 AFFINE = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [0.0, 0.0, 1.0]])
 HOMOGRAPHY = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [9e-5, -7e-5, 1.0]])
@@ -66,7 +66,51 @@ def test_depth_in_a_few_regions_does_not_stretch_the_picture() -> None:
     )
 
 
+def test_every_part_of_the_picture_counts_alike_however_many_votes_are_there() -> None:
+    """Votes crowd in a band, as along a horizon, and that band lies elsewhere by more than a transform can follow."""
+    rng = np.random.default_rng(8)
+    everywhere, crowd = rng.uniform((0, 0), (640, 480), (180, 2)), rng.uniform((0, 200), (640, 280), (600, 2))
+    thermal = np.concatenate([everywhere, crowd])
+    in_band = (thermal[:, 1] > 200) & (thermal[:, 1] < 280)
+    visible = thermal + rng.normal(0, 0.3, thermal.shape)
+    visible[in_band, 0] += 2.0
+    votes = Votes(thermal_px=thermal, visible_px=visible, weights=np.ones(780), pair=np.zeros(780, np.int64))
+    alike = by_area(votes, (640, 480))
+    weights = area_weights(thermal, (640, 480))
+    assert weights.mean() == pytest.approx(1.0)
+    assert alike.weights[in_band].sum() / alike.weights.sum() == pytest.approx(1 / 3, abs=0.05)
+    off_px = [
+        float(np.median(np.linalg.norm(transformed(found.visible_from_thermal_px, everywhere) - everywhere, axis=1)))
+        for found in (average(votes), average(alike))
+    ]
+    assert off_px[1] < off_px[0] / 2
+
+
+def test_few_votes_of_a_part_do_not_count_as_much_as_many() -> None:
+    """A single vote, which may be wrong, has no more than a third of what a part of the picture has."""
+    thermal = np.concatenate([np.full((1, 2), 10.0), np.full((30, 2), 600.0)])
+    weights = area_weights(thermal, (640, 480))
+    assert weights[0] == pytest.approx(weights[1:].sum() / 3)
+
+
+def test_others_weigh_as_much_together_as_is_said() -> None:
+    ours, theirs = (votes_of(AFFINE, wrong=0.1, noise_px=0.5, seed=seed) for seed in (4, 5))
+    both = ours.and_others(theirs, weighing=0.2)
+    assert both.weights[:400].tolist() == ours.weights.tolist()
+    assert both.weights[400:].sum() == pytest.approx(0.2 * ours.weights.sum())
+    none = theirs.only(np.zeros(400, np.bool_))
+    assert len(ours.and_others(none)) == 400
+
+
 def test_the_draw_is_always_the_same() -> None:
     votes = votes_of(AFFINE, wrong=0.4, noise_px=1.0, seed=3)
     first, second = (fit(votes, model=Model.HOMOGRAPHY, tolerance_px=3.0) for _ in range(2))
     assert np.array_equal(first.visible_from_thermal_px, second.visible_from_thermal_px)
+
+
+def test_votes_that_agree_on_nothing_are_no_fault() -> None:
+    rng = np.random.default_rng(9)
+    thermal, visible = rng.uniform((0, 0), (640, 480), (2, 12, 2))
+    votes = Votes(thermal_px=thermal, visible_px=visible * 40, weights=np.ones(12), pair=np.zeros(12, np.int64))
+    found = fit_average(votes, tolerance_px=1e-9, regions=np.zeros(12, np.int64))
+    assert found.shares.sum() == pytest.approx(1.0)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from rtfusion_calibration import scene
 from rtfusion_calibration.fitting import Votes, fit_average, regions_of, transformed
 from rtfusion_calibration.scene import AGREED_PX, SceneEstimate, _misfit, _opinion, _plainness, estimate_scene
 from rtfusion_calibration.search import SCALES, TURNS_DEG, GrayPair
@@ -108,7 +110,7 @@ def test_pictures_of_two_places_are_refused() -> None:
 
 def test_pictures_of_nothing_are_refused() -> None:
     blank = np.full(SIZE_PX[::-1], 128, np.uint8)
-    with pytest.raises(CalibrationError, match="nothing in one picture looks like something in the other"):
+    with pytest.raises(CalibrationError, match="only 0 patches have structure"):
         estimate_scene([GrayPair(visible=blank, thermal=blank)])
     with pytest.raises(CalibrationError, match="no pair"):
         estimate_scene([])
@@ -188,3 +190,22 @@ def test_registered_pairs_stay_where_they_are(shared_data: Path) -> None:
     estimate = estimate_scene(pairs)
     grid = np.stack(np.meshgrid(np.arange(0, 640, 32.0), np.arange(0, 480, 32.0)), axis=2).reshape(-1, 2)
     assert np.median(np.linalg.norm(transformed(estimate.visible_from_thermal_px, grid) - grid, axis=1)) < 2.0
+
+
+def test_a_place_that_the_matcher_is_sure_of_has_no_rival(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere as many patches agree, or none do anywhere: the matcher decides, where it is sure, and else none does."""
+    near, far = similarity(shift_px=(3.0, 2.0)), similarity(shift_px=(150.0, 0.0))
+    pair = gray_pair(1, np.eye(3))
+    votes = {agreed: exact_votes(np.eye(3)).only(np.arange(400) < agreed) for agreed in (0, 100)}
+    monkeypatch.setattr(scene, "search", lambda pairs, keep: [far])
+    for agreed, reason in ((100, "two places"), (0, "nothing in one picture")):
+        monkeypatch.setattr(
+            scene, "follow", lambda pairs, start, levels, a=agreed: (start, moved_votes(votes[a], start))
+        )
+        with pytest.raises(CalibrationError, match=reason):
+            scene._place([pair], [near], [])
+        assert np.array_equal(scene._place([pair], [near], [near]), near)
+
+
+def moved_votes(votes: Votes, transform: np.ndarray) -> Votes:
+    return replace(votes, visible_px=transformed(transform, votes.thermal_px))
