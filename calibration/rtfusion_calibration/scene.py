@@ -62,14 +62,12 @@ LEAST_AGREED = 20
 LEAST_NEG_LOG10_P = 3.0
 """As many votes must agree as would by chance once in a thousand scenes."""
 SURE_SHARE = 0.4
-"""Of the matches of the learned matcher, those that have to agree for its place to speak against others, and against chance. Of
+"""Of the matches of the learned matcher, those that have to agree for its place to speak against others. Of
 displaced pairs 98 in 100 have as many; of pictures of two roads one in 60 (docs/experiments.md)."""
 SAME = 0.1
 """Share of the picture by which the corners of such a place may differ from those of another that is no rival: its own error."""
 CONFIRMED = 0.05
-"""The same, where it speaks for the estimate."""
-CONFIRMED_NEG_LOG10_P = 2.0
-"""What is asked of the patches, instead of `LEAST_NEG_LOG10_P`, where the matcher found the same place."""
+"""The same, where any place of the matcher speaks for the estimate."""
 RIVAL = 0.6
 """Share of the votes of the best place that another place may have."""
 LARGEST_UNCERTAINTY_PX = 12.0
@@ -183,8 +181,10 @@ class _OwnPlaces(NamedTuple):
 class _Found(NamedTuple):
     """What is found before it is judged."""
 
+    places: list[Matrix]
+    """Of the matcher."""
     sure: list[Matrix]
-    """Places that the matcher is sure of."""
+    """Those that it is sure of."""
     own: _OwnPlaces
     transform: Matrix
     votes: Votes
@@ -285,15 +285,14 @@ def _refuse_chance(
 ) -> None:
     """Refuse where as few patches agree as chance would make agree, or only those of a part of the picture."""
     agreed, level = int(agree.sum()), FINE[-1]
-    # where the matcher found the same place, which chance seldom does, the patches need to exclude chance less
-    is_confirmed = _is_near(best, found.sure, thermal_px, within=CONFIRMED)
-    least = CONFIRMED_NEG_LOG10_P if is_confirmed else LEAST_NEG_LOG10_P
-    if agreed < LEAST_AGREED or _neg_log10_p(agreed, len(agree), level) < least:
+    # where the matcher found the same place, which chance does not, the patches need not exclude chance once more
+    is_confirmed = _is_near(found.transform, found.places, thermal_px, within=CONFIRMED)
+    if agreed < LEAST_AGREED or (not is_confirmed and _neg_log10_p(agreed, len(agree), level) < LEAST_NEG_LOG10_P):
         raise _refusal(
             f"{agreed} of {len(agree)} patches agree, and chance alone would give {len(agree) * level.chance(AGREED_PX):.0f}"
         )
     is_seen = np.bincount(regions[agree], minlength=fitting.REGIONS**2) >= LEAST_IN_REGION
-    if is_confirmed:
+    if _is_near(best, found.sure, thermal_px, within=CONFIRMED):
         off_px = np.linalg.norm(transformed(best, found.learned.thermal_px) - found.learned.visible_px, axis=1)
         theirs = regions_of(found.learned, thermal_px)[off_px < AGREED_PX * scale]
         is_seen |= np.bincount(theirs, minlength=fitting.REGIONS**2) >= LEAST_LEARNED_IN_REGION
@@ -350,7 +349,8 @@ def _found(pairs: Sequence[GrayPair]) -> _Found:
         with part(0.0, placing):
             places = rough_places(describe, _some(pairs))
             sure = [place.visible_from_thermal_px for place in places if place.share >= SURE_SHARE]
-            transform = _place(pairs, [place.visible_from_thermal_px for place in places], sure)
+            learned_places = [place.visible_from_thermal_px for place in places]
+            transform = _place(pairs, learned_places, sure)
         with part(placing, 1.0):
             with part(0.0, 0.25):
                 own = _own_places(pairs, transform)
@@ -358,7 +358,7 @@ def _found(pairs: Sequence[GrayPair]) -> _Found:
             with part(0.25, 1.0):
                 transform, votes = follow(kept, transform, FINE, shifts_px=own.shifts_px)
                 learned = learned_votes(describe, _some(kept), transform)
-    return _Found(sure=sure, own=own, transform=transform, votes=votes, learned=learned)
+    return _Found(places=learned_places, sure=sure, own=own, transform=transform, votes=votes, learned=learned)
 
 
 def _placing(pairs: int) -> float:
