@@ -77,7 +77,8 @@ class RecursiveMean:
             cell_noise: that of the noise of cells, the means of 2x2 pixels.
             out: (H, W), of the type of the plane; takes what is shown.
             level: the size of a gray level in that unit, for counts.
-            let_go: rows that are shown as their average is, whatever was shown before.
+            let_go: rows that are shown as their average is, whatever was shown before; not of counts that are each more than a
+                gray level, since all of these rows would be seen to move.
         """
         if self._frames_since is None:
             height, width = image.shape
@@ -87,7 +88,7 @@ class RecursiveMean:
         else:
             gate = self._gate(image, self._frames_since, pixel_noise=pixel_noise, cell_noise=cell_noise, level=level)
             weight = self._weight(gate, self._frames_since, dt_ns=dt_ns)
-        for rows in let_go:
+        for rows in let_go if level >= 1.0 else ():
             self._passes.let_go(rows)
         self._passes.average(image, weights=weight, out=out)
 

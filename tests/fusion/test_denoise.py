@@ -330,6 +330,20 @@ def test_who_begins_later_on_a_beat_comes_to_the_same(as_image: Callable[[np.nda
     assert max(apart[150:]) < 1e-3
 
 
+@pytest.mark.parametrize(("level", "is_kept"), [(0.25, True), (1.0, False)])
+def test_counts_of_more_than_a_gray_level_each_are_not_let_go(level: float, is_kept: bool) -> None:
+    rng = np.random.default_rng(5)
+    images = [np.rint(8000.45 + rng.normal(0, 1.0, (HEIGHT, WIDTH))).astype(np.uint16) for _ in range(80)]
+    shown = []
+    for let_go in ((), (slice(None),)):
+        mean = RecursiveMean(OPENCV.mean(shape=(HEIGHT, WIDTH), dtype=np.uint16))
+        for image in images:
+            out = np.empty_like(image)
+            mean.follow(image, dt_ns=33 * MS, pixel_noise=1.0, cell_noise=0.5, level=level, out=out, let_go=let_go)
+        shown.append(out)
+    assert np.array_equal(*shown) == is_kept
+
+
 def test_unrelated_stills_are_left_alone() -> None:
     denoise = Denoiser(visible=False, thermal=False, note=pytest.fail)
     for index, image in enumerate(WARM):
