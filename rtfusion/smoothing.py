@@ -58,3 +58,7 @@ class ExponentialAverage:
         weight = self._weight.advance(timestamp_ns)
         self._value = value if weight == 1.0 else self._value + weight * (value - self._value)
         return self._value
+
+    def reset(self) -> None:
+        """Take the next value as it is."""
+        self._weight.reset()

@@ -15,7 +15,7 @@ from rtfusion.engines.gray import GrayEngine
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.inputs import ModelInputs, StateClock
 from rtfusion.fusion.scene import SceneMean
-from rtfusion.fusion.trust import Trust, judged
+from rtfusion.fusion.trust import Trust, Worths, judged
 from rtfusion.models import read_spec
 from rtfusion.models.spec import OUTPUT
 from rtfusion.types import Image8, InputValue
@@ -72,6 +72,7 @@ class LearnedLuminance:
         self._made: Mapping[str, npt.NDArray[Any]] = {}
         self._size_px = 0, 0
         self._judges = trust
+        self._worths = Worths(still=still)
         self._pool = Pool()
         self.trust: Trust | None = None
         """What both bands of the last pair were worth; None where they are not judged."""
@@ -98,7 +99,9 @@ class LearnedLuminance:
         fused_y: Image8 = self._made[OUTPUT]
         if self._judges:
             take = self._pool.take
-            self.trust = judged(visible_y=visible_y, thermal=thermal, take=take)
+            self.trust = self._worths.follow(
+                judged(visible_y=visible_y, thermal=thermal, take=take), timestamp_ns=timestamp_ns
+            )
             fused_y = self.trust.shown(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=take)
         return fused_y
 

@@ -11,7 +11,7 @@ Two faults of a band are judged by its own pixels, without memory, so that nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import cv2
@@ -20,10 +20,15 @@ import numpy.typing as npt
 
 from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.color import Take
+from rtfusion.smoothing import ExponentialAverage
 from rtfusion.types import Image8
 
 BLANK_LEVELS, SHOWING_LEVELS = 4.0, 7.0
 """Span of the means of blocks up to which a band shows nothing, and from which on it is worth all."""
+WORTH_TIME_CONSTANT_S = 1.0
+AT_ONCE = 0.9
+"""A band that shows so much more or less than before, as behind a lid, is taken as it is."""
+SETTLED = 0.02
 BLOCK_PX = 8
 WORTH_ROWS = 8
 """Of so many rows of blocks one is looked at first, and if that does not show enough, the next one."""
@@ -114,6 +119,29 @@ def judged(*, visible_y: Image8, thermal: Image8, take: Take = fresh) -> Trust:
     bright = _bright(visible_y, take) if both else None
     burnt = None if bright is None else _burnt(visible_y, bright, take)
     return Trust(visible=worth_visible, thermal=worth_thermal, burnt=burnt, bright=bright)
+
+
+class Worths:
+    """What the bands of a run are worth, followed in time.
+
+    A scene of one temperature, in whole gray levels, is blank in one frame and not in the next: the picture would flicker between
+    both bands and one. ``still`` is for unrelated images, each of which is worth what it is.
+    """
+
+    def __init__(self, *, still: bool) -> None:
+        tau_s = 0.0 if still else WORTH_TIME_CONSTANT_S
+        self._averages = {band: ExponentialAverage(time_constant_s=tau_s) for band in ("visible", "thermal")}
+        self._last = dict.fromkeys(self._averages, 1.0)
+
+    def follow(self, trust: Trust, *, timestamp_ns: int) -> Trust:
+        """The trust in a pair with the worth of its bands as followed up to its time."""
+        now = {"visible": trust.visible, "thermal": trust.thermal}
+        for band, average in self._averages.items():
+            if abs(now[band] - self._last[band]) >= AT_ONCE:
+                average.reset()
+            followed = average.follow(now[band], timestamp_ns=timestamp_ns)
+            now[band] = self._last[band] = now[band] if abs(followed - now[band]) < SETTLED else followed
+        return replace(trust, visible=now["visible"], thermal=now["thermal"])
 
 
 def _worth(image: Image8) -> float:

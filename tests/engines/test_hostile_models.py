@@ -157,5 +157,7 @@ def test_a_limit_of_memory_is_no_bug(room_mb: int, child_environment: dict[str, 
         [sys.executable, "-c", LIMITED, str(room_mb << 20)], env=child_environment, cwd=tmp_path, capture_output=True, text=True,
         timeout=100, check=False,
     )  # fmt: skip
-    assert done.returncode in (0, 4), (done.returncode, done.stderr)
+    # the C library ends a process itself in which a new thread gets no memory for what is its own, and says so
+    by_c_library = done.returncode == 127 and "cannot allocate memory for thread-local data" in done.stderr
+    assert done.returncode in (0, 4) or by_c_library, (done.returncode, done.stderr)
     assert "bug" not in done.stderr

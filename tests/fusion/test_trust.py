@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -14,8 +15,9 @@ from benchmarks.robust.pairs import gradient_kept
 from rtfusion.cli.app import app
 from rtfusion.fusion import trust
 from rtfusion.fusion.buffers import fresh
-from rtfusion.fusion.trust import judged
+from rtfusion.fusion.trust import Worths, judged
 from rtfusion.types import Image8
+from tests.support import MS
 
 SIZE = 480, 640
 
@@ -83,6 +85,27 @@ def test_a_band_fades_in() -> None:
     assert worths[0] == 0.0
     assert worths[-1] == 1.0
     assert max(np.diff(worths)) <= 0.35
+
+
+def test_a_scene_at_the_edge_of_being_blank_does_not_flicker() -> None:
+    worths, fused_y, visible_y, shown = Worths(still=False), np.full(SIZE, 80, np.uint8), textured(), []
+    for index in range(90):
+        thermal = np.full(SIZE, 40, np.uint8)
+        thermal[:, 320:] += np.uint8(4 + index % 2)
+        verdict = worths.follow(judged(visible_y=visible_y, thermal=thermal), timestamp_ns=index * 33 * MS)
+        shown.append(verdict.shown(fused_y=fused_y, visible_y=visible_y, thermal=thermal).astype(np.int16))
+    assert max(float(np.abs(later - before).mean()) for before, later in pairwise(shown[30:])) < 1.0
+
+
+def test_a_lid_is_believed_at_once_and_unrelated_stills_are_what_they_are() -> None:
+    blank, good = np.full(SIZE, 40, np.uint8), textured(2)
+    for still in (False, True):
+        worths = Worths(still=still)
+        told = [
+            worths.follow(judged(visible_y=textured(1), thermal=thermal), timestamp_ns=index * 33 * MS).thermal
+            for index, thermal in enumerate([good, blank, good])
+        ]
+        assert told == [1.0, 0.0, 1.0]
 
 
 # -- burnt out ----------------------------------------------------------------------------------------------------------
