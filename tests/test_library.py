@@ -120,7 +120,7 @@ def test_what_is_wrong_is_said_in_a_sentence() -> None:
     }.items():
         with pytest.raises(ConfigError, match=message):
             rtfusion.fuse(**{"visible": visible, "thermal": thermal, **given})
-    with pytest.raises(CalibrationError, match="cannot be read"):
+    with pytest.raises(CalibrationError, match="there is no such file; expected a calibration file"):
         rtfusion.fuse(visible=visible, thermal=thermal, calibration="no-such-file.json")
 
 
