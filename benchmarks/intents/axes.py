@@ -158,12 +158,17 @@ def _of_targets(targets: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[
 
 
 def _noise(looked: Sequence[Picture], *, model: str) -> dict[float, list[float | None]]:
-    """What is gone of a noise that is added to pictures that stand still, by value: less its deviation from the clean picture."""
+    """What is gone of a noise that is added to pictures that stand still, by value.
+
+    It is less the deviation from the clean picture with the same wish: fine texture that the wish takes is no noise, and is
+    told by the metrics beside neutral.
+    """
     found: dict[float, list[float | None]] = {value: [] for value in VALUES}
     for picture in looked:
-        with Asked(model=model) as asked:
-            clean = luminance(asked.picture(NEUTRAL, picture.scene))
         for value in VALUES:
+            wish = Intents.of({"denoise": value}) if value else NEUTRAL
+            with Asked(model=model) as asked:
+                clean = luminance(asked.picture(wish, picture.scene))
             rng = np.random.default_rng(5)
             with Asked(model=model, still=False, options={"intent": f"denoise={value}"}) as asked:
                 for sequence in range(NOISY_FRAMES):
@@ -171,7 +176,7 @@ def _noise(looked: Sequence[Picture], *, model: str) -> dict[float, list[float |
                         visible=_with_noise(picture.scene.visible, rng), thermal=_with_noise(picture.scene.thermal, rng)
                     )
                     at_ns = sequence * NS_PER_S // RATE_HZ
-                    shown = asked.picture(Intents.of({"denoise": value}), noisy, timestamp_ns=at_ns)
+                    shown = asked.picture(wish, noisy, timestamp_ns=at_ns)
             apart = luminance(shown).astype(np.float32) - clean
             apart -= cv2.GaussianBlur(apart, (0, 0), 3.0)  # levels may differ, noise is fine
             found[value].append(-float(apart.std()))
