@@ -239,7 +239,7 @@ COMMANDS = (
     (2, "calibrate board --ir ir --vis vi --board chessboard:9x6 --square-mm 30 --out rig.json", "found in none of 3"),
     (2, "calibrate scene --ir ir --vis vi --out rig.json", "the scene does not determine the registration"),
     (2, "calibrate delay --ir ir --vis vi --out rig.json", "unrelated stills have no delay"),
-    (2, "train student --data nothing --out run", "nothing holds no pairs"),
+    (2, "train student --data nothing --out run", "nothing: there is no such folder"),
     (2, "train evaluate --model gone --data nothing", "no model 'gone'"),
     (2, "export --checkpoint gone.pt --out models --trained-on x --license y", "cannot read the checkpoint"),
 )
