@@ -178,9 +178,8 @@ class Telemetry:
             self.notes.append(text)
 
     def warn(self, text: str) -> None:
-        """`note` a sentence of what is not well, and log it at once: the table comes when the run is over."""
-        if text not in self.notes:
-            _log.warning("%s", text)
+        """`note` a sentence of what is not well, and log it at once, each time: the table comes when the run is over."""
+        _log.warning("%s", text)
         self.note(text)
 
     def drops_by_cause(self) -> dict[str, int]:

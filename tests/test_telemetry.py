@@ -67,3 +67,11 @@ def test_snapshot_is_json_and_leaves_out_zero_drops() -> None:
     assert snapshot["frames_read"] == {"visible": 1, "thermal": 0}
     assert snapshot["age_ms"]["out.mp4"]["count"] == 1
     assert snapshot["stages_ms"]["decode visible"]["max"] == 2.0
+
+
+def test_what_is_not_well_again_is_logged_again_and_noted_once(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry = Telemetry()
+    for _ in range(2):
+        telemetry.warn("the disk is full")
+    assert [record.getMessage() for record in caplog.records] == ["the disk is full"] * 2
+    assert telemetry.notes == ["the disk is full"]

@@ -157,9 +157,7 @@ class SinkThread:
         dropped = self._mailbox.dropped
         if dropped > self._told_dropped:
             if self._lost_ns is None:
-                sentence = f"{output_name(self.uri)}: it is slower than the cameras, and loses frames"
-                _log.warning("%s", sentence)
-                self._telemetry.note(sentence)
+                self._telemetry.warn(f"{output_name(self.uri)}: it is slower than the cameras, and loses frames")
             self._told_dropped, self._lost_ns = dropped, now_ns
         elif self._lost_ns is not None and now_ns - self._lost_ns > KEEPS_UP_NS:
             _log.info("%s keeps up again; it lost %d frames", output_name(self.uri), dropped)
