@@ -61,7 +61,8 @@ def did_you_mean(wrong: str, known: Iterable[str], *, hint: str = "; did you mea
 
 def output_name(uri: str) -> str:
     """Shorten the address of an output to what is no parameter: ``record:/srv/rec`` of ``record:/srv/rec?keep=7d``."""
-    return uri.partition("?")[0] if ":" in uri.partition("?")[0] else uri
+    name = uri.partition("?")[0]
+    return name if ":" in name else uri
 
 
 def is_loopback(host: str) -> bool:
