@@ -58,7 +58,6 @@ from rtfusion.registration.refine import Refiner
 from rtfusion.registration.structure import equalized, size_px
 from rtfusion.synthetic import Scene
 from rtfusion.synthetic.layout import FOCAL, HORIZON_Y
-from rtfusion.synthetic.scene import Target
 from rtfusion.types import Band, Image, Image8
 
 KNOCK_PX = (5.2, 3.0)
@@ -74,6 +73,10 @@ RIG_FRAMES, RIG_HZ, RIG_NOISE_LEVELS = 90, 30.0, 2.0
 LEAST_SEEN_PX = 200
 """Pixels of somebody that have to be seen for a frame to count."""
 MOST_HIDDEN = 0.5
+JUMP_PX = 0.55
+"""Half a pixel, and what rounding adds."""
+ARRIVING_FRAMES = 15
+"""Frames since more than half of somebody is seen in which he may still come to his place."""
 CLIP_PAIRS = 4
 SINGLE_STEP = 5
 
@@ -209,9 +212,9 @@ def _at_depths(scene: Scene, kind: str) -> Iterator[Row]:
     known = None if kind.endswith("without a pose") else calibration
     kind_of = kind.partition(" ")[0]
     parallax = None if kind == "off" else open_parallax(kind_of, calibration=known, base=base, still=False)
-    off_px: dict[float, list[float]] = {distance_m: [] for distance_m in WALKERS_M}
-    changes: dict[float, list[float]] = {distance_m: [] for distance_m in WALKERS_M}
     busy_ns: list[int] = []
+    people = {distance_m: _Followed() for distance_m in WALKERS_M}
+    behind = _Followed()
     before: _Seen | None = None
     for index in range(RIG_FRAMES):
         seconds = index / RIG_HZ
@@ -224,48 +227,101 @@ def _at_depths(scene: Scene, kind: str) -> Iterator[Row]:
                 base, visible=visible, thermal=thermal, timestamp_ns=round(index * NS_PER_S / RIG_HZ)
             )
         busy_ns.append(time.thread_time_ns() - started_ns)
-        distances_m = scene.distances_m(seconds)
-        moved_px = _columns(used) - _columns(base)
-        wanted_px = scene.displacement_px(SET_M) - scene.displacement_px(distances_m)
-        people = {distance_m: np.abs(distances_m - distance_m) < 1e-3 for distance_m in WALKERS_M}
-        for distance_m, there in people.items():
-            if there.sum() >= LEAST_SEEN_PX:
-                off_px[distance_m].append(float(np.median(np.abs(moved_px - wanted_px)[there])))
-        now = _Seen(moved_px, people, {one.distance_m: one for one in scene.targets(seconds)})
-        if before is not None:
-            _add_changes(changes, before, now)
+        now = _seen(scene, seconds, moved_px=_columns(used) - _columns(base))
+        for distance_m, found in people.items():
+            found.add(now.bodies.get(distance_m), None if before is None else before.bodies.get(distance_m))
+        behind.add(now.behind, None if before is None else before.behind)
         before = now
-    for distance_m in WALKERS_M:
-        yield {
-            "name": f"{kind}, {distance_m:g} m",
-            "off_px": float(np.median(off_px[distance_m])),
-            "off_p90_px": float(np.percentile(off_px[distance_m], 90)),
-            "change_px": float(np.median(changes[distance_m])) if changes[distance_m] else None,
-            "change_p95_px": float(np.percentile(changes[distance_m], 95)) if changes[distance_m] else None,
-            "cpu_ms": float(np.mean(busy_ns)) / NS_PER_MS,
-            **({} if parallax is None else parallax.state),
-        }
+    shared = {"cpu_ms": float(np.mean(busy_ns)) / NS_PER_MS, **({} if parallax is None else parallax.state)}
+    for distance_m, found in people.items():
+        yield {"name": f"{kind}, {distance_m:g} m", **found.figures(), **shared}
+    yield {"name": f"{kind}, what stands", **behind.figures(), **shared}
+
+
+class _Thing(NamedTuple):
+    """Somebody, or all that stands, in one frame."""
+
+    there: npt.NDArray[np.bool_]
+    """(H, W) pixels that show it, and that the thermal camera sees, too."""
+    off_px: npt.NDArray[np.float32]
+    """(H, W) by how much the thermal picture lies elsewhere, along the rows."""
+    center_px: float
+    """Its column."""
+    whole: bool
+    """More than half of it is seen."""
 
 
 class _Seen(NamedTuple):
-    """One frame: what was moved by how much, where the people at each distance are, and the truth about them."""
+    """One frame, by distance in meters."""
 
-    moved_px: npt.NDArray[np.float32]
-    people: Mapping[float, npt.NDArray[np.bool_]]
-    targets: Mapping[float, Target]
+    bodies: Mapping[float, _Thing]
+    behind: _Thing
 
 
-def _add_changes(changes: dict[float, list[float]], before: _Seen, now: _Seen) -> None:
-    """By how much the displacement of points of a body that are in both frames changed, the median of each frame."""
-    for distance_m, found in changes.items():
-        if distance_m not in now.targets or distance_m not in before.targets:
-            continue
-        then, target = before.targets[distance_m], now.targets[distance_m]
-        step_px = round(target.centroid_px[0] - then.centroid_px[0])
-        there = np.roll(before.people[distance_m], step_px, axis=1) & now.people[distance_m]
-        if there.sum() >= LEAST_SEEN_PX and max(then.hidden, target.hidden) < MOST_HIDDEN:
-            change = np.abs(now.moved_px - np.roll(before.moved_px, step_px, axis=1))[there]
-            found.append(float(np.median(change)))
+def _seen(scene: Scene, seconds: float, *, moved_px: npt.NDArray[np.float32]) -> _Seen:
+    distances_m = scene.distances_m(seconds)
+    wanted_px = scene.displacement_px(SET_M) - scene.displacement_px(distances_m)
+    from_px = np.arange(RIG_PX[0]) + wanted_px
+    both = (from_px >= 0) & (from_px <= RIG_PX[0] - 1)
+    targets = {one.distance_m: one for one in scene.targets(seconds)}
+    stands = both & ~np.isin(np.round(distances_m, 3), [round(distance_m, 3) for distance_m in targets])
+    off_px = np.asarray(moved_px - wanted_px, np.float32)
+    bodies = {
+        distance_m: _Thing(
+            both & (np.abs(distances_m - distance_m) < 1e-3), off_px, one.centroid_px[0], one.hidden < MOST_HIDDEN
+        )
+        for distance_m, one in targets.items()
+    }
+    return _Seen(bodies, _Thing(stands, off_px, 0.0, True))
+
+
+class _Followed:
+    """A thing from frame to frame: how far off it is, and by how much that changes from one to the next.
+
+    Its displacement itself would change where it walks behind something else; how far off a point of it is should not.
+    """
+
+    def __init__(self) -> None:
+        self._off_px: list[float] = []
+        self._arriving_px: list[float] = []
+        self._changes_px: list[float] = []
+        self._jumping: list[float] = []
+        self._frames = 0
+
+    def add(self, now: _Thing | None, before: _Thing | None) -> None:
+        """The next frame; None where the thing is not in it."""
+        if now is not None and now.there.sum() >= LEAST_SEEN_PX:
+            self._off_px.append(float(np.median(np.abs(now.off_px[now.there]))))
+        self._frames = self._frames + 1 if now is not None and now.whole else 0
+        if now is None or before is None or not (now.whole and before.whole):
+            return
+        step_px = round(now.center_px - before.center_px)
+        there = np.roll(before.there, step_px, axis=1) & now.there
+        if there.sum() < LEAST_SEEN_PX:
+            return
+        changes_px = np.abs(now.off_px - np.roll(before.off_px, step_px, axis=1))[there]
+        arrives = self._frames <= ARRIVING_FRAMES
+        (self._arriving_px if arrives else self._changes_px).append(float(np.median(changes_px)))
+        self._jumping.append(float((changes_px > JUMP_PX).mean()))
+
+    def figures(self) -> Row:
+        """``change``: of the median point, in frames after the first ones in which more than half of the thing was seen.
+
+        ``jumping``: the share of points that change by more than `JUMP_PX` in a frame.
+        """
+        return {
+            "off_px": _percentile(self._off_px, 50),
+            "off_p90_px": _percentile(self._off_px, 90),
+            "change_px": _percentile(self._changes_px, 50),
+            "change_p95_px": _percentile(self._changes_px, 95),
+            "change_most_px": _percentile(self._changes_px, 100),
+            "arriving_p95_px": _percentile(self._arriving_px, 95),
+            "jumping": float(np.mean(self._jumping)) if self._jumping else None,
+        }
+
+
+def _percentile(values: Sequence[float], percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if values else None
 
 
 def _rig() -> Calibration:

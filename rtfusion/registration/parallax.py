@@ -59,6 +59,9 @@ STILL = 0.15
 """Cells a frame below which nothing moves."""
 OTHER_LEVELS = 14.0
 """Gray levels between a cell and where it came from, from which on it is another thing that was hidden."""
+SAME_LEVELS, CHANGED_LEVELS = 6.0, 4.0
+"""Gray levels around a cell: up to the first it shows again what stood there, from the second on something else than before."""
+NOTHING_LEVELS = -255.0
 FORGET_NS = 500 * NS_PER_MS
 """After a gap of more than this between two frames everything starts anew."""
 AXES = ((1.0, 0.0), (0.0, 1.0))
@@ -136,6 +139,10 @@ class _Memory(NamedTuple):
     """What it moves to."""
     age: Floats
     """Frames for which its thing has been seen."""
+    behind_px: Floats
+    """The displacement of what stood there last, without moving, for `YOUNG` frames."""
+    behind_levels: Floats
+    """Its gray levels; beyond all where nothing has stood."""
     gray: Image8
     timestamp_ns: int
 
@@ -146,10 +153,21 @@ class _Prepared(NamedTuple):
     base: Registration
     small: Warp
     """The thermal picture onto the grid at `SIDE_PX`."""
+    seen: Floats
+    """1 where that camera sees, else 0."""
     maps: tuple[Floats, Floats]
     """(H, W) columns and rows of the source, as of `Warp`."""
     jacobian: Matrix
     """(2, 2) source pixels for one pixel of the grid."""
+
+
+class _Structure(NamedTuple):
+    """The thermal picture on the grid at `SIDE_PX`."""
+
+    map: StructureMap
+    """0 where the thermal camera does not see."""
+    seen: Floats
+    """(H, W): 1 where it does."""
 
 
 class Parallax:
@@ -232,28 +250,41 @@ class Parallax:
         if self._still or before is None or before.gray.shape != gray.shape or not 0 <= gap_ns <= FORGET_NS:
             nothing = np.zeros(gray.shape, np.float32)
             self._waited, self._starts = EVERY, True
-            return _Memory(nothing, nothing, nothing, gray, timestamp_ns)
+            return _Memory(
+                nothing, nothing, nothing, nothing, np.full_like(nothing, NOTHING_LEVELS), gray, timestamp_ns
+            )
         if self._lines is None:  # nothing is displaced yet that could move with the picture
             return before._replace(gray=gray, timestamp_ns=timestamp_ns)
-        back = self._flow.calc(gray, before.gray, np.zeros((*gray.shape, 2), np.float32))
-        across, down = (cast(Floats, plane) for plane in cv2.split(back))
-        moves = (np.maximum(np.abs(across), np.abs(down)) >= STILL).astype(np.float32)
-        x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in gray.shape[::-1]))
-        x, y = x + across * moves, y + down * moves
+        x, y, still = self._came_from(gray, before.gray)
         both = cv2.remap(cv2.merge([before.now_px, before.goal_px]), x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
         there = cv2.remap(before.gray, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
         age = cv2.remap(before.age, x, y, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, -1) + 1
         # what was hidden or out of the picture is seen for the first time
         age[cv2.absdiff(gray, there) > OTHER_LEVELS] = 0
-        now_px, goal_px = cv2.split(both)
-        return _Memory(cast(Floats, now_px), cast(Floats, goal_px), cast(Floats, age), gray, timestamp_ns)
+        now_px, goal_px = (cast(Floats, plane) for plane in cv2.split(both))
+        memory = before._replace(
+            now_px=now_px, goal_px=goal_px, age=cast(Floats, age), gray=gray, timestamp_ns=timestamp_ns
+        )
+        return _seen_again(memory, changed=_unlike(gray, before.gray) > CHANGED_LEVELS, still=still)
+
+    def _came_from(self, gray: Image8, before: Image8) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+        """Column and row that each cell had in the picture before, and where that is its own.
+
+        Beside what moves, the flow moves what stands, too: where a cell is more like itself, it stays.
+        """
+        back = self._flow.calc(gray, before, np.zeros((*gray.shape, 2), np.float32))
+        across, down = (cast(Floats, plane) for plane in cv2.split(back))
+        x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in gray.shape[::-1]))
+        there = cv2.remap(before, x + across, y + down, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
+        moves = (np.maximum(np.abs(across), np.abs(down)) >= STILL) & (_unlike(gray, there) < _unlike(gray, before))
+        return x + across * moves, y + down * moves, ~moves
 
     def _measured_anew(self, memory: _Memory, small: Image8, prepared: _Prepared, thermal: Image) -> _Memory:
         """The goals after a measurement; the first of all is in use at once."""
         starts, self._starts = self._starts, False
         is_asked = self._lines is None
         warm = equalized(prepared.small(prepared.base.thermal.reduced(thermal)))
-        here, there = structure_map(equalized(small)), structure_map(warm)
+        here, there = structure_map(equalized(small)), _structure(warm, prepared.seen)
         scale = prepared.base.size_px[0] / small.shape[1]
         lines = self._lines or self._ask(here, there, memory.gray, scale, prepared.base.size_px[0])
         if lines is None:
@@ -270,7 +301,7 @@ class Parallax:
 
     # -- measuring --------------------------------------------------------------------------------------------------
 
-    def _ask(self, here: StructureMap, there: StructureMap, gray: Image8, scale: float, width_px: int) -> Lines | None:
+    def _ask(self, here: StructureMap, there: _Structure, gray: Image8, scale: float, width_px: int) -> Lines | None:
         """Try each axis for some measurements; the lines of the one along which both bands are more alike, once it is known."""
         for axis, gains in self._told.items():
             lines = Lines(direction=axis, least_px=-RANGE * width_px, most_px=RANGE * width_px)
@@ -292,7 +323,7 @@ class Parallax:
         return max(STEP_PX * scale, (lines.most_px - lines.least_px) / MOST_STEPS)
 
     def _found(
-        self, here: StructureMap, there: StructureMap, gray: Image8, lines: Lines, scale: float
+        self, here: StructureMap, there: _Structure, gray: Image8, lines: Lines, scale: float
     ) -> tuple[Floats, Floats]:
         """The displacement of every cell in pixels of the grid, and from 0 to 1 how sure it is."""
         layer_px = self._layer_px(lines, scale)
@@ -301,43 +332,82 @@ class Parallax:
     def _chosen(self, tried_px: Floats, likeness: Floats, gray: Image8, layer_px: float) -> tuple[Floats, Floats]:
         """What `_found` gives, of the likeness by displacement."""
         best = likeness.argmax(axis=0)
-        sure = np.clip((likeness.max(axis=0) - likeness.mean(axis=0)) / SURE, 0, 1).astype(np.float32)
+        sure = np.clip((likeness.max(axis=0) - likeness.mean(axis=0)) / SURE, 0, None).astype(np.float32)
         found_px = tried_px[best]
         if self._dense:
             found_px = found_px + layer_px * _vertices(likeness, best)
         # what is not sure takes what is around it on the same side of an edge, and in the end what the registration says
-        weight = np.square(sure)
+        weight = np.square(np.square(sure))
         guide = _Guide(gray, weight + np.float32(DOUBT))
-        return guide(cast(Floats, (found_px * weight / (weight + DOUBT)).astype(np.float32))), sure
+        smooth_px = guide(cast(Floats, (found_px * weight / (weight + DOUBT)).astype(np.float32)))
+        return np.clip(smooth_px, tried_px[1], tried_px[-2]), np.minimum(sure, 1.0)
+
+
+def _structure(warm: Image8, seen: Floats) -> _Structure:
+    return _Structure(cast(StructureMap, cv2.multiply(structure_map(warm), cv2.merge([seen] * 4))), seen)
+
+
+def _unlike(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Floats:
+    """Gray levels between two pictures around each cell."""
+    return cast(Floats, cv2.blur(cv2.absdiff(one, other).astype(np.float32), (3, 3)))
+
+
+def _seen_again(memory: _Memory, *, changed: npt.NDArray[np.bool_], still: npt.NDArray[np.bool_]) -> _Memory:
+    """What somebody hid who passed is at once where it was before; what has stood is kept for when it is hidden."""
+    again = changed & (_unlike(memory.gray.astype(np.float32), memory.behind_levels) < SAME_LEVELS)
+    now_px, goal_px = (np.where(again, memory.behind_px, plane) for plane in (memory.now_px, memory.goal_px))
+    age = np.where(again, np.float32(YOUNG), memory.age)
+    stands = still & ~changed & (age >= YOUNG)
+    return memory._replace(
+        now_px=now_px,
+        goal_px=goal_px,
+        age=age,
+        behind_px=np.where(stands, now_px, memory.behind_px),
+        behind_levels=np.where(stands, memory.gray, memory.behind_levels).astype(np.float32),
+    )
 
 
 def _likenesses(
-    here: StructureMap, there: StructureMap, gray: Image8, lines: Lines, *, scale: float, layer_px: float
+    here: StructureMap, there: _Structure, gray: Image8, lines: Lines, *, scale: float, layer_px: float
 ) -> tuple[Floats, Floats]:
     """Displacements (n,) in pixels of the grid, and (n, rows, columns): with each, how alike both bands are around each cell.
 
-    0 is among them; the first and the last one are beyond the ends, so that the best one has neighbors.
+    0 is among them; the first and the last one are beyond the ends, so that the best one has neighbors. What would lie outside
+    of the thermal picture is as alike as the rest of what is tried there: it tells nothing.
     """
     first, last = int(np.floor(lines.least_px / layer_px)) - 1, int(np.ceil(lines.most_px / layer_px)) + 1
     tried_px = np.arange(first, last + 1, dtype=np.float32) * np.float32(layer_px)
-    ones, window = np.ones((1, 4), np.float32), (WINDOW, WINDOW)
     still = np.ascontiguousarray(here[::STRIDE, ::STRIDE])
-    energy = cv2.blur(cv2.transform(cv2.multiply(still, still), ones), window)
-    wide = (STRIDE * WINDOW - 1, STRIDE * WINDOW - 1)
-    of_there = cv2.blur(cv2.transform(cv2.multiply(there, there), ones), wide)
-    guide = _Guide(gray)
+    energy = _dot(still, still)
     rows, columns = still.shape[:2]
-    likeness = np.empty((len(tried_px), rows, columns), np.float32)
+    likeness, known = (np.empty((len(tried_px), rows, columns), np.float32) for _ in range(2))
     for index, displacement_px in enumerate(tried_px):
         x, y = (share * float(displacement_px) / scale for share in lines.direction)
         # what is displaced by (x, y) is brought back, and every second pixel of it is looked at
         back = np.array([[1 / STRIDE, 0, -x / STRIDE], [0, 1 / STRIDE, -y / STRIDE]])
-        moved = cv2.warpAffine(there, back, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        product = cv2.blur(cv2.transform(cv2.multiply(still, moved), ones), window)
-        other = cv2.warpAffine(of_there, back, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        length = cv2.sqrt(cv2.multiply(energy, other) + np.float32(1e-4))
-        likeness[index] = guide(cast(Floats, cv2.divide(product, length)))
+        moved, seen = (
+            cast(
+                Floats,
+                cv2.warpAffine(plane, back, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT),
+            )
+            for plane in (there.map, there.seen)
+        )
+        # the moved map's own square: what lies between pixels is fainter, and as faint in both
+        planes = [_dot(still, moved), cv2.multiply(energy, seen), _dot(moved, moved), seen]
+        both = cv2.blur(cv2.merge(planes), (WINDOW, WINDOW))
+        product, own, other, known[index] = cv2.split(both)
+        likeness[index] = cv2.divide(product, cv2.sqrt(cv2.multiply(own, other) + np.float32(1e-4)))
+    mean = (likeness * known).sum(axis=0) / np.maximum(known.sum(axis=0), np.float32(1e-6))
+    likeness = mean + known * (likeness - mean)
+    guide = _Guide(gray)
+    for plane in likeness:
+        plane[:] = guide(plane)
     return tried_px, likeness
+
+
+def _dot(one: StructureMap, other: StructureMap) -> Floats:
+    products = cv2.multiply(one, other)
+    return cast(Floats, (products[..., 0] + products[..., 1]) + (products[..., 2] + products[..., 3]))
 
 
 class _Guide:
@@ -405,9 +475,11 @@ def _prepare(base: Registration) -> _Prepared:
     at_x, at_y = np.meshgrid(columns, rows)
     small = cv2.remap(places, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     x, y = (np.ascontiguousarray(places[..., axis]) for axis in range(2))
+    ends = np.array(base.thermal.source_px) - 0.5
     return _Prepared(
         base=base,
         small=Warp(cast(Floats, small), source_size_px=base.thermal.source_px),
+        seen=cast(Floats, ((small > -0.5) & (small < ends)).all(axis=2).astype(np.float32)),
         maps=(x, y),
         jacobian=_jacobian(places),
     )

@@ -30,6 +30,23 @@ def test_a_knock_is_measured_as_it_was_made() -> None:
     assert alone["budget_share_at_rest"] > 0.0
 
 
+def test_a_jump_is_how_far_off_a_thing_is_from_one_frame_to_the_next() -> None:
+    followed = registration._Followed()
+    before = None
+    for index in range(40):
+        there = np.zeros((60, 90), bool)
+        there[10:50, 10 + index : 40 + index] = True
+        off_px = np.where(
+            there, np.float32(3 if index < 30 else 5), np.float32(index)
+        )  # what is behind is no part of it
+        now = registration._Thing(there, off_px, 25.0 + index, whole=True)
+        followed.add(now, before)
+        before = now
+    followed.add(None, before)
+    found = followed.figures()
+    assert (found["off_px"], found["change_px"], found["change_most_px"], found["arriving_p95_px"]) == (3, 0, 2, 0)
+
+
 def test_the_table_has_a_line_for_every_case() -> None:
     rows = [
         {"case": "delay/10 ms", "accepted": True, "error_ms": 1.25},

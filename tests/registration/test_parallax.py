@@ -144,6 +144,46 @@ def test_what_appears_comes_to_its_place_by_bounded_steps() -> None:
     assert found[-1] == pytest.approx(8.0, abs=1.0)
 
 
+def test_what_somebody_hid_is_in_its_place_as_soon_as_it_is_seen_again() -> None:
+    """A near thing passes in front of a wall that lies 8 px beside what is registered."""
+    rng = np.random.default_rng(3)
+    wall, near = (
+        rng.integers(*ends, (40, 54), np.uint8).repeat(6, axis=0).repeat(6, axis=1) for ends in ((0, 90), (150, 255))
+    )
+    base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
+    parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-12, most_px=12))
+    off_px = []
+    for index in range(36):
+        visible, thermal = wall.copy(), np.roll(wall, 8, axis=1)
+        left = 8 * (index - 16)
+        if left > 0:
+            visible[60:180, left : left + 80] = near[60:180, :80]
+            thermal[60:180, left : left + 80] = near[60:180, :80]
+        parallax.registration(base, visible=visible, thermal=thermal, timestamp_ns=index * FRAME_NS)
+        now = parallax.displacement_px
+        assert now is not None
+        if left > 32:  # what it leaves behind from this frame to the next
+            off_px.append(float(np.median(np.abs(now[35:85, (left - 8) // 2 : left // 2] - 8.0))))
+    assert np.median(off_px) < 3.0
+
+
+def test_what_the_thermal_camera_does_not_see_tells_nothing() -> None:
+    """Its picture ends in the middle of the visible one: beyond, what the registration says stays."""
+    rng = np.random.default_rng(4)
+    texture = rng.integers(0, 255, (40, 54), np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+    half = Calibration.from_homography(
+        visible_from_thermal_px=np.eye(3), visible_size_px=(324, 240), thermal_size_px=(162, 240)
+    )
+    base = register(visible_size_px=(324, 240), thermal_size_px=(162, 240), calibration=half)
+    parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-12, most_px=12))
+    thermal = np.ascontiguousarray(np.roll(texture, 8, axis=1)[:, :162])
+    parallax.registration(base, visible=texture, thermal=thermal, timestamp_ns=0)
+    now = parallax.displacement_px
+    assert now is not None
+    assert np.median(now[:, 8:60]) == pytest.approx(8.0, abs=1.0)
+    assert np.abs(now[:, 120:]).max() < 0.1
+
+
 def test_after_a_gap_it_starts_anew_and_stills_have_no_memory() -> None:
     rng = np.random.default_rng(1)
     texture = rng.integers(0, 255, (40, 54), np.uint8).repeat(6, axis=0).repeat(6, axis=1)
