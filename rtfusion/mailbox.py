@@ -17,7 +17,7 @@ class Policy(enum.Enum):
     """The rule of a full mailbox for one more item."""
 
     BLOCK = "block"
-    """The writer waits: nothing is lost. For recordings."""
+    """The writer waits until half of it was taken: nothing is lost. For recordings."""
     LATEST = "latest"
     """The oldest item is dropped and counted: the reader is never behind. For live streams."""
 
@@ -38,6 +38,8 @@ class Mailbox(Generic[T]):
             raise ValueError(f"capacity is {capacity}; expected 1 or more")
         self._items: deque[T] = deque()
         self._capacity = capacity
+        self._awaited = 0
+        """So many items the reader waits for, beside those that it takes."""
         self._policy = policy
         self._condition = condition if condition is not None else threading.Condition()
         self._finished = False
@@ -52,7 +54,7 @@ class Mailbox(Generic[T]):
             Closed: the mailbox was closed by the reader or from outside.
         """
         with self._condition:
-            if self._policy is Policy.BLOCK and not self._condition.wait_for(self._has_room, timeout_s):
+            if self._policy is Policy.BLOCK and not self._await_room(timeout_s):
                 return False
             if self._closed:
                 raise Closed
@@ -104,7 +106,8 @@ class Mailbox(Generic[T]):
                 raise Closed
             if self._items:
                 item = self._items.popleft()
-                self._condition.notify_all()
+                if self._is_drained():
+                    self._condition.notify_all()
                 return item
             if self._error is not None:
                 raise self._error
@@ -113,15 +116,26 @@ class Mailbox(Generic[T]):
     def await_items(self, count: int, *, timeout_s: float) -> None:
         """Wait until so many items are there, or no more will come; they stay."""
         with self._condition:
+            self._awaited = count
+            self._condition.notify_all()
             self._condition.wait_for(lambda: len(self._items) >= count or self._finished or self._closed, timeout_s)
+            self._awaited = 0
 
     @property
     def closed(self) -> bool:
         """True once the mailbox was closed."""
         return self._closed
 
+    def _await_room(self, timeout_s: float | None) -> bool:
+        """Wait, where it is full, until half of it was taken: whoever is woken for every item hardly does anything else."""
+        return self._has_room() or self._condition.wait_for(self._is_drained, timeout_s) or self._has_room()
+
     def _has_room(self) -> bool:
         return len(self._items) < self._capacity or self._closed
+
+    def _is_drained(self) -> bool:
+        waiting = len(self._items)
+        return waiting <= self._capacity // 2 or waiting < min(self._awaited, self._capacity) or self._closed
 
     def _ready(self) -> bool:
         return bool(self._items) or self._finished or self._closed

@@ -451,10 +451,11 @@ class PairStream:
 
 
 def _mailboxes(*, live: bool) -> Mapping[Band, Mailbox[Frame]]:
-    """A mailbox for each band, with one condition, so that one wait hears both."""
+    """A mailbox for each band; those of cameras with one condition, so that one wait hears both."""
+    if not live:  # what one recording gives must not wake the thread that reads the other one
+        return {band: Mailbox(capacity=RECORDED_CAPACITY, policy=Policy.BLOCK) for band in Band}
     arrival = threading.Condition()
-    capacity, policy = (LIVE_CAPACITY, Policy.LATEST) if live else (RECORDED_CAPACITY, Policy.BLOCK)
-    return {band: Mailbox(capacity=capacity, policy=policy, condition=arrival) for band in Band}
+    return {band: Mailbox(capacity=LIVE_CAPACITY, policy=Policy.LATEST, condition=arrival) for band in Band}
 
 
 def _check(

@@ -47,6 +47,33 @@ def test_block_holds_the_writer_at_capacity() -> None:
     writer.join(5)
 
 
+def test_a_writer_that_found_it_full_waits_until_half_of_it_was_taken() -> None:
+    box: Mailbox[int] = Mailbox(capacity=4, policy=Policy.BLOCK)
+    for i in range(4):
+        box.put(i)
+    passed = threading.Event()
+    writer = threading.Thread(target=lambda: (box.put(4), passed.set()))
+    writer.start()
+    assert box.get() == 0
+    assert not passed.wait(0.05)
+    assert box.get() == 1
+    assert passed.wait(5)
+    writer.join(5)
+    assert [box.get() for _ in range(3)] == [2, 3, 4]
+
+
+def test_what_is_awaited_comes_though_less_than_half_was_taken() -> None:
+    box: Mailbox[int] = Mailbox(capacity=4, policy=Policy.BLOCK)
+    for i in range(4):
+        box.put(i)
+    writer = threading.Thread(target=lambda: box.put(4))
+    writer.start()
+    assert box.get() == 0
+    box.await_items(4, timeout_s=30.0)
+    assert len(box) == 4
+    writer.join(5)
+
+
 def test_a_full_mailbox_can_be_tried_for_a_while() -> None:
     box: Mailbox[int] = Mailbox(capacity=1, policy=Policy.BLOCK)
     assert box.put(1, timeout_s=0.01)
