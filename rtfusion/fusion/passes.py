@@ -57,6 +57,17 @@ class Ramp(NamedTuple):
     """What is taken off then, in 2**RAMP_BITS."""
 
 
+class Tables(NamedTuple):
+    """What the age of a block, the frames since its gate was open, says: (256,) by age."""
+
+    firmness: Image8
+    """So many 255ths of a size count."""
+    weights: Image8
+    """The least weight of the frame."""
+    oldest: int
+    """No block becomes older than this."""
+
+
 class MeanPasses(Protocol):
     """The average of one plane of uint8 or uint16, (H, W)."""
 
@@ -69,11 +80,13 @@ class MeanPasses(Protocol):
         The sizes of pixels and of cells count up to these.
         """
 
-    def gate(self, motion: Motion, *, firmness: Image8, ramps: Sequence[Ramp]) -> Image8:
-        """The weight by motion alone, (rows, columns), 0 to FULL: as much as the figure wants that wants most.
+    def weigh(self, motion: Motion, *, ages: Image8, tables: Tables, ramps: Sequence[Ramp]) -> tuple[Image8, int]:
+        """The weight of the frame in every block, (rows, columns), 0 to FULL, and in how many blocks something moves.
 
-        Each figure has its ramp. All but the first are averaged over 3x3 blocks before. Sizes count as many 255ths as
-        ``firmness``, (rows, columns), says. ``motion`` is what was compared last.
+        The gate, the weight by motion alone, is as much as the figure wants that wants most. Each figure has its ramp; all but
+        the first are averaged over 3x3 blocks before, and sizes count as the firmness of the block says. ``ages``, (rows,
+        columns), are the frames since the gate of a block was open, and brought up to this frame in place; the weight is at
+        least the one by them. ``motion`` is what was compared last.
         """
 
     def let_go(self, rows: slice) -> None:
@@ -184,14 +197,16 @@ class OpenCvMean:
             cell_mean=cell_mean,
         )
 
-    def gate(self, motion: Motion, *, firmness: Image8, ramps: Sequence[Ramp]) -> Image8:
-        """The weight by motion alone."""
-        gate = np.zeros_like(firmness)
+    def weigh(self, motion: Motion, *, ages: Image8, tables: Tables, ramps: Sequence[Ramp]) -> tuple[Image8, int]:
+        """The weight of the frame in every block, and in how many blocks something moves."""
+        gate, firmness = np.zeros_like(ages), cv2.LUT(ages, tables.firmness)
         peak, *others = motion
         for figure, ramp in zip((peak, *(cv2.blur(other, (3, 3)) for other in others)), ramps, strict=True):
             size = cv2.multiply(cv2.convertScaleAbs(figure, alpha=ramp.scale), firmness, scale=1.0 / 255)
             gate = cast(Image8, cv2.max(gate, cv2.LUT(size, _opening(ramp.slope, ramp.offset))))
-        return gate
+        kept = (ages.astype(np.uint16) * (FULL - gate) // FULL).astype(np.uint8)
+        cv2.min(cv2.add(kept, cast(Any, (1,))), cast(Any, (tables.oldest,)), ages)
+        return cast(Image8, cv2.max(gate, cv2.LUT(ages, tables.weights))), int(np.count_nonzero(gate > FULL // 2))
 
     def let_go(self, rows: slice) -> None:
         """Forget what was shown of some rows."""

@@ -9,15 +9,15 @@ fine and coarse), and the size of their mean there (surfaces). It opens softly, 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from rtfusion.clock import NS_PER_S
-from rtfusion.fusion.passes import BLOCK_PX, FINE_BITS, FULL, RAMP_BITS, MeanPasses, Ramp, SteppedImage
+from rtfusion.fusion.passes import BLOCK_PX, FINE_BITS, FULL, RAMP_BITS, MeanPasses, Ramp, SteppedImage, Tables
 from rtfusion.types import Image, Image8
 
 TIME_CONSTANT_S = 0.5
@@ -86,39 +86,56 @@ class RecursiveMean:
             self._passes.begin(image)
             weight = np.zeros_like(self._frames_since)
         else:
-            gate = self._gate(image, self._frames_since, pixel_noise=pixel_noise, cell_noise=cell_noise, level=level)
-            weight = self._weight(gate, self._frames_since, dt_ns=dt_ns)
+            weight = self._weight(
+                image, self._frames_since, dt_ns=dt_ns, pixel_noise=pixel_noise, cell_noise=cell_noise, level=level
+            )
         for rows in let_go if level >= 1.0 else ():
             self._passes.let_go(rows)
         self._passes.average(image, weights=weight, out=out)
 
-    def _weight(self, gate: Image8, frames_since: Image8, *, dt_ns: int) -> Image8:
-        """The weight of a frame in every block, by its gate and its age."""
-        moving = float(np.count_nonzero(gate > FULL // 2)) / gate.size
+    def _weight(
+        self,
+        image: SteppedImage,
+        frames_since: Image8,
+        *,
+        dt_ns: int,
+        pixel_noise: float,
+        cell_noise: float,
+        level: float,
+    ) -> Image8:
+        """The weight of a frame in every block, by its motion and its age, which is brought up to this frame."""
+        gate = _gate(pixel_noise, cell_noise, level)
+        motion = self._passes.compare(image, largest_pixel=gate.largest_pixel, largest_cell=gate.largest_cell)
+        tables = Tables(firmness=_FIRMNESS, weights=_weights(dt_ns), oldest=_OLDEST)
+        weight, open_blocks = self._passes.weigh(motion, ages=frames_since, tables=tables, ramps=gate.ramps)
+        moving = open_blocks / weight.size
         self.is_cut = moving > _CUT_SHARE and self._moving < _STILL_SHARE
         self._moving = moving
-        kept = (frames_since.astype(np.uint16) * (FULL - gate) // FULL).astype(np.uint8)
-        self._frames_since = cast(Image8, cv2.min(cv2.add(kept, cast(Any, (1,))), cast(Any, (_OLDEST,))))
-        return cast(Image8, cv2.max(gate, cv2.LUT(self._frames_since, _weights(dt_ns))))
+        return weight
 
-    def _gate(
-        self, image: SteppedImage, frames_since: Image8, *, pixel_noise: float, cell_noise: float, level: float
-    ) -> Image8:
-        """The weight by motion alone, for every block, 0 to FULL."""
-        pixel, cell = (max(noise, 0.5 * level) for noise in (pixel_noise, cell_noise))
-        pixel_scale, cell_scale = (_UNIT / (noise * (1 << FINE_BITS)) for noise in (pixel, cell))
-        motion = self._passes.compare(
-            image, largest_pixel=round(255 / pixel_scale), largest_cell=round(255 / cell_scale)
-        )
-        box = _LEAST_BOX_LEVELS * level
-        ramps = (
-            _ramp(cell_scale, *_CELL, _LEAST_CELL_LEVELS * level / cell),
-            _ramp(pixel_scale, *_SIZE, box / pixel + 0.3),
-            _ramp(cell_scale, *_SIZE, 0.8 * box / cell + 0.3),
-            _ramp(cell_scale, *_MEAN, box / cell),
-        )
-        firmness = cast(Image8, cv2.LUT(frames_since, _FIRMNESS))
-        return self._passes.gate(motion, firmness=firmness, ramps=ramps)
+
+class _Gate(NamedTuple):
+    """How motion is told from noise."""
+
+    largest_pixel: int
+    largest_cell: int
+    """The sizes of pixels and of cells count up to these, in fine steps."""
+    ramps: tuple[Ramp, ...]
+
+
+@functools.lru_cache(maxsize=8)
+def _gate(pixel_noise: float, cell_noise: float, level: float) -> _Gate:
+    """The gate for noise of these standard deviations, which stay from one measure to the next."""
+    pixel, cell = (max(noise, 0.5 * level) for noise in (pixel_noise, cell_noise))
+    pixel_scale, cell_scale = (_UNIT / (noise * (1 << FINE_BITS)) for noise in (pixel, cell))
+    box = _LEAST_BOX_LEVELS * level
+    ramps = (
+        _ramp(cell_scale, *_CELL, _LEAST_CELL_LEVELS * level / cell),
+        _ramp(pixel_scale, *_SIZE, box / pixel + 0.3),
+        _ramp(cell_scale, *_SIZE, 0.8 * box / cell + 0.3),
+        _ramp(cell_scale, *_MEAN, box / cell),
+    )
+    return _Gate(round(255 / pixel_scale), round(255 / cell_scale), ramps)
 
 
 def _ramp(scale: float, least: float, ratio: float, floor: float) -> Ramp:
@@ -130,5 +147,10 @@ def _ramp(scale: float, least: float, ratio: float, floor: float) -> Ramp:
 
 def _weights(dt_ns: int) -> Image8:
     """The table of the weight of a frame by the age of its block, this long after the one before."""
-    least = round(FULL * (1.0 - math.exp(-dt_ns / (TIME_CONSTANT_S * NS_PER_S))))
-    return np.maximum(_BY_AGE, max(1, least)).astype(np.uint8)
+    return _weights_from(max(1, round(FULL * (1.0 - math.exp(-dt_ns / (TIME_CONSTANT_S * NS_PER_S))))))
+
+
+@functools.cache
+def _weights_from(least: int) -> Image8:
+    """The table of weights of at least this, up to FULL."""
+    return np.maximum(_BY_AGE, least).astype(np.uint8)

@@ -161,12 +161,29 @@ VECTORIZED static void gate_row(const Memory *memory, const int16_t *const *figu
     float *restrict means = (float *)scratch(memory, STEPS);
     for (int x = 0; x < columns; x++) gate[here + (size_t)x] = 0;
     for (int x = 0; x < columns; x++) means[x] = figures[0][here + (size_t)x];
-    open_gate(means, firmness + here, ramps[0], columns, gate + here);
+    open_gate(means, firmness, ramps[0], columns, gate + here);
     for (int figure = 1; figure < 4; figure++) {
         const int16_t *from = figures[figure];
         mean_around(from + above, from + here, from + below, columns, scratch(memory, SIZES), means);
-        open_gate(means, firmness + here, ramps[figure], columns, gate + here);
+        open_gate(means, firmness, ramps[figure], columns, gate + here);
     }
+}
+
+/* The weights of one row of blocks, by their gates and the frames since these were open, which are brought up to now. */
+VECTORIZED static int32_t weigh_row(const uint8_t *restrict by_age, int oldest, int columns, uint8_t *restrict ages,
+                                    uint8_t *restrict weights) {
+    int32_t moving = 0;
+    for (int x = 0; x < columns; x++) {
+        uint8_t gate = weights[x];
+        int age = ages[x] * (FULL - gate) / FULL + 1;
+        moving += gate > FULL / 2;
+        ages[x] = (uint8_t)(age < oldest ? age : oldest);
+    }
+    for (int x = 0; x < columns; x++) {
+        uint8_t least = by_age[ages[x]];
+        weights[x] = weights[x] < least ? least : weights[x];
+    }
+    return moving;
 }
 
 static const int16_t FAR_EIGHTHS[BLOCK] = {3, 1, 1, 3};
@@ -204,85 +221,71 @@ VECTORIZED static void average(const Memory *memory, const Frame *frame, int y, 
     }
 }
 
-enum { LANES = 16, CHANNELS = 3 };
+/* pixels of a row that are worked on at once: so many that what is written is in the cache when it is read */
+enum { LANES = 16, CHANNELS = 3, PART = 20 * LANES, VALUES = CHANNELS * PART };
 typedef uint8_t Pixels __attribute__((vector_size(LANES)));
-typedef uint16_t Wide __attribute__((vector_size(2 * LANES)));
 #ifdef __clang__
 #define THRICE(a, ...) __builtin_shufflevector(a, a, __VA_ARGS__)
 #else
 #define THRICE(a, ...) __builtin_shuffle(a, (Pixels){__VA_ARGS__})
 #endif
 
-static inline Pixels pixels_at(const uint8_t *from) {
-    Pixels pixels;
-    memcpy(&pixels, from, sizeof pixels);
-    return pixels;
+/* Three values side by side for each of so many pixels, a multiple of LANES: one for every channel. */
+static inline void thrice(const uint8_t *restrict from, int count, uint8_t *restrict to) {
+    for (int x = 0; x < count; x += LANES) {
+        Pixels a, thirds[CHANNELS];
+        memcpy(&a, from + x, sizeof a);
+        thirds[0] = THRICE(a, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5);
+        thirds[1] = THRICE(a, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10);
+        thirds[2] = THRICE(a, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15);
+        memcpy(to + CHANNELS * x, thirds, sizeof thirds);
+    }
 }
 
-/* Up and down are steps that saturate, one of them 0 at every pixel. */
-static inline void shift_lanes(const uint8_t *from, Pixels up, Pixels down, uint8_t *to) {
-    Pixels raised = pixels_at(from) + up;
-    raised |= (Pixels)(raised < up);
-    Pixels made = (raised - down) & (Pixels)(raised > down);
-    memcpy(to, &made, sizeof made);
-}
+/* How many of the pixels that are left are worked on next; less than LANES are left for last. */
+static inline int part_of(int left_px) { return left_px < PART ? left_px / LANES * LANES : PART; }
 
-/* Three values side by side for each pixel of a vector: one for every channel. */
-#define FIRST_THIRD(a) THRICE(a, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5)
-#define SECOND_THIRD(a) THRICE(a, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10)
-#define LAST_THIRD(a) THRICE(a, 10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15)
+static inline uint8_t level(int16_t value) { return (uint8_t)smaller(larger(value, 0), 255); }
+
+/* A color on another luminance: with what is left of it by a share in 255ths, rounded. */
+static inline uint8_t tinted(uint8_t color, uint8_t was, uint8_t now, uint8_t share) {
+    int16_t step = (int16_t)(color - was);
+    uint16_t part = (uint16_t)((uint16_t)magnitude(step) * share + 128);
+    int16_t left = (int16_t)((uint16_t)(part + (part >> 8)) >> 8);
+    return level((int16_t)(now + (step < 0 ? -left : left)));
+}
 
 /* One row of a color picture, changed by a step of its luminance. */
 VECTORIZED static void shift(const uint8_t *restrict from, const uint8_t *restrict was, const uint8_t *restrict now,
                              uint8_t *restrict to, int width) {
     int x = 0;
-    for (; x + LANES <= width; x += LANES) {
-        Pixels before = pixels_at(was + x), after = pixels_at(now + x);
-        Pixels up = (after - before) & (Pixels)(after > before), down = (before - after) & (Pixels)(before > after);
-        const uint8_t *source = from + CHANNELS * x;
-        uint8_t *made = to + CHANNELS * x;
-        shift_lanes(source, FIRST_THIRD(up), FIRST_THIRD(down), made);
-        shift_lanes(source + LANES, SECOND_THIRD(up), SECOND_THIRD(down), made + LANES);
-        shift_lanes(source + 2 * LANES, LAST_THIRD(up), LAST_THIRD(down), made + 2 * LANES);
+    for (int count; (count = part_of(width - x)) > 0; x += count) {
+        uint8_t before[VALUES], after[VALUES];
+        thrice(was + x, count, before);
+        thrice(now + x, count, after);
+        const uint8_t *restrict source = from + CHANNELS * x;
+        uint8_t *restrict made = to + CHANNELS * x;
+        for (int i = 0; i < CHANNELS * count; i++) made[i] = level((int16_t)(source[i] + after[i] - before[i]));
     }
     for (; x < width; x++)
-        for (int channel = 0; channel < CHANNELS; channel++) {
-            int value = from[CHANNELS * x + channel] + now[x] - was[x];
-            to[CHANNELS * x + channel] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-        }
-}
-
-/* What is left of colors with a share of 255ths of them, on another luminance. */
-static inline void tint_lanes(const uint8_t *from, Pixels was, Pixels now, Pixels share, uint8_t *to) {
-    Pixels color = pixels_at(from), above = (Pixels)(color > was), below = (Pixels)(was > color);
-    Pixels step = ((color - was) & above) | ((was - color) & below);
-    Wide part = __builtin_convertvector(step, Wide) * __builtin_convertvector(share, Wide) + 128;
-    Pixels left = __builtin_convertvector((part + (part >> 8)) >> 8, Pixels); /* a 255th, rounded */
-    Pixels up = left & above, down = left & below, raised = now + up;
-    raised |= (Pixels)(raised < up);
-    Pixels made = (raised - down) & (Pixels)(raised > down);
-    memcpy(to, &made, sizeof made);
+        for (int i = CHANNELS * x; i < CHANNELS * (x + 1); i++) to[i] = level((int16_t)(from[i] + now[x] - was[x]));
 }
 
 /* One row of a color picture on another luminance, with a share of its color for each pixel. */
 VECTORIZED static void tint(const uint8_t *restrict from, const uint8_t *restrict was, const uint8_t *restrict now,
                             const uint8_t *restrict share, uint8_t *restrict to, int width) {
     int x = 0;
-    for (; x + LANES <= width; x += LANES) {
-        const uint8_t *source = from + CHANNELS * x;
-        uint8_t *made = to + CHANNELS * x;
-        Pixels before = pixels_at(was + x), after = pixels_at(now + x), part = pixels_at(share + x);
-        tint_lanes(source, FIRST_THIRD(before), FIRST_THIRD(after), FIRST_THIRD(part), made);
-        tint_lanes(source + LANES, SECOND_THIRD(before), SECOND_THIRD(after), SECOND_THIRD(part), made + LANES);
-        tint_lanes(source + 2 * LANES, LAST_THIRD(before), LAST_THIRD(after), LAST_THIRD(part), made + 2 * LANES);
+    for (int count; (count = part_of(width - x)) > 0; x += count) {
+        uint8_t before[VALUES], after[VALUES], part[VALUES];
+        thrice(was + x, count, before);
+        thrice(now + x, count, after);
+        thrice(share + x, count, part);
+        const uint8_t *restrict source = from + CHANNELS * x;
+        uint8_t *restrict made = to + CHANNELS * x;
+        for (int i = 0; i < CHANNELS * count; i++) made[i] = tinted(source[i], before[i], after[i], part[i]);
     }
     for (; x < width; x++)
-        for (int i = CHANNELS * x; i < CHANNELS * (x + 1); i++) {
-            int step = from[i] - was[x], part = (step < 0 ? -step : step) * share[x] + 128;
-            part = (part + (part >> 8)) >> 8;
-            int value = now[x] + (step < 0 ? -part : part);
-            to[i] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-        }
+        for (int i = CHANNELS * x; i < CHANNELS * (x + 1); i++) to[i] = tinted(from[i], was[x], now[x], share[x]);
 }
 
 VECTORIZED static void hold(uint8_t *restrict image, const uint8_t *restrict shown, size_t count) {
@@ -338,11 +341,23 @@ EXPORTED void rtfusion_compare(const Memory *memory, const Frame *frame, int32_t
     }
 }
 
-/* The weight by motion alone, (rows, columns), by what `rtfusion_compare` gives, each averaged over 3 x 3 blocks but the first. */
-EXPORTED void rtfusion_gate(const Memory *memory, const int16_t *cell_peak, const int16_t *pixel_size, const int16_t *cell_size,
-                            const int16_t *cell_mean, const Ramp *ramps, const uint8_t *firmness, uint8_t *gate) {
+/* The weight of a frame in every block, (rows, columns), by what `rtfusion_compare` gives, each averaged over 3 x 3 blocks but the
+ * first, and by the frames since the gate of a block was open, at most `oldest`; both tables go by these. Gives the number of blocks
+ * in which something moves. */
+EXPORTED int32_t rtfusion_weigh(const Memory *memory, const int16_t *cell_peak, const int16_t *pixel_size,
+                                const int16_t *cell_size, const int16_t *cell_mean, const Ramp *ramps, const uint8_t *firmness,
+                                const uint8_t *by_age, int32_t oldest, uint8_t *ages, uint8_t *weights) {
     const int16_t *const figures[4] = {cell_peak, pixel_size, cell_size, cell_mean};
-    for (int row = 0; row < memory->height_px / BLOCK; row++) gate_row(memory, figures, ramps, firmness, row, gate);
+    int columns = memory->width_px / BLOCK;
+    uint8_t *firm = (uint8_t *)scratch(memory, LINES);
+    int32_t moving = 0;
+    for (int row = 0; row < memory->height_px / BLOCK; row++) {
+        size_t first = (size_t)row * (size_t)columns;
+        for (int x = 0; x < columns; x++) firm[x] = firmness[ages[first + (size_t)x]];
+        gate_row(memory, figures, ramps, firm, row, weights);
+        moving += weigh_row(by_age, oldest, columns, ages + first, weights + first);
+    }
+    return moving;
 }
 
 /* Average a frame in, by the weights of blocks, (rows, columns), in 16ths, and give what is shown. */

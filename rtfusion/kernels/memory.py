@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.color import Take, share_of_color
 from rtfusion.fusion.passes import (
     BLOCK_PX,
@@ -22,6 +21,7 @@ from rtfusion.fusion.passes import (
     Passes,
     Ramp,
     SteppedImage,
+    Tables,
 )
 from rtfusion.kernels import are_here, library
 from rtfusion.types import Image, Image8
@@ -70,6 +70,7 @@ class CompiledPasses:
         self._hold = _call(loaded.rtfusion_hold, pointer, pointer, ctypes.c_size_t)
         self._smooth = _call(loaded.rtfusion_smooth, pointer, stride, number, number, number)
         self._twin = OPENCV
+        self._share: tuple[Image8, tuple[int, int], Image8 | None] | None = None
 
     def mean(self, *, shape: tuple[int, int], dtype: np.dtype[Any]) -> MeanPasses:
         """The average of one plane."""
@@ -87,27 +88,33 @@ class CompiledPasses:
             if image.shape != shape or image.dtype != np.uint8:
                 raise ValueError(f"an image is {image.shape} {image.dtype}; expected {shape} uint8")
         made = take((height, width, 3))
-        lies = [value for image in images for value in (image.ctypes.data, image.strides[0])]
-        share = None if kept is None else share_of_color(kept, shape=(height, width), take=take)
+        lies = [value for image in images for value in (_lies(image), image.strides[0])]
+        share = None if kept is None else self._share_of_color(kept, shape=(height, width), take=take)
         if share is None:
-            self._compose(*lies, made.ctypes.data, width, height)
+            self._compose(*lies, _lies(made), width, height)
         else:
-            self._tint(*lies, share.ctypes.data, made.ctypes.data, width, height)
+            self._tint(*lies, _lies(share), _lies(made), width, height)
         return made
+
+    def _share_of_color(self, kept: Image8, *, shape: tuple[int, int], take: Take) -> Image8 | None:
+        """As `rtfusion.fusion.color.share_of_color`; it is judged some times a second, and kept as long."""
+        if self._share is None or self._share[0] is not kept or self._share[1] != shape:
+            self._share = kept, shape, share_of_color(kept, shape=shape, take=take)
+        return self._share[2]
 
     def hold(self, image: Image8, *, shown: Image8, take: Take) -> None:
         """In place: where the image differs from the one that was shown by 1 at most, that one stays."""
         if image.shape != shown.shape or not (image.flags.c_contiguous and shown.flags.c_contiguous):
             self._twin.hold(image, shown=shown, take=take)
             return
-        self._hold(image.ctypes.data, shown.ctypes.data, image.size)
+        self._hold(_lies(image), _lies(shown), image.size)
 
     def smooth(self, image: Image8, *, first_px: int, borders: int, largest_levels: float) -> None:
         """In place: smooth the steps between rows of blocks."""
         if image.strides[1] != 1:
             self._twin.smooth(image, first_px=first_px, borders=borders, largest_levels=largest_levels)
             return
-        self._smooth(image[first_px:].ctypes.data, image.strides[0], image.shape[1], borders, int(largest_levels))
+        self._smooth(_lies(image[first_px:]), image.strides[0], image.shape[1], borders, int(largest_levels))
 
 
 class CompiledMean:
@@ -117,23 +124,23 @@ class CompiledMean:
         loaded = library()
         pointer = ctypes.c_void_p
         self._compare = _call(loaded.rtfusion_compare, pointer, pointer, *[ctypes.c_int32] * 2, *[pointer] * 4)
-        self._gate = _call(loaded.rtfusion_gate, *[pointer] * 8)
+        self._weigh = loaded.rtfusion_weigh
+        self._weigh.restype = ctypes.c_int32
+        self._weigh.argtypes = [*[pointer] * 8, ctypes.c_int32, *[pointer] * 2]
         self._average = _call(loaded.rtfusion_average, *[pointer] * 4)
         height, width = self._shape = shape
         rows, columns = height // BLOCK_PX, width // BLOCK_PX
         self._mean, self._shown = (np.zeros(shape, np.int16) for _ in range(2))
         self._scratch = np.zeros((_SCRATCH_ROWS, width + _MARGINS), np.int32)
         self._motion = Motion(*(np.zeros((rows, columns), np.int16) for _ in Motion._fields))
-        self._figures = [figure.ctypes.data for figure in self._motion]
-        self._memory = _Memory(
-            width_px=width,
-            height_px=height,
-            mean=self._mean.ctypes.data,
-            shown=self._shown.ctypes.data,
-            scratch=self._scratch.ctypes.data,
-        )
-        self._frame = _Frame()
-        self._ramps = (_Ramp * len(Motion._fields))()
+        self._figures = [_lies(figure) for figure in self._motion]
+        self._weights = np.zeros((rows, columns), np.uint8)
+        mean, shown, scratch = map(_lies, (self._mean, self._shown, self._scratch))
+        self._memory = _Memory(width_px=width, height_px=height, mean=mean, shown=shown, scratch=scratch)
+        self._at = ctypes.addressof(self._memory)
+        self._frame, self._ramps = _Frame(), (_Ramp * len(Motion._fields))()
+        self._frame_at, self._ramps_at = ctypes.addressof(self._frame), ctypes.addressof(self._ramps)
+        self._ramps_of: Sequence[Ramp] = ()
 
     def begin(self, image: SteppedImage) -> None:
         """Remember this frame alone."""
@@ -143,24 +150,27 @@ class CompiledMean:
 
     def compare(self, image: SteppedImage, *, largest_pixel: int, largest_cell: int) -> Motion:
         """How a frame differs from what is remembered; valid until the next call."""
-        frame = self._placed(image)
-        self._compare(ctypes.addressof(self._memory), frame, largest_pixel, largest_cell, *self._figures)
+        self._place(image)
+        self._compare(self._at, self._frame_at, largest_pixel, largest_cell, *self._figures)
         return self._motion
 
-    def gate(self, motion: Motion, *, firmness: Image8, ramps: Sequence[Ramp]) -> Image8:
-        """The weight by motion alone."""
-        for place, ramp in zip(self._ramps, ramps, strict=True):
-            place.scale, place.slope, place.offset = ramp
-        shape = motion.pixel_size.shape
-        gate = fresh(shape)
-        self._gate(
-            ctypes.addressof(self._memory),
+    def weigh(self, motion: Motion, *, ages: Image8, tables: Tables, ramps: Sequence[Ramp]) -> tuple[Image8, int]:
+        """The weight of the frame in every block, valid until the next call, and in how many blocks something moves."""
+        if self._ramps_of is not ramps:
+            for place, ramp in zip(self._ramps, ramps, strict=True):
+                place.scale, place.slope, place.offset = ramp
+            self._ramps_of = ramps
+        moving = self._weigh(
+            self._at,
             *self._figures,
-            ctypes.addressof(self._ramps),
-            _address(firmness, shape),
-            _address(gate, shape),
+            self._ramps_at,
+            _address(tables.firmness, (256,)),
+            _address(tables.weights, (256,)),
+            tables.oldest,
+            _address(ages, self._weights.shape),
+            _address(self._weights, self._weights.shape),
         )
-        return gate
+        return self._weights, moving
 
     def let_go(self, rows: slice) -> None:
         """Forget what was shown of some rows."""
@@ -169,21 +179,17 @@ class CompiledMean:
 
     def average(self, image: SteppedImage, *, weights: Image8, out: Image) -> None:
         """Average the frame in."""
-        rows, columns = self._motion.pixel_size.shape
-        self._average(
-            ctypes.addressof(self._memory),
-            self._placed(image),
-            _address(weights, (rows, columns)),
-            _address(out, self._shape),
-        )
+        self._place(image)
+        shape = self._motion.pixel_size.shape
+        self._average(self._at, self._frame_at, _address(weights, shape), _address(out, self._shape))
 
-    def _placed(self, image: SteppedImage) -> int:
+    def _place(self, image: SteppedImage) -> None:
+        """Say where a frame lies."""
         if image.shape != self._shape or image.dtype not in (np.uint8, np.int16):
             raise ValueError(f"an image is {image.shape} {image.dtype}; expected {self._shape} uint8 or int16")
         self._image = _rows_dense(image)
-        self._frame.pixels, self._frame.stride_bytes = self._image.ctypes.data, self._image.strides[0]
+        self._frame.pixels, self._frame.stride_bytes = _lies(self._image), self._image.strides[0]
         self._frame.is_fine = image.dtype == np.int16
-        return ctypes.addressof(self._frame)
 
 
 def _call(function: Any, *arguments: Any) -> Any:
@@ -197,8 +203,13 @@ def _rows_dense(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return image if is_dense else np.ascontiguousarray(image)
 
 
+def _lies(array: npt.NDArray[Any]) -> int:
+    """The address of an array."""
+    return cast(int, array.__array_interface__["data"][0])
+
+
 def _address(array: npt.NDArray[Any], shape: tuple[int, ...]) -> int:
     """The address of an array that the kernels read or write; they take no other than this."""
     if array.shape != shape or array.dtype != np.uint8 or not array.flags.c_contiguous:
         raise ValueError(f"an array is {array.shape} {array.dtype}; expected C-contiguous {shape} uint8")
-    return array.ctypes.data
+    return _lies(array)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from rtfusion.errors import EngineError
 from rtfusion.fusion.buffers import fresh
-from rtfusion.fusion.passes import FULL, OPENCV, Passes, Ramp
+from rtfusion.fusion.passes import FULL, OPENCV, Passes, Ramp, Tables
 from rtfusion.kernels.layers import GAIN_CHANNELS, HEAD_CHANNELS, SEEN_CHANNELS, CompiledLayers
 from rtfusion.kernels.memory import CompiledPasses
 from rtfusion.kernels.twin import TwinLayers
@@ -62,12 +62,15 @@ def _denoised(passes: Passes) -> npt.NDArray[Any]:
     color, *frames = (random.integers(0, 256, (*shape, *more)).astype(np.uint8) for more in ((3,), (), (), ()))
     mean = passes.mean(shape=shape, dtype=frames[0].dtype)
     mean.begin(frames[0])
+    by_age = (random.integers(0, most, 256).astype(np.uint8) for most in (256, FULL + 1))
+    tables = Tables(*by_age, oldest=40)
     made: list[npt.NDArray[Any]] = []
     for frame in frames[1:]:
         motion = mean.compare(frame, largest_pixel=900, largest_cell=400)
         made += [figure.copy() for figure in motion]
-        firmness = random.integers(0, 256, motion.cell_mean.shape).astype(np.uint8)
-        made.append(mean.gate(motion, firmness=firmness, ramps=[Ramp(0.5, 150, 20_000)] * len(motion)))
+        ages = random.integers(1, 256, motion.cell_mean.shape).astype(np.uint8)
+        weight, moving = mean.weigh(motion, ages=ages, tables=tables, ramps=[Ramp(0.5, 150, 20_000)] * len(motion))
+        made += [weight.copy(), ages, np.array([moving])]
         shown = np.empty(shape, np.uint8)
         weights = random.integers(0, FULL + 1, motion.cell_mean.shape).astype(np.uint8)
         mean.average(frame, weights=weights, out=shown)

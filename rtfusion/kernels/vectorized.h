@@ -8,7 +8,11 @@
 #ifndef VECTORIZED
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__has_attribute)
 #if __has_attribute(target_clones)
+#if defined(__clang__) || __GNUC__ < 12
 #define VECTORIZED __attribute__((target_clones("default", "avx2", "avx512f")))
+#else /* with whole numbers of 8 and of 16 bits in wide registers too */
+#define VECTORIZED __attribute__((target_clones("default", "avx2", "arch=x86-64-v4")))
+#endif
 #endif
 #endif
 #endif

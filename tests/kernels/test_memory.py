@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.denoise import Denoiser
-from rtfusion.fusion.passes import FINE_BITS, FULL, OPENCV, OpenCvPasses, Ramp, fine
+from rtfusion.fusion.passes import FINE_BITS, FULL, OPENCV, OpenCvPasses, Ramp, Tables, fine
 from rtfusion.kernels import are_here
 from rtfusion.kernels.memory import open_passes
 from rtfusion.types import Band, FramePair, Image8
@@ -21,6 +21,7 @@ from tests.support import MS, make_frame, needs_kernels
 
 pytestmark = needs_kernels
 sizes = st.tuples(st.integers(8, 150), st.integers(8, 60))
+long_rows = st.tuples(st.integers(300, 700), st.integers(8, 12))
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -72,10 +73,17 @@ def test_an_average_is_that_of_opencv(
         for name in motion[0]._fields:
             np.testing.assert_array_equal(*(getattr(one, name) for one in motion), err_msg=name)
         blocks = motion[0].pixel_size.shape
-        firmness = random.integers(0, 256, blocks).astype(np.uint8)
-        ramps = [Ramp(*ramp) for ramp in zip(scales, slopes, offsets, strict=True)]
-        gates = [mean.gate(one, firmness=firmness, ramps=ramps) for mean, one in zip(means, motion, strict=True)]
-        np.testing.assert_array_equal(*gates)
+        by_age = (random.integers(0, most, 256).astype(np.uint8) for most in (256, FULL + 1))
+        how: dict[str, Any] = {
+            "tables": Tables(*by_age, oldest=int(random.integers(1, 256))),
+            "ramps": [Ramp(*ramp) for ramp in zip(scales, slopes, offsets, strict=True)],
+        }
+        before = random.integers(0, 256, blocks).astype(np.uint8)
+        ages = [before.copy() for _ in means]
+        weighed = [mean.weigh(one, ages=age, **how) for mean, one, age in zip(means, motion, ages, strict=True)]
+        np.testing.assert_array_equal(*ages)
+        np.testing.assert_array_equal(*(weight for weight, _ in weighed))
+        assert weighed[0][1] == weighed[1][1]
         weights = {
             "any": random.integers(0, FULL + 1, blocks),
             "none": np.zeros(blocks),
@@ -94,7 +102,7 @@ def near(random: np.random.Generator, of: Image8, most: int) -> Image8:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    size_px=sizes,
+    size_px=st.one_of(sizes, long_rows),
     of=st.tuples(kinds, kinds, kinds),
     lie=st.tuples(hows, hows),
     lies_apart=st.booleans(),
@@ -120,9 +128,10 @@ def test_a_composed_picture_is_that_of_opencv(
         wide[1:-1, 2:-1] = visible
         visible = wide[1:-1, 2:-1]
     visible = was if is_gray else visible
-    planes = {"visible": visible, "visible_y": was, "fused_y": now}
-    made = [passes.compose(**planes, kept=kept, take=fresh) for passes in both()]
-    np.testing.assert_array_equal(*made)
+    passes = both()
+    for fused_y in (now, was):  # the second time with what is known of the share
+        planes = {"visible": visible, "visible_y": was, "fused_y": fused_y}
+        np.testing.assert_array_equal(*(one.compose(**planes, kept=kept, take=fresh) for one in passes))
 
 
 @settings(max_examples=60, deadline=None)
