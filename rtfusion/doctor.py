@@ -122,10 +122,11 @@ def engines(examination: Examination) -> Iterator[Finding]:
 
 def compiled(examination: Examination) -> Iterator[Finding]:
     """The compiled kernels of the processor, against their twins."""
-    from rtfusion.kernels.selftest import check_layers, check_memory
+    from rtfusion.kernels.selftest import check_glare, check_layers, check_memory
 
     text = (
-        f"{check_layers()} values of the fixed part of a model and {check_memory()} of denoising are those of the twins"
+        f"{check_layers()} values of the fixed part of a model, {check_memory()} of denoising and {check_glare()} of what is "
+        "burnt out are those of the twins"
     )
     yield Finding(name="compiled", state="good", text=text)
 

@@ -167,8 +167,8 @@ def test_every_extra_that_is_named_somewhere_is_one(metadata: email.message.Mess
 
 
 KERNELS = """
-from rtfusion.kernels.selftest import check_layers, check_memory
-print(min(check_layers(), check_memory()))
+from rtfusion.kernels.selftest import check_glare, check_layers, check_memory
+print(min(check_glare(), check_layers(), check_memory()))
 """
 
 

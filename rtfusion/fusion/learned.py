@@ -16,6 +16,7 @@ from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.inputs import ModelInputs, StateClock
 from rtfusion.fusion.scene import SceneMean
 from rtfusion.fusion.trust import Trust, Worths, judged
+from rtfusion.kernels.glare import open_glare
 from rtfusion.models import read_spec
 from rtfusion.models.spec import OUTPUT
 from rtfusion.types import Image8, InputValue
@@ -72,6 +73,7 @@ class LearnedLuminance:
         self._made: Mapping[str, npt.NDArray[Any]] = {}
         self._size_px = 0, 0
         self._judges = trust
+        self._glare = open_glare(kernels=kernels)
         self._worths = Worths(still=still)
         self._pool = Pool()
         self.trust: Trust | None = None
@@ -100,9 +102,11 @@ class LearnedLuminance:
         if self._judges:
             take = self._pool.take
             self.trust = self._worths.follow(
-                judged(visible_y=visible_y, thermal=thermal, take=take), timestamp_ns=timestamp_ns
+                judged(visible_y=visible_y, thermal=thermal, take=take, glare=self._glare), timestamp_ns=timestamp_ns
             )
-            fused_y = self.trust.shown(fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=take)
+            fused_y = self.trust.shown(
+                fused_y=fused_y, visible_y=visible_y, thermal=thermal, take=take, glare=self._glare
+            )
         return fused_y
 
     def prepare(self, *, size_px: tuple[int, int]) -> None:

@@ -9,7 +9,10 @@ import numpy.typing as npt
 
 from rtfusion.errors import EngineError
 from rtfusion.fusion.buffers import fresh
+from rtfusion.fusion.glare import OPENCV as OPENCV_GLARE
+from rtfusion.fusion.glare import Glare
 from rtfusion.fusion.passes import FULL, OPENCV, Passes, Ramp, Tables
+from rtfusion.kernels.glare import CompiledGlare
 from rtfusion.kernels.layers import GAIN_CHANNELS, HEAD_CHANNELS, SEEN_CHANNELS, CompiledLayers
 from rtfusion.kernels.memory import CompiledPasses
 from rtfusion.kernels.twin import TwinLayers
@@ -54,6 +57,30 @@ def check_memory() -> int:
         EngineError: a value differs.
     """
     return _compared(*(_denoised(passes) for passes in (CompiledPasses(), OPENCV)), name="the compiled denoising")
+
+
+def check_glare() -> int:
+    """Show a few burnt out places by both; gives the number of values that were compared.
+
+    Raises:
+        EngineUnavailable: the kernels are not compiled.
+        EngineError: a value differs.
+    """
+    return _compared(*(_relit(glare) for glare in (CompiledGlare(), OPENCV_GLARE)), name="the compiled glare")
+
+
+def _relit(glare: Glare) -> npt.NDArray[Any]:
+    """All that is made of one picture where it is burnt out."""
+    random, shape = np.random.default_rng(0), PADDED_PX[::-1]
+    bright = random.integers(230, 256, shape).astype(np.uint8)
+    fused, thermal, expected, ground = (random.integers(0, 256, shape).astype(np.uint8) for _ in range(4))
+    burnt, rim, share, relit = (np.empty(shape, np.uint8) for _ in range(4))
+    found = glare.find(bright, out=burnt)
+    glare.rim(burnt, out=rim)
+    glare.hide(rim, fused_y=bright, out=share)
+    glare.relight(fused, thermal=thermal, share=share, expected=expected, ground=ground, out=relit)
+    made = burnt, rim, share, relit, *glare.blocks(share, thermal=thermal), np.array([found])
+    return np.concatenate([part.ravel().astype(np.int32) for part in made])
 
 
 def _denoised(passes: Passes) -> npt.NDArray[Any]:

@@ -18,7 +18,7 @@ from rtfusion.engines.parity import check
 from rtfusion.errors import EngineError, EngineUnavailable, ModelError
 from rtfusion.kernels import library
 from rtfusion.kernels.layers import GAIN_CHANNELS, HEAD_CHANNELS, SEEN_CHANNELS, CompiledLayers
-from rtfusion.kernels.selftest import check_layers, check_memory
+from rtfusion.kernels.selftest import check_glare, check_layers, check_memory
 from rtfusion.kernels.twin import TwinLayers
 from rtfusion.models import MapInput, Output, find_model, read_spec
 from rtfusion.models.layers import KEY, Layers, find_layers
@@ -88,11 +88,11 @@ def test_compiled_layers_are_their_twin_to_the_bit(
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler here")
-@pytest.mark.parametrize("instructions", ["", "avx2", "avx512f"])
+@pytest.mark.parametrize("instructions", ["", "avx2", "avx512f", "avx512f,avx512bw,avx512vl,avx512dq"])
 def test_all_instructions_give_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: str
 ) -> None:
-    if instructions and instructions not in Path("/proc/cpuinfo").read_text():
+    if not {*filter(None, instructions.split(","))} <= {*Path("/proc/cpuinfo").read_text().split()}:
         pytest.skip(f"this processor has no {instructions}")
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     assert spec is not None
@@ -107,6 +107,7 @@ def test_all_instructions_give_the_same_bits(
     try:
         assert check_layers() > 10_000
         assert check_memory() > 10_000
+        assert check_glare() > 10_000
     finally:
         library.cache_clear()
 
