@@ -135,7 +135,7 @@ class CompiledMean:
         self._motion = Motion(*(np.zeros((rows, columns), np.int16) for _ in Motion._fields))
         self._figures = [_lies(figure) for figure in self._motion]
         self._weights = np.zeros((rows, columns), np.uint8)
-        mean, shown, scratch = map(_lies, (self._mean, self._shown, self._scratch))
+        mean, shown, scratch = (_lies(array) for array in (self._mean, self._shown, self._scratch))
         self._memory = _Memory(width_px=width, height_px=height, mean=mean, shown=shown, scratch=scratch)
         self._at = ctypes.addressof(self._memory)
         self._frame, self._ramps = _Frame(), (_Ramp * len(Motion._fields))()

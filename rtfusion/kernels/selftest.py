@@ -89,8 +89,8 @@ def _denoised(passes: Passes) -> npt.NDArray[Any]:
     color, *frames = (random.integers(0, 256, (*shape, *more)).astype(np.uint8) for more in ((3,), (), (), ()))
     mean = passes.mean(shape=shape, dtype=frames[0].dtype)
     mean.begin(frames[0])
-    by_age = (random.integers(0, most, 256).astype(np.uint8) for most in (256, FULL + 1))
-    tables = Tables(*by_age, oldest=40)
+    firmness, least = (random.integers(0, most, 256).astype(np.uint8) for most in (256, FULL + 1))
+    tables = Tables(firmness=firmness, weights=least, oldest=40)
     made: list[npt.NDArray[Any]] = []
     for frame in frames[1:]:
         motion = mean.compare(frame, largest_pixel=900, largest_cell=400)

@@ -69,7 +69,7 @@ def test_every_step_is_that_of_opencv(
     share = same(lambda way, out: way.hide(burnt, fused_y=fused, out=out))
     for one in (share, visible):
         planes = {"thermal": thermal, "share": one, "expected": expected, "ground": ground}
-        same(lambda way, out, planes=planes: way.relight(fused, **planes, out=out))  # type: ignore[misc]
+        same(lambda way, out, planes=planes: way.relight(fused, **planes, out=out))
         for compiled, opencv in zip(*(way.blocks(one, thermal=thermal) for way in ways), strict=True):
             np.testing.assert_array_equal(compiled, opencv)
 

@@ -73,9 +73,9 @@ def test_an_average_is_that_of_opencv(
         for name in motion[0]._fields:
             np.testing.assert_array_equal(*(getattr(one, name) for one in motion), err_msg=name)
         blocks = motion[0].pixel_size.shape
-        by_age = (random.integers(0, most, 256).astype(np.uint8) for most in (256, FULL + 1))
+        firmness, least = (random.integers(0, most, 256).astype(np.uint8) for most in (256, FULL + 1))
         how: dict[str, Any] = {
-            "tables": Tables(*by_age, oldest=int(random.integers(1, 256))),
+            "tables": Tables(firmness=firmness, weights=least, oldest=int(random.integers(1, 256))),
             "ramps": [Ramp(*ramp) for ramp in zip(scales, slopes, offsets, strict=True)],
         }
         before = random.integers(0, 256, blocks).astype(np.uint8)
