@@ -34,7 +34,7 @@ from rtfusion.portable import stay_on, user_id
 from rtfusion.redaction import without_credentials
 from rtfusion.types import Band
 
-SCHEMA = 2
+SCHEMA = 3
 STAGING = ".rtfusion-batch"
 """Folder of the output in which recordings are fused; removed when a batch is over."""
 DONE = "done.json"
@@ -339,8 +339,7 @@ def fuse(job: Job, *, progress: Progress | None = None) -> Finished | Split:
                         figures = _fuse_piece_into(staging, here, job.piece, progress=progress)
                     else:
                         figures = _fuse_into(staging, here, progress=progress)
-                lead = {} if job.piece is None else {"lead_frames": figures["lead_frames"]}
-                write_record(staging, job, {**figures, "notes": list(map(named, figures["notes"]))}, **lead)
+                write_record(staging, job, {**figures, "notes": list(map(named, figures["notes"]))})
                 store.publish(staging, job.place, last=DONE)
             record = json.loads(store.read(f"{job.place}/{DONE}") or b"null")
     except FusionError:
@@ -444,7 +443,7 @@ def _fuse_into(staging: Path, job: Job, *, progress: Progress | None) -> Mapping
 
 def sink_of(job: Job, folder: Path) -> str:
     """The output of a recording in a folder, as a run takes it: images of images, and a video of videos."""
-    video = f"video:{folder / VIDEO}?threads={ENCODER_THREADS}"
+    video = f"video:{folder / VIDEO}?threads={ENCODER_THREADS}&joinable=true"
     return f"images:{folder / 'fused'}" if job.visible.is_folder else video
 
 
@@ -484,10 +483,9 @@ def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progres
     snapshot = pipeline.telemetry.snapshot()
     if not sink.written:
         raise ConfigError(f"{job.name}: no frame was fused from {piece.begin_s} s on: {'; '.join(snapshot['notes'])}")
-    _check_whole(staging / VIDEO, frames=sink.lead + sink.written + sink.trail)
+    _check_whole(staging / VIDEO, frames=sink.written)
     read = {band: count - sink.outside[Band(band)] for band, count in snapshot["frames_read"].items()}
-    counts = {"pairs": sink.written, "fused": sink.written, "lead_frames": sink.lead}
-    return {**snapshot, "frames_read": read, **counts}
+    return {**snapshot, "frames_read": read, "pairs": sink.written, "fused": sink.written}
 
 
 def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
@@ -502,8 +500,7 @@ def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
         videos = [staging.parent / f"{index:04d}.mp4" for index in range(job.joins)]
         for place, record, video in zip(places, records, videos, strict=True):
             store.fetch(f"{place}/{VIDEO}", video, size_bytes=record["outputs"][VIDEO]["bytes"])
-    spans = [(record["lead_frames"], record["fused"]) for record in records]
-    join_videos(videos, staging / VIDEO, spans=[range(lead, lead + fused) for lead, fused in spans])
+    join_videos(videos, staging / VIDEO)
     figures = joined_figures(records)
     _check_whole(staging / VIDEO, frames=figures["fused"])
     return figures
@@ -517,7 +514,7 @@ def _check_whole(video: Path, *, frames: int) -> None:
         raise SinkError(f"{written} of {frames} fused frames were written; is the disk full, or very slow?")
 
 
-def write_record(staging: Path, job: Job, figures: Mapping[str, Any], **more: Any) -> None:
+def write_record(staging: Path, job: Job, figures: Mapping[str, Any]) -> None:
     """Write `DONE` beside the files of a result."""
     files = sorted(path for path in staging.rglob("*") if path.is_file())
     record = {
@@ -532,7 +529,6 @@ def write_record(staging: Path, job: Job, figures: Mapping[str, Any], **more: An
             path.relative_to(staging).as_posix(): {"bytes": path.stat().st_size, "sha256": _checksum(path)}
             for path in files
         },
-        **more,
     }
     write_whole(staging / DONE, json.dumps(record, indent=1, sort_keys=True) + "\n")
 

@@ -5,6 +5,7 @@
     out.mp4 (.mkv .mov .avi)                            a video file
     video:PATH?codec=h264|ffv1&crf=18&preset=veryfast&sync_s=1
                                                         the same, with settings
+                                                        also threads=1, joinable=true
     images:DIR?format=png|jpg&quality=95                one image per frame
     zmq:tcp://127.0.0.1:5555?encoding=raw|jpeg|shm&quality=90&topic=rtfusion&hwm=2
                                                         also keys=FILE.key&clients=FOLDER (encrypted), insecure=true
@@ -257,7 +258,7 @@ KINDS: Mapping[str, Kind] = {
         "rtfusion.sinks.video:VideoSink",
         "video:out.mp4",
         {"codec": _one_of("h264", "ffv1"), "crf": _whole_number(0, 51), "preset": _preset, "sync_s": _sync_s,
-         "threads": _whole_number(1, 16)},
+         "threads": _whole_number(1, 16), "joinable": _boolean},
     ),
     "images": Kind(
         "rtfusion.sinks.images:ImagesSink", "images:frames", {"format": _one_of("png", "jpg"), "quality": _percent}

@@ -17,21 +17,18 @@ from rtfusion.sinks.base import SinkContext
 from rtfusion.sinks.video import VideoSink, muxer_options
 from rtfusion.types import Band, FusedFrame
 
-ENCODER_LEAD_NS = 5 * NS_PER_S
-"""The control of the rate remembers some seconds, on whole seconds, so that key frames are where the whole recording has them."""
-ENCODER_TRAIL_NS = NS_PER_S
-"""It looks ahead, too."""
-
 
 class PieceSink:
     """The frames of one stretch of a recording as a video of their own, whose stamps are those of the whole recording.
+
+    It is joinable (`rtfusion.sinks.video.VideoSink`): what it is coded to does not depend on what is before and after it.
 
     Args:
         path: the file, an MP4.
         shift_ns: added to the stamp of every frame: where the sources began to be read.
         begin_ns: first stamp that belongs to it, since the beginning of the recording, on a whole second; what comes before
-            warms memories up, and the last `ENCODER_LEAD_NS` of it the encoder: these are in the file, and left out of the join.
-        end_ns: first one that does not; None for the last piece. `ENCODER_TRAIL_NS` from there on are in the file, too.
+            warms memories up.
+        end_ns: first one that does not; None for the last piece.
         threads: of the encoder.
     """
 
@@ -41,10 +38,6 @@ class PieceSink:
         self.uri = str(path)
         self.written = 0
         """Frames of the piece."""
-        self.lead = 0
-        """Frames before the piece that are in its file."""
-        self.trail = 0
-        """Frames after it that are."""
         self.outside = Counter[Band]()
         """Frames of each camera in what was fused whose own stamps are before or after it."""
         self._outside_ns: dict[Band, int] = {}
@@ -69,20 +62,16 @@ class PieceSink:
         stamp_ns = frame.timestamp_ns + self._shift_ns
         self._count_outside(Band.VISIBLE, stamp_ns)
         self._count_outside(Band.THERMAL, frame.thermal_timestamp_ns + self._shift_ns)
-        if not self._holds(stamp_ns, lead_ns=ENCODER_LEAD_NS, trail_ns=ENCODER_TRAIL_NS):
+        if not self._holds(stamp_ns):
             return
         if self._video is None:
             context = SinkContext(rate_hz=self._rate_hz, live=False, session="")
-            self._video = VideoSink(self._path, context=context, threads=self._threads)
+            self._video = VideoSink(self._path, context=context, threads=self._threads, joinable=True)
         self._video.write(replace(frame, timestamp_ns=stamp_ns))
-        is_of_piece = self._holds(stamp_ns)
-        self.written += is_of_piece
-        self.lead += not is_of_piece and stamp_ns < self._begin_ns
-        self.trail += not is_of_piece and stamp_ns >= self._begin_ns
+        self.written += 1
 
-    def _holds(self, stamp_ns: int, *, lead_ns: int = 0, trail_ns: int = 0) -> bool:
-        is_before_the_end = self._end_ns is None or stamp_ns < self._end_ns + trail_ns
-        return stamp_ns >= self._begin_ns - lead_ns and is_before_the_end
+    def _holds(self, stamp_ns: int) -> bool:
+        return self._begin_ns <= stamp_ns and (self._end_ns is None or stamp_ns < self._end_ns)
 
     def _count_outside(self, band: Band, stamp_ns: int) -> None:
         """Count a frame of a camera once, however many fused frames it is in."""
@@ -100,27 +89,22 @@ class PieceSink:
             self._video.close(aborted=aborted)
 
 
-def join_videos(parts: Sequence[Path], to: Path, *, spans: Sequence[range]) -> None:
-    """Write MP4 videos, as `PieceSink` made them of one recording, one after the other into one.
-
-    Args:
-        parts: in the order of time.
-        to: the file, an MP4.
-        spans: which frames of each one are of its piece; the first of them is a key frame.
+def join_videos(parts: Sequence[Path], to: Path) -> None:
+    """Write MP4 videos, as `PieceSink` made them of one recording, one after the other in the order of time into one.
 
     Raises:
         SinkError: one of them cannot be read, is of another encoder or size, or there is no room.
     """
     try:
-        _join(parts, to, spans=spans)
+        _join(parts, to)
     except (av.FFmpegError, OSError) as error:
         raise SinkError(f"{to}: the pieces could not be joined: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _join(parts: Sequence[Path], to: Path, *, spans: Sequence[range]) -> None:
+def _join(parts: Sequence[Path], to: Path) -> None:
     with av.open(to, "w", format="mp4", container_options=muxer_options("mp4")) as joined:
         stream, first_ns, header, last = None, 0, b"", -1
-        for part, span in zip(parts, spans, strict=True):
+        for part in parts:
             with av.open(part) as piece:
                 video = piece.streams.video[0]
                 begins_ns = starts_ns(piece)
@@ -129,8 +113,6 @@ def _join(parts: Sequence[Path], to: Path, *, spans: Sequence[range]) -> None:
                 if stream is None:
                     stream = joined.add_stream_from_template(video)
                     stream.time_base = video.time_base
-                    if span.start:
-                        raise SinkError(f"{part} is not the first piece of a recording: frames come before it")
                     joined.metadata["comment"] = START_COMMENT.format(begins_ns)
                     first_ns, header = begins_ns, bytes(video.codec_context.extradata or b"")
                 elif bytes(video.codec_context.extradata or b"") != header:
@@ -138,12 +120,9 @@ def _join(parts: Sequence[Path], to: Path, *, spans: Sequence[range]) -> None:
                 time_base = video.time_base or Fraction(1, 90_000)
                 offset = round(Fraction(begins_ns - first_ns, NS_PER_S) / time_base)
                 # one packet is one frame, in their order; at the end of the file comes one without a time
-                packets = (packet for packet in piece.demux(video) if packet.pts is not None)
-                for index, packet in enumerate(packets):
-                    if index not in span or packet.pts is None:
+                for packet in piece.demux(video):
+                    if packet.pts is None:
                         continue
-                    if index == span.start and not packet.is_keyframe:
-                        raise SinkError(f"{part} has no key frame where its piece begins")
                     # two pieces may round to one tick
                     packet.pts = packet.dts = last = max(packet.pts + offset, last + 1)
                     packet.stream = stream

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -37,6 +38,16 @@ LOOKAHEAD_S = 1 / 3
 AT_RISK_S = 2.0
 """Longest piece that a kill can cost an MP4: one second from key frame to key frame, and what the encoder holds back."""
 
+JOINABLE_PARAMETERS = {
+    "qp": 20, "scenecut": 0, "weightp": 0,
+    "partitions": "none", "8x8dct": 0, "deadzone-inter": 32,
+}  # fmt: skip
+"""Parameters of x264 by which every second is coded by itself: one quantizer, which nothing before decides, key frames by time.
+
+With the others, two codings of pictures that differ in a few pixels stay near to each other: where there are many ways to code a
+block, another one is taken for a pixel that differs, and that stays until the next key frame. Measured in docs/batch.md.
+"""
+
 FFV1_OPTIONS = {"g": "1", "slices": "4", "slicecrc": "1"}
 """Every frame is a key frame, and each slice carries a checksum."""
 MATROSKA_OPTIONS = {"cluster_size_limit": "1", "flush_packets": "1"}
@@ -60,6 +71,9 @@ class VideoSink:
     frames, relative to the first one, to 1/90000 s in MP4 and MOV and to 1 ms in Matroska. AVI has no times: there
     each frame goes to the nearest tick of the nominal rate. The bytes of H.264 depend on the number of ``threads``; without it
     there are as many as cores, 4 at most. When the first frame was is in the comment of the file.
+
+    A ``joinable`` one is coded second by second, at one quality: equal pictures of a second of the stamps, whatever is before and
+    after them, decode to equal pictures, so that pieces of a recording may be joined into what one file of it would be.
     """
 
     keeps_all = True
@@ -75,6 +89,7 @@ class VideoSink:
         preset: str | None = None,
         sync_s: int = SYNC_S,
         threads: int | None = None,
+        joinable: bool = False,
     ) -> None:
         self.uri = uri if uri is not None else str(target)
         self._path = path = _video_path(str(target), uri=self.uri)
@@ -87,10 +102,14 @@ class VideoSink:
             raise ConfigError(
                 f"{self.uri}: {path.suffix} is no place for FFV1, which few players find there; write .mkv"
             )
+        if joinable and (codec != "h264" or crf is not None or preset is not None):
+            raise ConfigError(
+                f"{self.uri}: joinable is a way of H.264 with a quality of its own; leave codec, crf and preset out"
+            )
         lookahead_frames = max(0, min(10, round(self._rate_hz * Fraction(LOOKAHEAD_S))))
         self._options = FFV1_OPTIONS if codec == "ffv1" else {
             "preset": preset or "veryfast", "crf": str(18 if crf is None else crf), "bf": "0",
-            "rc-lookahead": str(lookahead_frames), "forced-idr": "1", **_repeatable(),
+            "rc-lookahead": str(lookahead_frames), "forced-idr": "1", **_x264(JOINABLE_PARAMETERS if joinable else {}),
         }  # fmt: skip
         self._file = GuardedFile(path, uri=self.uri, overwrite=context.overwrite)
         self._threads = threads if threads is not None else min(4, os.cpu_count() or 1)
@@ -292,14 +311,20 @@ def _plays(path: Path) -> bool:
         return False
 
 
+def _x264(parameters: Mapping[str, Any]) -> Mapping[str, str]:
+    """The option that gives x264 its own parameters, with those of every video."""
+    given = {**_repeatable(), **parameters}
+    return {"x264-params": ":".join(f"{name}={value}" for name, value in given.items())} if given else {}
+
+
 @functools.cache
 def _repeatable() -> Mapping[str, str]:
-    """Options of x264 without which equal frames do not always become equal bytes.
+    """Parameters of x264 without which equal frames do not always become equal bytes.
 
     With AVX-512 its look ahead differs between two encodings of one clip, measured at 64x48: in 5 of 9,600, with B frames in
     one of four; with AVX2 in none.
     """
-    return {"x264-params": "asm=avx2"} if {"avx2", "avx512f"} <= instructions() else {}
+    return {"asm": "avx2"} if {"avx2", "avx512f"} <= instructions() else {}
 
 
 def muxer_options(container: str) -> dict[str, str]:

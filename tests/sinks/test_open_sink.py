@@ -67,6 +67,8 @@ def test_opens_the_sink_the_uri_names_and_keeps_the_uri(uri, kind, tmp_path, mak
         ("video:out.mp4?preset=veryfats", "did you mean veryfast?"),
         ("video:out.mkv?codec=ffv1&crf=3", "FFV1 is lossless"),
         ("video:out.mp4?codec=ffv1", "write .mkv"),
+        ("video:out.mp4?joinable=true&crf=20", "a quality of its own"),
+        ("video:out.mkv?joinable=true&codec=ffv1", "a quality of its own"),
         ("images:frames?format=tiff", "expected one of png, jpg"),
         ("images:frames?quality=90", "quality belongs to format=jpg"),
         ("zmq:127.0.0.1:5555", "expected tcp://127.0.0.1:5555"),

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
+from rtfusion.clock import NS_PER_S
 from rtfusion.errors import SinkError
 from rtfusion.sinks import open_sink
-from rtfusion.sinks.video import _mp4_flags, _repeatable
+from rtfusion.sinks.video import _mp4_flags, _x264
 
 SECOND_NS = 1_000_000_000
 BARS_BGR = [
@@ -145,7 +146,7 @@ def test_equal_frames_become_equal_bytes():
     def encode() -> bytes:
         file = io.BytesIO()
         with av.open(file, "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=25, width=64, height=48, options=_repeatable())
+            stream = container.add_stream("libx264", rate=25, width=64, height=48, options=_x264({}))
             stream.codec_context.thread_count = 1
             for image in images:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
@@ -153,6 +154,21 @@ def test_equal_frames_become_equal_bytes():
         return file.getvalue()
 
     assert len({encode() for _ in range(60)}) == 1
+
+
+def test_a_second_of_a_joinable_video_does_not_depend_on_what_is_before_and_after_it(
+    tmp_path, make_context, make_frame
+):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) // (1 + index % 3) for index in range(32)]
+    for name, sequences in (("whole", range(32)), ("second", range(10, 20))):
+        sink = open_sink(f"video:{tmp_path}/{name}.mp4?joinable=true&threads=1", context=make_context())
+        for sequence in sequences:
+            sink.write(make_frame(sequence, image=images[sequence], timestamp_ns=sequence * NS_PER_S // 10))
+        sink.close(aborted=False)
+    whole, second = (decoded(tmp_path / f"{name}.mp4") for name in ("whole", "second"))
+    for one, other in zip(whole[10:20], second, strict=True):
+        np.testing.assert_array_equal(one.to_ndarray(format="bgr24"), other.to_ndarray(format="bgr24"))
 
 
 @pytest.mark.parametrize("size_px", [(640, 480), (1280, 720)])
