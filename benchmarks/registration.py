@@ -19,8 +19,9 @@
 - delay: generated traffic with a known delay
 - refine: a recording whose thermal picture is knocked, and is not; error, motion and cost
 
-Sets registered by hand are off by pixels themselves (docs/experiments.md). Where there is truth, a line at the end of a set says
-whether the predicted uncertainty covers the error.
+Sets registered by hand are off by pixels themselves (docs/experiments.md), so displaced pairs are also held against landmarks
+that were set by eye in both pictures. Where there is truth, a line at the end of a set says whether the predicted uncertainty
+covers the error.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ DELAYS_MS = (10.0, 20.0, 30.0, 40.0)
 GOOD = 2.0
 """Pixels, or milliseconds: what is wanted of an estimate."""
 DRAWN = 16
+MARKS = Path(__file__).with_name("landmarks_roadscene.json")
+"""Landmarks of registered pairs, set by eye in crops nine times enlarged of both pictures, without looking at an estimate.
+
+A row is null where a landmark tells only its column, and the other way round."""
 RIG_PX, RIG_BASELINE_M, SET_M, WALKERS_M = (640, 480), 0.06, 8.0, (2.0, 5.0, 20.0)
 """Two cameras 6 cm apart, registered for 8 m, and people at these distances."""
 RIG_FRAMES, RIG_HZ, RIG_NOISE_LEVELS = 90, 30.0, 2.0
@@ -136,8 +141,33 @@ def _drawn(
     for one in _draws(data, seed=seed, count=count, motion=motion, thermal_px=thermal_px):
         size = size_px(one.shown.visible)
         points = _points(one, one.truth)
+        marks = _marks(one.name)
+        by_eye: Row = {}
+        if marks is not None:
+            registered_px, visible_px = marks
+            by_eye["identity_by_eye_px"] = _off_marks_px(registered_px, visible_px)
+            marks = transformed(cast(Matrix, np.linalg.inv(one.truth)), registered_px), visible_px
         yield {"truth_px": _median_px(scale_px(from_px=size_px(one.shown.thermal), to_px=size), **points),
-               **_estimated(one.name, [one.shown], **points)}  # fmt: skip
+               **_estimated(one.name, [one.shown], **points, marks=marks), **by_eye}  # fmt: skip
+
+
+def _marks(name: str) -> tuple[Points, Points] | None:
+    """What was found by eye in both pictures of a registered pair, see `MARKS`: (N, 2) thermal and (N, 2) visible pixels.
+
+    NaN is a visible coordinate that a landmark does not tell, as a pole does not tell the row. None without landmarks.
+    """
+    found = json.loads(MARKS.read_text(encoding="utf-8")).get(name)
+    if found is None:
+        return None
+    thermal_px, visible_px = (
+        np.array([mark[f"{band}_px"] for mark in found], np.float64) for band in ("thermal", "visible")
+    )
+    return thermal_px, visible_px
+
+
+def _off_marks_px(found_px: Points, visible_px: Points) -> float:
+    """The median distance of landmarks from where they are, by the coordinates that they tell."""
+    return float(np.median(np.sqrt(np.nansum(np.square(found_px - visible_px), axis=1))))
 
 
 def _repeated(data: Path) -> Iterator[Row]:
@@ -147,7 +177,8 @@ def _repeated(data: Path) -> Iterator[Row]:
         except CalibrationError as refusal:
             yield _refused(one.name, refusal)
             continue
-        yield _estimated(one.name, [one.shown], **_points(one, as_given.visible_from_thermal_px @ one.truth))
+        points = _points(one, as_given.visible_from_thermal_px @ one.truth)
+        yield _estimated(one.name, [one.shown], **points, marks=None)
 
 
 def _points(one: _Draw, visible_from_thermal_px: Matrix) -> dict[str, Points]:
@@ -419,8 +450,18 @@ def _judged(name: str, rows: Iterable[Row], *, error: str = "error_px") -> Itera
     yield _coverage(name, seen, error=error)
 
 
-def _estimated(name: str, pairs: Sequence[GrayPair], *, thermal_px: Points, visible_px: Points) -> Row:
-    """The error of an estimate: the median distance between points and where it puts those of the thermal picture."""
+def _estimated(
+    name: str,
+    pairs: Sequence[GrayPair],
+    *,
+    thermal_px: Points,
+    visible_px: Points,
+    marks: tuple[Points, Points] | None = None,
+) -> Row:
+    """The error of an estimate: the median distance between points and where it puts those of the thermal picture.
+
+    The same of landmarks that were set by eye, where there are some: thermal and visible, as `_marks` gives them.
+    """
 
     def figures(estimate: SceneEstimate) -> Row:
         found_px = transformed(estimate.visible_from_thermal_px, thermal_px)
@@ -431,6 +472,11 @@ def _estimated(name: str, pairs: Sequence[GrayPair], *, thermal_px: Points, visi
             "sigmas": error_px / estimate.uncertainty_px,
             "worst_px": worst_px,
             "worst_sigmas": worst_px / estimate.corner_uncertainty_px,
+            **(
+                {}
+                if marks is None
+                else {"by_eye_px": _off_marks_px(transformed(estimate.visible_from_thermal_px, marks[0]), marks[1])}
+            ),
         }
 
     return _tried(name, pairs, figures)
@@ -476,6 +522,13 @@ def _coverage(name: str, rows: Sequence[Row], *, error: str = "error_px") -> Row
     accepted = [row for row in rows if row["accepted"]]
     sigmas = np.abs([row["sigmas"] for row in accepted])
     is_good = np.abs([row[error] for row in accepted]) <= GOOD
+    marked = [row for row in rows if "identity_by_eye_px" in row]
+    by_eye: Row = {} if not marked else {
+        "by_eye": len(marked),
+        "good_by_eye": sum(row.get("by_eye_px", np.inf) <= GOOD for row in marked),
+        "identity_good_by_eye": sum(row["identity_by_eye_px"] <= GOOD for row in marked),
+        "good_by_eye_or_identity": sum(cast(float, row.get("by_eye_px", row.get(error, np.inf))) <= GOOD for row in rows),
+    }  # fmt: skip
     return {
         "name": f"{name}, predicted against true",
         "given": len(rows),
@@ -485,6 +538,7 @@ def _coverage(name: str, rows: Sequence[Row], *, error: str = "error_px") -> Row
         "within_2_sigmas": int((sigmas <= 2.0).sum()),
         "overconfident": int((~is_good & (sigmas > 2.0)).sum()),
         "rms_sigmas": float(np.sqrt(np.square(sigmas).mean())) if accepted else None,
+        **by_eye,
     }
 
 
