@@ -8,10 +8,11 @@
 
 - displaced: registered pairs of another drive, their thermal picture turned, scaled, shifted and slanted by known amounts
 - more: as displaced, three draws more
-- repeated: the first of these draws, against the estimate of each before it was displaced: what is left is not the registration by hand
+- repeated: the first of these draws, against the estimate of each before it was displaced: what is left is not the hand's
 - slanted: as displaced, with each corner moved by up to 5 % of the picture
 - coarse: as displaced, with a thermal camera of 160x120
 - depth: the synthetic street filmed from two places, people at 2, 5 and 20 m; error by distance with and without parallax
+- marked: registered pairs as they are, with and without parallax along the rows and along the columns, at landmarks set by eye
 - landmarks: single real pairs, displaced, against landmarks that were set by hand in both pictures
 - deformed: single pairs with a known deformation, against it, beside what the best homography of all leaves
 - rig: pairs of one rig without truth, alone and together
@@ -55,7 +56,7 @@ from rtfusion.evaluate.clips import ClipPair, clip_pairs
 from rtfusion.pairs import open_pairs
 from rtfusion.registration import Calibration, CameraModel, Pose, Registration, register, scale_px
 from rtfusion.registration.calibration import Matrix
-from rtfusion.registration.parallax import open_parallax
+from rtfusion.registration.parallax import AXES, RANGE, Lines, Parallax, open_parallax
 from rtfusion.registration.refine import Refiner
 from rtfusion.registration.structure import equalized, size_px
 from rtfusion.synthetic import Scene
@@ -275,6 +276,47 @@ def _at_depths(scene: Scene, kind: str) -> Iterator[Row]:
     for distance_m, found in people.items():
         yield {"name": f"{kind}, {distance_m:g} m", **found.figures(), **shared}
     yield {"name": f"{kind}, what stands", **behind.figures(), **shared}
+
+
+def marked(data: Path) -> Iterator[Row]:
+    """By how much landmarks of registered pairs are off along one axis, as they are and with parallax along it.
+
+    The cameras of this set lie side by side: along the columns there is no depth, and parallax can only make it worse.
+    """
+    folder = data / "eval" / "roadscene"
+    names = sorted(json.loads(MARKS.read_text(encoding="utf-8")))
+    files = {path.stem: path.name for path in (folder / "vi").iterdir()}
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise ConfigError(f"{folder}: {missing[0]} is not there, of which there are landmarks")
+    for axis, direction in enumerate(AXES):
+        off_px = [_off_marks_with_parallax(folder, files[name], name, direction, axis) for name in names]
+        before_px, after_px = (np.abs(np.concatenate(values)) for values in zip(*off_px, strict=True))
+        yield {
+            "name": ("along the rows", "along the columns")[axis],
+            "marks": len(before_px),
+            **{f"{key}_px": float(value) for key, value in (("off", before_px.mean()), ("off_with", after_px.mean()))},
+            "beyond": float((before_px > GOOD).mean()),
+            "beyond_with": float((after_px > GOOD).mean()),
+        }
+
+
+def _off_marks_with_parallax(
+    folder: Path, file: str, name: str, direction: tuple[float, float], axis: int
+) -> tuple[Points, Points]:
+    """(N,) each: thermal less visible coordinates of the landmarks that tell this axis, before and with parallax, in pixels."""
+    visible, thermal = _images(folder, file)
+    base = register(visible_size_px=size_px(visible), thermal_size_px=size_px(thermal), calibration=None)
+    most_px = RANGE * base.size_px[0]
+    parallax = Parallax(dense=True, lines=Lines(direction=direction, least_px=-most_px, most_px=most_px), still=True)
+    parallax.registration(base, visible=visible, thermal=thermal, timestamp_ns=0)
+    displacement_px = cv2.resize(cast(Image, parallax.displacement_px), base.size_px)
+    thermal_px, visible_px = cast(tuple[Points, Points], _marks(name))
+    tells = np.isfinite(visible_px[:, axis])
+    at_px = np.where(np.isnan(visible_px), thermal_px, visible_px)[tells]
+    columns, rows = np.clip(np.rint(at_px), 0, np.array(base.size_px) - 1).astype(int).T
+    off_px = (thermal_px - visible_px)[tells, axis]
+    return off_px, off_px - displacement_px[rows, columns]
 
 
 class _Thing(NamedTuple):
@@ -677,6 +719,7 @@ SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     "slanted": slanted,
     "coarse": coarse,
     "depth": depth,
+    "marked": marked,
     "landmarks": lambda data: _judged("landmarks", landmarks(data)),
     "deformed": lambda data: _judged("deformed", deformed(data)),
     "rig": rig,

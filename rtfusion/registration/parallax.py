@@ -43,7 +43,7 @@ EDGE = 1e-3
 """Variance of the visible picture, of full scale, from which on an edge is one."""
 SURE = 0.06
 """How much more alike than in the mean over all displacements both bands are where a place is sure of its own."""
-DOUBT = 0.004
+DOUBT = 0.008
 """Weight of what the registration says against a place that is sure."""
 EVERY = 3
 """Frames from one measurement to the next."""
@@ -68,8 +68,10 @@ AXES = ((1.0, 0.0), (0.0, 1.0))
 """Directions in which the cameras of a rig without a pose may lie from one another."""
 TRIALS = 6
 """Measurements along each axis until a rig without a pose is known to lie along one."""
-CLEARER = 1.3
-"""How many times more alike both bands become along that axis than along the other."""
+LEAST_GAIN, CLEARER = 0.0075, 2.0
+"""How much more alike both bands have to become along that axis, and how many times more than along the other.
+
+In cameras of one view chance alone gives up to 0.006, along either."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -311,10 +313,10 @@ class Parallax:
             found_px = self._chosen(tried_px, likeness, gray, layer_px)[0]
             nearest = np.clip(np.rint((found_px - tried_px[0]) / layer_px), 0, len(tried_px) - 1).astype(np.int64)
             gain = np.take_along_axis(likeness, nearest[None], axis=0)[0] - likeness[len(tried_px) // 2]
-            gains.append(float(gain.mean()))
+            gains.append(float((gain * _choose_one_another(tried_px, likeness, lines, scale)).mean()))
         means = {axis: float(np.mean(gains)) for axis, gains in self._told.items()}
         best, other = sorted(means, key=lambda axis: -means[axis])
-        if len(self._told[best]) >= TRIALS and means[best] > CLEARER * max(means[other], 0.0):
+        if len(self._told[best]) >= TRIALS and means[best] > max(LEAST_GAIN, CLEARER * means[other]):
             self._lines = Lines(direction=best, least_px=-RANGE * width_px, most_px=RANGE * width_px)
         return self._lines
 
@@ -408,6 +410,30 @@ def _likenesses(
 def _dot(one: StructureMap, other: StructureMap) -> Floats:
     products = cv2.multiply(one, other)
     return cast(Floats, (products[..., 0] + products[..., 1]) + (products[..., 2] + products[..., 3]))
+
+
+def _choose_one_another(tried_px: Floats, likeness: Floats, lines: Lines, scale: float) -> npt.NDArray[np.bool_]:
+    """(rows, columns): the thermal place that a cell is most like is most like this cell, too, or like its neighbor."""
+    rows, columns = likeness.shape[1:]
+    best = likeness.argmax(axis=0)
+    from_there = np.empty_like(likeness)
+    for index, displacement_px in enumerate(tried_px):
+        x, y = (share * float(displacement_px) / (scale * STRIDE) for share in lines.direction)
+        there = np.array([[1, 0, x], [0, 1, y]])
+        from_there[index] = cv2.warpAffine(
+            likeness[index],
+            there,
+            (columns, rows),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(-1,),
+        )
+    column, row = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in (columns, rows)))
+    cells = tried_px[best] / np.float32(scale * STRIDE)
+    across, down = (np.float32(share) for share in lines.direction)
+    chosen = from_there.argmax(axis=0).astype(np.float32)
+    back = cv2.remap(chosen, column + across * cells, row + down * cells, cv2.INTER_NEAREST, None, cv2.BORDER_REPLICATE)
+    return np.asarray(np.abs(back - best) <= 1)
 
 
 class _Guide:

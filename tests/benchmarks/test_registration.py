@@ -97,6 +97,10 @@ def test_an_error_beyond_the_predicted_uncertainty_is_overconfident() -> None:
     assert found["rms_sigmas"] == pytest.approx(np.sqrt((1 + 9 + 2.25 + 9) / 4))
 
 
-def test_data_that_is_not_there_is_said(tmp_path: registration.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert registration.SUITE.main(["--data", str(tmp_path), "--suite", "landmarks"]) == ConfigError.exit_code
-    assert "cannot read" in capsys.readouterr().err
+@pytest.mark.parametrize(("suite", "said"), [("landmarks", "cannot read"), ("marked", "is not there")])
+def test_data_that_is_not_there_is_said(
+    tmp_path: registration.Path, capsys: pytest.CaptureFixture[str], suite: str, said: str
+) -> None:
+    (tmp_path / "eval" / "roadscene" / "vi").mkdir(parents=True)
+    assert registration.SUITE.main(["--data", str(tmp_path), "--suite", suite]) == ConfigError.exit_code
+    assert said in capsys.readouterr().err

@@ -88,6 +88,17 @@ def test_a_rig_without_a_pose_tells_along_which_axis_its_cameras_lie() -> None:
     assert abs(np.median(moved_px[np.abs(distances_m - 16.75) < 0.1])) > 2.0
 
 
+def test_of_cameras_of_one_view_no_axis_is_told_and_nothing_is_moved() -> None:
+    same = Scene(visible_size_px=SIZE_PX, walkers_m=(5.0,))
+    base = registered(None)
+    parallax = open_parallax("layers", calibration=None, base=base, still=False)
+    for index in range(22):
+        pictures = {band.value: same.render(band, START_S + index / 30) for band in Band}
+        result = parallax.registration(base, **pictures, timestamp_ns=index * FRAME_NS)
+    assert parallax.state["direction"] is None
+    assert result is base
+
+
 def test_nothing_moves_where_neither_band_tells() -> None:
     base = registered(None)
     parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-5, most_px=15))
