@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -172,6 +172,19 @@ class FramePair:
         return f"FramePair(#{self.sequence} {self.visible!r}, {self.thermal!r}, skew={self.skew_ns / 1e6:+.3f} ms)"
 
 
+class Displacement(NamedTuple):
+    """Where what is nearer or farther than the registration is set for lies in the thermal image.
+
+    Of a rig whose pose is not known it is not known either which side is nearer: the two ends are alike.
+    """
+
+    cells_px: npt.NDArray[np.float32]
+    """(rows, columns), the picture in cells: by how many pixels what is there lies elsewhere, along the direction of the rig."""
+    farthest_px: float
+    nearest_px: float
+    """Those of the farthest and the nearest thing that is looked for; 0 is as registered."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class FusedFrame:
     """A fused image with everything that the outputs may tell of it."""
@@ -209,6 +222,8 @@ class FusedFrame:
     targets: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     """Where people, vehicles and whatever else was looked for are (`rtfusion.focus`): from 0 to 1, (ceil(H / 4), ceil(W / 4)), by
     the name of the target; empty where nothing was looked for."""
+    displacement: Displacement | None = None
+    """By how much the thermal image was moved for what is nearer or farther; None without parallax, and until it is known."""
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.fusion.buffers import fresh
-from rtfusion.types import Image8
+from rtfusion.types import Displacement, Image8
 
 Take = Callable[[tuple[int, ...]], Image8]
 """Gives an array of a shape, with any pixels in it: `rtfusion.fusion.buffers.fresh`, or a pool's."""
@@ -21,6 +21,9 @@ Take = Callable[[tuple[int, ...]], Image8]
 PALETTES = ("inferno", "ironbow", "white-hot", "black-hot", "rainbow")
 REVERSED = "-reversed"
 """At the end of the name of a palette: cold has the colors of hot."""
+
+NEARER_BGR, FARTHER_BGR = (0, 140, 255), (255, 120, 0)
+"""Orange and blue: of the nearest and of the farthest thing that parallax looks for."""
 
 MEAN_SIGMA_PX = 3.0
 """Structure smaller than this is detail."""
@@ -197,6 +200,27 @@ def palette_bgr(name: str) -> Image8:
     table = cv2.applyColorMap(ramp, code)
     # OpenCV's rainbow runs from red to violet: turned round, so that hot is red
     return cast(Image8, np.ascontiguousarray(table[::-1]) if name == "rainbow" else table)
+
+
+def displacement_bgr(displacement: Displacement) -> Image8:
+    """(rows, columns, 3) BGR, by cells: gray as registered, to `NEARER_BGR` what is nearer, to `FARTHER_BGR` what is farther.
+
+    The colors are those of the rig's own ends, so that they do not change from frame to frame.
+    """
+    cells_px, farthest_px, nearest_px = displacement
+    nearer, farther = (
+        np.clip(cells_px / end_px, 0, 1)[..., None] if abs(end_px) > 0 else np.zeros((*cells_px.shape, 1), np.float32)
+        for end_px in (nearest_px, farthest_px)
+    )
+    colors = 128 + nearer * (np.array(NEARER_BGR) - 128) + farther * (np.array(FARTHER_BGR) - 128)
+    return np.rint(colors).astype(np.uint8)
+
+
+def laid_over(visible: Image8, cells_bgr: Image8) -> Image8:
+    """(H, W, 3) BGR: the gray of a picture, (H, W) or (H, W, 3), under colors of its cells, (rows, columns, 3)."""
+    gray = as_bgr(luminance(visible))
+    colors = cv2.resize(cells_bgr, visible.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return cast(Image8, cv2.addWeighted(gray, 0.5, colors, 0.5, 0))
 
 
 def colorize(gray: Image8, table_bgr: Image8) -> Image8:

@@ -144,6 +144,7 @@ class PairFuser(Generic[ReadyT]):
             thermal_delay_ns=pair.thermal_delay_ns,
             pair=pair,
             targets=registered.targets,
+            displacement=None if self._parallax is None else self._parallax[1].displacement,
         )
 
     def prepare(self, shape: PairShape) -> None:

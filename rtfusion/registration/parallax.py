@@ -23,7 +23,7 @@ from rtfusion.errors import CalibrationError
 from rtfusion.registration.calibration import Calibration, Matrix, scale_px
 from rtfusion.registration.maps import Registration, Warp, register
 from rtfusion.registration.structure import StructureMap, equalized, structure_map
-from rtfusion.types import Image, Image8
+from rtfusion.types import Displacement, Image, Image8
 
 SIDE_PX = 320
 """Longer side of the pictures that are compared; cells are two of their pixels wide."""
@@ -214,6 +214,13 @@ class Parallax:
     def displacement_px(self) -> Floats | None:
         """(rows, columns) by cells, in pixels of the grid along the rig's direction; None before the first frame."""
         return None if self._memory is None else self._memory.now_px
+
+    @property
+    def displacement(self) -> Displacement | None:
+        """What is in use; None before the first frame, and as long as a rig without a pose has not told its direction."""
+        if self._memory is None or self._lines is None:
+            return None
+        return Displacement(self._memory.now_px, self._lines.least_px, self._lines.most_px)
 
     def registration(
         self, base: Registration, *, visible: Image8, thermal: Image, timestamp_ns: int, told: bool = True

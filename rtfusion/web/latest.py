@@ -8,14 +8,16 @@ import time
 from typing import cast
 
 import cv2
+import numpy as np
 
-from rtfusion.fusion.color import as_bgr, colorize, palette_bgr
+from rtfusion.fusion.color import as_bgr, colorize, displacement_bgr, laid_over, palette_bgr
 from rtfusion.types import FusedFrame, Image8
 
 INTERVAL_S = 1 / 50
 """Frames that follow faster than this are passed over, so that a recording read at 300 frames/s is not encoded at 300."""
 LARGEST_PX = 1920
 """Longer sides are scaled down to this."""
+_AS_REGISTERED = np.full((1, 1, 3), 128, np.uint8)
 
 
 class View(str, enum.Enum):
@@ -28,6 +30,8 @@ class View(str, enum.Enum):
     """visible, thermal, fused from top to bottom, for a screen that is held upright."""
     THERMAL = "thermal"
     VISIBLE = "visible"
+    PARALLAX = "parallax"
+    """The visible image in the colors of what is nearer and what is farther; gray where nothing is known."""
 
     def of(self, frame: FusedFrame, *, table_bgr: Image8) -> Image8:
         """(H, W, 3) BGR; the thermal image in the colors of a (256, 1, 3) palette table."""
@@ -35,6 +39,9 @@ class View(str, enum.Enum):
             return frame.image
         if self is View.VISIBLE:
             return as_bgr(frame.visible)
+        if self is View.PARALLAX:
+            known = frame.displacement
+            return laid_over(frame.visible, _AS_REGISTERED if known is None else displacement_bgr(known))
         thermal = colorize(frame.thermal, table_bgr)
         if self is View.THERMAL:
             return thermal

@@ -95,7 +95,9 @@ class WebSink:
         palette = None if context.control is None else context.control.palette
         self._run = context
         self._models = _models(context)
-        self._placement = _placement(context)
+        self._has_parallax = context.settings.get("parallax", "off") != "off"
+        # parallax needs the pose of the cameras, which a nudge gives up
+        self._placement = None if self._has_parallax else _placement(context)
         self._moving = threading.Lock()
         """Held while the registration is moved: a step is from where the one before it ended."""
         self._recorder = None if record is None else Recorder(expanded(record), context=context, uri=self.uri)
@@ -170,8 +172,16 @@ class WebSink:
         name, content_type = _FILES[request.path]
         return Answer(content_type=content_type, body=(_PAGE / name).read_bytes())
 
+    def _view(self, request: Request) -> View:
+        views = [view for view in View if view is not View.PARALLAX or self._has_parallax]
+        named = request.query.get("view", View.FUSED.value)
+        for view in views:
+            if view.value == named:
+                return view
+        raise Refused(HTTPStatus.BAD_REQUEST, f"there are the views {', '.join(view.value for view in views)}")
+
     def _picture(self, request: Request) -> Answer:
-        view = _view(request)
+        view = self._view(request)
         after = request.query.get("after", "")
         known = int(after) if re.fullmatch(r"[0-9]{1,18}", after, re.ASCII) else None
         frame = self._latest.frame(after=known, timeout_s=PICTURE_S)
@@ -183,7 +193,7 @@ class WebSink:
         return Answer(content_type="image/jpeg", body=self._latest.jpeg(frame, view), headers=headers)
 
     def _stream(self, request: Request) -> Answer:
-        parts = self._parts(_view(request))
+        parts = self._parts(self._view(request))
         next(parts)  # there is room for it
         return Answer(
             content_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
@@ -210,7 +220,7 @@ class WebSink:
             self._streams.release()
 
     def _keep(self, request: Request) -> Answer:
-        view = _view(request)
+        view = self._view(request)
         frame = self._latest.frame()
         if frame is None:
             raise Refused(HTTPStatus.CONFLICT, "no frame has come yet")
@@ -236,6 +246,7 @@ class WebSink:
             "regions": self._regions(),
             "palette": self._latest.palette,
             "palettes": PALETTES,
+            "parallax": self._has_parallax,
             "nudge": None if self._placement is None else {"calibration": self._placement.calibration.id},
             "record": None if self._recorder is None else self._recorder.state,
         }
@@ -419,17 +430,10 @@ def _models(context: SinkContext) -> dict[str, Path]:
 
 
 def _placement(context: SinkContext) -> Placement | None:
-    """None where moving by hand is not possible: parallax needs the pose of the cameras, which a nudge gives up."""
-    if context.control is None or not context.sizes_px or context.settings.get("parallax", "off") != "off":
+    """None where moving by hand is not possible."""
+    if context.control is None or not context.sizes_px:
         return None
     return Placement(context.control, sizes_px=context.sizes_px)
-
-
-def _view(request: Request) -> View:
-    try:
-        return View(request.query.get("view", View.FUSED.value))
-    except ValueError:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"there are the views {', '.join(view.value for view in View)}") from None
 
 
 def _number(name: str, value: object) -> float:

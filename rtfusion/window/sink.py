@@ -1,6 +1,6 @@
 """A window on this desktop, for a run (`WindowSink`) and for a published stream (`view_stream`).
 
-Keys: q or Esc quit, space pause, f fused / side by side / thermal / visible, s snapshot; in a run also those of
+Keys: q or Esc quit, space pause, f fused / side by side / thermal / visible / parallax, s snapshot; in a run also those of
 `rtfusion.window.nudge`, `rtfusion.window.wishes` and `rtfusion.window.marks`. The window lives in a process of its own;
 `rtfusion.window.viewer` says why.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from rtfusion.errors import CaptureTimeout, ConfigError, SinkError
+from rtfusion.fusion.color import displacement_bgr
 from rtfusion.portable import needs
 from rtfusion.sinks.base import SinkContext, StopRequested
 from rtfusion.types import FusedFrame
@@ -69,7 +70,10 @@ class WindowSink:
             SinkError: the window is gone, with its display, or does not answer.
         """
         caption = "" if self._wisher is None else self._wisher.caption
-        pictures = Pictures(fused=frame.image, visible=frame.visible, thermal=frame.thermal, caption=caption)
+        parallax = None if frame.displacement is None else displacement_bgr(frame.displacement)
+        pictures = Pictures(
+            fused=frame.image, visible=frame.visible, thermal=frame.thermal, parallax=parallax, caption=caption
+        )
         self._viewer.show(pictures)
         if self._nudger is not None:
             self._nudger.apply()

@@ -24,6 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from rtfusion.fusion.color import laid_over
 from rtfusion.types import Image8
 
 LARGEST_PX = (1280, 800)
@@ -58,6 +59,7 @@ class View(enum.Enum):
     SIDE_BY_SIDE = "visible, thermal, fused"
     THERMAL = "thermal"
     VISIBLE = "visible"
+    PARALLAX = "parallax"
 
 
 class Action(enum.Enum):
@@ -82,6 +84,8 @@ class Pictures:
     """(H, W, 3) BGR or (H, W)."""
     thermal: Image8 | None = None
     """(H, W)."""
+    parallax: Image8 | None = None
+    """(rows, columns, 3) BGR: the colors of what is nearer and what is farther, in cells of the picture."""
     caption: str = ""
     """What is to be told of them in the title."""
 
@@ -90,7 +94,7 @@ class Pictures:
         """The views that can be shown of it, in the order of the ``f`` key."""
         if self.visible is None or self.thermal is None:
             return (View.FUSED,)
-        return tuple(View)
+        return tuple(view for view in View if view is not View.PARALLAX or self.parallax is not None)
 
     def picture(self, view: View) -> Image8:
         """(H, W, 3) BGR; three times as wide side by side."""
@@ -100,6 +104,8 @@ class Pictures:
             return _bgr(self.thermal)
         if view is View.VISIBLE:
             return _bgr(self.visible)
+        if view is View.PARALLAX and self.parallax is not None:
+            return laid_over(self.visible, self.parallax)
         return np.hstack([_bgr(self.visible), _bgr(self.thermal), self.fused])
 
 
@@ -246,7 +252,7 @@ def save_snapshot(picture: Image8, *, folder: Path, now_s: float) -> Path:
 
 def send(connection: Connection, pictures: Pictures) -> None:
     """Send pictures as `receive` reads them: their caption and shapes, then their rows."""
-    planes = (pictures.fused, pictures.visible, pictures.thermal)
+    planes = (pictures.fused, pictures.visible, pictures.thermal, pictures.parallax)
     connection.send((pictures.caption, [None if plane is None else plane.shape for plane in planes]))
     for plane in planes:
         if plane is not None:
@@ -257,13 +263,15 @@ def receive(connection: Connection) -> Pictures | None:
     """The next pictures, or None when the other end is gone."""
     try:
         caption, shapes = connection.recv()
-        fused, visible, thermal = (
+        fused, visible, thermal, parallax = (
             None if shape is None else np.frombuffer(connection.recv_bytes(), np.uint8).reshape(shape)
             for shape in shapes
         )
     except (EOFError, OSError):
         return None
-    return None if fused is None else Pictures(fused=fused, visible=visible, thermal=thermal, caption=caption)
+    if fused is None:
+        return None
+    return Pictures(fused=fused, visible=visible, thermal=thermal, parallax=parallax, caption=caption)
 
 
 def main() -> None:

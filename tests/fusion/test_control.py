@@ -187,7 +187,9 @@ def test_a_calibration_without_the_pose_that_parallax_needs_is_refused_and_the_r
     board = Calibration.from_pose(visible=camera, thermal=camera, pose=pose, distance_m=8.0, provenance={})
     telemetry = Telemetry()
     fuse = host_fuser("average", calibration=board, parallax="dense", telemetry=telemetry)
-    fuse(pair())
+    displacement = fuse(pair()).displacement
+    assert displacement is not None
+    assert displacement.farthest_px < 0 < displacement.nearest_px
     assert telemetry.snapshot()["parallax"]["measured"] == 1
     with pytest.raises(CalibrationError, match="holds no pose"):
         fuse.change(Change(calibration=board.nudged(shift_px=(1.0, 0.0))))

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from rtfusion.pipeline import Pipeline
 from rtfusion.registration import Calibration
 from rtfusion.sinks import SinkContext, open_sink, open_sinks
 from rtfusion.telemetry import Telemetry
-from rtfusion.types import Band
+from rtfusion.types import Band, Displacement
 from rtfusion.web import door, latest, recorder
 from rtfusion.web.sink import STREAMS, TOKEN_VARIABLE, WebSink
 from tests.support import MS, RecordingControl, ScriptedSource, host_fuser, stream
@@ -135,6 +135,28 @@ def test_each_view_is_a_picture(sink, view, size_px):
     answer, data = ask(sink, f"/picture?view={view}")
     assert (answer.status, answer.headers["Content-Type"], answer.headers["X-Sequence"]) == (200, "image/jpeg", "7")
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[1::-1] == size_px
+
+
+def test_parallax_is_a_view_of_the_run_that_has_it(sink, make_frame):
+    answer, data = ask(sink, "/picture?view=parallax")
+    assert answer.status == 400
+    assert b"fused, side-by-side, stacked, thermal, visible" in data
+    assert not state(sink)["parallax"]
+    cells_px = np.zeros((12, 16), np.float32)
+    cells_px[:, 8:], cells_px[:, :4] = 10.0, -2.0
+    frame = replace(make_frame(7), displacement=Displacement(cells_px, farthest_px=-2.0, nearest_px=10.0))
+    with serving(settings={"parallax": "dense"}) as with_parallax:
+        for one, colored in ((make_frame(6), False), (frame, True)):
+            with_parallax.write(one)
+            until(lambda sequence=one.sequence: state(with_parallax)["frame"]["sequence"] == sequence)
+            answer, data = ask(with_parallax, "/picture?view=parallax")
+            assert answer.status == 200
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).astype(int)
+            assert picture.shape[:2] == one.image.shape[:2]
+            redder = (picture[..., 2] - picture[..., 0]).mean(axis=0)
+            assert (redder[-16:].mean() > 60) == (redder[:8].mean() < -60) == colored, "near orange, far blue"
+            assert abs(redder[24]) < 30
+        assert state(with_parallax)["parallax"]
 
 
 def test_a_snapshot_keeps_every_pixel(sink, make_frame):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from multiprocessing import Pipe
 
 import cv2
@@ -54,6 +55,20 @@ def test_f_goes_round_the_views(gray_visible):
         (View.VISIBLE, [11]),
         (View.FUSED, [10]),
     ]
+
+
+def test_parallax_is_a_view_of_the_run_that_has_it():
+    screen = Screen()
+    orange = np.full((2, 3, 3), (0, 140, 255), np.uint8)
+    screen.take(replace(pictures(10), parallax=orange))
+    for _ in range(4):
+        screen.press("f")
+    assert screen.view is View.PARALLAX
+    assert screen.picture is not None
+    assert screen.picture.shape == pictures(10).fused.shape
+    assert screen.picture[0, 0, 2] > 2 * screen.picture[0, 0, 0], "orange over the gray of the visible picture"
+    screen.take(pictures(20))
+    assert screen.view is View.FUSED
 
 
 def test_pause_holds_the_picture_while_new_ones_come():

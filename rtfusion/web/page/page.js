@@ -101,6 +101,7 @@ function show(state) {
   showChoice("model", state.model);
   showChoice("look", state.look);
   at("nudging").hidden = !state.nudge;
+  document.querySelector('[data-view="parallax"]').hidden = !state.parallax;
   showPalette(state);
   showRecord(state.record);
   if (!run.sources) return;
