@@ -70,11 +70,16 @@ def can_be_split(*, visible: str, thermal: str, settings: Mapping[str, Any]) -> 
 
 
 def pieces_of(duration_s: float, *, length_s: float) -> tuple[Piece, ...]:
-    """Equal stretches of about a length, on whole seconds; empty where the recording is too short to be split."""
+    """Stretches of about a length, on whole seconds, that take equally long to fuse; empty where the recording is too short.
+
+    The first one, which has no lead, is longer by about that, so that two workers end together.
+    """
     if not math.isfinite(duration_s) or duration_s < SPLIT_FROM * length_s:
         return ()
     count = max(2, round(duration_s / length_s))
-    begins_s = sorted({round(duration_s * index / count) for index in range(count)})
+    lead_s = min(LEAD_S + BEAT_S / 2, duration_s / count / 2)
+    later_s = (duration_s - lead_s) / count
+    begins_s = sorted({0, *(round(duration_s - later_s * (count - index)) for index in range(1, count))})
     return tuple(
         Piece(index=index, count=len(begins_s), begin_s=begin_s, end_s=end_s)
         for index, (begin_s, end_s) in enumerate(zip(begins_s, [*begins_s[1:], None], strict=True))

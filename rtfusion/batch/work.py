@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtfusion import __version__
 from rtfusion.batch.archive import Part, Recording
@@ -34,11 +34,21 @@ from rtfusion.portable import stay_on, user_id
 from rtfusion.redaction import without_credentials
 from rtfusion.types import Band
 
+if TYPE_CHECKING:
+    from rtfusion.sinks import Sink
+
 SCHEMA = 3
 STAGING = ".rtfusion-batch"
 """Folder of the output in which recordings are fused; removed when a batch is over."""
 DONE = "done.json"
 VIDEO = "fused.mp4"
+IMAGES = "fused"
+DETECTIONS = "detections.json"
+WRITES = ("video", "images", "nothing")
+"""What may be written of the pictures."""
+VIDEO_OF_VIDEOS = "alike"
+IMAGES_SHARE = 40
+"""Room that is set aside for the images of a video, in bytes of the video: PNG takes as many."""
 ENCODER_THREADS = 1
 """The bytes of H.264 depend on their number, and results are to be the same on every machine."""
 PROGRESS_S = 1.0
@@ -70,6 +80,12 @@ class Job:
     """Longer recordings are to be told in how many pieces of about this length they can be fused, instead of being fused."""
     piece: Piece | None = None
     """The stretch of the recording that is fused; None for all of it."""
+    writes: str = VIDEO_OF_VIDEOS
+    """One of `WRITES`, or a video of videos and images of images."""
+    detector: str | None = None
+    """Path or URL of a YOLOX, whose boxes are written beside the pictures."""
+    detect_hz: int | None = None
+    """Pictures of a second that it looks at; None for all."""
     joins: int = 0
     """So many pieces, which are done, are joined instead of fusing."""
     cores: tuple[int, ...] | None = None
@@ -87,6 +103,23 @@ class Job:
         return self.visible.size_bytes + self.thermal.size_bytes
 
     @property
+    def picture_output(self) -> str:
+        """What is written of the pictures: one of `WRITES`."""
+        if self.writes != VIDEO_OF_VIDEOS:
+            return self.writes
+        return "images" if self.visible.is_folder else "video"
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """What was asked for beside the settings of a run; empty where nothing was."""
+        asked = {
+            "writes": None if self.writes == VIDEO_OF_VIDEOS else self.writes,
+            "detector": None if self.detector is None else without_credentials(self.detector),
+            "detect_hz": self.detect_hz,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+    @property
     def place(self) -> str:
         """Folder of the result in the output: the name, and for a piece one that nobody looks at."""
         return self.name if self.piece is None else f"{PIECES}/{self.name}/{self.piece.index:04d}"
@@ -99,10 +132,11 @@ class Job:
     @property
     def shown_settings(self) -> dict[str, Any]:
         """The settings without the users and passwords of URLs."""
-        return {
+        settings = {
             name: without_credentials(value) if isinstance(value, str) and is_url(value) else value
             for name, value in self.settings.items()
         }
+        return {**settings, **self.extras}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Job:
@@ -147,12 +181,16 @@ def make_jobs(
     out: str,
     settings: Mapping[str, Any],
     split_s: int | None = None,
+    writes: str = VIDEO_OF_VIDEOS,
+    detector: str | None = None,
+    detect_hz: int | None = None,
     scratch: str | None = None,
     scratch_bytes: int = int(SCRATCH_GB * 1e9),
 ) -> list[Job]:
     """Make the jobs of recordings; ``settings`` are those of a run, without sources and outputs.
 
     Recordings longer than ``split_s`` are fused in pieces of about that length, where they can be (`rtfusion.batch.pieces`).
+    ``writes``, ``detector`` and ``detect_hz`` are those of a `Job`.
 
     Raises:
         ConfigError: a model or calibration that the settings name cannot be read.
@@ -172,6 +210,9 @@ def make_jobs(
             settings=settings,
             checksum=checksum,
             split_s=split_s,
+            writes=writes,
+            detector=detector,
+            detect_hz=detect_hz,
             scratch=scratch,
             scratch_bytes=scratch_bytes,
         )
@@ -190,26 +231,34 @@ def _make_job(
 ) -> Job:
     from rtfusion.config import Settings
 
-    if not can_be_split(visible=recording.visible.place, thermal=recording.thermal.place, settings=settings):
-        split_s = None
+    job = Job(
+        name=recording.name,
+        visible=recording.visible,
+        thermal=recording.thermal,
+        out=out,
+        settings=dict(settings),
+        fingerprint="",
+        model={},
+        **more,
+    )
+    # images are not joined, and nothing is not either
+    if job.picture_output == "video" and can_be_split(
+        visible=recording.visible.place, thermal=recording.thermal.place, settings=settings
+    ):
+        job = replace(job, split_s=split_s)
     parts: list[Any] = [SCHEMA, __version__, dict(settings), recording.contents]
+    if job.extras:
+        parts.append(job.extras)
+    if job.detector is not None:
+        parts.append(checksum(job.detector))
     model: dict[str, str] = {}
     if settings.get("model") is not None:
         model = {"name": without_credentials(settings["model"]), "sha256": checksum(_model_place(settings))}
         parts.append(model["sha256"])
     files = [name for name, setting in Settings.declared().items() if setting.path == "file"]
     parts += [checksum(settings[name]) for name in files if settings.get(name) is not None]
-    return Job(
-        name=recording.name,
-        visible=recording.visible,
-        thermal=recording.thermal,
-        out=out,
-        settings=dict(settings),
-        fingerprint=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(),
-        model=model,
-        split_s=split_s,
-        **more,
-    )
+    fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return replace(job, fingerprint=fingerprint, model=model)
 
 
 def _model_place(settings: Mapping[str, Any]) -> str:
@@ -395,11 +444,13 @@ def _inputs(job: Job, store: Store) -> Iterator[tuple[Job, Path]]:
     staged_bytes = (
         sum(part.size_bytes for part in (job.visible, job.thermal) if not part.is_local) if not job.joins else 0
     )
-    # a result is hardly larger than what it is made of
-    result_bytes = 0 if store.is_local else job.size_bytes
+    # a result is hardly larger than what it is made of, unless images are made of a video
+    share = IMAGES_SHARE if job.picture_output == "images" and not job.visible.is_folder else 1
+    result_bytes = 0 if store.is_local else job.size_bytes * share
     with contextlib.ExitStack() as stack:
         room: Path | None = None
-        if staged_bytes or result_bytes or any(is_url(str(value)) for value in job.settings.values()):
+        named = (*job.settings.values(), job.detector)
+        if staged_bytes or result_bytes or any(is_url(str(value)) for value in named):
             scratch = Scratch(Path(job.scratch or default_scratch()), limit_bytes=job.scratch_bytes)
             room = stack.enter_context(scratch.room(staged_bytes + result_bytes))
             job = staged(job, room) if not job.joins else job
@@ -420,7 +471,10 @@ def staged(job: Job, room: Path) -> Job:
     for name, value in settings.items():
         if isinstance(value, str) and is_url(value):
             settings[name] = str(fetch_url(value, room / name))
-    return replace(job, visible=visible, thermal=thermal, settings=settings)
+    detector = job.detector
+    if detector is not None and is_url(detector):
+        detector = str(fetch_url(detector, room / "detector.onnx"))
+    return replace(job, visible=visible, thermal=thermal, settings=settings, detector=detector)
 
 
 def _fuse_into(staging: Path, job: Job, *, progress: Progress | None) -> Mapping[str, Any]:
@@ -430,21 +484,53 @@ def _fuse_into(staging: Path, job: Job, *, progress: Progress | None) -> Mapping
 
     sink = sink_of(job, staging)
     settings = {**job.settings, "vis": job.visible.place, "ir": job.thermal.place, "sink": (sink,)}
-    with keeping_to(job, settings):
-        pipeline = build(Settings(**settings))
+    with keeping_to(job, settings), detections_of(job, staging) as detections:
+        pipeline = build(Settings(**settings), sinks=detections)
         pipeline.run(on_tick=_ticking(pipeline.telemetry, progress))
     snapshot = pipeline.telemetry.snapshot()
     if not snapshot["fused"]:
         raise ConfigError(f"{job.name}: no frame was fused: {'; '.join(snapshot['notes']) or 'both are empty'}")
-    if not job.visible.is_folder:
+    if job.picture_output == "video":
         _check_whole(staging / VIDEO, frames=snapshot["fused"])
     return snapshot
 
 
 def sink_of(job: Job, folder: Path) -> str:
-    """The output of a recording in a folder, as a run takes it: images of images, and a video of videos."""
-    video = f"video:{folder / VIDEO}?threads={ENCODER_THREADS}&joinable=true"
-    return f"images:{folder / 'fused'}" if job.visible.is_folder else video
+    """The output of a recording's pictures in a folder, as a run takes it."""
+    outputs = {
+        "video": f"video:{folder / VIDEO}?threads={ENCODER_THREADS}&joinable=true",
+        "images": f"images:{folder / IMAGES}",
+        "nothing": "null:",
+    }
+    return outputs[job.picture_output]
+
+
+@contextmanager
+def detections_of(job: Job, folder: Path) -> Iterator[list[Sink]]:
+    """The output of the boxes of a recording in a folder, where there is a detector; closed after the block.
+
+    Raises:
+        ModelError, EngineUnavailable, EngineError: the detector cannot be used.
+    """
+    if job.detector is None:
+        yield []
+        return
+    from rtfusion.sinks.detections import DetectionsSink
+
+    threads = None if job.threads is None else max(1, job.threads - 1)
+    names = {"video": VIDEO, "images": f"{IMAGES}/{{name}}.png", "nothing": "{name}"}
+    sink = DetectionsSink(
+        folder / DETECTIONS,
+        model=Path(job.detector),
+        file_name=names[job.picture_output],
+        hz=job.detect_hz,
+        engine=str(job.settings.get("engine", "auto")),
+        threads=threads,
+    )
+    try:
+        yield [sink]
+    finally:
+        sink.close(aborted=True)
 
 
 def _pieces(job: Job) -> tuple[Piece, ...]:
@@ -465,14 +551,15 @@ def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progres
         name: "&".join(filter(None, (job.settings.get(name), piece.options))) for name in ("vis_options", "ir_options")
     }
     settings = {**job.settings, **options, "vis": job.visible.place, "ir": job.thermal.place}
-    sink = PieceSink(
-        staging / VIDEO,
-        shift_ns=piece.read_from_s * NS_PER_S,
-        begin_ns=piece.begin_s * NS_PER_S,
-        end_ns=None if piece.end_s is None else piece.end_s * NS_PER_S,
-        threads=ENCODER_THREADS,
-    )
-    with keeping_to(job, settings):
+    with keeping_to(job, settings), detections_of(job, staging) as detections:
+        sink = PieceSink(
+            staging / VIDEO,
+            shift_ns=piece.read_from_s * NS_PER_S,
+            begin_ns=piece.begin_s * NS_PER_S,
+            end_ns=None if piece.end_s is None else piece.end_s * NS_PER_S,
+            threads=ENCODER_THREADS,
+            also=detections,
+        )
         pipeline = build(Settings(**settings), sinks=[sink])
         sources = pipeline.telemetry.sources
         hold = job.settings.get("pair") == "hold"
@@ -490,17 +577,25 @@ def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progres
 
 def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
     """Join the pieces of a recording."""
+    from rtfusion.sinks.detections import join_detections
     from rtfusion.sinks.joined import join_videos
 
     places = [f"{PIECES}/{job.name}/{index:04d}" for index in range(job.joins)]
     records = [json.loads(read_whole(store, f"{place}/{DONE}")) for place in places]
-    if isinstance(store, LocalStore):
-        videos = [store.root / place / VIDEO for place in places]
-    else:
-        videos = [staging.parent / f"{index:04d}.mp4" for index in range(job.joins)]
-        for place, record, video in zip(places, records, videos, strict=True):
-            store.fetch(f"{place}/{VIDEO}", video, size_bytes=record["outputs"][VIDEO]["bytes"])
-    join_videos(videos, staging / VIDEO)
+
+    def parts(name: str) -> list[Path]:
+        """That file of every piece, on this machine."""
+        if isinstance(store, LocalStore):
+            return [store.root / place / name for place in places]
+        here = [staging.parent / f"{index:04d}-{name}" for index in range(job.joins)]
+        for place, record, part in zip(places, records, here, strict=True):
+            store.fetch(f"{place}/{name}", part, size_bytes=record["outputs"][name]["bytes"])
+        return here
+
+    join_videos(parts(VIDEO), staging / VIDEO)
+    if job.detector is not None:
+        frames = [record["fused"] for record in records]
+        join_detections(parts(DETECTIONS), staging / DETECTIONS, frames=frames)
     figures = joined_figures(records)
     _check_whole(staging / VIDEO, frames=figures["fused"])
     return figures

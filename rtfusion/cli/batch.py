@@ -73,6 +73,21 @@ def batch(
             help="Fuse longer recordings in pieces of about this length; 0: never.",
         ),
     ] = DEFAULT_SPLIT_MIN,
+    write: Annotated[
+        str | None,
+        _option(
+            "--write",
+            metavar="WHAT",
+            help="Of the pictures: video, images or nothing; a video of videos, images of images.",
+        ),
+    ] = None,
+    detect: Annotated[
+        str | None,
+        _option("--detect", metavar="FILE|URL", help="A YOLOX (ONNX) whose boxes are written, as COCO's JSON."),
+    ] = None,
+    detect_hz: Annotated[
+        int | None, _option("--detect-hz", metavar="N", min=1, max=1000, help="It looks at N pictures a second: all.")
+    ] = None,
     overwrite: Annotated[bool, _option("--overwrite", metavar="", help="Fuse anew what has other settings.")] = False,
     retry: Annotated[str | None, _option("--retry", metavar="failed", help="Try what failed before once more.")] = None,
     scratch: Annotated[
@@ -101,7 +116,8 @@ def batch(
     folder that differ in such a word (walk_T.mp4, walk_V.mp4). Its result appears
     under the same name in --out when it is whole: fused.mp4 or fused/, and
     done.json, which tells of what was read, paired and dropped. batch.jsonl
-    there is the account of all recordings.
+    there is the account of all recordings. With --detect, detections.json holds
+    the boxes of a detector.
 
       rtfusion batch archive/ --out fused/ --jobs 4
       rtfusion batch archive/ --out fused/ --fuser learned --model small
@@ -115,11 +131,13 @@ def batch(
     from rtfusion.batch.archive import THERMAL_NAMES, VISIBLE_NAMES
     from rtfusion.batch.estimate import estimate
     from rtfusion.batch.storage import open_store
+    from rtfusion.batch.work import VIDEO_OF_VIDEOS, WRITES
     from rtfusion.cli.batch_status import BatchStatus, show_status, tell, tell_estimate
     from rtfusion.cli.job import tell_found
     from rtfusion.cli.stopping import Stopping
     from rtfusion.config import load
     from rtfusion.errors import ConfigError
+    from rtfusion.text import did_you_mean
 
     needs("linux", "macos", what="rtfusion batch", instead="fuse the recordings one by one with rtfusion run")
     if archive == STATUS:
@@ -130,6 +148,12 @@ def batch(
         raise ConfigError("--out is missing: name the folder or URL of the results")
     if retry not in (None, "failed"):
         raise ConfigError(f"--retry is {retry!r}; expected failed")
+    if write not in (None, *WRITES):
+        raise ConfigError(
+            f"--write is {write!r}; expected one of {', '.join(WRITES)}{did_you_mean(write or '', WRITES)}"
+        )
+    if detect_hz is not None and detect is None:
+        raise ConfigError("--detect-hz says how often a detector looks; name one with --detect")
     if cores is not None and ray is None:
         raise ConfigError("--cores is for a cluster (--ray); processes of this machine share its cores by --jobs")
     source, target = open_store(archive), open_store(out)
@@ -139,6 +163,7 @@ def batch(
         loaded = load(local_flags, file=config, environ=os.environ)
         tell_found(loaded)
         settings = {**_plain(_with_precision(loaded.settings, out=target)), **urls}
+        detector = _detector(detect)
         recordings = find_recordings(
             source.place(""),
             visible=vis_name or VISIBLE_NAMES,
@@ -150,6 +175,9 @@ def batch(
             out=target.place(""),
             settings=settings,
             split_s=round(split_min * 60) or None,
+            writes=write or VIDEO_OF_VIDEOS,
+            detector=detector,
+            detect_hz=detect_hz,
             scratch=scratch,
             scratch_bytes=_scratch_bytes(scratch, scratch_gb),
         )
@@ -200,6 +228,21 @@ def _files_here(flags: Mapping[str, object]) -> Iterator[tuple[dict[str, object]
         for name, url in urls.items():
             local[name] = str(fetch_url(url, Path(folder) / name))
         yield local, urls
+
+
+def _detector(named: str | None) -> str | None:
+    """The detector by its whole path, or its URL, once it was seen to be one."""
+    from rtfusion.batch.storage import fetch_url, is_url
+    from rtfusion.focus.detector import read_detector_spec
+
+    if named is None:
+        return None
+    if not is_url(named):
+        read_detector_spec(Path(named))
+        return str(Path(named).resolve())
+    with tempfile.TemporaryDirectory(prefix="rtfusion-batch-") as folder:
+        read_detector_spec(fetch_url(named, Path(folder) / "detector.onnx"))
+    return named
 
 
 def _scratch_bytes(scratch: str | None, scratch_gb: float | None) -> int:

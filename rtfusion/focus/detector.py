@@ -112,6 +112,43 @@ def _names(path: Path, *, count: int) -> tuple[str, ...]:
     return tuple(name.strip().lower().replace(" ", "_") for name in listed)
 
 
+class Yolox:
+    """A YOLOX in an ONNX file: what it finds in single pictures.
+
+    Args:
+        model: the file.
+        spec: what was read of it.
+        engine: see `rtfusion.engines.open_engine_for`.
+        threads: for the engine.
+
+    Raises:
+        ModelError, EngineUnavailable, EngineError: the file cannot be used.
+    """
+
+    def __init__(self, model: Path, *, spec: DetectorSpec, engine: str = "auto", threads: int | None = None) -> None:
+        self._side_px = spec.side_px
+        self._engine: Engine = open_engine_for(
+            engine, model=model, contract=spec, size_px=(spec.side_px,) * 2, threads=threads
+        )
+        self._tensor = {name: np.zeros(port.dims, np.float32) for name, port in spec.inputs.items()}
+
+    def __call__(self, image: Image8, *, classes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Floats, Floats]]:
+        """Find every kind in (H, W, 3) BGR: boxes (n, 4) in pixels and scores (n,) from `LEAST_SCORE` on.
+
+        A kind is named in ``classes`` with the indices that it stands for (`rtfusion.focus.yolox.decode`).
+        """
+        side_px, (name,) = self._side_px, self._tensor
+        tensor, scale = letterbox(image, side_px=side_px)
+        np.copyto(self._tensor[name], tensor)
+        (raw,) = self._engine.run(inputs=self._tensor).values()
+        size_px = image.shape[1], image.shape[0]
+        return decode(raw[0], side_px=side_px, scale=scale, size_px=size_px, classes=classes, least_score=LEAST_SCORE)
+
+    def close(self) -> None:
+        """Release the network. Idempotent."""
+        self._engine.close()
+
+
 class _Look(NamedTuple):
     """A picture to look at, in both bands."""
 
@@ -151,19 +188,14 @@ class Detector:
         classes: Sequence[str] = (),
         live: bool = False,
     ) -> None:
-        self._spec = read_detector_spec(model)
-        self._sought = {
-            **{group: classes_of(group, names=self._spec.classes) for group in GROUPS if self._knows(group)},
-            **{name: classes_of(name, names=self._spec.classes) for name in classes},
-        }
+        spec = read_detector_spec(model)
+        known = [group for group in GROUPS if not set(GROUPS[group]).isdisjoint(spec.classes)]
+        self._sought = {name: classes_of(name, names=spec.classes) for name in (*known, *classes)}
         self.targets = tuple(self._sought)
         self.runs = 0
         self._every = EVERY if every is None else every
         self._oldest_ns = OLDEST_NS if every is None else math.inf
-        self._engine: Engine = open_engine_for(
-            engine, model=model, contract=self._spec, size_px=(self._spec.side_px,) * 2, threads=threads
-        )
-        self._tensor = {name: np.zeros(port.dims, np.float32) for name, port in self._spec.inputs.items()}
+        self._network = Yolox(model, spec=spec, engine=engine, threads=threads)
         self._found: Found | None = None
         self._fading = Fading()
         self._last_ns = 0
@@ -207,10 +239,7 @@ class Detector:
         self._looks.close()
         if self._thread is not None:
             self._thread.join()
-        self._engine.close()
-
-    def _knows(self, group: str) -> bool:
-        return not set(GROUPS[group]).isdisjoint(self._spec.classes)
+        self._network.close()
 
     def _offer(self, look: _Look) -> None:
         if self._thread is None:
@@ -233,7 +262,7 @@ class Detector:
     def _look(self, look: _Look) -> None:
         thermal = cv2.cvtColor(look.thermal, cv2.COLOR_GRAY2BGR)
         visible = look.visible if look.visible.ndim == 3 else cv2.cvtColor(look.visible, cv2.COLOR_GRAY2BGR)
-        seen = [self._detected(np.asarray(image, np.uint8)) for image in (visible, thermal)]
+        seen = [self._network(np.asarray(image, np.uint8), classes=self._sought) for image in (visible, thermal)]
         height, width = look.thermal.shape
         boxes: list[Box] = []
         for target in self._sought:
@@ -243,16 +272,6 @@ class Detector:
         sure = sorted(boxes, key=lambda box: -box.weight)[:MAX_BOXES]
         self._found = Found(tuple(sure), look.timestamp_ns)
         self.runs += 1
-
-    def _detected(self, image: Image8) -> dict[str, tuple[Floats, Floats]]:
-        side_px, (name,) = self._spec.side_px, self._tensor
-        tensor, scale = letterbox(image, side_px=side_px)
-        np.copyto(self._tensor[name], tensor)
-        (raw,) = self._engine.run(inputs=self._tensor).values()
-        size_px = image.shape[1], image.shape[0]
-        return decode(
-            raw[0], side_px=side_px, scale=scale, size_px=size_px, classes=self._sought, least_score=LEAST_SCORE
-        )
 
 
 def _boxes(target: str, corners: Floats, scores: Floats) -> list[Box]:

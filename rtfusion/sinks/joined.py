@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ import av
 from rtfusion.capture.container import START_COMMENT, starts_ns
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import SinkError
-from rtfusion.sinks.base import SinkContext
+from rtfusion.sinks.base import Sink, SinkContext
 from rtfusion.sinks.video import VideoSink, muxer_options
 from rtfusion.types import Band, FusedFrame
 
@@ -30,10 +31,18 @@ class PieceSink:
             warms memories up.
         end_ns: first one that does not; None for the last piece.
         threads: of the encoder.
+        also: outputs that get the frames of the piece beside the video, by these stamps; closed with it.
     """
 
     def __init__(
-        self, path: Path, *, shift_ns: int, begin_ns: int, end_ns: int | None, threads: int | None = None
+        self,
+        path: Path,
+        *,
+        shift_ns: int,
+        begin_ns: int,
+        end_ns: int | None,
+        threads: int | None = None,
+        also: Sequence[Sink] = (),
     ) -> None:
         self.uri = str(path)
         self.written = 0
@@ -46,6 +55,7 @@ class PieceSink:
         self._begin_ns = begin_ns
         self._end_ns = end_ns
         self._threads = threads
+        self._also = also
         self._video: VideoSink | None = None
         self._rate_hz = 0.0
 
@@ -57,7 +67,7 @@ class PieceSink:
         """Encode one frame if it belongs to the piece.
 
         Raises:
-            SinkError: as `rtfusion.sinks.video.VideoSink.write`.
+            SinkError: as `rtfusion.sinks.video.VideoSink.write`, and of the other outputs.
         """
         stamp_ns = frame.timestamp_ns + self._shift_ns
         self._count_outside(Band.VISIBLE, stamp_ns)
@@ -67,7 +77,10 @@ class PieceSink:
         if self._video is None:
             context = SinkContext(rate_hz=self._rate_hz, live=False, session="")
             self._video = VideoSink(self._path, context=context, threads=self._threads, joinable=True)
-        self._video.write(replace(frame, timestamp_ns=stamp_ns))
+        frame = replace(frame, timestamp_ns=stamp_ns)
+        self._video.write(frame)
+        for sink in self._also:
+            sink.write(frame)
         self.written += 1
 
     def _holds(self, stamp_ns: int) -> bool:
@@ -80,13 +93,14 @@ class PieceSink:
             self._outside_ns[band] = stamp_ns
 
     def close(self, *, aborted: bool) -> None:
-        """Finish the file.
+        """Finish all files.
 
         Raises:
-            SinkError: it could not be finished.
+            SinkError: one could not be finished.
         """
-        if self._video is not None:
-            self._video.close(aborted=aborted)
+        with ExitStack() as closing:
+            for sink in (*self._also, *([] if self._video is None else [self._video])):
+                closing.callback(sink.close, aborted=aborted)
 
 
 def join_videos(parts: Sequence[Path], to: Path) -> None:

@@ -15,7 +15,7 @@ from rtfusion.batch import Job, Summary, Told, find_recordings, make_jobs, run
 from rtfusion.batch.account import NAME
 from rtfusion.batch.processes import Processes
 from rtfusion.batch.run import Ended, Workers
-from rtfusion.batch.work import fuse
+from rtfusion.batch.work import VIDEO_OF_VIDEOS, fuse
 from rtfusion.errors import FusionError, StorageError
 from tests.capture.clips import write_clip
 
@@ -82,6 +82,9 @@ def batch(
     split_s: int | None = None,
     scratch: Path | None = None,
     scratch_bytes: int = 10**9,
+    writes: str = VIDEO_OF_VIDEOS,
+    detector: str | None = None,
+    detect_hz: int | None = None,
     **more: Any,
 ) -> Done:
     """Find the recordings and fuse them by the pyramid on two processes, unless something else is said."""
@@ -90,6 +93,9 @@ def batch(
         out=str(out),
         settings=settings or {"fuser": "pyramid"},
         split_s=split_s,
+        writes=writes,
+        detector=detector,
+        detect_hz=detect_hz,
         scratch=None if scratch is None else str(scratch),
         scratch_bytes=scratch_bytes,
     )

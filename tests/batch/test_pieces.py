@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from rtfusion.batch.pieces import LEAD_S, PIECES, Piece, can_be_split, pieces_of
 from rtfusion.batch.processes import Processes
 from rtfusion.batch.run import Ended
 from rtfusion.batch.storage import open_store
-from rtfusion.batch.work import Finished, Split, fuse
+from rtfusion.batch.work import DETECTIONS, Finished, Split, fuse
 from rtfusion.config import Settings
 from rtfusion.errors import CaptureError, ConfigError, SinkError, StorageError
 from rtfusion.pipeline import build
@@ -29,6 +30,7 @@ from rtfusion.types import FusedFrame
 from tests.batch.archives import Done, InThisProcess, batch, make_archive, tree
 from tests.batch.test_run import WAIT_S, wait_for, worker_pids
 from tests.capture.clips import write_clip
+from tests.focus.networks import detector
 
 RATE_HZ = 10
 SECONDS = 60
@@ -146,6 +148,17 @@ def test_the_joined_file_has_the_frames_of_the_unsplit_one_and_is_as_near_to_wha
     lost = [np.abs(image - aim[:, :, 0]).mean() for image, aim in zip(images, aims, strict=True)]
     lost_by_whole = [np.abs(image - aim[:, :, 0]).mean() for image, aim in zip(whole_images, aims, strict=True)]
     assert max(one - other for one, other in zip(lost, lost_by_whole, strict=True)) <= 1
+
+
+def test_boxes_of_the_pieces_are_those_of_the_whole(archive: Path, tmp_path: Path) -> None:
+    asked = {"settings": {"fuser": "average"}, "detector": str(detector(tmp_path / "d.onnx")), "detect_hz": 2}
+    said = []
+    for name, split_s in (("whole", None), ("pieces", SPLIT_S)):
+        out = tmp_path / name
+        batch(archive, out, workers=InThisProcess(), split_s=split_s, **asked)
+        said.append(json.loads((out / "walk" / DETECTIONS).read_text()))
+    assert len(said[0]["images"]) == SECONDS * 2
+    assert said[1] == said[0]
 
 
 def test_frames_of_a_slower_thermal_camera_are_counted_as_in_the_whole(archive: Path, tmp_path: Path) -> None:
@@ -286,7 +299,7 @@ def test_a_recording_that_is_given_up_after_one_piece_is_not_begun_again_by_anot
 # -- where they begin ---------------------------------------------------------------------------------------------------
 
 
-def test_pieces_are_of_equal_length_and_leave_nothing_out() -> None:
+def test_pieces_are_of_about_a_length_and_leave_nothing_out() -> None:
     assert pieces_of(29.0, length_s=20) == ()
     assert pieces_of(float("nan"), length_s=20) == ()
     for duration_s in (30.0, 61.7, 600.0, 36_000.3):
@@ -295,8 +308,15 @@ def test_pieces_are_of_equal_length_and_leave_nothing_out() -> None:
         assert pieces[-1].end_s is None
         assert [piece.end_s for piece in pieces[:-1]] == [piece.begin_s for piece in pieces[1:]]
         assert [piece.index for piece in pieces] == list(range(pieces[0].count))
-        lengths_s = [piece.end_s - piece.begin_s for piece in pieces[:-1] if piece.end_s is not None]
-        assert all(abs(length_s - duration_s / len(pieces)) <= 1 for length_s in lengths_s)
+        lengths_s = [(piece.end_s or duration_s) - piece.begin_s for piece in pieces]
+        assert max(lengths_s[1:]) - min(lengths_s[1:]) <= 2
+        assert max(lengths_s) <= 2 * duration_s / len(pieces)
+
+
+def test_pieces_of_a_long_recording_take_equally_long_to_fuse() -> None:
+    first, second = pieces_of(600.0, length_s=300)
+    read_s = first.end_s, 600 - second.read_from_s
+    assert abs(read_s[1] - (read_s[0] or 0)) <= BEAT_S / 2 + 1
 
 
 def test_the_first_piece_has_no_lead_and_the_last_no_end() -> None:

@@ -203,14 +203,14 @@ def test_boxes_of_slow_streams_hold_until_the_next_look(tmp_path: Path) -> None:
 def test_live_it_looks_beside_the_frames_and_newest_wins(tmp_path: Path) -> None:
     looking = Detector(detector(tmp_path / "d.onnx"), threads=1, every=1, live=True)
     entered, go_on = threading.Event(), threading.Event()
-    run = looking._engine.run
+    run = looking._network._engine.run
 
     def slow(**inputs):
         entered.set()
         assert go_on.wait(PATIENCE_S)
         return run(**inputs)
 
-    looking._engine.run = slow
+    looking._network._engine.run = slow
     assert looking.maps(registered(0)) == {}, "nothing is known yet, and nobody waited"
     assert entered.wait(PATIENCE_S)
     for step in range(1, 6):
@@ -226,7 +226,7 @@ def test_live_it_looks_beside_the_frames_and_newest_wins(tmp_path: Path) -> None
 
 def test_a_detector_that_breaks_beside_the_frames_ends_the_run(tmp_path: Path) -> None:
     looking = Detector(detector(tmp_path / "d.onnx"), threads=1, every=1, live=True)
-    looking._engine.close()
+    looking._network._engine.close()
     looking.maps(registered(0))
     until(lambda: not looking._thread.is_alive())
     with pytest.raises(EngineError, match="closed"):
