@@ -73,6 +73,8 @@ RIVAL = 0.6
 LARGEST_UNCERTAINTY_PX = 12.0
 LARGEST_UNCERTAINTY = 0.02
 """Share of the width of the visible picture, at the worst corner; the larger of the two counts."""
+LARGEST_SLANT = 0.06
+"""Share of the width by which perspective may move a corner: with each corner moved by up to 5 %, 3 in 1000 are moved by more."""
 CERTAIN_PX = 2.0
 CERTAIN = 0.003
 """Limits in pixels and in widths over the picture: an estimate that is less certain is given, but called rough."""
@@ -233,7 +235,8 @@ def estimate_scene(pairs: Sequence[GrayPair]) -> SceneEstimate:
     disagreement_px = _disagreement(votes, best, residuals_px, own, tolerance_px=AGREED_PX * scale)
     misfit_px = _misfit(votes, best, regions, tolerance_px=AGREED_PX * scale)
     common_px = math.hypot(BAND_PX * scale, math.sqrt(MISFIT) * misfit_px, disagreement_px / math.sqrt(len(pairs)))
-    kind, width_px = _kind(best.visible_from_thermal_px, thermal_px), size_px(pairs[0].visible)[0]
+    width_px = size_px(pairs[0].visible)[0]
+    kind = _kind(best.visible_from_thermal_px, thermal_px, width_px)
     picture_px, corner_px = _uncertainty(
         found, chosen, both, kind=kind, common_px=common_px, thermal_px=thermal_px, width_px=width_px, scale=scale
     )
@@ -447,8 +450,11 @@ def _aligned(pairs: Sequence[GrayPair], best: Average, followed: Matrix, shifts_
     )
 
 
-def _kind(found: Matrix, thermal_px: tuple[int, int]) -> Model:
-    """The least free kind of transform that puts the corners within `KIND_PX` of where this one does."""
+def _kind(found: Matrix, thermal_px: tuple[int, int], width_px: int) -> Model:
+    """The least free kind of transform that puts the corners within `KIND_PX` of where this one does.
+
+    Refuses a homography that no rig has: where a part of the picture agrees by chance, it is bent to fit.
+    """
     points = _grid(thermal_px)
     there = transformed(found, points)
     exact = Votes(
@@ -458,6 +464,12 @@ def _kind(found: Matrix, thermal_px: tuple[int, int]) -> Model:
         held = fit(exact, model=model, tolerance_px=1e3, start=found).residuals_px
         if held[_CORNERS].max() < KIND_PX:
             return model
+    moved_px, limit_px = held[_CORNERS].max(), LARGEST_SLANT * width_px
+    if moved_px > limit_px:
+        raise _refusal(
+            f"what agrees would move a corner by {moved_px:.0f} px of perspective, more than two cameras side by side differ by "
+            f"(at most {limit_px:.0f} px are accepted)"
+        )
     return Model.HOMOGRAPHY
 
 

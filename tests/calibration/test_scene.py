@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rtfusion_calibration import scene
 from rtfusion_calibration.fitting import Votes, fit_average, regions_of, transformed
-from rtfusion_calibration.scene import AGREED_PX, SceneEstimate, _misfit, _opinion, _plainness, estimate_scene
+from rtfusion_calibration.scene import AGREED_PX, SceneEstimate, _kind, _misfit, _opinion, _plainness, estimate_scene
 from rtfusion_calibration.search import SCALES, TURNS_DEG, GrayPair
 
 from rtfusion.errors import CalibrationError
@@ -100,6 +100,24 @@ def test_a_slanted_picture_is_told_from_one_that_is_turned() -> None:
         votes = exact_votes(truth)
         best = fit_average(votes, tolerance_px=3.0, regions=regions_of(votes, SIZE_PX))
         assert _plainness(best, thermal_px=SIZE_PX, width_px=SIZE_PX[0]) == pytest.approx(plain, abs=0.05)
+
+
+def test_more_perspective_than_two_cameras_have_is_refused() -> None:
+    """A part of a picture that agrees by chance bends the rest of it; sides of other scales are no perspective."""
+    width_px, height_px = SIZE_PX
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float32) * np.array(
+        (width_px - 1, height_px - 1), np.float32
+    )
+
+    def bent(share: float) -> np.ndarray:
+        moved = corners + np.array([(1, 1), (-1, 1), (1, -1), (-1, -1)], np.float32) * np.float32(share * width_px)
+        moved[2:] = corners[2:]
+        return np.asarray(cv2.getPerspectiveTransform(corners, moved), np.float64)
+
+    assert _kind(bent(0.05), SIZE_PX, width_px).name == "HOMOGRAPHY"
+    assert _kind(np.diag([1.3, 0.8, 1.0]), SIZE_PX, width_px).name == "AFFINE"
+    with pytest.raises(CalibrationError, match="px of perspective, more than two cameras"):
+        _kind(bent(0.2), SIZE_PX, width_px)
 
 
 def test_pictures_of_two_places_are_refused() -> None:
