@@ -18,13 +18,23 @@ JPEG_QUALITY = 87
 
 
 def write_page(path: Path, *, template: Path, **values: object) -> None:
-    """Fill ``template`` with ``values`` and write the page to ``path``, complete or not at all.
-
-    The template shows an image, (H, W) or (H, W, 3) BGR uint8, by the filter ``jpeg`` (`jpeg_uri`), and a value of settings by
-    the filter ``json``. A value that it names and that is not given is an error, so nothing is left out silently.
+    """Fill ``template`` with ``values`` (`filled`) and write the page to ``path``, complete or not at all.
 
     Raises:
         ConfigError: the page cannot be written.
+    """
+    page = filled(template, **values)
+    try:
+        write_whole(path, page)
+    except OSError as error:
+        raise ConfigError(f"cannot write the report {path}: {error.strerror}") from error
+
+
+def filled(template: Path, **values: object) -> str:
+    """Fill ``template`` with ``values``: the page.
+
+    The template shows an image, (H, W) or (H, W, 3) BGR uint8, by the filter ``jpeg`` (`jpeg_uri`), and a value of settings by
+    the filter ``json``. A value that it names and that is not given is an error, so nothing is left out silently.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -32,11 +42,7 @@ def write_page(path: Path, *, template: Path, **values: object) -> None:
         loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"jpeg": jpeg_uri, "json": json.dumps}
-    page = environment.get_template(template.name).render(values)
-    try:
-        write_whole(path, page)
-    except OSError as error:
-        raise ConfigError(f"cannot write the report {path}: {error.strerror}") from error
+    return environment.get_template(template.name).render(values)
 
 
 def jpeg_uri(image: Image8, *, height_px: int | None = None) -> str:

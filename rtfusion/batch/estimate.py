@@ -12,7 +12,7 @@ from typing import Any
 
 from rtfusion.batch.account import Account
 from rtfusion.batch.storage import Scratch, open_store
-from rtfusion.batch.work import Job, default_scratch, detections_of, keeping_to, sink_of, staged
+from rtfusion.batch.work import Job, default_scratch, keeping_to, outputs_beside, sink_of, staged
 from rtfusion.errors import FusionError
 
 SAMPLES = 3
@@ -94,8 +94,8 @@ def _look(job: Job) -> tuple[float, float]:
         here = staged(job, stack.enter_context(scratch.room(remote_bytes)))
         settings = {**here.settings, "vis": here.visible.place, "ir": here.thermal.place, "max_frames": FRAMES}
         stack.enter_context(keeping_to(here, settings))
-        detections = stack.enter_context(detections_of(here, folder))
-        pipeline = build(Settings(**settings, sink=(sink_of(here, folder),)), sinks=detections)
+        beside = stack.enter_context(outputs_beside(here, folder))
+        pipeline = build(Settings(**settings, sink=(sink_of(here, folder),)), sinks=beside)
         began_s = time.process_time()  # what it takes to load a model is nothing beside a recording
         pipeline.run()
         cpu_s = time.process_time() - began_s

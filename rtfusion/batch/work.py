@@ -44,6 +44,7 @@ DONE = "done.json"
 VIDEO = "fused.mp4"
 IMAGES = "fused"
 DETECTIONS = "detections.json"
+THUMBNAIL = "thumbnail.jpg"
 WRITES = ("video", "images", "nothing")
 """What may be written of the pictures."""
 VIDEO_OF_VIDEOS = "alike"
@@ -484,8 +485,8 @@ def _fuse_into(staging: Path, job: Job, *, progress: Progress | None) -> Mapping
 
     sink = sink_of(job, staging)
     settings = {**job.settings, "vis": job.visible.place, "ir": job.thermal.place, "sink": (sink,)}
-    with keeping_to(job, settings), detections_of(job, staging) as detections:
-        pipeline = build(Settings(**settings), sinks=detections)
+    with keeping_to(job, settings), outputs_beside(job, staging) as beside:
+        pipeline = build(Settings(**settings), sinks=beside)
         pipeline.run(on_tick=_ticking(pipeline.telemetry, progress))
     snapshot = pipeline.telemetry.snapshot()
     if not snapshot["fused"]:
@@ -506,31 +507,37 @@ def sink_of(job: Job, folder: Path) -> str:
 
 
 @contextmanager
-def detections_of(job: Job, folder: Path) -> Iterator[list[Sink]]:
-    """The output of the boxes of a recording in a folder, where there is a detector; closed after the block.
+def outputs_beside(job: Job, folder: Path) -> Iterator[list[Sink]]:
+    """What is written in a folder beside the pictures: a thumbnail, and boxes where there is a detector; closed after the block.
 
     Raises:
         ModelError, EngineUnavailable, EngineError: the detector cannot be used.
     """
-    if job.detector is None:
-        yield []
-        return
+    from rtfusion.sinks.thumbnail import ThumbnailSink
+
+    sinks: list[Sink] = [ThumbnailSink(folder / THUMBNAIL)]
+    if job.detector is not None:
+        sinks.append(_detections_of(job, Path(job.detector), folder))
+    try:
+        yield sinks
+    finally:
+        for sink in sinks:
+            sink.close(aborted=True)
+
+
+def _detections_of(job: Job, detector: Path, folder: Path) -> Sink:
     from rtfusion.sinks.detections import DetectionsSink
 
     threads = None if job.threads is None else max(1, job.threads - 1)
     names = {"video": VIDEO, "images": f"{IMAGES}/{{name}}.png", "nothing": "{name}"}
-    sink = DetectionsSink(
+    return DetectionsSink(
         folder / DETECTIONS,
-        model=Path(job.detector),
+        model=detector,
         file_name=names[job.picture_output],
         hz=job.detect_hz,
         engine=str(job.settings.get("engine", "auto")),
         threads=threads,
     )
-    try:
-        yield [sink]
-    finally:
-        sink.close(aborted=True)
 
 
 def _pieces(job: Job) -> tuple[Piece, ...]:
@@ -551,14 +558,14 @@ def _fuse_piece_into(staging: Path, job: Job, piece: Piece, *, progress: Progres
         name: "&".join(filter(None, (job.settings.get(name), piece.options))) for name in ("vis_options", "ir_options")
     }
     settings = {**job.settings, **options, "vis": job.visible.place, "ir": job.thermal.place}
-    with keeping_to(job, settings), detections_of(job, staging) as detections:
+    with keeping_to(job, settings), outputs_beside(job, staging) as beside:
         sink = PieceSink(
             staging / VIDEO,
             shift_ns=piece.read_from_s * NS_PER_S,
             begin_ns=piece.begin_s * NS_PER_S,
             end_ns=None if piece.end_s is None else piece.end_s * NS_PER_S,
             threads=ENCODER_THREADS,
-            also=detections,
+            also=beside,
         )
         pipeline = build(Settings(**settings), sinks=[sink])
         sources = pipeline.telemetry.sources
@@ -593,6 +600,7 @@ def _join_into(staging: Path, job: Job, store: Store) -> Mapping[str, Any]:
         return here
 
     join_videos(parts(VIDEO), staging / VIDEO)
+    shutil.copyfile(parts(THUMBNAIL)[len(places) // 2], staging / THUMBNAIL)
     if job.detector is not None:
         frames = [record["fused"] for record in records]
         join_detections(parts(DETECTIONS), staging / DETECTIONS, frames=frames)

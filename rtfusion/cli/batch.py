@@ -1,4 +1,4 @@
-"""``rtfusion batch``: fuse an archive of recordings, and ``rtfusion batch status``: how that stands."""
+"""``rtfusion batch``: fuse an archive of recordings; ``batch status``: how that stands; ``batch index``: a page of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NOMINAL_SIZE_PX = 640, 480
 """Size at which the precision of a batch is chosen: its recordings may have any."""
-STATUS = "status"
+STATUS, INDEX = "status", "index"
 DEFAULT_SPLIT_MIN = 10.0
 SCRATCH_SHARE = 0.5
 """Part of what is free on the disk that recordings on their way may take, unless that is said."""
@@ -38,11 +38,16 @@ def batch(
     flags: Mapping[str, object],
     *,
     archive: Annotated[
-        str, typer.Argument(metavar="ARCHIVE", help="Folder or URL of the recordings; or status.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="ARCHIVE", help="Folder or URL of the recordings; or status, or index.", show_default=False
+        ),
     ],
     results: Annotated[
         str | None,
-        typer.Argument(metavar="[OUT]", help="With status: folder or URL of the results.", show_default=False),
+        typer.Argument(
+            metavar="[OUT]", help="With status and index: folder or URL of the results.", show_default=False
+        ),
     ] = None,
     out: Annotated[str | None, _option("--out", metavar="DIR|URL", help="Folder or URL of the results.")] = None,
     jobs: Annotated[
@@ -124,6 +129,7 @@ def batch(
       rtfusion batch s3://bucket/archive --out s3://bucket/fused --ray auto
       rtfusion batch s3://bucket/archive --out s3://bucket/fused --dry-run
       rtfusion batch status s3://bucket/fused
+      rtfusion batch index fused/
 
     Give it the settings of [bold]run[/bold] that say how to pair, register and fuse. Files may be named by URL.
     """
@@ -132,7 +138,7 @@ def batch(
     from rtfusion.batch.estimate import estimate
     from rtfusion.batch.storage import open_store
     from rtfusion.batch.work import VIDEO_OF_VIDEOS, WRITES
-    from rtfusion.cli.batch_status import BatchStatus, show_status, tell, tell_estimate
+    from rtfusion.cli.batch_status import BatchStatus, show_index, show_status, tell, tell_estimate
     from rtfusion.cli.job import tell_found
     from rtfusion.cli.stopping import Stopping
     from rtfusion.config import load
@@ -140,8 +146,9 @@ def batch(
     from rtfusion.text import did_you_mean
 
     needs("linux", "macos", what="rtfusion batch", instead="fuse the recordings one by one with rtfusion run")
-    if archive == STATUS:
-        sys.exit(show_status(_place_of_status(results, out), as_json=as_json))
+    if archive in (STATUS, INDEX):
+        place = _place_of_results(results, out, asked=archive)
+        sys.exit(show_status(place, as_json=as_json) if archive == STATUS else show_index(place))
     if results is not None:
         raise ConfigError(f"one archive at a time, and {results!r} is a second one; name the results with --out")
     if out is None:
@@ -201,12 +208,12 @@ def batch(
     sys.exit(stopping.exit_code or summary.exit_code)
 
 
-def _place_of_status(results: str | None, out: str | None) -> str:
+def _place_of_results(results: str | None, out: str | None, *, asked: str) -> str:
     from rtfusion.errors import ConfigError
 
     if (results is None) == (out is None):
         raise ConfigError(
-            "status wants one place of results: rtfusion batch status OUT (an archive in a folder named status is ./status)"
+            f"{asked} wants one place of results: rtfusion batch {asked} OUT (an archive in a folder named {asked} is ./{asked})"
         )
     return results or out or ""
 

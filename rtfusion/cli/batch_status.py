@@ -180,6 +180,27 @@ def show_status(place: str, *, as_json: bool) -> int:
     return summary.exit_code or (0 if is_over else EXIT_INTERRUPTED)
 
 
+def show_index(place: str) -> int:
+    """Write the page of the results in a place, and say where it is; the exit code is 0.
+
+    Raises:
+        ConfigError: no batch was there.
+        StorageError: the storage does not answer.
+    """
+    from rtfusion.batch import Account
+    from rtfusion.batch.account import NAME
+    from rtfusion.batch.index import write_index
+    from rtfusion.batch.storage import open_store
+    from rtfusion.errors import ConfigError
+
+    out = open_store(place)
+    account = Account(out)
+    if not account.last_batch:
+        raise ConfigError(f"there is no account of a batch in {out.shown} ({NAME})")
+    _show_lines([f"{write_index(out, account)} shows {len(account.entries)} recordings"])
+    return 0
+
+
 def _show_lines(lines: Sequence[str]) -> None:
     """Show lines as they are: what stands in brackets is of a name or an error."""
     from rich.text import Text

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from rtfusion.batch import Account, find_recordings, make_jobs
 from rtfusion.batch.storage import open_store
-from rtfusion.batch.work import DETECTIONS, DONE
+from rtfusion.batch.work import DETECTIONS, DONE, THUMBNAIL
 from rtfusion.cli.app import app
 from rtfusion.errors import ConfigError, ModelError
 from tests.batch.archives import InThisProcess, batch, make_archive
@@ -45,8 +45,8 @@ def test_pictures_as_they_are_asked_for(
     out = tmp_path / "out"
     done = batch(archive, out, workers=InThisProcess(), settings=AVERAGE, writes=writes)
     assert done.fused == 2, done.failed
-    assert files(out / "walk") == sorted([*of_video, DONE])
-    assert files(out / "stills") == sorted([*of_images, DONE])
+    assert files(out / "walk") == sorted([*of_video, DONE, THUMBNAIL])
+    assert files(out / "stills") == sorted([*of_images, DONE, THUMBNAIL])
     assert Account(open_store(out)).entries["walk"].frames["fused"] == 3
 
 
@@ -91,3 +91,29 @@ def test_what_is_wrong_is_said_before_anything_is_fused(archive: Path, tmp_path:
         assert isinstance(result.exception, kind)
         assert re.search(says, str(result.exception))
     assert not (tmp_path / "out").exists()
+
+
+def test_one_page_shows_every_recording(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "archive", frames=3, videos=("a & b", "broken"))
+    (archive / "broken" / "ir.mp4").write_bytes(b"no video")
+    out = tmp_path / "out"
+    batch(archive, out, workers=InThisProcess(), settings=AVERAGE, detector=str(detector(tmp_path / "d.onnx")))
+    result = CliRunner().invoke(app, ["batch", "index", str(out)])
+    assert result.exit_code == 0, result.output
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert 'href="a%20%26%20b/fused.mp4"' in page
+    assert 'href="a%20%26%20b/detections.json"' in page
+    assert 'href="stills/"' in page
+    assert "a &amp; b" in page
+    assert "failed: " in page
+    assert 'href="broken/' not in page
+    again = batch(archive, out, workers=InThisProcess(), settings=AVERAGE, detector=str(tmp_path / "d.onnx"))
+    assert again.already_done == 2, "a page beside the results is in nobody's way"
+
+
+def test_a_page_of_nothing_is_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["batch", "index", str(tmp_path)])
+    assert "no account of a batch" in str(result.exception)
+    result = CliRunner().invoke(app, ["batch", "index"])
+    assert "rtfusion batch index OUT" in str(result.exception)

@@ -79,7 +79,7 @@ def test_what_is_done_tells_what_became_of_every_frame(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / STILLS / DONE).read_text())
     assert record["frames_read"] == {"visible": 2, "thermal": 3}
     assert (record["pairs"], record["fused"], sum(record["drops"]["thermal"].values())) == (2, 2, 1)
-    assert sorted(record["outputs"]) == ["fused/a.png", "fused/c.png"]
+    assert sorted(record["outputs"]) == ["fused/a.png", "fused/c.png", "thumbnail.jpg"]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
