@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 TICK_S = 0.1
 CLOSE_S = 0.5
 LIVE_CAPACITY = 8
-RECORDED_CAPACITY = 4
+RECORDED_CAPACITY, LARGE_CAPACITY = 8, 4
+LARGE_PX = 1280 * 1024
+"""Of recordings with more pixels fewer frames are read ahead: they take memory."""
 UNPAIRED_WARNING_S = 2.0
 LEAST_LEFT = 3
 """So many frames after the end of the other recording are worth a word."""
@@ -164,7 +166,8 @@ class PairStream:
         self._sources: Mapping[Band, Source] = {Band.VISIBLE: visible, Band.THERMAL: thermal}
         self._loss = LossPolicy(on_loss, self._sources)
         self._pairer = self._open_pairer(pair, tolerance_ms=tolerance_ms)
-        self._mailboxes = _mailboxes(live=self.live) if self.live or read_ahead else {}
+        largest_px = max(width * height for width, height in (visible.info.size_px, thermal.info.size_px))
+        self._mailboxes = _mailboxes(live=self.live, largest_px=largest_px) if self.live or read_ahead else {}
         self._delivering = dict(self._mailboxes)
         self._captures: list[CaptureThread] = [
             CaptureThread(self._sources[band], mailbox, telemetry=self.telemetry)
@@ -450,10 +453,11 @@ class PairStream:
         )
 
 
-def _mailboxes(*, live: bool) -> Mapping[Band, Mailbox[Frame]]:
+def _mailboxes(*, live: bool, largest_px: int) -> Mapping[Band, Mailbox[Frame]]:
     """A mailbox for each band; those of cameras with one condition, so that one wait hears both."""
     if not live:  # what one recording gives must not wake the thread that reads the other one
-        return {band: Mailbox(capacity=RECORDED_CAPACITY, policy=Policy.BLOCK) for band in Band}
+        capacity = RECORDED_CAPACITY if largest_px <= LARGE_PX else LARGE_CAPACITY
+        return {band: Mailbox(capacity=capacity, policy=Policy.BLOCK) for band in Band}
     arrival = threading.Condition()
     return {band: Mailbox(capacity=LIVE_CAPACITY, policy=Policy.LATEST, condition=arrival) for band in Band}
 

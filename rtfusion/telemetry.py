@@ -133,7 +133,8 @@ class Telemetry:
 
     def stage(self, name: str) -> Histogram:
         """The durations of one stage; made on first use."""
-        return self._stages.setdefault(name, Histogram())
+        found = self._stages.get(name)  # of all that is counted, mostly one that is there
+        return self._stages.setdefault(name, Histogram()) if found is None else found
 
     def frame_read(self, band: Band, *, decode_ns: int) -> None:
         """A source delivered a frame."""

@@ -55,12 +55,14 @@ def run_job(loaded: Loaded) -> int:
     loaded = with_sources(loaded)
     if not loaded.settings.sink:
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"sink": (_default_sink(),)}))
+    from rtfusion.fusion.threads import opencv_for
+
     settings = loaded.settings
     if settings.stats_json is not None:
         _check_statistics(settings.stats_json, loaded)
     telemetry: Telemetry | None = None
     failure: Exception | None = None
-    with Stopping() as stopping, _opencv_for(settings.fuser):
+    with Stopping() as stopping, opencv_for(settings.fuser):
         try:
             from rtfusion.pipeline import build
 
@@ -129,23 +131,6 @@ def _check_statistics(path: Path, loaded: Loaded) -> None:
     outputs = filter(None, map(written_path, settings.sink))
     taken = dict.fromkeys(inputs, "an input of this run") | dict.fromkeys(outputs, "another output of this run")
     check_output(path, overwrite=settings.overwrite, taken=taken)
-
-
-@contextmanager
-def _opencv_for(fuser: str) -> Iterator[None]:
-    """Keep OpenCV to one thread beside a network, for as long as this lasts.
-
-    Its calls are many there and short: its other threads would spin from one to the next, and take the core from the decoders.
-    """
-    import cv2
-
-    before = cv2.getNumThreads()
-    if fuser == "learned":
-        cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 def _default_sink() -> str:

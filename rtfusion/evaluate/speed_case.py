@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rtfusion import ConfigError, FusionError, Pipeline, Settings, build
+from rtfusion.fusion.threads import opencv_for
+from rtfusion.memory import use_few_pools
 from rtfusion.portable import stay_on
 from rtfusion.telemetry import Histogram, Telemetry
 
@@ -81,8 +83,14 @@ def main() -> int:
 
 
 def _run(job: Mapping[str, Any]) -> dict[str, Any]:
-    values = {"sink": ("null:",), **job["settings"]}
-    pipelines = [build(Settings(**values)) for _ in range(job["streams"])]
+    settings = Settings(**{"sink": ("null:",), **job["settings"]})
+    use_few_pools()
+    with opencv_for(settings.fuser):
+        return _run_as_commands_do(settings, job)
+
+
+def _run_as_commands_do(settings: Settings, job: Mapping[str, Any]) -> dict[str, Any]:
+    pipelines = [build(settings) for _ in range(job["streams"])]
     if job["wait"]:
         sys.stdout.write(READY + "\n")
         sys.stdout.flush()

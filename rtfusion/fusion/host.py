@@ -155,8 +155,8 @@ class HostRenderer:
             registration=registration,
         )
         registered_ns = time.perf_counter_ns()
-        if self.focus is not None:
-            registered = replace(registered, targets=self.focus.maps(registered, wanted=sought(intents)))
+        if self.focus is not None and (targets := self.focus.maps(registered, wanted=sought(intents))):
+            registered = replace(registered, targets=targets)
         focused_ns = time.perf_counter_ns()
         image, fused_ns = self._fuse(registered, ready, intents)
         composed_ns = time.perf_counter_ns()

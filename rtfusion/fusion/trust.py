@@ -145,7 +145,8 @@ def _worth(image: Image8) -> float:
     for first in range(WORTH_ROWS):
         for top_px in range(first * BLOCK_PX, max(height - BLOCK_PX, 0) + 1, WORTH_ROWS * BLOCK_PX):
             blocks = cv2.resize(image[top_px : top_px + BLOCK_PX], (columns, 1), interpolation=cv2.INTER_AREA)
-            low, high = min(low, float(blocks.min())), max(high, float(blocks.max()))
+            lowest, highest, *_ = cv2.minMaxLoc(blocks)
+            low, high = min(low, lowest), max(high, highest)
             if high - low >= SHOWING_LEVELS:
                 return 1.0
     return max((high - low - BLANK_LEVELS) / (SHOWING_LEVELS - BLANK_LEVELS), 0.0)

@@ -22,7 +22,7 @@ from rtfusion.fusion.glare import (
     Blocks,
     Glare,
 )
-from rtfusion.kernels import are_here, library
+from rtfusion.kernels import address, are_here, library
 from rtfusion.types import Image8
 
 LEAST_SIDE_PX = 5
@@ -92,7 +92,7 @@ class CompiledGlare:
         if (part := self._of(*given, out)) is None:
             OPENCV.relight(fused_y, thermal=thermal, share=share, expected=expected, ground=ground, out=out)
         else:
-            self._relight(part, *map(_lies, given), GAINED.ctypes.data, int(GROUND_LEVEL), _lies(out))
+            self._relight(part, *map(_lies, given), address(GAINED), int(GROUND_LEVEL), _lies(out))
 
     def blocks(self, share: Image8, *, thermal: Image8) -> Blocks:
         """What blocks show."""
@@ -101,7 +101,7 @@ class CompiledGlare:
             return OPENCV.blocks(share, thermal=thermal)
         shape = share.shape[0] // BLOCK_PX, share.shape[1] // BLOCK_PX
         found = Blocks(*(np.empty(shape, np.uint8) for _ in Blocks._fields))
-        self._blocks(part, _lies(share), _lies(thermal), *(plane.ctypes.data for plane in found))
+        self._blocks(part, _lies(share), _lies(thermal), *(address(plane) for plane in found))
         return found
 
     def _of(self, *images: Image8) -> Any:
@@ -114,7 +114,7 @@ class CompiledGlare:
             return None
         if self._scratch.size < (size := _LINES * (width + _MARGINS)):
             self._scratch = np.zeros(size, np.uint16)
-            self._part.scratch = self._scratch.ctypes.data
+            self._part.scratch = address(self._scratch)
         self._part.width_px, self._part.height_px = width, height
         return ctypes.byref(self._part)
 
@@ -125,4 +125,4 @@ def _call(function: Any, gives: Any, *arguments: Any) -> Any:
 
 
 def _lies(image: Image8) -> Any:
-    return ctypes.byref(_Image(image.ctypes.data, image.strides[0]))
+    return ctypes.byref(_Image(address(image), image.strides[0]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rtfusion.kernels import library
+from rtfusion.kernels import address, library
 from rtfusion.models.layers import BLOCK_PX, Layers
 from rtfusion.types import Image8
 
@@ -108,7 +108,7 @@ class CompiledLayers:
         for place, image in zip(form.images, self._images, strict=True):
             if image.shape != self._shape or image.dtype != np.uint8:
                 raise ValueError(f"an image is {image.shape} {image.dtype}; expected {self._shape} uint8")
-            place.pixels, place.stride_bytes = image.ctypes.data, image.strides[0]
+            place.pixels, place.stride_bytes = address(image), image.strides[0]
         form.scene_means = tuple(255 * mean for mean in means)
         form.far = max(0.0, (enhance - self._far_from) / (1 - self._far_from))
         self._split(ctypes.addressof(form), _address(seen, (1, *self.grid, SEEN_CHANNELS), np.uint8))
@@ -130,4 +130,4 @@ def _address(array: npt.NDArray[Any], shape: tuple[int, ...], dtype: Any) -> int
     """The address of an array that the kernels read or write; they take no other than this."""
     if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
         raise ValueError(f"an array is {array.shape} {array.dtype}; expected C-contiguous {shape} {np.dtype(dtype)}")
-    return array.ctypes.data
+    return address(array)

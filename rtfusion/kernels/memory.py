@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from rtfusion.fusion.passes import (
     SteppedImage,
     Tables,
 )
-from rtfusion.kernels import are_here, library
+from rtfusion.kernels import address, are_here, library
 from rtfusion.types import Image, Image8
 
 _SCRATCH_ROWS, _MARGINS = 12, 32
@@ -88,12 +88,12 @@ class CompiledPasses:
             if image.shape != shape or image.dtype != np.uint8:
                 raise ValueError(f"an image is {image.shape} {image.dtype}; expected {shape} uint8")
         made = take((height, width, 3))
-        lies = [value for image in images for value in (_lies(image), image.strides[0])]
+        lies = [value for image in images for value in (address(image), image.strides[0])]
         share = None if kept is None else self._share_of_color(kept, shape=(height, width), take=take)
         if share is None:
-            self._compose(*lies, _lies(made), width, height)
+            self._compose(*lies, address(made), width, height)
         else:
-            self._tint(*lies, _lies(share), _lies(made), width, height)
+            self._tint(*lies, address(share), address(made), width, height)
         return made
 
     def _share_of_color(self, kept: Image8, *, shape: tuple[int, int], take: Take) -> Image8 | None:
@@ -107,14 +107,14 @@ class CompiledPasses:
         if image.shape != shown.shape or not (image.flags.c_contiguous and shown.flags.c_contiguous):
             self._twin.hold(image, shown=shown, take=take)
             return
-        self._hold(_lies(image), _lies(shown), image.size)
+        self._hold(address(image), address(shown), image.size)
 
     def smooth(self, image: Image8, *, first_px: int, borders: int, largest_levels: float) -> None:
         """In place: smooth the steps between rows of blocks."""
         if image.strides[1] != 1:
             self._twin.smooth(image, first_px=first_px, borders=borders, largest_levels=largest_levels)
             return
-        self._smooth(_lies(image[first_px:]), image.strides[0], image.shape[1], borders, int(largest_levels))
+        self._smooth(address(image[first_px:]), image.strides[0], image.shape[1], borders, int(largest_levels))
 
 
 class CompiledMean:
@@ -133,9 +133,9 @@ class CompiledMean:
         self._mean, self._shown = (np.zeros(shape, np.int16) for _ in range(2))
         self._scratch = np.zeros((_SCRATCH_ROWS, width + _MARGINS), np.int32)
         self._motion = Motion(*(np.zeros((rows, columns), np.int16) for _ in Motion._fields))
-        self._figures = [_lies(figure) for figure in self._motion]
+        self._figures = [address(figure) for figure in self._motion]
         self._weights = np.zeros((rows, columns), np.uint8)
-        mean, shown, scratch = (_lies(array) for array in (self._mean, self._shown, self._scratch))
+        mean, shown, scratch = (address(array) for array in (self._mean, self._shown, self._scratch))
         self._memory = _Memory(width_px=width, height_px=height, mean=mean, shown=shown, scratch=scratch)
         self._at = ctypes.addressof(self._memory)
         self._frame, self._ramps = _Frame(), (_Ramp * len(Motion._fields))()
@@ -188,7 +188,7 @@ class CompiledMean:
         if image.shape != self._shape or image.dtype not in (np.uint8, np.int16):
             raise ValueError(f"an image is {image.shape} {image.dtype}; expected {self._shape} uint8 or int16")
         self._image = _rows_dense(image)
-        self._frame.pixels, self._frame.stride_bytes = _lies(self._image), self._image.strides[0]
+        self._frame.pixels, self._frame.stride_bytes = address(self._image), self._image.strides[0]
         self._frame.is_fine = image.dtype == np.int16
 
 
@@ -203,13 +203,8 @@ def _rows_dense(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return image if is_dense else np.ascontiguousarray(image)
 
 
-def _lies(array: npt.NDArray[Any]) -> int:
-    """The address of an array."""
-    return cast(int, array.__array_interface__["data"][0])
-
-
 def _address(array: npt.NDArray[Any], shape: tuple[int, ...]) -> int:
     """The address of an array that the kernels read or write; they take no other than this."""
     if array.shape != shape or array.dtype != np.uint8 or not array.flags.c_contiguous:
         raise ValueError(f"an array is {array.shape} {array.dtype}; expected C-contiguous {shape} uint8")
-    return _lies(array)
+    return address(array)

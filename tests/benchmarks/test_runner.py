@@ -18,7 +18,7 @@ from rtfusion.evaluate import schema
 from rtfusion.evaluate.metrics import finite_mean
 
 NAMES = (
-    "chaos", "endurance", "enhanced", "faults", "focus", "fusers", "intents", "latency", "networks", "registration",
+    "chaos", "cost", "endurance", "enhanced", "faults", "focus", "fusers", "intents", "latency", "networks", "registration",
     "robust", "scale", "speed", "stability", "visibility",
 )  # fmt: skip
 COLUMNS = (("case", "{case}"), ("FPS", "{fps[median]:.0f}"), ("age", "{age:.1f}"))

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import comparison, fusers, readme, scale, speed, stability
+from benchmarks import comparison, cost, fusers, readme, scale, speed, stability
 from rtfusion.errors import CaptureError, ConfigError
 from rtfusion.evaluate import schema
 from rtfusion.evaluate.methods import Method
@@ -170,6 +170,19 @@ def test_scale_measures_pixels_streams_and_cores(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == [
         "scale-cores.svg", "scale-pixels.svg", "scale-streams.svg",
     ]  # fmt: skip
+
+
+def test_what_a_pair_costs_is_told_as_multiples(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "cost.json"
+    arguments = ["--size", "96x64", "--frames", "30", "--loop", "1", "--rounds", "2", "--json", str(target)]
+    assert cost.SUITE.main(arguments) == 0
+    rows = {row["case"]: row for row in schema.load(target)["rows"]}
+    assert list(rows) == ["average", "default", "decoding alone"]
+    assert rows["average"]["ratios"] == [1.0, 1.0]
+    assert rows["decoding alone"]["wall_ratio"] == 1.0
+    for row in rows.values():
+        assert row["ratio_spread"]["min"] <= row["ratio"] <= row["ratio_spread"]["max"]
+    assert "| default |" in capsys.readouterr().out
 
 
 def test_runs_side_by_side_start_together(tmp_path: Path) -> None:

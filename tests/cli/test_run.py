@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtfusion.cli.job import _opencv_for
+from rtfusion.fusion.threads import opencv_for
 
 from .conftest import Cli, Main
 
@@ -353,8 +353,8 @@ def test_what_a_gpu_cannot_do_is_said_before_anything_is_opened(
 
 def test_beside_a_network_opencv_keeps_to_one_thread() -> None:
     before = cv2.getNumThreads()
-    with _opencv_for("learned"):
+    with opencv_for("learned"):
         assert cv2.getNumThreads() == 1
-    with _opencv_for("pyramid"):
+    with opencv_for("pyramid"):
         assert cv2.getNumThreads() == before
     assert cv2.getNumThreads() == before
