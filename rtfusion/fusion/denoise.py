@@ -28,6 +28,7 @@ from rtfusion.fusion.passes import (
 )
 from rtfusion.fusion.recursion import RecursiveMean
 from rtfusion.fusion.tone import HIGH_PERCENT, LEAST_SPAN_COUNTS, LOW_PERCENT
+from rtfusion.fusion.trust import worth_of
 from rtfusion.kernels.memory import open_passes
 from rtfusion.smoothing import ExponentialAverage, SmoothingWeight, turn_at
 from rtfusion.types import Band, Frame, FramePair, Image, Image8
@@ -303,7 +304,8 @@ class Denoiser:
 
         ``left`` is the share of the noise that stays, 0 to 1.
         """
-        visible, thermal = (self._frame(frame, left=left) for frame in (pair.visible, pair.thermal))
+        visible = self._frame(pair.visible, beside=pair.thermal, left=left)
+        thermal = self._frame(pair.thermal, beside=pair.visible, left=left)
         if visible is pair.visible and thermal is pair.thermal:
             return pair
         return replace(pair, visible=visible, thermal=thermal)
@@ -334,10 +336,12 @@ class Denoiser:
         self._shown = flat
         return image
 
-    def _frame(self, frame: Frame, *, left: float) -> Frame:
+    def _frame(self, frame: Frame, *, beside: Frame, left: float) -> Frame:
         deblock = self._blocks[frame.band]
-        frame = deblock(frame)
-        if deblock.works:
+        # no fuser raises the blocks of a band that is shown alone: it stays as it is
+        smooth = frame if _is_blank(beside) else deblock(frame)
+        if smooth is not frame:
+            frame = smooth
             self._note(f"{frame.band.value}: blocks of strong compression are smoothed (--denoise off leaves them)")
         denoiser = self._bands.get(frame.band)
         if denoiser is None:
@@ -348,6 +352,10 @@ class Denoiser:
             self._noted.add(key)
             self._note(_sentence(denoiser, frame.band))
         return denoised
+
+
+def _is_blank(frame: Frame) -> bool:
+    return frame.image.dtype == np.uint8 and worth_of(cast(Image8, frame.image)) == 0.0
 
 
 def _sentence(denoiser: BandDenoiser, band: Band) -> str:

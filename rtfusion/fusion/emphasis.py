@@ -21,7 +21,7 @@ from rtfusion.types import Image8
 
 TARGETS = (PEOPLE, VEHICLES)
 """The targets that have an axis among the intents."""
-GAIN, GAINS = 0.45, {VEHICLES: 0.65}
+GAIN, GAINS = 0.45, {VEHICLES: 0.6}
 """What differs from the surroundings is amplified by so much, where a target stands out in full; those of some are other ones,
 since a vehicle has parts that are as bright as the road."""
 THERMAL = 0.45

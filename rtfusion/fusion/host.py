@@ -21,7 +21,7 @@ from rtfusion.fusion.emphasis import TARGETS, emphasized, sought
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
-from rtfusion.fusion.upsampling import BILINEAR, SHARP, Upsampler, is_magnified, told
+from rtfusion.fusion.upsampling import BILINEAR, SHARP, Upsampler, is_magnified, meaned_share, told
 from rtfusion.intents import Intents
 from rtfusion.kernels.memory import open_passes
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
@@ -240,8 +240,14 @@ class HostRenderer:
             # the repeated edge of the visible image must not color what only the thermal camera sees
             visible = self._blend(inside=visible, outside=as_bgr(thermal), weights=weights)
         visible_y = luminance(visible, take=self._pool.take)
-        fused_y = method(visible_y=visible_y, thermal=thermal, timestamp_ns=registered.pair.timestamp_ns)
-        trust = method.trust if isinstance(method, LearnedLuminance) else None
+        bands = {"visible_y": visible_y, "thermal": thermal}
+        trust = None
+        if isinstance(method, LearnedLuminance):
+            share = 0.0 if self._upsampler is None else meaned_share(registered.registration.thermal)
+            fused_y = method(**bands, timestamp_ns=registered.pair.timestamp_ns, meaned_share=share)
+            trust = method.trust
+        else:
+            fused_y = method(**bands, timestamp_ns=registered.pair.timestamp_ns)
         if trust is not None:
             self._telemetry.mistrusted.update(trust.faults)
         if registered.targets:

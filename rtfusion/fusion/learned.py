@@ -16,6 +16,7 @@ from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.inputs import ModelInputs, StateClock
 from rtfusion.fusion.scene import SceneMean
 from rtfusion.fusion.trust import Trust, Worths, judged
+from rtfusion.fusion.upsampling import calmed
 from rtfusion.kernels.glare import open_glare
 from rtfusion.models import read_spec
 from rtfusion.models.spec import OUTPUT
@@ -84,8 +85,10 @@ class LearnedLuminance:
         self.engine_description: str | None = None
         """Engine and model file, whose name says the precision of its numbers; None until the first frame."""
 
-    def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int) -> Image8:
+    def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int, meaned_share: float = 0.0) -> Image8:
         """Fuse one pair of (H, W) uint8; the result is of the same size and stays valid until the next call.
+
+        ``meaned_share`` is how far its base goes to that of the plain mean (`rtfusion.fusion.upsampling.calmed`).
 
         Raises:
             ModelError: the network does not take images of this size.
@@ -99,8 +102,10 @@ class LearnedLuminance:
         for name, state in self._inputs.spec.states.items():
             np.copyto(self._states[name], self._made[state.fed_from])
         fused_y: Image8 = self._made[OUTPUT]
+        take = self._pool.take
+        if meaned_share > 0:
+            fused_y = calmed(fused_y=fused_y, visible_y=visible_y, thermal=thermal, share=meaned_share, take=take)
         if self._judges:
-            take = self._pool.take
             self.trust = self._worths.follow(
                 judged(visible_y=visible_y, thermal=thermal, take=take, glare=self._glare), timestamp_ns=timestamp_ns
             )

@@ -17,7 +17,9 @@ CELLS = 16, 12
 LARGEST_STEP = 4
 """Cells are averaged over every fourth row and column, or more in small images."""
 CHANGED_LEVELS = 10.0
-"""A cell is another one when its mean differs by more than noise and the motion of small things do."""
+"""A cell is another one when its mean differs by more than noise and the motion of small things do, ..."""
+CHANGED_IN_THE_DARK, BRIGHT_LEVEL = 0.4, 60.0
+"""... and in the dark by less, down to that part of it: between a tunnel and its lamps there are but few levels."""
 OF_THE_SCENE, ANOTHER_SCENE = 0.35, 0.6
 """Share of changed cells up to which something moves in the scene, and from which on it is another one."""
 
@@ -45,7 +47,9 @@ class SceneMemory:
             self._cells = cells
             return 1.0
         step = cells - self._cells
-        weight = max(weight, _another(np.count_nonzero(np.abs(step) > CHANGED_LEVELS) / step.size))
+        bright = np.minimum(np.maximum(cells, self._cells) / BRIGHT_LEVEL, 1.0)
+        levels = CHANGED_LEVELS * (CHANGED_IN_THE_DARK + (1.0 - CHANGED_IN_THE_DARK) * bright)
+        weight = max(weight, _another(np.count_nonzero(np.abs(step) > levels) / step.size))
         self._cells += weight * step
         return weight
 

@@ -106,8 +106,8 @@ def judged(*, visible_y: Image8, thermal: Image8, take: Take = fresh, glare: Gla
 
     Where both are blank the visible one is shown.
     """
-    worth_thermal = _worth(thermal)
-    worth_visible = _worth(visible_y) if worth_thermal > 0.0 else 1.0
+    worth_thermal = worth_of(thermal)
+    worth_visible = worth_of(visible_y) if worth_thermal > 0.0 else 1.0
     both = worth_visible > 0.0 and worth_thermal > 0.0
     bright = _bright(visible_y, take) if both else None
     burnt = None if bright is None else _burnt(visible_y, bright, take, glare)
@@ -137,8 +137,8 @@ class Worths:
         return replace(trust, visible=now["visible"], thermal=now["thermal"])
 
 
-def _worth(image: Image8) -> float:
-    """0 for a picture of one level, whatever its noise, to 1 for one that shows something."""
+def worth_of(image: Image8) -> float:
+    """0 for an (H, W) or (H, W, 3) picture of one level, whatever its noise, to 1 for one that shows something."""
     height, columns = image.shape[0], -(-image.shape[1] // BLOCK_PX)
     low, high = 255.0, 0.0
     # a picture that shows something does so in a few rows of blocks: most of it is not looked at

@@ -38,6 +38,11 @@ DOUBLED_FROM = 6.0
 """Magnification from which on a picture is doubled before, ..."""
 _STEEP_SIGMA_PX, _STEEPENING = 1.0, 1.5
 """... and its edges steepened, which are soft over four pixels of the grid or more."""
+BASE_PX = 2
+"""Structure wider than so many pixels of the grid is base, ..."""
+MEANED_PER_MAGNIFICATION, MOST_MEANED = 0.16, 0.9
+"""... which goes a part of the way to that of the plain mean: more for each time that a pixel is magnified, this far at most."""
+FAR_LEVELS = 25.0
 _NEIGHBORS = np.ones((3, 3), np.uint8)
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
 """Answers neither to steps nor to slopes, and to white noise with its own deviation (Immerkaer 1996)."""
@@ -97,6 +102,32 @@ class Upsampler:
 def is_magnified(warp: Warp) -> bool:
     """True where a picture is magnified by more than `LEAST_MAGNIFICATION`."""
     return warp.magnification > LEAST_MAGNIFICATION
+
+
+def meaned_share(warp: Warp) -> float:
+    """How far the base of the fused picture goes to that of the plain mean (`calmed`) under this thermal warp, 0 to 1."""
+    if not is_magnified(warp):
+        return 0.0
+    return min(MEANED_PER_MAGNIFICATION * (warp.magnification - 1.0), MOST_MEANED)
+
+
+def calmed(*, fused_y: Image8, visible_y: Image8, thermal: Image8, share: float, take: Take) -> Image8:
+    """The (H, W) fused picture, its base a ``share`` of the way to the base of the plain mean of both bands.
+
+    A network raises what is a few pixels wide. In a magnified picture that is blur, not detail, and people made of raised blur
+    are overlooked (docs/experiments.md). Of what is further from the mean than `FAR_LEVELS` only these count: a bright sky is to
+    stay bright.
+    """
+    height, width = fused_y.shape
+    small = -(-width // BASE_PX), -(-height // BASE_PX)
+    fused, visible, heat = (
+        cv2.resize(one, small, interpolation=cv2.INTER_AREA) for one in (fused_y, visible_y, thermal)
+    )
+    mean = cv2.addWeighted(visible, 0.5, heat, 0.5, 0.0)
+    step = cv2.subtract(mean, fused, dtype=cv2.CV_32F)
+    step = np.clip(step, -FAR_LEVELS, FAR_LEVELS, out=step)
+    cv2.multiply(step, cast(Any, (share,)), step)
+    return cast(Image8, cv2.add(fused_y, cv2.resize(step, (width, height)), take(fused_y.shape), dtype=cv2.CV_8U))
 
 
 def measured_noise(thermal: Image8) -> float:

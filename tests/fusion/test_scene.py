@@ -66,6 +66,23 @@ def test_the_end_of_a_tunnel_is_followed_while_it_comes() -> None:
         assert followed == pytest.approx(float(lit.mean()), abs=14)
 
 
+def test_the_dark_of_a_tunnel_is_followed_to_its_few_levels() -> None:
+    mean, road = SceneMean(time_constant_s=TAU_S), scene(1, high=120)
+    for index in range(13):
+        dark = (road * (1 - 0.9 * index / 12)).astype(np.uint8)
+        followed = mean.follow(float(dark.mean()), image=dark, timestamp_ns=index * 66 * MS)
+    assert followed == pytest.approx(float(dark.mean()), abs=2)
+
+
+@given(st.integers(0, 99))
+def test_noise_in_the_dark_is_no_other_scene(seed: int) -> None:
+    memory, rng = SceneMemory(time_constant_s=TAU_S), np.random.default_rng(seed)
+    night = scene(1, low=2, high=30)
+    memory.weight(night, timestamp_ns=0)
+    noisy = np.clip(night + rng.normal(0, 8, night.shape), 0, 255).astype(np.uint8)
+    assert memory.weight(noisy, timestamp_ns=40 * MS) == pytest.approx(slowly(40))
+
+
 def test_color_and_gray_are_the_same_scene() -> None:
     gray, other = scene(1), scene(2)
     weights = []

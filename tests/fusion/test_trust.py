@@ -14,7 +14,9 @@ import rtfusion
 from benchmarks.robust.pairs import gradient_kept
 from rtfusion.cli.app import app
 from rtfusion.fusion import trust
+from rtfusion.fusion.blocks import find_grids, smooth_blocks
 from rtfusion.fusion.buffers import fresh
+from rtfusion.fusion.color import luminance
 from rtfusion.fusion.trust import Worths, judged
 from rtfusion.types import Image8
 from tests.support import MS
@@ -245,3 +247,15 @@ def test_a_wholly_white_visible_picture_leaves_the_thermal_one_as_it_is_in_color
     thermal = textured(2)
     fused = rtfusion.fuse(visible=np.full((*SIZE, 3), 255, np.uint8), thermal=thermal)
     np.testing.assert_array_equal(fused, np.dstack([thermal] * 3))
+
+
+@pytest.mark.parametrize("blank", ["white visible", "black visible", "flat thermal"])
+def test_the_blocks_of_a_band_that_is_shown_alone_stay(blank: str) -> None:
+    noise = np.random.default_rng(6).normal(0, 6, SIZE)
+    scene = np.clip(textured(5, low=80, high=140) + noise, 0, 255).astype(np.uint8)
+    coded = cv2.imencode(".jpg", scene, [cv2.IMWRITE_JPEG_QUALITY, 8])[1]
+    alone = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE).astype(np.uint8)
+    assert smooth_blocks(alone, find_grids(alone)) is not alone
+    flat = np.full(SIZE, {"white visible": 255, "black visible": 0, "flat thermal": 128}[blank], np.uint8)
+    visible, thermal = (alone, flat) if blank == "flat thermal" else (flat, alone)
+    np.testing.assert_array_equal(luminance(rtfusion.fuse(visible=visible, thermal=thermal)), alone)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -10,8 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rtfusion
 from rtfusion.fusion.buffers import fresh
-from rtfusion.fusion.upsampling import Upsampler, is_magnified, measured_noise, sharpened, smoothed
+from rtfusion.fusion.upsampling import (
+    FAR_LEVELS,
+    MOST_MEANED,
+    Upsampler,
+    calmed,
+    is_magnified,
+    meaned_share,
+    measured_noise,
+    sharpened,
+    smoothed,
+)
 from rtfusion.registration import Calibration, Warp, register
 from rtfusion.telemetry import Telemetry
 from rtfusion.types import Band, FramePair, Image, Image8
@@ -207,3 +218,55 @@ def test_what_magnifies_is_told_from_what_does_not() -> None:
     assert is_magnified(scaling(thermal_px=(160, 120), grid_px=(640, 480)))
     assert not is_magnified(scaling(thermal_px=(640, 480), grid_px=(640, 480)))
     assert not is_magnified(scaling(thermal_px=(1280, 1024), grid_px=(640, 480)))
+
+
+# -- the base of what is fused --------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 99), share=st.floats(0.0, 1.0), size=st.tuples(st.integers(2, 90), st.integers(2, 90)))
+def test_the_base_goes_a_share_of_the_way_to_that_of_the_mean(seed: int, share: float, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    fused_y, visible_y, thermal = (np.full(size, int(level), np.uint8) for level in rng.integers(20, 235, 3))
+    calm = calmed(fused_y=fused_y, visible_y=visible_y, thermal=thermal, share=share, take=fresh)
+    levels = fused_y, visible_y, thermal
+    fused, visible, heat = (float(plane[0, 0]) for plane in levels)
+    wanted = fused + share * np.clip((visible + heat) / 2 - fused, -FAR_LEVELS, FAR_LEVELS)
+    np.testing.assert_allclose(calm, wanted, atol=1)
+
+
+def test_a_bright_sky_stays_bright_above_a_cold_one() -> None:
+    sky = np.full((60, 80), 255, np.uint8)
+    calm = calmed(fused_y=sky, visible_y=sky, thermal=np.zeros_like(sky), share=MOST_MEANED, take=fresh)
+    assert calm.min() >= 225
+
+
+def test_single_pixels_of_what_is_fused_stay() -> None:
+    fused_y = (np.indices((60, 80)).sum(axis=0) % 2 * 40 + 100).astype(np.uint8)
+    ground = np.full_like(fused_y, 120)
+    calm = calmed(fused_y=fused_y, visible_y=ground, thermal=ground, share=1.0, take=fresh)
+    np.testing.assert_array_equal(calm, fused_y)
+
+
+@pytest.mark.parametrize(
+    ("thermal_px", "share"), [(640, 0.0), (480, 0.0), (320, 0.16), (160, 0.48), (80, 0.9), (40, 0.9)]
+)
+def test_the_more_a_pixel_is_magnified_the_nearer_is_the_base_to_that_of_the_mean(
+    thermal_px: int, share: float
+) -> None:
+    warp = scaling(thermal_px=(thermal_px, thermal_px * 3 // 4), grid_px=(640, 480))
+    assert meaned_share(warp) == pytest.approx(share, abs=0.02)
+
+
+def test_people_of_a_small_sensor_are_raised_less_than_a_network_does_and_more_than_the_mean_does() -> None:
+    rng = np.random.default_rng(3)
+    visible = cv2.resize(rng.integers(60, 90, (12, 16, 3), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
+    thermal = cv2.resize(rng.integers(60, 90, (6, 8), dtype=np.uint8), (80, 60), interpolation=cv2.INTER_CUBIC)
+    thermal[20:40, 36:44] = 180
+    raised = {}
+    for case, values in {"auto": {}, "off": {"upsample": "off"}, "mean": {"fuser": "average"}}.items():
+        with rtfusion.Fuser(**cast(Any, values)) as fuse:
+            shown = (
+                fuse(visible=visible.astype(np.uint8), thermal=thermal, timestamp_ns=0).astype(np.float32).mean(axis=2)
+            )
+        raised[case] = shown[90:150, 148:172].mean() - shown[90:150, 100:124].mean()
+    assert raised["mean"] + 5 < raised["auto"] < raised["off"] - 5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +14,17 @@ def test_small_is_a_preset():
     config = load_config("small")
     assert config.network.name == "small"
     assert 0 <= config.enhance_default <= 1
+
+
+def test_the_stages_of_what_ships_are_of_one_network_and_are_the_presets_of_the_script():
+    script = (Path(__file__).parents[2] / "scripts" / "train-small").read_text()
+    stages = re.findall(r"^stage (\S+)", script, flags=re.MULTILINE)
+    assert stages == ["small", "small-people", "small-ring"]
+    first, *others = (load_config(stage) for stage in stages)
+    assert first.findable == TrainingConfig().findable
+    for other in others:
+        assert other.network == first.network
+        assert other.findable == replace(first.findable, every=1)
 
 
 def test_what_a_file_leaves_out_keeps_its_default(tmp_path):
