@@ -21,7 +21,7 @@ from rtfusion.fusion.emphasis import TARGETS, emphasized, sought
 from rtfusion.fusion.learned import LearnedLuminance
 from rtfusion.fusion.painting import Painter
 from rtfusion.fusion.tone import GainControl
-from rtfusion.fusion.upsampling import BILINEAR, SHARP, Upsampler, is_magnified, meaned_share, told
+from rtfusion.fusion.upsampling import BILINEAR, SHARP, SHARP_AND_CALM, Upsampler, is_magnified, meaned_share, told
 from rtfusion.intents import Intents
 from rtfusion.kernels.memory import open_passes
 from rtfusion.registration import PairShape, RegisteredPair, Registration, Warp, Weights
@@ -135,7 +135,8 @@ class HostRenderer:
             method.prepare(size_px=registration.size_px)
             self._telemetry.note(str(method.choice))
         if shape is not None and registration is not None and is_magnified(registration.thermal):
-            how = BILINEAR if self._upsampler is None else SHARP
+            sharp = SHARP_AND_CALM if isinstance(method, LearnedLuminance) and method.judges else SHARP
+            how = BILINEAR if self._upsampler is None else sharp
             self._telemetry.note(told(registration.thermal, shape=shape, size_px=registration.size_px, how=how))
         if before is not None and before.shape != shape:
             self._pool.clear()

@@ -73,7 +73,8 @@ class LearnedLuminance:
         self._engine: GrayEngine | None = None
         self._made: Mapping[str, npt.NDArray[Any]] = {}
         self._size_px = 0, 0
-        self._judges = trust
+        self.judges = trust
+        """Whether what a band is worth is judged and obeyed."""
         self._glare = open_glare(kernels=kernels)
         self._worths = Worths(still=still)
         self._pool = Pool()
@@ -88,7 +89,8 @@ class LearnedLuminance:
     def __call__(self, *, visible_y: Image8, thermal: Image8, timestamp_ns: int, meaned_share: float = 0.0) -> Image8:
         """Fuse one pair of (H, W) uint8; the result is of the same size and stays valid until the next call.
 
-        ``meaned_share`` is how far its base goes to that of the plain mean (`rtfusion.fusion.upsampling.calmed`).
+        ``meaned_share`` is how far its base goes to that of the plain mean (`rtfusion.fusion.upsampling.calmed`) where bands are
+        judged.
 
         Raises:
             ModelError: the network does not take images of this size.
@@ -102,10 +104,10 @@ class LearnedLuminance:
         for name, state in self._inputs.spec.states.items():
             np.copyto(self._states[name], self._made[state.fed_from])
         fused_y: Image8 = self._made[OUTPUT]
-        take = self._pool.take
-        if meaned_share > 0:
-            fused_y = calmed(fused_y=fused_y, visible_y=visible_y, thermal=thermal, share=meaned_share, take=take)
-        if self._judges:
+        if self.judges:
+            take = self._pool.take
+            if meaned_share > 0:
+                fused_y = calmed(fused_y=fused_y, visible_y=visible_y, thermal=thermal, share=meaned_share, take=take)
             self.trust = self._worths.follow(
                 judged(visible_y=visible_y, thermal=thermal, take=take, glare=self._glare), timestamp_ns=timestamp_ns
             )
@@ -172,7 +174,7 @@ class LearnedLuminance:
             kernels=self._kernels,
             precision=precision,
             still=self._still,
-            trust=self._judges,
+            trust=self.judges,
         )
         new._inputs = self._inputs.moved(new._inputs.spec, model=new._model, chosen=inputs or {})
         followed = new._inputs.followed

@@ -47,6 +47,7 @@ _NEIGHBORS = np.ones((3, 3), np.uint8)
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
 """Answers neither to steps nor to slopes, and to white noise with its own deviation (Immerkaer 1996)."""
 SHARP = "denoised and sharpened at its own resolution, then cubic (--upsample off: bilinear)"
+SHARP_AND_CALM = SHARP.replace("cubic", "cubic, and fused nearer to the mean")
 BILINEAR = "bilinear"
 
 Plane = npt.NDArray[np.float32]
