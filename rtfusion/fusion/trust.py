@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.fusion.buffers import fresh
-from rtfusion.fusion.color import Take
+from rtfusion.fusion.color import Take, luminance
 from rtfusion.fusion.glare import (
     AROUND,
     BLOCK_PX,
@@ -144,7 +144,8 @@ def worth_of(image: Image8) -> float:
     # a picture that shows something does so in a few rows of blocks: most of it is not looked at
     for first in range(WORTH_ROWS):
         for top_px in range(first * BLOCK_PX, max(height - BLOCK_PX, 0) + 1, WORTH_ROWS * BLOCK_PX):
-            blocks = cv2.resize(image[top_px : top_px + BLOCK_PX], (columns, 1), interpolation=cv2.INTER_AREA)
+            rows = image[top_px : top_px + BLOCK_PX]
+            blocks = luminance(cast(Image8, cv2.resize(rows, (columns, 1), interpolation=cv2.INTER_AREA)))
             lowest, highest, *_ = cv2.minMaxLoc(blocks)
             low, high = min(low, lowest), max(high, highest)
             if high - low >= SHOWING_LEVELS:

@@ -17,7 +17,7 @@ from rtfusion.fusion import trust
 from rtfusion.fusion.blocks import find_grids, smooth_blocks
 from rtfusion.fusion.buffers import fresh
 from rtfusion.fusion.color import luminance
-from rtfusion.fusion.trust import Worths, judged
+from rtfusion.fusion.trust import Worths, judged, worth_of
 from rtfusion.types import Image8
 from tests.support import MS
 
@@ -259,3 +259,11 @@ def test_the_blocks_of_a_band_that_is_shown_alone_stay(blank: str) -> None:
     flat = np.full(SIZE, {"white visible": 255, "black visible": 0, "flat thermal": 128}[blank], np.uint8)
     visible, thermal = (alone, flat) if blank == "flat thermal" else (flat, alone)
     np.testing.assert_array_equal(luminance(rtfusion.fuse(visible=visible, thermal=thermal)), alone)
+
+
+def test_a_picture_of_one_color_shows_nothing() -> None:
+    green = np.zeros((*SIZE, 3), np.uint8)
+    green[..., 1] = 200
+    assert worth_of(green) == 0.0
+    green[100:140, 100:140] = 30
+    assert worth_of(green) == 1.0
