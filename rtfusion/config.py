@@ -543,14 +543,24 @@ def _from_file(path: Path | None) -> Iterator[tuple[str, object, str]]:
     if path is None:
         return
     origin = f"file {path}"
-    values = _read_toml(path)
+    values = read_toml(path)
     if INTENTS_TABLE in values:
         values.update(_from_intents(values.pop(INTENTS_TABLE), path=path, beside=values))
+    for name, value in in_types(values, folder=path.parent, what=f"the settings file {path}"):
+        yield name, value, origin
+
+
+def in_types(values: Mapping[str, object], *, folder: Path, what: str) -> Iterator[tuple[str, object]]:
+    """Give settings of a file as their fields have them, by name; relative paths start in ``folder``.
+
+    Raises:
+        ConfigError: there is no such setting; ``what`` says in which file.
+    """
     for name, value in values.items():
         if name not in Settings.model_fields:
             hint = did_you_mean(name, Settings.model_fields)
-            raise ConfigError(f"the settings file {path} has the unknown key {name}{hint}")
-        yield name, _in_type(name, value, folder=path.parent), origin
+            raise ConfigError(f"{what} has the unknown key {name}{hint}")
+        yield name, _in_type(name, value, folder=folder)
 
 
 def _from_intents(table: object, *, path: Path, beside: Mapping[str, object]) -> Iterator[tuple[str, object]]:
@@ -577,7 +587,12 @@ def _as_text(wish: object) -> str:
     return wish if isinstance(wish, str) else str(Intents.of(cast("Mapping[str, float]", wish)))
 
 
-def _read_toml(path: Path) -> dict[str, object]:
+def read_toml(path: Path) -> dict[str, object]:
+    """Read a file of settings.
+
+    Raises:
+        ConfigError: it cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -107,6 +107,7 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_files_of_settings_that_a_page_shows_are_read(page: Path, tmp_path: Path) -> None:
+    from rtfusion.batch import read_rules
     from rtfusion.config import INTENTS_TABLE, Settings, load
 
     for number, block in enumerate(re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)):
@@ -115,6 +116,9 @@ def test_the_files_of_settings_that_a_page_shows_are_read(page: Path, tmp_path: 
             continue  # a preset of a training: tests/trainer/test_config.py
         path = tmp_path / f"{number}.toml"
         path.write_text(block, encoding="utf-8")
+        if block.startswith('["'):
+            assert read_rules(path)
+            continue
         assert keys & {*Settings.model_fields, INTENTS_TABLE}, page.name
         load({}, file=path, environ={})
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from rtfusion.batch.account import Account, Entry, Summary, summarize
 from rtfusion.batch.archive import Recording, find_recordings
+from rtfusion.batch.rules import Rule, by_rules, read_rules
 from rtfusion.batch.run import Told, run
 from rtfusion.batch.work import Job, make_jobs
 
@@ -18,10 +19,13 @@ __all__ = [
     "Entry",
     "Job",
     "Recording",
+    "Rule",
     "Summary",
     "Told",
+    "by_rules",
     "find_recordings",
     "make_jobs",
+    "read_rules",
     "run",
     "summarize",
 ]

@@ -8,8 +8,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +21,7 @@ from rtfusion.portable import needs, usable_cores
 if TYPE_CHECKING:
     from rtfusion.batch.run import Workers
     from rtfusion.batch.storage import Store
-    from rtfusion.config import Settings
+    from rtfusion.config import Loaded, Settings
 
 NOMINAL_SIZE_PX = 640, 480
 """Size at which the precision of a batch is chosen: its recordings may have any."""
@@ -78,6 +78,10 @@ def batch(
             help="Fuse longer recordings in pieces of about this length; 0: never.",
         ),
     ] = DEFAULT_SPLIT_MIN,
+    rules: Annotated[
+        Path | None,
+        _option("--rules", metavar="FILE", help="TOML: settings of a part of the archive, by a pattern of names."),
+    ] = None,
     write: Annotated[
         str | None,
         _option(
@@ -126,6 +130,7 @@ def batch(
 
       rtfusion batch archive/ --out fused/ --jobs 4
       rtfusion batch archive/ --out fused/ --fuser learned --model small
+      rtfusion batch archive/ --out fused/ --rules rigs.toml
       rtfusion batch s3://bucket/archive --out s3://bucket/fused --ray auto
       rtfusion batch s3://bucket/archive --out s3://bucket/fused --dry-run
       rtfusion batch status s3://bucket/fused
@@ -133,17 +138,15 @@ def batch(
 
     Give it the settings of [bold]run[/bold] that say how to pair, register and fuse. Files may be named by URL.
     """
-    from rtfusion.batch import Told, find_recordings, make_jobs, run
+    from rtfusion.batch import Told, by_rules, find_recordings, make_jobs, read_rules, run
     from rtfusion.batch.archive import THERMAL_NAMES, VISIBLE_NAMES
     from rtfusion.batch.estimate import estimate
     from rtfusion.batch.storage import open_store
-    from rtfusion.batch.work import VIDEO_OF_VIDEOS, WRITES
+    from rtfusion.batch.work import VIDEO_OF_VIDEOS
     from rtfusion.cli.batch_status import BatchStatus, show_index, show_status, tell, tell_estimate
     from rtfusion.cli.job import tell_found
     from rtfusion.cli.stopping import Stopping
-    from rtfusion.config import load
     from rtfusion.errors import ConfigError
-    from rtfusion.text import did_you_mean
 
     needs("linux", "macos", what="rtfusion batch", instead="fuse the recordings one by one with rtfusion run")
     if archive in (STATUS, INDEX):
@@ -153,41 +156,38 @@ def batch(
         raise ConfigError(f"one archive at a time, and {results!r} is a second one; name the results with --out")
     if out is None:
         raise ConfigError("--out is missing: name the folder or URL of the results")
-    if retry not in (None, "failed"):
-        raise ConfigError(f"--retry is {retry!r}; expected failed")
-    if write not in (None, *WRITES):
-        raise ConfigError(
-            f"--write is {write!r}; expected one of {', '.join(WRITES)}{did_you_mean(write or '', WRITES)}"
-        )
-    if detect_hz is not None and detect is None:
-        raise ConfigError("--detect-hz says how often a detector looks; name one with --detect")
-    if cores is not None and ray is None:
-        raise ConfigError("--cores is for a cluster (--ray); processes of this machine share its cores by --jobs")
+    _refuse_surprises(retry=retry, write=write, detect=detect, detect_hz=detect_hz, cores=cores, ray=ray)
     source, target = open_store(archive), open_store(out)
     if "?" in target.place(""):
         raise ConfigError(f"--out is {target.shown!r}; a place with a question mark in its name cannot be written to")
-    with _files_here(flags) as (local_flags, urls):
-        loaded = load(local_flags, file=config, environ=os.environ)
+    with ExitStack() as copies:
+        loaded, _ = _loaded(flags, config=config, copies=copies)
         tell_found(loaded)
-        settings = {**_plain(_with_precision(loaded.settings, out=target)), **urls}
         detector = _detector(detect)
+        told_of = () if rules is None else read_rules(rules)
         recordings = find_recordings(
             source.place(""),
             visible=vis_name or VISIBLE_NAMES,
             thermal=ir_name or THERMAL_NAMES,
             leave_out=target.place(""),
         )
-        made = make_jobs(
-            recordings,
-            out=target.place(""),
-            settings=settings,
-            split_s=round(split_min * 60) or None,
-            writes=write or VIDEO_OF_VIDEOS,
-            detector=detector,
-            detect_hz=detect_hz,
-            scratch=scratch,
-            scratch_bytes=_scratch_bytes(scratch, scratch_gb),
-        )
+        made = []
+        for matching, some in by_rules(recordings, told_of).items():
+            values = {**flags, **{name: value for rule in matching for name, value in rule.values.items()}}
+            loaded, urls = _loaded(values, config=config, copies=copies)
+            settings = _with_precision(loaded.settings, out=target, names={recording.name for recording in some})
+            made += make_jobs(
+                some,
+                out=target.place(""),
+                settings={**_plain(settings), **urls},
+                split_s=round(split_min * 60) or None,
+                writes=write or VIDEO_OF_VIDEOS,
+                detector=detector,
+                detect_hz=detect_hz,
+                scratch=scratch,
+                scratch_bytes=_scratch_bytes(scratch, scratch_gb),
+            )
+        made.sort(key=lambda job: job.name)
         if dry_run:
             tell_estimate(estimate(made, out=target.place("")), jobs=jobs or len(usable_cores()), as_json=as_json)
             return
@@ -218,11 +218,36 @@ def _place_of_results(results: str | None, out: str | None, *, asked: str) -> st
     return results or out or ""
 
 
-@contextmanager
-def _files_here(flags: Mapping[str, object]) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
-    """The flags with files that are named by URL copied to this machine, and those URLs by the names of the settings."""
+def _refuse_surprises(
+    *,
+    retry: str | None,
+    write: str | None,
+    detect: str | None,
+    detect_hz: int | None,
+    cores: int | None,
+    ray: str | None,
+) -> None:
+    """Refuse options that are none, or that say nothing without another one."""
+    from rtfusion.batch.work import WRITES
+    from rtfusion.errors import ConfigError
+    from rtfusion.text import did_you_mean
+
+    if retry not in (None, "failed"):
+        raise ConfigError(f"--retry is {retry!r}; expected failed")
+    if write not in (None, *WRITES):
+        raise ConfigError(
+            f"--write is {write!r}; expected one of {', '.join(WRITES)}{did_you_mean(write or '', WRITES)}"
+        )
+    if detect_hz is not None and detect is None:
+        raise ConfigError("--detect-hz says how often a detector looks; name one with --detect")
+    if cores is not None and ray is None:
+        raise ConfigError("--cores is for a cluster (--ray); processes of this machine share its cores by --jobs")
+
+
+def _loaded(flags: Mapping[str, object], *, config: Path | None, copies: ExitStack) -> tuple[Loaded, dict[str, str]]:
+    """The settings, with files that are named by URL copied to this machine, and those URLs by the names of the settings."""
     from rtfusion.batch.storage import fetch_url, is_url
-    from rtfusion.config import Settings
+    from rtfusion.config import Settings, load
 
     declared = Settings.declared()
     urls = {
@@ -230,11 +255,11 @@ def _files_here(flags: Mapping[str, object]) -> Iterator[tuple[dict[str, object]
         for name, value in flags.items()
         if isinstance(value, str) and declared[name].path in ("file", "model") and is_url(value)
     }
-    with tempfile.TemporaryDirectory(prefix="rtfusion-batch-") as folder:
-        local = dict(flags)
-        for name, url in urls.items():
-            local[name] = str(fetch_url(url, Path(folder) / name))
-        yield local, urls
+    local = dict(flags)
+    if urls:
+        folder = Path(copies.enter_context(tempfile.TemporaryDirectory(prefix="rtfusion-batch-")))
+        local.update({name: str(fetch_url(url, folder / name)) for name, url in urls.items()})
+    return load(local, file=config, environ=os.environ), urls
 
 
 def _detector(named: str | None) -> str | None:
@@ -266,8 +291,8 @@ def _scratch_bytes(scratch: str | None, scratch_gb: float | None) -> int:
         raise ConfigError(f"--scratch is {scratch!r}: {error.strerror}") from error
 
 
-def _with_precision(settings: Settings, *, out: Store) -> Settings:
-    """Decide on one precision for the whole batch: the one that its results were fused in, or the fastest on this machine."""
+def _with_precision(settings: Settings, *, out: Store, names: Collection[str]) -> Settings:
+    """Decide on one precision for these recordings: the one that their results have, or the fastest on this machine."""
     from rtfusion.batch import Account
     from rtfusion.batch.account import precision_of
     from rtfusion.engines import choose_precision
@@ -275,7 +300,7 @@ def _with_precision(settings: Settings, *, out: Store) -> Settings:
     if settings.fuser != "learned" or settings.precision != "auto":
         return settings
     precision = (
-        precision_of(Account(out).entries)
+        precision_of({name: entry for name, entry in Account(out).entries.items() if name in names})
         or choose_precision(
             settings.model, precision="auto", engine=settings.engine, size_px=NOMINAL_SIZE_PX, threads=settings.threads
         ).precision
