@@ -127,7 +127,7 @@ def calmed(*, fused_y: Image8, visible_y: Image8, thermal: Image8, share: float,
     mean = cv2.addWeighted(visible, 0.5, heat, 0.5, 0.0)
     step = cv2.subtract(mean, fused, dtype=cv2.CV_32F)
     step = np.clip(step, -FAR_LEVELS, FAR_LEVELS, out=step)
-    cv2.multiply(step, cast(Any, (share,)), step)
+    np.multiply(step, np.float32(share), out=step)  # OpenCV takes one number for a picture of one pixel
     return cast(Image8, cv2.add(fused_y, cv2.resize(step, (width, height)), take(fused_y.shape), dtype=cv2.CV_8U))
 
 

@@ -226,7 +226,7 @@ def test_a_student_like_its_teacher_has_the_figures_of_it(tmp_path: Path) -> Non
     given = {"data": data, "teacher": pictures, "features": features, "references": (), "threads": 1}
     result, dark = evaluate(Path("small"), **given), evaluate(Path("small"), enhance=0.0, **given)
     same, other = (found["likeness"]["sets"]["set"]["student"] for found in (result, dark))
-    assert same["ssim"] > 0.999
+    assert same["ssim"] > 0.995  # each is opened for itself, in the precision that is the fastest by measuring
     assert same["features"] < 0.1 * other["features"]
     assert same["halo"] == pytest.approx(same["teacher_halo"], abs=0.5)
     assert same["ms"] > 0
