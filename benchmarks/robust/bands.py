@@ -1,6 +1,6 @@
 """Bands that are dressed up or dead: blocks of strong compression, a blank thermal or visible band.
 
-Beside a blank band the other one is shown as it is, but for the blocks of its own compression.
+Beside a blank band the other one is shown as it is, with the blocks of its own compression.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -160,8 +159,9 @@ def batch(
     source, target = open_store(archive), open_store(out)
     if "?" in target.place(""):
         raise ConfigError(f"--out is {target.shown!r}; a place with a question mark in its name cannot be written to")
-    with ExitStack() as copies:
-        loaded, _ = _loaded(flags, config=config, copies=copies)
+    with tempfile.TemporaryDirectory(prefix="rtfusion-batch-") as folder:
+        copied = functools.cache(lambda url: _copied(url, Path(folder)))
+        loaded, _ = _loaded(flags, config=config, copied=copied)
         tell_found(loaded)
         detector = _detector(detect)
         told_of = () if rules is None else read_rules(rules)
@@ -174,7 +174,7 @@ def batch(
         made = []
         for matching, some in by_rules(recordings, told_of).items():
             values = {**flags, **{name: value for rule in matching for name, value in rule.values.items()}}
-            loaded, urls = _loaded(values, config=config, copies=copies)
+            loaded, urls = _loaded(values, config=config, copied=copied)
             settings = _with_precision(loaded.settings, out=target, names={recording.name for recording in some})
             made += make_jobs(
                 some,
@@ -244,9 +244,11 @@ def _refuse_surprises(
         raise ConfigError("--cores is for a cluster (--ray); processes of this machine share its cores by --jobs")
 
 
-def _loaded(flags: Mapping[str, object], *, config: Path | None, copies: ExitStack) -> tuple[Loaded, dict[str, str]]:
+def _loaded(
+    flags: Mapping[str, object], *, config: Path | None, copied: Callable[[str], str]
+) -> tuple[Loaded, dict[str, str]]:
     """The settings, with files that are named by URL copied to this machine, and those URLs by the names of the settings."""
-    from rtfusion.batch.storage import fetch_url, is_url
+    from rtfusion.batch.storage import is_url
     from rtfusion.config import Settings, load
 
     declared = Settings.declared()
@@ -255,11 +257,15 @@ def _loaded(flags: Mapping[str, object], *, config: Path | None, copies: ExitSta
         for name, value in flags.items()
         if isinstance(value, str) and declared[name].path in ("file", "model") and is_url(value)
     }
-    local = dict(flags)
-    if urls:
-        folder = Path(copies.enter_context(tempfile.TemporaryDirectory(prefix="rtfusion-batch-")))
-        local.update({name: str(fetch_url(url, folder / name)) for name, url in urls.items()})
+    local = {**flags, **{name: copied(url) for name, url in urls.items()}}
     return load(local, file=config, environ=os.environ), urls
+
+
+def _copied(url: str, folder: Path) -> str:
+    """The path of what a URL names, copied into a folder beside what is there."""
+    from rtfusion.batch.storage import fetch_url
+
+    return str(fetch_url(url, Path(tempfile.mkdtemp(dir=folder)) / "file"))
 
 
 def _detector(named: str | None) -> str | None:

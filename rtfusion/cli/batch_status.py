@@ -14,7 +14,7 @@ from rtfusion.cli.console import say, show, show_text, table
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from rtfusion.batch import Entry, Summary
+    from rtfusion.batch import Account, Entry, Summary
     from rtfusion.batch.estimate import Estimate
     from rtfusion.batch.run import Standing
     from rtfusion.batch.storage import Store
@@ -142,16 +142,11 @@ def show_status(place: str, *, as_json: bool) -> int:
         ConfigError: no batch was there.
         StorageError: the storage does not answer.
     """
-    from rtfusion.batch import Account, summarize
-    from rtfusion.batch.account import NAME
+    from rtfusion.batch import summarize
     from rtfusion.batch.lease import running
-    from rtfusion.batch.storage import open_store
-    from rtfusion.errors import EXIT_INTERRUPTED, ConfigError
+    from rtfusion.errors import EXIT_INTERRUPTED
 
-    out = open_store(place)
-    account = Account(out)
-    if not account.last_batch:
-        raise ConfigError(f"there is no account of a batch in {out.shown} ({NAME})")
+    out, account = _results(place)
     alive = running(out)
     entries = account.entries
     summary = summarize(entries)
@@ -180,16 +175,10 @@ def show_status(place: str, *, as_json: bool) -> int:
     return summary.exit_code or (0 if is_over else EXIT_INTERRUPTED)
 
 
-def show_index(place: str) -> int:
-    """Write the page of the results in a place, and say where it is; the exit code is 0.
-
-    Raises:
-        ConfigError: no batch was there.
-        StorageError: the storage does not answer.
-    """
+def _results(place: str) -> tuple[Store, Account]:
+    """A place of results, and the account there."""
     from rtfusion.batch import Account
     from rtfusion.batch.account import NAME
-    from rtfusion.batch.index import write_index
     from rtfusion.batch.storage import open_store
     from rtfusion.errors import ConfigError
 
@@ -197,6 +186,19 @@ def show_index(place: str) -> int:
     account = Account(out)
     if not account.last_batch:
         raise ConfigError(f"there is no account of a batch in {out.shown} ({NAME})")
+    return out, account
+
+
+def show_index(place: str) -> int:
+    """Write the page of the results in a place, and say where it is; the exit code is 0.
+
+    Raises:
+        ConfigError: no batch was there.
+        StorageError: the storage does not answer.
+    """
+    from rtfusion.batch.index import write_index
+
+    out, account = _results(place)
     _show_lines([f"{write_index(out, account)} shows {len(account.entries)} recordings"])
     return 0
 

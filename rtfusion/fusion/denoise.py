@@ -337,10 +337,9 @@ class Denoiser:
         return image
 
     def _frame(self, frame: Frame, *, beside: Frame, left: float) -> Frame:
-        deblock = self._blocks[frame.band]
+        smooth = self._blocks[frame.band](frame)
         # no fuser raises the blocks of a band that is shown alone: it stays as it is
-        smooth = frame if _is_blank(beside) else deblock(frame)
-        if smooth is not frame:
+        if smooth is not frame and not _is_blank(beside):
             frame = smooth
             self._note(f"{frame.band.value}: blocks of strong compression are smoothed (--denoise off leaves them)")
         denoiser = self._bands.get(frame.band)

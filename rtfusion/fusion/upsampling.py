@@ -43,11 +43,12 @@ BASE_PX = 2
 MEANED_PER_MAGNIFICATION, MOST_MEANED = 0.16, 0.9
 """... which goes a part of the way to that of the plain mean: more for each time that a pixel is magnified, this far at most."""
 FAR_LEVELS = 25.0
+"""What is further from the mean than this, as a bright sky is, goes as far as if it were so far away."""
 _NEIGHBORS = np.ones((3, 3), np.uint8)
 _NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
 """Answers neither to steps nor to slopes, and to white noise with its own deviation (Immerkaer 1996)."""
-SHARP = "denoised and sharpened at its own resolution, then cubic (--upsample off: bilinear)"
-SHARP_AND_CALM = SHARP.replace("cubic", "cubic, and fused nearer to the mean")
+_SHARPENED, _OR_NOT = "denoised and sharpened at its own resolution, then cubic", "(--upsample off: bilinear)"
+SHARP, SHARP_AND_CALM = f"{_SHARPENED} {_OR_NOT}", f"{_SHARPENED}, and fused nearer to the mean {_OR_NOT}"
 BILINEAR = "bilinear"
 
 Plane = npt.NDArray[np.float32]
@@ -116,8 +117,7 @@ def calmed(*, fused_y: Image8, visible_y: Image8, thermal: Image8, share: float,
     """The (H, W) fused picture, its base a ``share`` of the way to the base of the plain mean of both bands.
 
     A network raises what is a few pixels wide. In a magnified picture that is blur, not detail, and people made of raised blur
-    are overlooked (docs/experiments.md). Of what is further from the mean than `FAR_LEVELS` only these count: a bright sky is to
-    stay bright.
+    are overlooked (docs/experiments.md). A bright sky stays bright (`FAR_LEVELS`).
     """
     height, width = fused_y.shape
     small = -(-width // BASE_PX), -(-height // BASE_PX)
