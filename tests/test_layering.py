@@ -46,7 +46,7 @@ HOMES = {
         "rtfusion/publish/subscriber.py",
     },
     "openvino": {"rtfusion/engines/openvino.py", "rtfusion/engines/layered.py"},
-    "onnxruntime": {"rtfusion/engines/onnxruntime.py", "rtfusion/evaluate/detector.py"},
+    "onnxruntime": {"rtfusion/engines/onnxruntime.py"},
     "torch": {
         "rtfusion/engines/pytorch.py",
         "rtfusion/engines/onnx_module.py",

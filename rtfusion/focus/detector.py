@@ -120,12 +120,22 @@ class Yolox:
         spec: what was read of it.
         engine: see `rtfusion.engines.open_engine_for`.
         threads: for the engine.
+        least_score: what is found with less is left out.
 
     Raises:
         ModelError, EngineUnavailable, EngineError: the file cannot be used.
     """
 
-    def __init__(self, model: Path, *, spec: DetectorSpec, engine: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        *,
+        spec: DetectorSpec,
+        engine: str = "auto",
+        threads: int | None = None,
+        least_score: float = LEAST_SCORE,
+    ) -> None:
+        self._least_score = least_score
         self._side_px = spec.side_px
         self._engine: Engine = open_engine_for(
             engine, model=model, contract=spec, size_px=(spec.side_px,) * 2, threads=threads
@@ -133,7 +143,7 @@ class Yolox:
         self._tensor = {name: np.zeros(port.dims, np.float32) for name, port in spec.inputs.items()}
 
     def __call__(self, image: Image8, *, classes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Floats, Floats]]:
-        """Find every kind in (H, W, 3) BGR: boxes (n, 4) in pixels and scores (n,) from `LEAST_SCORE` on.
+        """Find every kind in (H, W, 3) BGR: boxes (n, 4) in pixels and scores (n,).
 
         A kind is named in ``classes`` with the indices that it stands for (`rtfusion.focus.yolox.decode`).
         """
@@ -142,7 +152,9 @@ class Yolox:
         np.copyto(self._tensor[name], tensor)
         (raw,) = self._engine.run(inputs=self._tensor).values()
         size_px = image.shape[1], image.shape[0]
-        return decode(raw[0], side_px=side_px, scale=scale, size_px=size_px, classes=classes, least_score=LEAST_SCORE)
+        return decode(
+            raw[0], side_px=side_px, scale=scale, size_px=size_px, classes=classes, least_score=self._least_score
+        )
 
     def close(self) -> None:
         """Release the network. Idempotent."""
