@@ -71,9 +71,11 @@ GOOD = 2.0
 """Pixels, or milliseconds: what is wanted of an estimate."""
 DRAWN, MORE_SEEDS = 16, (3, 4, 5)
 MARKS = Path(__file__).with_name("landmarks_roadscene.json")
-"""Landmarks of registered pairs, set by eye in crops nine times enlarged of both pictures, without looking at an estimate.
+"""Landmarks of registered pairs by two observers, set by eye in crops nine times enlarged of both pictures.
 
-A row is null where a landmark tells only its column, and the other way round."""
+Neither looked at an estimate; the second knew of none either, nor which pairs are hard. A row is null where a landmark tells only
+its column, and the other way round."""
+BLIND = "second"
 RIG_PX, RIG_BASELINE_M, SET_M, WALKERS_M = (640, 480), 0.06, 8.0, (2.0, 5.0, 20.0)
 """Two cameras 6 cm apart, registered for 8 m, and people at these distances."""
 RIG_FRAMES, RIG_HZ, RIG_NOISE_LEVELS = 90, 30.0, 2.0
@@ -151,27 +153,37 @@ def _drawn(
         size = size_px(one.shown.visible)
         points = _points(one, one.truth)
         marks = _marks(one.name)
-        by_eye: Row = {}
-        if marks is not None:
-            registered_px, visible_px = marks
-            by_eye["identity_by_eye_px"] = _off_marks_px(registered_px, visible_px)
-            marks = transformed(cast(Matrix, np.linalg.inv(one.truth)), registered_px), visible_px
+        by_eye = {f"identity_{key}": _off_marks_px(*found) for key, found in marks.items()}
+        back = cast(Matrix, np.linalg.inv(one.truth))
+        displaced = {
+            key: (transformed(back, thermal_px), visible_px) for key, (thermal_px, visible_px) in marks.items()
+        }
         yield {"truth_px": _median_px(scale_px(from_px=size_px(one.shown.thermal), to_px=size), **points),
-               **_estimated(one.name, [one.shown], **points, marks=marks), **by_eye}  # fmt: skip
+               **_estimated(one.name, [one.shown], **points, marks=displaced), **by_eye}  # fmt: skip
 
 
-def _marks(name: str) -> tuple[Points, Points] | None:
+def _marks(name: str) -> dict[str, tuple[Points, Points]]:
     """What was found by eye in both pictures of a registered pair, see `MARKS`: (N, 2) thermal and (N, 2) visible pixels.
 
-    NaN is a visible coordinate that a landmark does not tell, as a pole does not tell the row. None without landmarks.
+    ``by_eye_px`` are those of both observers, ``by_blind_eye_px`` those of the one who knew of no estimate, where there are some.
+    NaN is a visible coordinate that a landmark does not tell, as a pole does not tell the row.
     """
-    found = json.loads(MARKS.read_text(encoding="utf-8")).get(name)
-    if found is None:
-        return None
-    thermal_px, visible_px = (
-        np.array([mark[f"{band}_px"] for mark in found], np.float64) for band in ("thermal", "visible")
+    observed = {observer: pairs.get(name, []) for observer, pairs in _observers().items()}
+    found = {"by_eye_px": [mark for marks in observed.values() for mark in marks], "by_blind_eye_px": observed[BLIND]}
+    return {
+        key: (
+            np.array([mark["thermal_px"] for mark in marks], np.float64),
+            np.array([mark["visible_px"] for mark in marks], np.float64),
+        )
+        for key, marks in found.items()
+        if marks
+    }
+
+
+def _observers() -> dict[str, dict[str, list[dict[str, list[float | None]]]]]:
+    return cast(
+        "dict[str, dict[str, list[dict[str, list[float | None]]]]]", json.loads(MARKS.read_text(encoding="utf-8"))
     )
-    return thermal_px, visible_px
 
 
 def _off_marks_px(found_px: Points, visible_px: Points) -> float:
@@ -284,7 +296,7 @@ def marked(data: Path) -> Iterator[Row]:
     The cameras of this set lie side by side: along the columns there is no depth, and parallax can only make it worse.
     """
     folder = data / "eval" / "roadscene"
-    names = sorted(json.loads(MARKS.read_text(encoding="utf-8")))
+    names = sorted({name for pairs in _observers().values() for name in pairs})
     files = {path.stem: path.name for path in (folder / "vi").iterdir()}
     missing = [name for name in names if name not in files]
     if missing:
@@ -311,7 +323,7 @@ def _off_marks_with_parallax(
     parallax = Parallax(dense=True, lines=Lines(direction=direction, least_px=-most_px, most_px=most_px), still=True)
     parallax.registration(base, visible=visible, thermal=thermal, timestamp_ns=0)
     displacement_px = cv2.resize(cast(Image, parallax.displacement_px), base.size_px)
-    thermal_px, visible_px = cast(tuple[Points, Points], _marks(name))
+    thermal_px, visible_px = _marks(name)["by_eye_px"]
     tells = np.isfinite(visible_px[:, axis])
     at_px = np.where(np.isnan(visible_px), thermal_px, visible_px)[tells]
     columns, rows = np.clip(np.rint(at_px), 0, np.array(base.size_px) - 1).astype(int).T
@@ -506,7 +518,7 @@ def _estimated(
     *,
     thermal_px: Points,
     visible_px: Points,
-    marks: tuple[Points, Points] | None = None,
+    marks: Mapping[str, tuple[Points, Points]] | None = None,
 ) -> Row:
     """The error of an estimate: the median distance between points and where it puts those of the thermal picture.
 
@@ -522,11 +534,10 @@ def _estimated(
             "sigmas": error_px / estimate.uncertainty_px,
             "worst_px": worst_px,
             "worst_sigmas": worst_px / estimate.corner_uncertainty_px,
-            **(
-                {}
-                if marks is None
-                else {"by_eye_px": _off_marks_px(transformed(estimate.visible_from_thermal_px, marks[0]), marks[1])}
-            ),
+            **{
+                key: _off_marks_px(transformed(estimate.visible_from_thermal_px, found), told)
+                for key, (found, told) in (marks or {}).items()
+            },
         }
 
     return _tried(name, pairs, figures)
@@ -573,10 +584,13 @@ def _coverage(name: str, rows: Sequence[Row], *, error: str = "error_px") -> Row
     sigmas = np.abs([row["sigmas"] for row in accepted])
     is_good = np.abs([row[error] for row in accepted]) <= GOOD
     marked = [row for row in rows if "identity_by_eye_px" in row]
+    blind = [row for row in rows if "identity_by_blind_eye_px" in row]
     by_eye: Row = {} if not marked else {
         "by_eye": len(marked),
         "good_by_eye": sum(row.get("by_eye_px", np.inf) <= GOOD for row in marked),
         "identity_good_by_eye": sum(row["identity_by_eye_px"] <= GOOD for row in marked),
+        "by_blind_eye": len(blind),
+        "good_by_blind_eye": sum(row.get("by_blind_eye_px", np.inf) <= GOOD for row in blind),
         "good_by_eye_or_identity": sum(cast(float, row.get("by_eye_px", row.get(error, np.inf))) <= GOOD for row in rows),
     }  # fmt: skip
     return {

@@ -32,13 +32,15 @@ def test_a_knock_is_measured_as_it_was_made() -> None:
 
 def test_landmarks_set_by_eye_lie_in_their_pictures_and_count_by_what_they_tell() -> None:
     marks = registration._marks("FLIR_04424")
-    assert marks is not None
-    assert registration._marks("no such pair") is None
-    thermal_px, visible_px = marks
-    assert thermal_px.shape == visible_px.shape
-    assert np.isfinite(thermal_px).all()
-    assert np.isnan(visible_px).any()
-    assert not np.isnan(visible_px).all(axis=1).any(), "each tells something"
+    assert registration._marks("no such pair") == {}
+    for thermal_px, visible_px in marks.values():
+        assert thermal_px.shape == visible_px.shape
+        assert np.isfinite(thermal_px).all()
+        assert np.isnan(visible_px).any()
+        assert not np.isnan(visible_px).all(axis=1).any(), "each tells something"
+    both, blind = (len(marks[key][0]) for key in ("by_eye_px", "by_blind_eye_px"))
+    assert both > blind > 0, "a pair that both observers looked at"
+    assert list(registration._marks("FLIR_07968")) == ["by_eye_px", "by_blind_eye_px"], "and one of the second alone"
     told = np.array([(3.0, np.nan), (1.0, 4.0), (np.nan, 2.0)])
     assert registration._off_marks_px(np.array([(1.0, 50.0), (1.0, 4.0), (70.0, 1.0)]), told) == 1.0
 
@@ -46,13 +48,22 @@ def test_landmarks_set_by_eye_lie_in_their_pictures_and_count_by_what_they_tell(
 @pytest.mark.parametrize(("by_eye_px", "good"), [(1.0, 2), (3.0, 1)])
 def test_landmarks_set_by_eye_judge_instead_of_the_identity(by_eye_px: float, good: int) -> None:
     rows = [
-        {"accepted": True, "error_px": 2.5, "sigmas": 1.0, "by_eye_px": by_eye_px, "identity_by_eye_px": 2.2},
+        {
+            "accepted": True,
+            "error_px": 2.5,
+            "sigmas": 1.0,
+            "by_eye_px": by_eye_px,
+            "identity_by_eye_px": 2.2,
+            "by_blind_eye_px": by_eye_px,
+            "identity_by_blind_eye_px": 1.8,
+        },
         {"accepted": True, "error_px": 1.5, "sigmas": 1.0},
         {"accepted": False, "reason": "no", "identity_by_eye_px": 1.0},
     ]
     found = registration._coverage("made", rows)
     assert (found["by_eye"], found["good"], found["good_by_eye_or_identity"]) == (2, 1, good)
     assert found["identity_good_by_eye"] == 1
+    assert (found["by_blind_eye"], found["good_by_blind_eye"]) == (1, good - 1)
 
 
 def test_a_jump_is_how_far_off_a_thing_is_from_one_frame_to_the_next() -> None:
