@@ -16,10 +16,11 @@ def test_small_is_a_preset():
     assert 0 <= config.enhance_default <= 1
 
 
-def test_the_stages_of_what_ships_are_of_one_network_and_are_the_presets_of_the_script():
-    script = (Path(__file__).parents[2] / "scripts" / "train-small").read_text()
-    stages = re.findall(r"^stage (\S+)", script, flags=re.MULTILINE)
-    assert stages == ["small", "small-people", "small-ring"]
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_the_stages_of_what_ships_are_of_one_network_and_are_the_presets_of_the_script(size):
+    script = (Path(__file__).parents[2] / "scripts" / "train-student").read_text()
+    stages = [stage.replace("$size", size) for stage in re.findall(r'^stage "(\S+)"', script, flags=re.MULTILINE)]
+    assert stages == [size, f"{size}-people", f"{size}-ring"]
     first, *others = (load_config(stage) for stage in stages)
     assert first.findable == TrainingConfig().findable
     for other in others:
