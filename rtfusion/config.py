@@ -237,7 +237,8 @@ class Settings(BaseModel):
     enhance: Annotated[Fraction | None, _fusion(metavar="0..1", taker="learned")] = None
     """Dial of the learned fuser, from 0, faithful, to 1, enhanced. Without it, the model's own default."""
     trust: Annotated[bool, _fusion(taker="learned")] = True
-    """Where a band is blank, or the visible one burnt out, have the learned fuser show what the other one sees."""
+    """Where a band is blank, or the visible one burnt out, have the learned fuser show what the other one sees; and where it is
+    in doubt how the bands lie, have it and the pyramid show an edge once."""
     engine: Annotated[
         Literal[
             "auto",

@@ -183,6 +183,10 @@ class Displacement(NamedTuple):
     farthest_px: float
     nearest_px: float
     """Those of the farthest and the nearest thing that is looked for; 0 is as registered."""
+    direction: tuple[float, float] = (1.0, 0.0)
+    """Unit vector (right, down) of the rig on the visible grid."""
+    doubt_px: npt.NDArray[np.float32] | None = None
+    """(rows, columns) by cells: by how many pixels that may be wrong; None where it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)

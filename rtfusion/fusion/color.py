@@ -207,10 +207,10 @@ def displacement_bgr(displacement: Displacement) -> Image8:
 
     The colors are those of the rig's own ends, so that they do not change from frame to frame.
     """
-    cells_px, farthest_px, nearest_px = displacement
+    cells_px = displacement.cells_px
     nearer, farther = (
         np.clip(cells_px / end_px, 0, 1)[..., None] if abs(end_px) > 0 else np.zeros((*cells_px.shape, 1), np.float32)
-        for end_px in (nearest_px, farthest_px)
+        for end_px in (displacement.nearest_px, displacement.farthest_px)
     )
     colors = 128 + nearer * (np.array(NEARER_BGR) - 128) + farther * (np.array(FARTHER_BGR) - 128)
     return np.rint(colors).astype(np.uint8)

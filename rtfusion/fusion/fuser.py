@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, cast
+
+import numpy as np
 
 from rtfusion.config import ONLY_OF, PLAIN, WISHED, Settings
 from rtfusion.engines import NETWORKS
@@ -24,6 +27,7 @@ from rtfusion.fusion.host import HostRenderer
 from rtfusion.fusion.tone import TIME_CONSTANT_S, GainControl
 from rtfusion.intents import NEUTRAL, PRESETS, RAMP_FRAMES, Intents, Ramp
 from rtfusion.registration import Calibration, PairShape, RegisteredPair, Registration, register
+from rtfusion.registration.doubt import everywhere
 from rtfusion.registration.parallax import Parallax, open_parallax
 from rtfusion.registration.refine import Refiner
 from rtfusion.telemetry import Telemetry
@@ -105,7 +109,7 @@ class PairFuser(Generic[ReadyT]):
         base = registration
         if self._refiner is not None:
             registration = self._refiner.registration(base, timestamp_ns=pair.timestamp_ns)
-        registration = self._at_every_distance(pair, registration, base=base)
+        registration = self._in_doubt(self._at_every_distance(pair, registration, base=base))
         # the gain knows the noise of the camera, which a denoised picture does not tell
         thermal = pair.thermal
         self._gain.follow(thermal.image, timestamp_ns=thermal.timestamp_ns, hold=thermal.shutter)
@@ -364,6 +368,17 @@ class PairFuser(Generic[ReadyT]):
         self._telemetry.stage("parallax").record(time.perf_counter_ns() - started_ns)
         return result
 
+    def _in_doubt(self, registration: Registration) -> Registration:
+        """The registration with what the refinement knows of how far off it is, instead of what the calibration told."""
+        off_px = None if self._refiner is None else self._refiner.off_px
+        if off_px is None:
+            return registration
+        result, by_map_px = copy(registration), registration.doubt_px
+        result.doubt_px = everywhere(off_px)
+        if by_map_px is not None and by_map_px.size > 1:
+            result.doubt_px = np.maximum(by_map_px, result.doubt_px)
+        return result
+
     def _parallax_of(self, base: Registration, shape: PairShape) -> Parallax:
         """The correction for a registration, opened when it is another one than before."""
         if self._parallax is None or self._parallax[0] is not base:
@@ -447,6 +462,7 @@ def _open_renderer(
     arguments = {key: value for taker in ONLY_OF for key, value in settings.arguments(taker).items()}
     method = open_method(settings.fuser, still=still, **arguments)
     run_by: dict[str, Any] = {"still": thermal_still, "visible_still": still, "kernels": settings.kernels}
+    run_by["trust"] = settings.trust and settings.fuser not in PLAIN
     focus = None
     if settings.fuser in WISHED:
         focus = open_focus(

@@ -16,6 +16,7 @@ from rtfusion.focus import Focus
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import as_bgr, color_kept, luminance, rebase_on_mean
+from rtfusion.fusion.doubt import IN_DOUBT, Undoubler, is_in_doubt
 from rtfusion.fusion.effects import Effects, duller, more_vivid
 from rtfusion.fusion.emphasis import TARGETS, emphasized, sought
 from rtfusion.fusion.learned import LearnedLuminance
@@ -87,7 +88,8 @@ class HostRenderer:
     whether a small thermal sensor is denoised and sharpened before it is magnified, `auto` or `off`; ``still`` and
     ``visible_still``, that the thermal or the visible pictures are unrelated. ``color`` says where the fused image has color:
     where the visible camera sees something, `seen`, or `everywhere`. ``kernels`` composes by compiled loops where they are
-    here. ``focus``, closed with this, says where targets are. A buffer is used again only when nobody holds it.
+    here. ``trust`` has an edge shown once where it is in doubt how the bands lie (`rtfusion.fusion.doubt`). ``focus``, closed
+    with this, says where targets are. A buffer is used again only when nobody holds it.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class HostRenderer:
         still: bool = False,
         visible_still: bool = False,
         kernels: bool = True,
+        trust: bool = True,
         focus: Focus | None = None,
     ) -> None:
         self.name = name
@@ -114,6 +117,7 @@ class HostRenderer:
         self._look = None if isinstance(method, Painter) else look
         self._judges_color = color == "seen" and name not in PLAIN
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
+        self._undoubler = Undoubler() if trust and not isinstance(method, Painter) else None
         self._passes = open_passes(kernels=kernels)
         self._effects = Effects(kernels=kernels, still=still or visible_still, note=telemetry.note)
         self._still = still or visible_still
@@ -241,6 +245,7 @@ class HostRenderer:
             # the repeated edge of the visible image must not color what only the thermal camera sees
             visible = self._blend(inside=visible, outside=as_bgr(thermal), weights=weights)
         visible_y = luminance(visible, take=self._pool.take)
+        thermal = self._undoubled(registered, visible_y=visible_y)
         bands = {"visible_y": visible_y, "thermal": thermal}
         trust = None
         if isinstance(method, LearnedLuminance):
@@ -275,6 +280,14 @@ class HostRenderer:
             )
         fused_ns = time.perf_counter_ns()
         return self._colored(registered, **planes, look=ready.look, intents=intents), fused_ns
+
+    def _undoubled(self, registered: RegisteredPair, *, visible_y: Image8) -> Image8:
+        """The thermal picture as it is fused: each edge where the visible one has it, where that is in doubt."""
+        doubt_px, thermal = registered.registration.doubt_px, registered.thermal
+        if self._undoubler is None or not is_in_doubt(doubt_px):
+            return thermal
+        self._telemetry.mistrusted[IN_DOUBT] += 1
+        return self._undoubler(visible_y=visible_y, thermal=thermal, doubt_px=doubt_px, take=self._pool.take)
 
     def _colored(
         self,

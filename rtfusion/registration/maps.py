@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.registration.calibration import Calibration, CameraModel, Matrix, scale_px
+from rtfusion.registration.doubt import Doubt, told
 from rtfusion.types import Image, Image8
 
 FEATHER_PX = 8
@@ -122,6 +123,9 @@ class Registration:
     valid: Image8 | None
     """(H, W), 255 where the moved camera sees; None where both cameras see the whole grid."""
     calibration_id: str | None
+    doubt_px: Doubt | None = None
+    """(rows, columns) over the picture: by how many pixels of the grid the moved picture may lie elsewhere than it is put; (1, 1)
+    where that is the same everywhere, None where nothing tells it."""
     weights: tuple[Weights, Weights] | None = field(init=False, default=None)
     """Inside and outside of `valid`, (H, W) float32 each, with a soft border; their sum is 1. None as `valid`."""
 
@@ -163,7 +167,9 @@ def register(
     sizes_px = visible_size_px, thermal_size_px
     cameras: tuple[CameraModel | None, CameraModel | None] = None, None
     source_from_grid = scale_px(from_px=thermal_size_px, to_px=visible_size_px)
+    doubt_px = None
     if calibration is not None:
+        doubt_px = told(calibration, width_px=visible_size_px[0])
         calibration = calibration.scaled(visible_size_px=visible_size_px, thermal_size_px=thermal_size_px)
         source_from_grid = calibration.homography_px
         cameras = calibration.visible, calibration.thermal
@@ -176,7 +182,16 @@ def register(
     still, moved = Warp(None, source_size_px=grid_px), Warp(maps, source_size_px=source_px)
     visible, thermal = (still, moved) if grid == "visible" else (moved, still)
     calibration_id = None if calibration is None else calibration.id
-    return Registration(size_px=grid_px, visible=visible, thermal=thermal, valid=valid, calibration_id=calibration_id)
+    if doubt_px is not None:
+        doubt_px = doubt_px * np.float32(visible.magnification)
+    return Registration(
+        size_px=grid_px,
+        visible=visible,
+        thermal=thermal,
+        valid=valid,
+        calibration_id=calibration_id,
+        doubt_px=doubt_px,
+    )
 
 
 def visible_from_thermal(calibration: Calibration, *, thermal_px: Matrix) -> Matrix:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import CalibrationError
 from rtfusion.registration.calibration import Calibration, Matrix, scale_px
+from rtfusion.registration.doubt import Doubt, of_displacement
 from rtfusion.registration.maps import Registration, Warp, register
 from rtfusion.registration.structure import StructureMap, equalized, structure_map
 from rtfusion.types import Displacement, Image, Image8
@@ -190,6 +191,7 @@ class Parallax:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._waited = EVERY
         self._starts = True
+        self._doubt_px: Doubt | None = None
         self._measured = 0
         self._sure = 0.0
         self._told: dict[tuple[float, float], deque[float]] = {axis: deque(maxlen=10 * TRIALS) for axis in AXES}
@@ -220,7 +222,13 @@ class Parallax:
         """What is in use; None before the first frame, and as long as a rig without a pose has not told its direction."""
         if self._memory is None or self._lines is None:
             return None
-        return Displacement(self._memory.now_px, self._lines.least_px, self._lines.most_px)
+        return Displacement(
+            cells_px=self._memory.now_px,
+            farthest_px=self._lines.least_px,
+            nearest_px=self._lines.most_px,
+            direction=self._lines.direction,
+            doubt_px=self._doubt_px,
+        )
 
     def registration(
         self, base: Registration, *, visible: Image8, thermal: Image, timestamp_ns: int, told: bool = True
@@ -247,7 +255,11 @@ class Parallax:
         self._memory = memory = memory._replace(now_px=memory.now_px + step)
         if self._lines is None:
             return base
-        return _displaced(self._prepared, memory.now_px, self._lines.direction)
+        result = _displaced(self._prepared, memory.now_px, self._lines.direction)
+        result.doubt_px = self._doubt_px = of_displacement(
+            memory.now_px, goal_px=memory.goal_px, age=None if self._still else memory.age
+        )
+        return result
 
     # -- memory -----------------------------------------------------------------------------------------------------
 

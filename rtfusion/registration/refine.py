@@ -139,6 +139,17 @@ class Refiner:
             "trusted": self._trusted,
         }
 
+    @property
+    def off_px(self) -> float | None:
+        """By how much what is in use is known to be off, in grid pixels: while it moves, and where it may not move farther.
+
+        0 where nothing tells that it is off by more than `BEGIN_PX`; None as long as the scene did not tell.
+        """
+        if self._reason or self._trusted < NEEDED:
+            return None
+        left_px = 0.0 if self._target is None else self._apart(self._target, self._correction)
+        return max(left_px, self._off_px or 0.0) if self._is_bounded else left_px
+
     def registration(self, base: Registration, *, timestamp_ns: int) -> Registration:
         """Give the registration for the frame of this moment: ``base``, corrected. Another ``base`` starts afresh."""
         if base is not self._base or self._used is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -217,3 +218,22 @@ def test_what_cannot_be_is_refused() -> None:
     one_place = rig(translation_m=(0.0001, 0, 0))
     with pytest.raises(CalibrationError, match="leave --parallax out"):
         open_parallax("layers", calibration=one_place, base=registered(one_place), still=False)
+
+
+def test_the_map_is_in_doubt_at_the_outlines_of_somebody_near_and_not_within_him(street: Scene) -> None:
+    base = registered(rig())
+    parallax = open_parallax("dense", calibration=rig(), base=base, still=False)
+    _, distances_m = shown(street, parallax, base, frames=30)
+    known = parallax.displacement
+    assert known is not None
+    assert known.direction == parallax._lines.direction  # type: ignore[union-attr]
+    assert known.doubt_px is not None
+    assert known.doubt_px.shape == known.cells_px.shape
+    body = cv2.resize(
+        (np.abs(distances_m - 5.0) < 0.1).astype(np.uint8), known.doubt_px.shape[::-1], interpolation=cv2.INTER_AREA
+    )
+    square = np.ones((5, 5), np.uint8)
+    outline = cv2.dilate(body, square) > cv2.erode(body, square)
+    far = cv2.dilate(body, np.ones((31, 31), np.uint8)) == 0
+    assert known.doubt_px[outline].mean() > 2 * np.median(known.doubt_px[far])
+    assert base.doubt_px is None

@@ -121,3 +121,14 @@ def test_another_registration_starts_afresh() -> None:
     nudged = rig(knocked)
     assert refiner.registration(nudged, timestamp_ns=9 * NS_PER_S) is nudged
     assert refiner.state["shift_px"] == [0.0, 0.0]
+
+
+def test_how_far_off_it_is_is_known_once_it_was_measured_and_while_it_moves() -> None:
+    base, refiner = rig(STARTED), Refiner(grid="visible")
+    assert refiner.off_px is None
+    list(watch(refiner, base, view(CANVAS, STARTED), seconds=3.0))
+    assert refiner.off_px == 0.0
+    knocked = similarity(shift_px=(9.0, -3.0), turn_deg=1.0, scale=1.02)
+    told_px = [refiner.off_px for _ in watch(refiner, base, view(CANVAS, knocked), seconds=4.0, begin_s=3.0)]
+    assert max(told_px, default=0.0) == pytest.approx(5.0, abs=1.0)
+    assert told_px[-1] == 0.0
