@@ -12,6 +12,7 @@
 - slanted: as displaced, with each corner moved by up to 5 % of the picture
 - coarse: as displaced, with a thermal camera of 160x120
 - depth: the synthetic street filmed from two places, people at 2, 5 and 20 m; error by distance with and without parallax
+- ghosts: that street, fused: doubled edges about these people, without parallax, with it, and where doubt counts
 - marked: registered pairs as they are, with and without parallax along the rows and along the columns, at landmarks set by eye
 - landmarks: single real pairs, displaced, against landmarks that were set by hand in both pictures
 - deformed: single pairs with a known deformation, against it, beside what the best homography of all leaves
@@ -51,8 +52,11 @@ from rtfusion_calibration.search import GrayPair
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, grouped, markdown
 from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_MS, NS_PER_S
+from rtfusion.config import Settings
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.evaluate.clips import ClipPair, clip_pairs
+from rtfusion.fusion.color import luminance
+from rtfusion.fusion.fuser import open_fuser
 from rtfusion.pairs import open_pairs
 from rtfusion.registration import Calibration, CameraModel, Pose, Registration, register, scale_px
 from rtfusion.registration.calibration import Matrix
@@ -61,7 +65,8 @@ from rtfusion.registration.refine import Refiner
 from rtfusion.registration.structure import equalized, size_px
 from rtfusion.synthetic import Scene
 from rtfusion.synthetic.layout import FOCAL, HORIZON_Y
-from rtfusion.types import Band, Image, Image8
+from rtfusion.telemetry import Telemetry
+from rtfusion.types import Band, Frame, FramePair, Image, Image8, PixelFormat
 
 KNOCK_PX = (5.2, 3.0)
 KNOCK_CLIPS = {"m3svd_0113_1714": 90, "m3svd_0111_1716": 50}
@@ -86,6 +91,12 @@ JUMP_PX = 0.55
 """Half a pixel, and what rounding adds."""
 ARRIVING_FRAMES = 15
 """Frames since more than half of somebody is seen in which he may still come to his place."""
+GHOSTS_EVERY = 3
+"""Of the fused frames of the street, which are looked at for doubled edges."""
+ABOUT_PX, IN_PLACE_PX = 14, 1
+"""Pixels from an outline in which edges are looked at, and from a true edge within which one is in its place."""
+AS_STRONG = 1.25
+"""In its place an edge may be so many times as strong as in either band, or as where both are in place."""
 CLIP_PAIRS = 4
 SINGLE_STEP = 5
 
@@ -288,6 +299,102 @@ def _at_depths(scene: Scene, kind: str) -> Iterator[Row]:
     for distance_m, found in people.items():
         yield {"name": f"{kind}, {distance_m:g} m", **found.figures(), **shared}
     yield {"name": f"{kind}, what stands", **behind.figures(), **shared}
+
+
+def ghosts(data: Path) -> Iterator[Row]:
+    """Doubled edges of the fused street about the people at each distance.
+
+    ``ghost``: by how many gray levels a pixel edges are steeper than whatever is in place there: the better band, the thermal one
+    as the visible camera would see it, or both fused from one place. ``of_todays``: its share of what is left without parallax.
+    """
+    del data
+    scene, in_place = Scene(baseline_m=RIG_BASELINE_M, walkers_m=WALKERS_M), Scene(walkers_m=WALKERS_M)
+    times_s = [index / RIG_HZ for index in range(RIG_FRAMES)]
+    films: list[list[Image8]] = []
+    for scene_of, band in ((scene, Band.VISIBLE), (scene, Band.THERMAL), (in_place, Band.THERMAL)):
+        noise = [np.random.default_rng((index, len(films))) for index in range(RIG_FRAMES)]
+        films.append([_noisy(one, scene_of.render(band, at_s)) for one, at_s in zip(noise, times_s, strict=True)])
+    visible, thermal, true_thermal = films
+    truth = _fused(visible, true_thermal, calibration=None)
+    looked_at = range(GHOSTS_EVERY, RIG_FRAMES, GHOSTS_EVERY)
+    seen = {
+        index: _Edges.of(scene, times_s[index], visible[index], true_thermal[index], truth[index])
+        for index in looked_at
+    }
+    todays: dict[float, float] = {}
+    for kind, trust in itertools.product(("off", "layers", "dense"), (False, True)):
+        if kind == "off" and trust:  # this calibration is certain
+            continue
+        name = f"{kind}, doubt counts" if trust else kind
+        fused = _fused(visible, thermal, calibration=_rig(), parallax=kind, trust=trust)
+        for distance_m in WALKERS_M:
+            found = [one.ghost(fused[index], distance_m) for index, one in seen.items()]
+            ghost = float(np.mean([value for value in found if value is not None]))
+            todays.setdefault(distance_m, ghost)
+            yield {"name": f"{name}, {distance_m:g} m", "ghost": ghost, "of_todays": ghost / todays[distance_m]}
+
+
+def _fused(
+    visible: Sequence[Image8], thermal: Sequence[Image8], *, calibration: Calibration | None, **options: Any
+) -> list[Image8]:
+    """The fused luminance of every frame, as a run makes it."""
+    # the file is not read: its calibration is given
+    named = {} if calibration is None else {"calibration": "rig.json"}
+    fuser = open_fuser(Settings(threads=1, **named, **options), telemetry=Telemetry(), calibration=calibration)
+    with closing(fuser):
+        return [
+            luminance(
+                fuser(
+                    FramePair(
+                        visible=_frame(one, Band.VISIBLE, index),
+                        thermal=_frame(other, Band.THERMAL, index),
+                        sequence=index,
+                    )
+                ).image
+            )
+            for index, (one, other) in enumerate(zip(visible, thermal, strict=True))
+        ]
+
+
+def _frame(image: Image8, band: Band, index: int) -> Frame:
+    at_ns = round(index * NS_PER_S / RIG_HZ)
+    kind = PixelFormat.BGR8 if image.ndim == 3 else PixelFormat.GRAY8
+    return Frame(image=image, pixel_format=kind, band=band, timestamp_ns=at_ns, sequence=index, received_ns=at_ns)
+
+
+class _Edges(NamedTuple):
+    """One frame: the edges that are in place, and where to look at others."""
+
+    steepness: npt.NDArray[np.float32]
+    """(H, W): of whatever is in place within `IN_PLACE_PX`, in gray levels a pixel."""
+    about: Mapping[float, npt.NDArray[np.bool_]]
+    """(H, W) by distance: around the outline of somebody of whom more than half is seen."""
+
+    @classmethod
+    def of(cls, scene: Scene, at_s: float, visible: Image8, thermal: Image8, fused: Image8) -> _Edges:
+        distances_m, about = scene.distances_m(at_s), {}
+        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * ABOUT_PX + 1, 2 * ABOUT_PX + 1))
+        for one in scene.targets(at_s):
+            body = (np.abs(distances_m - one.distance_m) < 1e-3).astype(np.uint8)
+            if one.distance_m in WALKERS_M and one.hidden < MOST_HIDDEN and body.sum() >= LEAST_SEEN_PX:
+                about[one.distance_m] = cv2.morphologyEx(body, cv2.MORPH_GRADIENT, disk) > 0
+        steepest = np.max([_steepness(image) for image in (luminance(visible), thermal, fused)], axis=0)
+        near = np.ones((2 * IN_PLACE_PX + 1, 2 * IN_PLACE_PX + 1), np.uint8)
+        return cls(np.asarray(cv2.dilate(steepest, near), np.float32), about)
+
+    def ghost(self, fused: Image8, distance_m: float) -> float | None:
+        """Gray levels a pixel about the people at a distance; None where nobody is seen."""
+        if distance_m not in self.about:
+            return None
+        beyond = np.maximum(_steepness(fused) - AS_STRONG * self.steepness, 0)
+        return float(beyond[self.about[distance_m]].mean())
+
+
+def _steepness(image: Image8) -> npt.NDArray[np.float32]:
+    """(H, W) gray levels a pixel."""
+    smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.8)
+    across, down = (cv2.Sobel(smooth, cv2.CV_32F, *along, ksize=1) for along in ((1, 0), (0, 1)))
+    return np.asarray(cv2.magnitude(across, down), np.float32)
 
 
 def marked(data: Path) -> Iterator[Row]:
@@ -733,6 +840,7 @@ SUITES: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     "slanted": slanted,
     "coarse": coarse,
     "depth": depth,
+    "ghosts": ghosts,
     "marked": marked,
     "landmarks": lambda data: _judged("landmarks", landmarks(data)),
     "deformed": lambda data: _judged("deformed", deformed(data)),

@@ -10,6 +10,7 @@ import stat
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ import zmq
 
 from rtfusion.errors import ConfigError, SinkError, WireError
 from rtfusion.focus.base import PEOPLE, map_shape
+from rtfusion.publish.parallax import encode_displacement
 from rtfusion.publish.publisher import Publisher, curve_auth
 from rtfusion.publish.ring import RingWriter
 from rtfusion.publish.targets import BoxReport, decode_boxes, encode_mask
@@ -60,6 +62,7 @@ class ZmqSink:
         clients: str | None = None,
         insecure: bool = False,
         boxes: bool = False,
+        parallax: bool = False,
     ) -> None:
         self.uri = uri
         if encoding != "jpeg" and quality is not None:
@@ -70,12 +73,16 @@ class ZmqSink:
             raise ConfigError(f"{self.uri}: shared memory ends with this machine; publish at 127.0.0.1 or ipc://PATH")
         if not (is_local or insecure or self._auth):
             raise ConfigError(_PUBLIC.format(uri=self.uri, address=without_credentials(address)))
+        if parallax and context.settings.get("parallax") == "off":
+            raise ConfigError(
+                f"{self.uri}: parallax=true sends a map that there is with --parallax layers or dense alone"
+            )
         self._run = context
         self._encoding = _ENCODINGS[encoding]
         self._quality = JPEG_QUALITY if quality is None else quality
         self._topic = topic.encode()
         self._hwm = hwm
-        self._takes_boxes = boxes
+        self._takes_boxes, self._tells_parallax = boxes, parallax
         self.reports: Counter[str] = Counter()
         """Messages of boxes that came: ``taken``, ``stale`` (of another run), ``bad``, and ``unwanted``."""
         self.drops: Counter[str] = Counter()
@@ -129,6 +136,7 @@ class ZmqSink:
             live=self._run.live,
             drops={**(self._run.drops() if self._run.drops is not None else {}), **self.drops},
             people_mask=self._people_mask(frame),
+            parallax=self._parallax(frame),
         )
         try:
             self.publisher.socket.send_multipart([self._topic, header, payload], flags=zmq.NOBLOCK, copy=False)
@@ -148,6 +156,10 @@ class ZmqSink:
             return None
         nobody = np.zeros(map_shape(frame.image.shape), np.float32)
         return encode_mask(frame.targets.get(PEOPLE, nobody))
+
+    def _parallax(self, frame: FusedFrame) -> dict[str, Any] | None:
+        known = frame.displacement
+        return encode_displacement(known) if self._tells_parallax and known is not None else None
 
     def _read_messages(self) -> None:
         """Hand on the boxes that subscribers sent since the last frame."""

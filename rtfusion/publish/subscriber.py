@@ -24,12 +24,13 @@ from rtfusion.focus.base import PEOPLE
 from rtfusion.focus.boxes import Box
 from rtfusion.mailbox import Closed, Mailbox, Policy
 from rtfusion.publish.keys import load_pair, load_public, make_pair
+from rtfusion.publish.parallax import decode_displacement
 from rtfusion.publish.publisher import SUBSCRIBE, set_options
 from rtfusion.publish.ring import Overrun, RingReader
 from rtfusion.publish.targets import BoxReport, decode_mask, encode_boxes
 from rtfusion.publish.wire import BGR8, SHM, TOPIC, Header, Message, decode
 from rtfusion.redaction import without_credentials
-from rtfusion.types import Degraded, FusedFrame, Image8
+from rtfusion.types import Degraded, Displacement, FusedFrame, Image8
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +87,17 @@ class ReceivedFrame:
         """
         return None if self.header.people_mask is None else decode_mask(self.header.people_mask)
 
+    @functools.cached_property
+    def displacement(self) -> Displacement | None:
+        """By how much the thermal image was moved for what is nearer or farther; None where the output does not send it.
+
+        Its ``doubt_px`` are infinite where the publisher is not sure, and 0 elsewhere.
+
+        Raises:
+            WireError: the publisher sent something that is no map.
+        """
+        return None if self.header.parallax is None else decode_displacement(self.header.parallax)
+
     def as_fused(self) -> FusedFrame:
         """Make a frame that sinks take, to show, write or publish it again; stamps stay, the single images are not there."""
         told = {name: getattr(self.header, name) for name in _FRAME_FIELDS}
@@ -95,6 +107,7 @@ class ReceivedFrame:
         mask = self.people_mask
         if mask is not None:
             told["targets"] = {PEOPLE: (mask / 255).astype(np.float32)}
+        told["displacement"] = self.displacement
         return FusedFrame(image=self.image, visible=self.image, thermal=self.image[:, :, 1], **told)
 
     def __repr__(self) -> str:

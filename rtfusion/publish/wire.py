@@ -16,6 +16,7 @@ import numpy as np
 
 from rtfusion.errors import WireError
 from rtfusion.publish.jpeg import jpeg_frame
+from rtfusion.publish.parallax import is_displacement
 from rtfusion.publish.ring import Place, unpack_map
 from rtfusion.publish.targets import is_mask
 from rtfusion.types import FusedFrame
@@ -83,6 +84,8 @@ class Header:
     skew_after_delay_ns: int | None = None
     """``skew_ns`` without the known delay of the thermal stamps: how far apart the two frames are. None from publishers that do
     not tell it."""
+    parallax: Mapping[str, Any] | None = None
+    """The map of parallax (`rtfusion.publish.parallax`); None where the output does not send it, or it is not known yet."""
     intents_version: int = 0
     """How often they were changed before this frame, in this session."""
 
@@ -111,6 +114,7 @@ def encode_header(
     live: bool,
     drops: Mapping[str, int],
     people_mask: bytes | None = None,
+    parallax: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The second part of a message, msgpack."""
     values: dict[str, Any] = {
@@ -123,6 +127,7 @@ def encode_header(
         "thermal_state": dict(frame.thermal_state),
         "intents": dict(frame.intents),
         "people_mask": people_mask,
+        "parallax": parallax,
         "degraded": None if frame.degraded is None else frame.degraded.value,
         "drops": dict(drops),
     }
@@ -219,7 +224,7 @@ def _short(value: object) -> str:
 
 _KEYS = tuple(field.name for field in fields(Header))
 _DEFAULTS: Mapping[str, Callable[[], Any]] = {"intents": dict, "intents_version": int, "people_mask": lambda: None,
-                                                    "skew_after_delay_ns": lambda: None}  # fmt: skip
+                                                    "parallax": lambda: None, "skew_after_delay_ns": lambda: None}  # fmt: skip
 """Keys that earlier publishers of this schema do not send."""
 _is_count = functools.partial(_is_int, low=0)
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -243,5 +248,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("drops",), lambda v: _is_map(v, _is_count), "a map from text to whole numbers, 0 or more"),
     (("skew_after_delay_ns",), lambda v: v is None or _is_int(v), "nil or a whole number"),
     (("people_mask",), lambda v: v is None or is_mask(v), "nil or a PNG file"),
+    (("parallax",), lambda v: v is None or is_displacement(v), "nil or a map of parallax"),
     (("intents",), lambda v: _is_map(v, _is_share), "a map from text to numbers from -1 to 1"),
 )

@@ -267,7 +267,8 @@ KINDS: Mapping[str, Kind] = {
         "rtfusion.publish.sink:ZmqSink",
         "zmq:tcp://127.0.0.1:5555",
         {"encoding": _one_of("raw", "jpeg", "shm"), "quality": _percent, "topic": _topic, "hwm": _whole_number(1, 1000),
-         "keys": str, "clients": str, "insecure": _boolean, "boxes": _boolean},
+         "keys": str, "clients": str, "insecure": _boolean, "boxes": _boolean,
+         "parallax": _boolean},
     ),
     "record": Kind(
         "rtfusion.session.record:RecordSink",
