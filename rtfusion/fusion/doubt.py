@@ -23,7 +23,7 @@ LEAST_PX, FULL_PX = 1.0, 2.5
 """Doubt up to which both bands are shown as they are, and from which on an edge that both show is the visible one's alone."""
 COARSE_PX = 2.0, 6.0
 """Doubt up to which what is kept of the thermal picture is coarser than about a cell, and from which on than two."""
-STRONGER = 2.0
+STRONGER = 3.0
 """An edge of the thermal band has to be so many times as strong as the visible one beside it to be its own, and to stay."""
 LEAST_LEVELS = 1.0
 """Gray levels a cell up to which the visible picture has no edge."""
