@@ -39,16 +39,16 @@ def told(calibration: Calibration, *, width_px: int) -> Doubt | None:
     return None if doubt_px is None else everywhere(doubt_px * width_px / calibration.visible.width_px)
 
 
-def of_displacement(now_px: Doubt, *, goal_px: Doubt, age: Doubt | None) -> Doubt:
+def of_displacement(now_px: Doubt, *, goal_px: Doubt, age_frames: Doubt | None) -> Doubt:
     """The doubt about every cell of a map of displacements, (rows, columns) each.
 
     It is the most of three things: by how much the map changes about a cell, how far the cell still has to go to what was
-    measured, and how new its thing is. ``age`` are the frames for which that has been seen; None where nothing is older than the
+    measured, and how new its thing is. ``age_frames`` say for how long that has been seen; None where nothing is older than the
     picture.
     """
     square = np.ones((BESIDE_CELLS, BESIDE_CELLS), np.uint8)
     changes_px = cv2.subtract(cv2.dilate(now_px, square), cv2.erode(now_px, square))
     doubt_px = np.maximum(np.float32(OF_CHANGE) * changes_px, np.abs(goal_px - now_px))
-    if age is not None:
-        doubt_px = np.maximum(doubt_px, np.float32(NEW_PX) * (1 - age / np.float32(KNOWN_FRAMES)))
+    if age_frames is not None:
+        doubt_px = np.maximum(doubt_px, np.float32(NEW_PX) * (1 - age_frames / np.float32(KNOWN_FRAMES)))
     return cast(Doubt, doubt_px)

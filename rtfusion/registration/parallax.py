@@ -257,7 +257,7 @@ class Parallax:
             return base
         result = _displaced(self._prepared, memory.now_px, self._lines.direction)
         result.doubt_px = self._doubt_px = of_displacement(
-            memory.now_px, goal_px=memory.goal_px, age=None if self._still else memory.age
+            memory.now_px, goal_px=memory.goal_px, age_frames=None if self._still else memory.age
         )
         return result
 

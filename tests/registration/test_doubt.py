@@ -47,17 +47,19 @@ def test_it_is_told_in_pixels_of_the_grid(grid: str, factor: float) -> None:
 
 def test_a_map_is_in_doubt_where_it_changes_where_it_has_to_go_and_where_something_is_new() -> None:
     flat, age = np.full((20, 30), 3.0, np.float32), np.full((20, 30), 100.0, np.float32)
-    assert of_displacement(flat, goal_px=flat, age=age).max() == 0
+    assert of_displacement(flat, goal_px=flat, age_frames=age).max() == 0
     step = flat.copy()
     step[:, 15:] = 13.0
-    doubt_px = of_displacement(step, goal_px=step, age=age)
+    doubt_px = of_displacement(step, goal_px=step, age_frames=age)
     assert doubt_px[:, 13:17].min() > 5
     assert doubt_px[:, :12].max() == doubt_px[:, 18:].max() == 0
     goal_px = flat.copy()
     goal_px[4, 5] = -1.0
-    assert of_displacement(flat, goal_px=goal_px, age=age)[4, 5] == 4.0
+    assert of_displacement(flat, goal_px=goal_px, age_frames=age)[4, 5] == 4.0
     age[7, 8] = 0
-    doubt_px = of_displacement(flat, goal_px=flat, age=age)
+    doubt_px = of_displacement(flat, goal_px=flat, age_frames=age)
     assert doubt_px[7, 8] == pytest.approx(NEW_PX)
-    assert of_displacement(flat, goal_px=flat, age=None).max() == 0, "of stills nothing is older than the picture"
+    assert of_displacement(flat, goal_px=flat, age_frames=None).max() == 0, (
+        "of stills nothing is older than the picture"
+    )
     assert KNOWN_FRAMES == YOUNG
