@@ -23,8 +23,6 @@ LEAST_PX, FULL_PX = 1.0, 2.5
 """Doubt up to which both bands are shown as they are, and from which on an edge that both show is the visible one's alone."""
 COARSE_PX = 2.0, 6.0
 """Doubt up to which what is kept of the thermal picture is coarser than about a cell, and from which on than two."""
-STRONGER = 3.0
-"""An edge of the thermal band has to be so many times as strong as the visible one beside it to be its own, and to stay."""
 LEAST_LEVELS = 1.0
 """Gray levels a cell up to which the visible picture has no edge."""
 UNTOLD = 0.25
@@ -51,12 +49,17 @@ class _Reach(NamedTuple):
     """To either side, where an edge of the other band is the same one."""
     fine: float
     """Sigma of what is coarser than a small doubt, and is not changed."""
+    stronger: float
+    """An edge of the thermal band has to be so many times as strong as the visible one beside it to be its own, and to stay."""
 
 
 _ACROSS = 160
-_SMALL, _LARGE = _Reach(depends=1, beside=1, fine=0.6), _Reach(depends=4, beside=2, fine=1.0)
-SMALL_PX = 3.0
-"""Doubt, the same everywhere, up to which the first one does."""
+_SMALL = _Reach(depends=1, beside=1, fine=0.6, stronger=1.0)
+_LARGE = _Reach(depends=4, beside=2, fine=1.0, stronger=1.0)
+_OF_A_MAP = _LARGE._replace(stronger=3.0)
+"""About some places more is done than about all of the picture, from which the warmth of everybody would go."""
+SMALL_PX = 4.0
+"""Doubt, the same everywhere, up to which a small reach does."""
 COARSE = 2.0
 
 
@@ -93,7 +96,8 @@ def is_in_doubt(doubt_px: Plane | None) -> bool:
 
 def _made_of(visible_y: Image8, thermal: Image8, doubt_px: Plane) -> tuple[Plane, Plane, Plane]:
     """For each cell, how many times the visible band, the thermal one and 1 are in what is to be shown of the thermal one."""
-    reach = _SMALL if doubt_px.size == 1 and doubt_px.max() <= SMALL_PX else _LARGE
+    of_all = _SMALL if doubt_px.max() <= SMALL_PX else _LARGE
+    reach = of_all if doubt_px.size == 1 else _OF_A_MAP
     longer = max(thermal.shape)
     sides = tuple(max(2, round(side * min(_ACROSS, longer) / longer)) for side in thermal.shape[::-1])
     visible, warm = (
@@ -102,7 +106,7 @@ def _made_of(visible_y: Image8, thermal: Image8, doubt_px: Plane) -> tuple[Plane
     at_px = cast(Plane, cv2.resize(doubt_px, sides, interpolation=cv2.INTER_LINEAR))
     slope, offset = _depends(visible, warm, reach.depends)
     offset = offset - _coarse(slope * visible + offset - warm, at_px, reach.fine)
-    share = np.clip((at_px - LEAST_PX) / (FULL_PX - LEAST_PX), 0, 1) * _beside(visible, warm, reach.beside)
+    share = np.clip((at_px - LEAST_PX) / (FULL_PX - LEAST_PX), 0, 1) * _beside(visible, warm, reach)
     return share * slope, np.float32(1) - share, share * offset
 
 
@@ -124,16 +128,16 @@ def _coarse(change: Plane, doubt_px: Plane, sigma: float) -> Plane:
     return cast(Plane, fine + share * (coarse - fine))
 
 
-def _beside(visible: Plane, warm: Plane, reach: int) -> Plane:
+def _beside(visible: Plane, warm: Plane, reach: _Reach) -> Plane:
     """From 0 to 1: how much of the edges of the thermal cells is an edge of the visible ones, too, in place or beside it."""
-    near = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    near = np.ones((2 * reach.beside + 1, 2 * reach.beside + 1), np.uint8)
     shared, all_of_it = np.zeros_like(warm), np.full_like(warm, UNTOLD)
     for along in ((1, 0), (0, 1)):
         edge = _steps(warm, along)
         other = np.maximum(cv2.dilate(np.abs(_steps(visible, along)), near) - LEAST_LEVELS, 0)
         edge *= edge
         all_of_it += edge
-        shared += np.minimum(edge, np.square(np.float32(STRONGER) * other))
+        shared += np.minimum(edge, np.square(np.float32(reach.stronger) * other))
     side = 2 * TOGETHER + 1
     return cast(Plane, cv2.divide(cv2.blur(shared, (side, side)), cv2.blur(all_of_it, (side, side))))
 

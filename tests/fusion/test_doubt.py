@@ -24,6 +24,8 @@ def square(*, ground: int, level: int, right_px: int = 0) -> Image8:
     return cv2.GaussianBlur(image, (0, 0), 0.8).astype(np.uint8)
 
 
+FAR_OFF = np.full((120, 160), 8.0, np.float32)
+"""Doubt of a map."""
 VISIBLE, THERMAL = square(ground=140, level=40), square(ground=60, level=160, right_px=OFF_PX)
 
 
@@ -43,7 +45,7 @@ def test_without_doubt_nothing_is_done(doubt_px: np.ndarray | None) -> None:
 
 
 def test_an_edge_that_both_bands_show_goes_where_the_visible_one_has_it() -> None:
-    shown = undoubled(VISIBLE, THERMAL, everywhere(8.0))
+    shown = undoubled(VISIBLE, THERMAL, FAR_OFF)
     edge, ghost = SQUARE[1].stop, SQUARE[1].stop + OFF_PX
     assert steepest(THERMAL, ghost) > 20
     assert steepest(shown, ghost) < 0.3 * steepest(THERMAL, ghost)
@@ -51,18 +53,26 @@ def test_an_edge_that_both_bands_show_goes_where_the_visible_one_has_it() -> Non
 
 
 def test_what_is_warm_stays_as_warm() -> None:
-    shown = undoubled(VISIBLE, THERMAL, everywhere(8.0)).astype(np.float32)
+    shown = undoubled(VISIBLE, THERMAL, FAR_OFF).astype(np.float32)
     inside = shown[200:280, 290:350].mean()
     assert abs(inside - 160) < 3
     assert abs(shown[20:100].mean() - 60) < 3
     assert abs(shown.mean() - THERMAL.mean()) < 1
 
 
+@pytest.mark.parametrize("doubt_px", [2.5, 6.0])
+def test_what_is_much_warmer_than_the_visible_edge_is_strong_stays_where_all_is_in_doubt(doubt_px: float) -> None:
+    faint = square(ground=100, level=80)
+    shown = undoubled(faint, THERMAL, everywhere(doubt_px))
+    assert steepest(shown, SQUARE[1].stop + OFF_PX) > 0.8 * steepest(THERMAL, SQUARE[1].stop + OFF_PX)
+    assert (undoubled(VISIBLE, THERMAL, everywhere(doubt_px)) != THERMAL).any()
+
+
 @pytest.mark.parametrize("noise", [0, 3])
 def test_what_only_the_thermal_camera_sees_stays_as_it_is(noise: int) -> None:
     rng = np.random.default_rng(0)
     dark = np.clip(30 + rng.normal(0, noise, SIZE), 0, 255).astype(np.uint8)
-    shown = undoubled(dark, THERMAL, everywhere(8.0))
+    shown = undoubled(dark, THERMAL, FAR_OFF)
     assert np.abs(shown.astype(np.int16) - THERMAL).max() <= 2
 
 
