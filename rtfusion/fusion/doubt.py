@@ -113,8 +113,8 @@ def _made_of(visible_y: Image8, thermal: Image8, doubt_px: Plane) -> tuple[Plane
 def _depends(visible: Plane, warm: Plane, reach: int) -> tuple[Plane, Plane]:
     """Slope and offset of the linear function of the visible cells that the thermal ones around are nearest to."""
     side = 2 * reach + 1
-    planes = cv2.merge([visible, warm, cv2.multiply(visible, visible), cv2.multiply(visible, warm)])
-    middle, warm_middle, square, product = cv2.split(cv2.blur(planes, (side, side)))
+    planes = visible, warm, cv2.multiply(visible, visible), cv2.multiply(visible, warm)
+    middle, warm_middle, square, product = (cast(Plane, cv2.blur(plane, (side, side))) for plane in planes)
     spread = square - middle * middle + np.float32(STEADY)
     slope = np.clip((product - middle * warm_middle) / spread, -STEEPEST, STEEPEST)
     slopes, offsets = (cast(Plane, cv2.blur(plane, (side, side))) for plane in (slope, warm_middle - slope * middle))
