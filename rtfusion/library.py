@@ -270,8 +270,11 @@ def open(
         CaptureError: a source cannot be opened. Nothing stays open.
         CalibrationError, ModelError, EngineError: as `fuse`.
     """
-    settings = _settings({**options, "ir": ir, "vis": vis}, takers=("pairs", *_OF_FUSING))
-    pairs, fuser = open_path(settings, calibration=_calibration(calibration, distance_m=distance_m))
+    loaded = _calibration(calibration, distance_m=distance_m)
+    settings = _settings(
+        {**options, "ir": ir, "vis": vis}, takers=("pairs", *_OF_FUSING), calibrated=loaded is not None
+    )
+    pairs, fuser = open_path(settings, calibration=loaded)
     return FusedStream(pairs=pairs, fuser=fuser)
 
 
@@ -429,8 +432,8 @@ def _open_fuser(
     still: bool = True,
     **options: Any,
 ) -> PairFuser[Any]:
-    settings = _settings_of_arrays(options, kelvin_per_count=kelvin_per_count)
     loaded = _calibration(calibration, distance_m=distance_m)
+    settings = _settings_of_arrays(options, kelvin_per_count=kelvin_per_count, calibrated=loaded is not None)
     fuser = open_fuser(settings, telemetry=Telemetry(), calibration=loaded, still=still, thermal_still=still)
     try:
         if inputs:
@@ -482,12 +485,12 @@ def _refuse_units_of_gray(pair: FramePair, *, units: object) -> None:
         )
 
 
-def _settings_of_arrays(options: Mapping[str, Any], *, kelvin_per_count: float | None) -> Settings:
+def _settings_of_arrays(options: Mapping[str, Any], *, kelvin_per_count: float | None, calibrated: bool) -> Settings:
     if kelvin_per_count is not None and not (
         isinstance(kelvin_per_count, int | float) and 0 < kelvin_per_count < math.inf
     ):
         raise ConfigError(f"kelvin_per_count is {kelvin_per_count!r}; expected a number above 0, such as 0.01")
-    settings = _settings(options, takers=_OF_FUSING)
+    settings = _settings(options, takers=_OF_FUSING, calibrated=calibrated)
     if settings.units not in (None, "counts") and kelvin_per_count is None:
         raise ConfigError(
             f"units is {settings.units}; an array has no temperature without kelvin_per_count=, or use counts"
@@ -495,7 +498,7 @@ def _settings_of_arrays(options: Mapping[str, Any], *, kelvin_per_count: float |
     return settings
 
 
-def _settings(options: Mapping[str, Any], *, takers: tuple[Taker, ...]) -> Settings:
+def _settings(options: Mapping[str, Any], *, takers: tuple[Taker, ...], calibrated: bool) -> Settings:
     declared = Settings.declared()
     allowed = {name for name, setting in declared.items() if setting.taker in takers}
     for name in options:
@@ -505,7 +508,8 @@ def _settings(options: Mapping[str, Any], *, takers: tuple[Taker, ...]) -> Setti
             raise ConfigError(f"{name} is a setting of a whole run; use it with rtfusion.build(rtfusion.Settings(...))")
         if name not in allowed:
             raise ConfigError(f"there is no option {name!r}{did_you_mean(name, allowed)}")
-    return Settings(**options)
+    # the calibration is given as a value: settings know alone that there is one, as some of them need
+    return Settings(**options, **({"calibration": Path("calibration")} if calibrated else {}))
 
 
 def _pair(

@@ -17,8 +17,11 @@ import rtfusion
 from rtfusion import library
 from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.pipeline import build
-from rtfusion.types import Image, Image8
+from rtfusion.synthetic import Scene
+from rtfusion.types import Band, Image, Image8
 from tests import onnx_models
+from tests.registration.test_parallax import BASELINE_M, SIZE_PX
+from tests.registration.test_parallax import rig as registered_rig
 from tests.support import CollectingSink
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "examples" / "library.ipynb"
@@ -408,3 +411,14 @@ def test_a_calibration_that_must_not_be_used_is_told(tmp_path: Path) -> None:
         assert fuser.notes == ()
         fuser.change(calibration=bad)
         assert "it rests on 2 views" in fuser.notes[0]
+
+
+def test_what_needs_a_calibration_is_there_where_one_is_given() -> None:
+    scene, rig = Scene(visible_size_px=SIZE_PX, baseline_m=BASELINE_M, walkers_m=(5.0,)), registered_rig()
+    pictures = [{band.value: scene.render(band, 1.6 + index / 30) for band in Band} for index in range(3)]
+    with rtfusion.Fuser(calibration=rig, parallax="dense", fuser="pyramid") as fuser:
+        frames = [fuser.frame(**one, timestamp_ns=index * 33_333_333) for index, one in enumerate(pictures)]
+    assert frames[-1].displacement is not None
+    assert frames[-1].displacement.direction == pytest.approx((-1.0, 0.0), abs=1e-6)
+    with pytest.raises(ConfigError, match="knows the pose"):
+        rtfusion.Fuser(parallax="dense", fuser="pyramid")
