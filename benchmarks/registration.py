@@ -461,8 +461,7 @@ class _Seen(NamedTuple):
 def _seen(scene: Scene, seconds: float, *, moved_px: npt.NDArray[np.float32]) -> _Seen:
     distances_m = scene.distances_m(seconds)
     wanted_px = scene.displacement_px(SET_M) - scene.displacement_px(distances_m)
-    from_px = np.arange(RIG_PX[0]) + wanted_px
-    both = (from_px >= 0) & (from_px <= RIG_PX[0] - 1)
+    both = _seen_by_both(np.asarray(wanted_px, np.float32))
     targets = {one.distance_m: one for one in scene.targets(seconds)}
     stands = both & ~np.isin(np.round(distances_m, 3), [round(distance_m, 3) for distance_m in targets])
     off_px = np.asarray(moved_px - wanted_px, np.float32)
@@ -473,6 +472,19 @@ def _seen(scene: Scene, seconds: float, *, moved_px: npt.NDArray[np.float32]) ->
         for distance_m, one in targets.items()
     }
     return _Seen(bodies, _Thing(stands, off_px, 0.0, True))
+
+
+def _seen_by_both(wanted_px: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """(H, W): the thermal camera has in its picture, too, what a pixel shows, and nothing nearer hides it there.
+
+    ``wanted_px`` says how far away along the rows it lies: the nearer, the less.
+    """
+    from_px = np.arange(wanted_px.shape[1]) + wanted_px
+    inside = (from_px >= 0) & (from_px <= wanted_px.shape[1] - 1)
+    at = np.indices(wanted_px.shape)[0], np.clip(np.rint(from_px), 0, wanted_px.shape[1] - 1).astype(int)
+    nearest_px = np.full(wanted_px.shape, np.inf, np.float32)
+    np.minimum.at(nearest_px, at, wanted_px)
+    return np.asarray(inside & (wanted_px < nearest_px[at] + 1.0))
 
 
 class _Followed:

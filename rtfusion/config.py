@@ -257,7 +257,7 @@ class Settings(BaseModel):
     """Threads of the engine. Without it, one for every core but one, which decodes and writes. OpenCV has one beside it."""
     kernels: Annotated[bool, _fusion(taker="learned")] = True
     """Compute in compiled kernels, where they are installed, what a model does by fixed formulas, the rest of which its engine
-    runs, and what denoising does to every pixel of 8 bits. Of denoising the results are the same."""
+    runs, what denoising does to every pixel of 8 bits, and the search of parallax. Of denoising the results are the same."""
 
     sink: Annotated[tuple[str, ...], _output(metavar="URI", taker="sinks", path="uri")] = ()
     """Output: a video file, images:DIR, record:DIR, zmq:tcp://127.0.0.1:5555, web://127.0.0.1:8080, window: or null:

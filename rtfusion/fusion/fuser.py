@@ -46,6 +46,7 @@ class PairFuser(Generic[ReadyT]):
         denoiser: takes the noise out of the frames that are fused; None leaves them as they came.
         refine: follow slow drift of the registration.
         parallax: `off`, `layers` or `dense`: bring what is nearer or farther than the registration is set for to its place.
+        kernels: find the parallax by compiled loops, where they are installed.
         still: the visible frames are unrelated images.
         units: measure and draw the middle, the coldest and the warmest point; see `annotate`.
         wish: the intents that it begins with; None takes those that were recorded with a pair, if any, until it is changed.
@@ -63,6 +64,7 @@ class PairFuser(Generic[ReadyT]):
         denoiser: Denoiser | None = None,
         refine: bool = False,
         parallax: str = "off",
+        kernels: bool = True,
         still: bool = False,
         units: str | None = None,
         wish: Intents | None = None,
@@ -75,7 +77,7 @@ class PairFuser(Generic[ReadyT]):
         self._telemetry = telemetry
         self._calibration = calibration
         self._refiner = Refiner(grid=renderer.grid) if refine else None
-        self._parallax_kind, self._still = parallax, still
+        self._parallax_kind, self._still, self._kernels = parallax, still, kernels
         self._parallax: tuple[Registration, Parallax] | None = None
         """The correction, and the registration that it was opened for, not refined."""
         self._units = units
@@ -390,7 +392,9 @@ class PairFuser(Generic[ReadyT]):
         if calibration is not None:
             sizes_px = {f"{band.value}_size_px": shape.size_px(band) for band in Band}
             calibration = calibration.scaled(**sizes_px)
-        return open_parallax(self._parallax_kind, calibration=calibration, base=base, still=self._still)
+        return open_parallax(
+            self._parallax_kind, calibration=calibration, base=base, still=self._still, kernels=self._kernels
+        )
 
     def _refine(self, registered: RegisteredPair) -> None:
         """Let the refinement see the registered pictures, unless one of them is not of this moment."""
@@ -434,6 +438,7 @@ def open_fuser(
         presets=settings.presets,
         glide_frames=1 if still else RAMP_FRAMES,
         still=still,
+        kernels=settings.kernels,
         **settings.arguments("fuser"),
     )
 

@@ -1,10 +1,9 @@
 """Parallax: what is nearer or farther than the registration is set for lies elsewhere, and is brought to its place.
 
 Two cameras side by side see a thing at another distance displaced along one line of the picture. By how much is asked of the
-structure of both bands at low resolution: for every displacement that the rig allows, how alike both are around each cell,
-where "around" ends at the edges of the visible picture (He et al., "Guided image filtering", and Hosni et al., "Fast cost-volume
-filtering for visual correspondence and beyond", both IEEE TPAMI 2013). What was found is remembered, and moves with the visible
-picture. Where neither band tells, what the registration says stays; and what is seen moves by a bounded step a frame.
+structure of both bands at low resolution, in every frame (`rtfusion.registration.likeness`). What is in use is remembered, and
+moves with the visible picture: what is seen for the first time is where it was found, and all else changes by a bounded step a
+frame. Where neither band tells, what the registration says stays.
 """
 
 from __future__ import annotations
@@ -20,15 +19,16 @@ import numpy.typing as npt
 
 from rtfusion.clock import NS_PER_MS
 from rtfusion.errors import CalibrationError
+from rtfusion.kernels.parallax import open_search
 from rtfusion.registration.calibration import Calibration, Matrix, scale_px
 from rtfusion.registration.doubt import Doubt, of_displacement
+from rtfusion.registration.likeness import STRIDE, Floats, Found, Guide, OpenCvSearch, Search, Tried, tried_between
 from rtfusion.registration.maps import Registration, Warp, register
-from rtfusion.registration.structure import StructureMap, equalized, structure_map
+from rtfusion.registration.structure import equalized
 from rtfusion.types import Displacement, Image, Image8
 
 SIDE_PX = 320
 """Longer side of the pictures that are compared; cells are two of their pixels wide."""
-STRIDE = 2
 NEAREST_M = 1.5
 """Of a rig with a pose: nothing is looked for that is nearer."""
 FAR_M = 1e9
@@ -38,33 +38,32 @@ RANGE = 0.03
 STEP_PX = 1.5
 """From one displacement that is tried to the next, at `SIDE_PX`: one layer, of which dense finds what is between."""
 MOST_STEPS = 24
-WINDOW, REACH = 5, 6
-"""In cells: a square whose structure is compared, and the reach of the window that ends at edges."""
-EDGE = 1e-3
-"""Variance of the visible picture, of full scale, from which on an edge is one."""
 SURE = 0.06
 """How much more alike than in the mean over all displacements both bands are where a place is sure of its own."""
-DOUBT = 0.008
-"""Weight of what the registration says against a place that is sure."""
-EVERY = 3
-"""Frames from one measurement to the next."""
-MOST_CHANGE_PX = 0.5
-"""Of one frame, in pixels of the grid, of what has been seen for longer than `YOUNG` frames."""
-NEW = 3
-"""Frames for which the first measurement of a thing counts alone."""
-YOUNG, MOST_CHANGE_YOUNG_PX = 12, 1.5
-"""What has appeared comes to its place within so many frames, by so much a frame."""
-GAIN = 0.5
+DOUBT, FAR, FAR_DOUBT = 0.016, 2, 0.05
+"""Against the weight of a place that is sure: of what is around it farther off, in a picture so many times smaller, and there of
+what the registration says."""
+MOST_CHANGE_PX = 0.3
+"""Of one frame, in pixels of the grid, of what has been seen before."""
+BESIDE = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+"""Cells between which an edge may have passed from one frame to the next."""
+GAIN = 0.2
 """Share of the way to what was measured that is gone at once, where the bound allows."""
+YOUNG = 12
+"""Frames for which something has to stand until it is remembered behind what hides it."""
+FINEST = 1
+"""Of the optical flow: it is made at half of the resolution of the cells."""
 STILL = 0.15
 """Cells a frame below which nothing moves."""
-OTHER_LEVELS = 14.0
-"""Gray levels between a cell and where it came from, from which on it is another thing that was hidden."""
+OTHER_LEVELS = 20.0
+"""Gray levels around a cell and where it came from, from which on it is another thing that was hidden."""
 SAME_LEVELS, CHANGED_LEVELS = 6.0, 4.0
 """Gray levels around a cell: up to the first it shows again what stood there, from the second on something else than before."""
 NOTHING_LEVELS = -255.0
 FORGET_NS = 500 * NS_PER_MS
 """After a gap of more than this between two frames everything starts anew."""
+ASKED_EVERY = 3
+"""Frames from one to the next measurement along the axes."""
 AXES = ((1.0, 0.0), (0.0, 1.0))
 """Directions in which the cameras of a rig without a pose may lie from one another."""
 TRIALS = 6
@@ -73,8 +72,6 @@ LEAST_GAIN, CLEARER = 0.0075, 2.0
 """How much more alike both bands have to become along that axis, and how many times more than along the other.
 
 In cameras of one view chance alone gives up to 0.006, along either."""
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -88,8 +85,12 @@ class Lines:
     """Displacements of the farthest and of the nearest thing, in pixels of the grid; 0 is as registered."""
 
 
-def open_parallax(kind: str, *, calibration: Calibration | None, base: Registration, still: bool) -> Parallax:
+def open_parallax(
+    kind: str, *, calibration: Calibration | None, base: Registration, still: bool, kernels: bool = True
+) -> Parallax:
     """The correction of a kind, ``layers`` or ``dense``, for a registration onto the visible grid.
+
+    ``kernels`` takes the compiled loops where they are here.
 
     Raises:
         CalibrationError: ``dense``, and the calibration holds no pose; or the rig has no parallax.
@@ -101,7 +102,7 @@ def open_parallax(kind: str, *, calibration: Calibration | None, base: Registrat
             "calibrate with a board, or use parallax layers"
         )
     lines = lines_of(calibration, base) if calibration is not None and has_pose else None
-    return Parallax(dense=kind == "dense", lines=lines, still=still)
+    return Parallax(dense=kind == "dense", lines=lines, still=still, kernels=kernels)
 
 
 def lines_of(calibration: Calibration, base: Registration) -> Lines:
@@ -139,9 +140,11 @@ class _Memory(NamedTuple):
     now_px: Floats
     """Its displacement, in pixels of the grid."""
     goal_px: Floats
-    """What it moves to."""
+    """What was found last."""
     age: Floats
     """Frames for which its thing has been seen."""
+    stands: npt.NDArray[np.bool_]
+    """It shows what it showed in the frame before, without having moved, or what stood there before it was hidden."""
     behind_px: Floats
     """The displacement of what stood there last, without moving, for `YOUNG` frames."""
     behind_levels: Floats
@@ -164,13 +167,12 @@ class _Prepared(NamedTuple):
     """(2, 2) source pixels for one pixel of the grid."""
 
 
-class _Structure(NamedTuple):
-    """The thermal picture on the grid at `SIDE_PX`."""
+class _Pictures(NamedTuple):
+    """What is compared, on the grid at `SIDE_PX`; see `Search`."""
 
-    map: StructureMap
-    """0 where the thermal camera does not see."""
-    seen: Floats
-    """(H, W): 1 where it does."""
+    visible: Image8
+    thermal: Image8
+    gray: Image8
 
 
 class Parallax:
@@ -180,16 +182,19 @@ class Parallax:
         dense: any displacement; else one of a small set of layers.
         lines: those of the rig; None looks for them along the rows and the columns of the picture.
         still: the pictures are unrelated, and nothing is remembered of one for the next.
+        kernels: by compiled loops, where they are here: a quarter of the time.
     """
 
-    def __init__(self, *, dense: bool, lines: Lines | None = None, still: bool = False) -> None:
-        self._dense = dense
+    def __init__(self, *, dense: bool, lines: Lines | None = None, still: bool = False, kernels: bool = True) -> None:
+        self._dense, self._kernels = dense, kernels
+        self._search: tuple[_Prepared, Lines, Tried, Search] | None = None
         self._lines = lines
         self._still = still
         self._memory: _Memory | None = None
         self._prepared: _Prepared | None = None
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._waited = EVERY
+        self._flow.setFinestScale(FINEST)
+        self._waited = ASKED_EVERY
         self._starts = True
         self._doubt_px: Doubt | None = None
         self._measured = 0
@@ -246,13 +251,9 @@ class Parallax:
             self._prepared = _prepare(base)
         small = _shrunk(visible)
         memory = self._moved(small, timestamp_ns)
-        self._waited += 1
-        if told and self._waited >= EVERY:
-            self._waited = 0
+        if told:
             memory = self._measured_anew(memory, small, self._prepared, thermal)
-        most_px = np.where(memory.age < YOUNG, MOST_CHANGE_YOUNG_PX, MOST_CHANGE_PX).astype(np.float32)
-        step = np.clip(memory.goal_px - memory.now_px, -most_px, most_px)
-        self._memory = memory = memory._replace(now_px=memory.now_px + step)
+        self._memory = memory
         if self._lines is None:
             return base
         result = _displaced(self._prepared, memory.now_px, self._lines.direction)
@@ -270,21 +271,23 @@ class Parallax:
         gap_ns = 0 if before is None else timestamp_ns - before.timestamp_ns
         if self._still or before is None or before.gray.shape != gray.shape or not 0 <= gap_ns <= FORGET_NS:
             nothing = np.zeros(gray.shape, np.float32)
-            self._waited, self._starts = EVERY, True
-            return _Memory(
-                nothing, nothing, nothing, nothing, np.full_like(nothing, NOTHING_LEVELS), gray, timestamp_ns
-            )
+            self._starts = True
+            levels = np.full_like(nothing, NOTHING_LEVELS)
+            return _Memory(nothing, nothing, nothing, nothing > 0, nothing, levels, gray, timestamp_ns)
         if self._lines is None:  # nothing is displaced yet that could move with the picture
             return before._replace(gray=gray, timestamp_ns=timestamp_ns)
         x, y, still = self._came_from(gray, before.gray)
-        both = cv2.remap(cv2.merge([before.now_px, before.goal_px]), x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
+        now_px = cv2.remap(before.now_px, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
         there = cv2.remap(before.gray, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
         age = cv2.remap(before.age, x, y, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, -1) + 1
         # what was hidden or out of the picture is seen for the first time
-        age[cv2.absdiff(gray, there) > OTHER_LEVELS] = 0
-        now_px, goal_px = (cast(Floats, plane) for plane in cv2.split(both))
+        age[_unlike(gray, there) > OTHER_LEVELS] = 0
         memory = before._replace(
-            now_px=now_px, goal_px=goal_px, age=cast(Floats, age), gray=gray, timestamp_ns=timestamp_ns
+            now_px=cast(Floats, now_px),
+            goal_px=cast(Floats, now_px),
+            age=cast(Floats, age),
+            gray=gray,
+            timestamp_ns=timestamp_ns,
         )
         return _seen_again(memory, changed=_unlike(gray, before.gray) > CHANGED_LEVELS, still=still)
 
@@ -301,71 +304,89 @@ class Parallax:
         return x + across * moves, y + down * moves, ~moves
 
     def _measured_anew(self, memory: _Memory, small: Image8, prepared: _Prepared, thermal: Image) -> _Memory:
-        """The goals after a measurement; the first of all is in use at once."""
+        """What is in use after a measurement, which in the first of all is in use at once."""
+        if self._lines is None:
+            self._waited += 1
+            if self._waited < ASKED_EVERY:
+                return memory
+            self._waited = 0
         starts, self._starts = self._starts, False
-        is_asked = self._lines is None
-        warm = equalized(prepared.small(prepared.base.thermal.reduced(thermal)))
-        here, there = structure_map(equalized(small)), _structure(warm, prepared.seen)
-        scale = prepared.base.size_px[0] / small.shape[1]
-        lines = self._lines or self._ask(here, there, memory.gray, scale, prepared.base.size_px[0])
+        pictures = _Pictures(
+            visible=equalized(small),
+            thermal=equalized(prepared.small(prepared.base.thermal.reduced(thermal))),
+            gray=memory.gray,
+        )
+        lines = self._lines or self._ask(pictures, prepared)
         if lines is None:
             return memory
-        if is_asked:  # what is known of the rig from here on comes into use as what has appeared does
-            memory = memory._replace(age=np.zeros_like(memory.age))
-        found_px, sure = self._found(here, there, memory.gray, lines, scale)
+        found = self._found(pictures, prepared, lines)
         self._measured += 1
-        self._sure = float((sure > 0.5).mean())
-        if starts:  # nobody has seen it elsewhere
-            return memory._replace(goal_px=found_px, now_px=found_px)
-        goal_px = np.where(memory.age < NEW, found_px, memory.goal_px + GAIN * (found_px - memory.goal_px))
-        return memory._replace(goal_px=goal_px.astype(np.float32))
+        self._sure = float((found.lead > 0.5 * SURE).mean())
+        return memory._replace(now_px=found.px if starts else _followed(memory, found.px), goal_px=found.px)
 
     # -- measuring --------------------------------------------------------------------------------------------------
 
-    def _ask(self, here: StructureMap, there: _Structure, gray: Image8, scale: float, width_px: int) -> Lines | None:
+    def _ask(self, pictures: _Pictures, prepared: _Prepared) -> Lines | None:
         """Try each axis for some measurements; the lines of the one along which both bands are more alike, once it is known."""
+        width_px = prepared.base.size_px[0]
         for axis, gains in self._told.items():
-            lines = Lines(direction=axis, least_px=-RANGE * width_px, most_px=RANGE * width_px)
-            layer_px = self._layer_px(lines, scale)
-            tried_px, likeness = _likenesses(here, there, gray, lines, scale=scale, layer_px=layer_px)
+            tried = _tried(
+                Lines(direction=axis, least_px=-RANGE * width_px, most_px=RANGE * width_px), pictures, prepared
+            )
+            search = OpenCvSearch(tried, seen=prepared.seen, dense=self._dense)
+            likeness, known = search.likeness(**pictures._asdict())
+            found = search.best(likeness, known)
             # of what chance prefers here and there nothing is left once it is smoothed
-            found_px = self._chosen(tried_px, likeness, gray, layer_px)[0]
-            nearest = np.clip(np.rint((found_px - tried_px[0]) / layer_px), 0, len(tried_px) - 1).astype(np.int64)
-            gain = np.take_along_axis(likeness, nearest[None], axis=0)[0] - likeness[len(tried_px) // 2]
-            gains.append(float((gain * _choose_one_another(tried_px, likeness, lines, scale)).mean()))
+            found_px = _smoothed(found, pictures.gray, around_px=np.float32(0))
+            nearest = np.clip(np.rint((found_px - tried.px[0]) / tried.layer_px), 0, len(tried.px) - 1).astype(np.int64)
+            gain = np.take_along_axis(likeness, nearest[None], axis=0)[0] - likeness[len(tried.px) // 2]
+            gains.append(float((gain * _choose_one_another(tried, likeness)).mean()))
         means = {axis: float(np.mean(gains)) for axis, gains in self._told.items()}
         best, other = sorted(means, key=lambda axis: -means[axis])
         if len(self._told[best]) >= TRIALS and means[best] > max(LEAST_GAIN, CLEARER * means[other]):
             self._lines = Lines(direction=best, least_px=-RANGE * width_px, most_px=RANGE * width_px)
         return self._lines
 
-    def _layer_px(self, lines: Lines, scale: float) -> float:
-        """From one displacement that is tried to the next, in pixels of the grid."""
-        return max(STEP_PX * scale, (lines.most_px - lines.least_px) / MOST_STEPS)
-
-    def _found(
-        self, here: StructureMap, there: _Structure, gray: Image8, lines: Lines, scale: float
-    ) -> tuple[Floats, Floats]:
-        """The displacement of every cell in pixels of the grid, and from 0 to 1 how sure it is."""
-        layer_px = self._layer_px(lines, scale)
-        return self._chosen(*_likenesses(here, there, gray, lines, scale=scale, layer_px=layer_px), gray, layer_px)
-
-    def _chosen(self, tried_px: Floats, likeness: Floats, gray: Image8, layer_px: float) -> tuple[Floats, Floats]:
-        """What `_found` gives, of the likeness by displacement."""
-        best = likeness.argmax(axis=0)
-        sure = np.clip((likeness.max(axis=0) - likeness.mean(axis=0)) / SURE, 0, None).astype(np.float32)
-        found_px = tried_px[best]
-        if self._dense:
-            found_px = found_px + layer_px * _vertices(likeness, best)
-        # what is not sure takes what is around it on the same side of an edge, and in the end what the registration says
-        weight = np.square(np.square(sure))
-        guide = _Guide(gray, weight + np.float32(DOUBT))
-        smooth_px = guide(cast(Floats, (found_px * weight / (weight + DOUBT)).astype(np.float32)))
-        return np.clip(smooth_px, tried_px[1], tried_px[-2]), np.minimum(sure, 1.0)
+    def _found(self, pictures: _Pictures, prepared: _Prepared, lines: Lines) -> Found:
+        """The displacement of every cell in pixels of the grid, smoothed, and how clear each was."""
+        if self._search is None or self._search[0] is not prepared or self._search[1] is not lines:
+            tried = _tried(lines, pictures, prepared)
+            search = open_search(tried, seen=prepared.seen, dense=self._dense, kernels=self._kernels)
+            self._search = prepared, lines, tried, search
+        _, _, tried, search = self._search
+        found = search(**pictures._asdict())
+        smooth_px = _smoothed(found, pictures.gray, around_px=_around(found, pictures.gray))
+        return Found(np.clip(smooth_px, tried.px[1], tried.px[-2]), found.lead)
 
 
-def _structure(warm: Image8, seen: Floats) -> _Structure:
-    return _Structure(cast(StructureMap, cv2.multiply(structure_map(warm), cv2.merge([seen] * 4))), seen)
+def _tried(lines: Lines, pictures: _Pictures, prepared: _Prepared) -> Tried:
+    """What is tried along the lines of a rig."""
+    scale = prepared.base.size_px[0] / pictures.visible.shape[1]
+    layer_px = max(STEP_PX * scale, (lines.most_px - lines.least_px) / MOST_STEPS)
+    return tried_between(lines.least_px, lines.most_px, direction=lines.direction, layer_px=layer_px, scale=scale)
+
+
+def _weight(found: Found) -> Floats:
+    return cast(Floats, np.square(np.square(found.lead / np.float32(SURE))))
+
+
+def _smoothed(found: Found, gray: Image8, *, around_px: Floats | np.float32) -> Floats:
+    """What was found; where it is not sure, by what is near it on the same side of an edge, and then by what is around."""
+    weight, doubt = _weight(found), np.float32(DOUBT)
+    return Guide(gray, weight + doubt)((found.px * weight + doubt * around_px) / (weight + doubt))
+
+
+def _around(found: Found, gray: Image8) -> Floats:
+    """What was found, smoothed over a larger part of the picture; where nothing is sure, what the registration says."""
+    weight = _weight(found)
+    smaller = [
+        cv2.resize(plane, None, fx=1 / FAR, fy=1 / FAR, interpolation=cv2.INTER_AREA)
+        for plane in (gray, weight, weight * found.px)
+    ]
+    gray_there, weight, weighted_px = (cast(Any, plane) for plane in smaller)
+    total = weight + np.float32(FAR_DOUBT)
+    far_px = Guide(gray_there, total)(weighted_px / total)
+    return cast(Floats, cv2.resize(far_px, gray.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _unlike(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Floats:
@@ -376,68 +397,37 @@ def _unlike(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Floats:
 def _seen_again(memory: _Memory, *, changed: npt.NDArray[np.bool_], still: npt.NDArray[np.bool_]) -> _Memory:
     """What somebody hid who passed is at once where it was before; what has stood is kept for when it is hidden."""
     again = changed & (_unlike(memory.gray.astype(np.float32), memory.behind_levels) < SAME_LEVELS)
-    now_px, goal_px = (np.where(again, memory.behind_px, plane) for plane in (memory.now_px, memory.goal_px))
+    now_px = np.where(again, memory.behind_px, memory.now_px)
     age = np.where(again, np.float32(YOUNG), memory.age)
-    stands = still & ~changed & (age >= YOUNG)
+    stays = still & ~changed
+    stands = stays & (age >= YOUNG)
     return memory._replace(
         now_px=now_px,
-        goal_px=goal_px,
         age=age,
+        stands=stays | again,
         behind_px=np.where(stands, now_px, memory.behind_px),
         behind_levels=np.where(stands, memory.gray, memory.behind_levels).astype(np.float32),
     )
 
 
-def _likenesses(
-    here: StructureMap, there: _Structure, gray: Image8, lines: Lines, *, scale: float, layer_px: float
-) -> tuple[Floats, Floats]:
-    """Displacements (n,) in pixels of the grid, and (n, rows, columns): with each, how alike both bands are around each cell.
+def _followed(memory: _Memory, found_px: Floats) -> Floats:
+    """What is in use after a measurement: what is new as it was found, and all else by a bounded step from where it was.
 
-    0 is among them; the first and the last one are beyond the ends, so that the best one has neighbors. What would lie outside
-    of the thermal picture is as alike as the rest of what is tried there: it tells nothing.
+    Where something moves, that is within what is in use beside the cell that it came from: an edge may have passed there.
     """
-    first, last = int(np.floor(lines.least_px / layer_px)) - 1, int(np.ceil(lines.most_px / layer_px)) + 1
-    tried_px = np.arange(first, last + 1, dtype=np.float32) * np.float32(layer_px)
-    still = np.ascontiguousarray(here[::STRIDE, ::STRIDE])
-    energy = _dot(still, still)
-    rows, columns = still.shape[:2]
-    likeness, known = (np.empty((len(tried_px), rows, columns), np.float32) for _ in range(2))
-    for index, displacement_px in enumerate(tried_px):
-        x, y = (share * float(displacement_px) / scale for share in lines.direction)
-        # what is displaced by (x, y) is brought back, and every second pixel of it is looked at
-        back = np.array([[1 / STRIDE, 0, -x / STRIDE], [0, 1 / STRIDE, -y / STRIDE]])
-        moved, seen = (
-            cast(
-                Floats,
-                cv2.warpAffine(plane, back, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT),
-            )
-            for plane in (there.map, there.seen)
-        )
-        # the moved map's own square: what lies between pixels is fainter, and as faint in both
-        planes = [_dot(still, moved), cv2.multiply(energy, seen), _dot(moved, moved), seen]
-        both = cv2.blur(cv2.merge(planes), (WINDOW, WINDOW))
-        product, own, other, known[index] = cv2.split(both)
-        likeness[index] = cv2.divide(product, cv2.sqrt(cv2.multiply(own, other) + np.float32(1e-4)))
-    mean = (likeness * known).sum(axis=0) / np.maximum(known.sum(axis=0), np.float32(1e-6))
-    likeness = mean + known * (likeness - mean)
-    guide = _Guide(gray)
-    for plane in likeness:
-        plane[:] = guide(plane)
-    return tried_px, likeness
+    least_px, most_px = cv2.erode(memory.now_px, BESIDE), cv2.dilate(memory.now_px, BESIDE)
+    was_px = np.where(memory.stands, memory.now_px, np.clip(found_px, least_px, most_px))
+    step_px = np.clip(GAIN * (found_px - was_px), -MOST_CHANGE_PX, MOST_CHANGE_PX)
+    return np.where(memory.age == 0, found_px, was_px + step_px).astype(np.float32)
 
 
-def _dot(one: StructureMap, other: StructureMap) -> Floats:
-    products = cv2.multiply(one, other)
-    return cast(Floats, (products[..., 0] + products[..., 1]) + (products[..., 2] + products[..., 3]))
-
-
-def _choose_one_another(tried_px: Floats, likeness: Floats, lines: Lines, scale: float) -> npt.NDArray[np.bool_]:
+def _choose_one_another(tried: Tried, likeness: Floats) -> npt.NDArray[np.bool_]:
     """(rows, columns): the thermal place that a cell is most like is most like this cell, too, or like its neighbor."""
     rows, columns = likeness.shape[1:]
     best = likeness.argmax(axis=0)
     from_there = np.empty_like(likeness)
-    for index, displacement_px in enumerate(tried_px):
-        x, y = (share * float(displacement_px) / (scale * STRIDE) for share in lines.direction)
+    cells = tried.shifts_px / np.float32(STRIDE)
+    for index, (x, y) in enumerate(cells):
         there = np.array([[1, 0, x], [0, 1, y]])
         from_there[index] = cv2.warpAffine(
             likeness[index],
@@ -448,62 +438,20 @@ def _choose_one_another(tried_px: Floats, likeness: Floats, lines: Lines, scale:
             borderValue=(-1,),
         )
     column, row = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in (columns, rows)))
-    cells = tried_px[best] / np.float32(scale * STRIDE)
-    across, down = (np.float32(share) for share in lines.direction)
+    across, down = (cells[best, axis] for axis in range(2))
     chosen = from_there.argmax(axis=0).astype(np.float32)
-    back = cv2.remap(chosen, column + across * cells, row + down * cells, cv2.INTER_NEAREST, None, cv2.BORDER_REPLICATE)
+    back = cv2.remap(chosen, column + across, row + down, cv2.INTER_NEAREST, None, cv2.BORDER_REPLICATE)
     return np.asarray(np.abs(back - best) <= 1)
-
-
-class _Guide:
-    """Smooths planes within the edges of a gray picture, (rows, columns): a linear function of it around every cell.
-
-    The functions are made at half of the resolution, since they are smooth.
-    """
-
-    def __init__(self, gray: Image8, weight: Floats | None = None) -> None:
-        self._whole = gray.astype(np.float32) / np.float32(255)
-        self._gray = _halved(self._whole)
-        self._weight = np.ones_like(self._gray) if weight is None else _halved(weight)
-        self._total = _mean(self._weight)
-        self._weighted = self._weight * self._gray
-        self._middle = _mean(self._weighted) / self._total
-        self._spread = _mean(self._weighted * self._gray) / self._total - np.square(self._middle) + np.float32(EDGE)
-
-    def __call__(self, plane: Floats) -> Floats:
-        """The plane (rows, columns), smoothed."""
-        small = _halved(plane)
-        middle = _mean(self._weight * small) / self._total
-        slope = (_mean(self._weighted * small) / self._total - self._middle * middle) / self._spread
-        function = cv2.blur(cv2.merge([slope, middle - slope * self._middle]), (REACH + 1, REACH + 1))
-        slope, offset = cv2.split(cv2.resize(function, plane.shape[::-1], interpolation=cv2.INTER_LINEAR))
-        return cast(Floats, cv2.add(cv2.multiply(slope, self._whole), offset))
-
-
-def _halved(plane: Floats) -> Floats:
-    return cast(Floats, cv2.resize(plane, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-
-
-def _mean(plane: Any) -> Any:
-    return cv2.blur(plane, (REACH + 1, REACH + 1))
-
-
-def _vertices(likeness: Floats, best: npt.NDArray[np.int64]) -> Floats:
-    """Where between its neighbors the top of the parabola through each best one lies, in steps."""
-    index = np.clip(best, 1, len(likeness) - 2)[None]
-    before, at, after = (np.take_along_axis(likeness, index + step, axis=0)[0] for step in (-1, 0, 1))
-    bend = np.minimum(before - 2 * at + after, np.float32(-1e-6))
-    return cast(Floats, np.clip(np.float32(0.5) * (before - after) / bend, -1, 1))
 
 
 # -- places -----------------------------------------------------------------------------------------------------------
 
 
 def _shrunk(visible: Image8) -> Image8:
-    """The gray picture at `SIDE_PX`, its sides multiples of `STRIDE`."""
+    """The gray picture at `SIDE_PX`, its sides multiples of twice `STRIDE`."""
     height, width = visible.shape[:2]
     factor = SIDE_PX / max(height, width)
-    sides = tuple(max(STRIDE * 8, round(side * factor / STRIDE) * STRIDE) for side in (width, height))
+    sides = tuple(max(STRIDE * 16, round(side * factor / (2 * STRIDE)) * 2 * STRIDE) for side in (width, height))
     small = cv2.resize(visible, sides, interpolation=cv2.INTER_AREA)
     return cast(Image8, cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if small.ndim == 3 else small)
 

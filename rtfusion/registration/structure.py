@@ -21,11 +21,11 @@ StructureMap = npt.NDArray[np.float32]
 """(H, W, 4), no pixel longer than 1: how much of the gradient runs across, along and on the two diagonals."""
 Points = npt.NDArray[np.float64]
 
-_NOISE_SIGMA_PX = 1.0
-_POOL_SIGMA_PX = 1.5
-_FLOOR = 0.4
+NOISE_SIGMA_PX = 1.0
+POOL_SIGMA_PX = 1.5
+FLOOR = 0.4
 """Share of the mean gradient of the picture below which the map fades to zero instead of showing noise."""
-_LEAST_GRADIENT = 0.5
+LEAST_GRADIENT = 0.5
 """In gray levels per pixel: the floor of a picture that has nothing but noise."""
 _LEAST_CONTRAST = 0.08
 """Standard deviation within a patch of a map, below which it looks like any other."""
@@ -67,14 +67,14 @@ def equalized(image: Image) -> Image8:
 
 def structure_map(gray: Image8) -> StructureMap:
     """(H, W) gray levels to the structure map of the same size."""
-    smooth = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), _NOISE_SIGMA_PX)
+    smooth = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), NOISE_SIGMA_PX)
     x = cv2.Scharr(smooth, cv2.CV_32F, 1, 0, scale=1 / 32)
     y = cv2.Scharr(smooth, cv2.CV_32F, 0, 1, scale=1 / 32)
     half = np.float32(np.sqrt(0.5))
     edges = cv2.merge([np.abs(x), half * cv2.absdiff(x, -y), np.abs(y), half * cv2.absdiff(x, y)])
-    pooled: Any = cv2.GaussianBlur(edges, (0, 0), _POOL_SIGMA_PX)
+    pooled: Any = cv2.GaussianBlur(edges, (0, 0), POOL_SIGMA_PX)
     length = np.sqrt(np.einsum("ijk,ijk->ij", pooled, pooled))
-    floor = np.float32(max(_FLOOR * float(length.mean()), _LEAST_GRADIENT))
+    floor = np.float32(max(FLOOR * float(length.mean()), LEAST_GRADIENT))
     pooled /= (length + floor)[..., None]
     return cast(StructureMap, pooled)
 

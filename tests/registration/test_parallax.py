@@ -7,9 +7,6 @@ import pytest
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration, CameraModel, Pose, Registration, register
 from rtfusion.registration.parallax import (
-    MOST_CHANGE_PX,
-    MOST_CHANGE_YOUNG_PX,
-    YOUNG,
     Lines,
     Parallax,
     lines_of,
@@ -119,19 +116,19 @@ def test_what_has_been_seen_moves_by_a_bounded_step_a_frame() -> None:
     base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
     parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-12, most_px=12))
     before, steps = None, []
-    for index in range(YOUNG + 34):
-        thermal = texture if index < 2 * YOUNG else pushed
+    for index in range(80):
+        thermal = texture if index < 20 else pushed
         parallax.registration(base, visible=texture, thermal=thermal, timestamp_ns=index * FRAME_NS)
         now = parallax.displacement_px
         assert now is not None
-        if before is not None and index > YOUNG:
-            steps.append(float(np.abs(now - before).max()))
+        if before is not None:
+            steps.append(float(np.percentile(np.abs(now - before), 98)))
         before = now.copy()
-    assert max(steps) <= MOST_CHANGE_PX + 1e-3
+    assert max(steps) <= 0.5
     assert np.median(before) == pytest.approx(-8.0, abs=1.0)
 
 
-def test_what_appears_comes_to_its_place_by_bounded_steps() -> None:
+def test_what_appears_is_in_its_place_and_what_stands_beside_it_does_not_move() -> None:
     """A near thing is there from one frame to the next, in front of a wall that stays."""
     rng = np.random.default_rng(2)
     wall, near = (
@@ -139,8 +136,8 @@ def test_what_appears_comes_to_its_place_by_bounded_steps() -> None:
     )
     base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
     parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-12, most_px=12))
-    found, before = [], None
-    for index in range(30):
+    found, beside = [], []
+    for index in range(20):
         visible, thermal = wall.copy(), wall.copy()
         if index >= 6:
             visible[60:180, 100:220] = near[60:180, 100:220]
@@ -148,12 +145,12 @@ def test_what_appears_comes_to_its_place_by_bounded_steps() -> None:
         parallax.registration(base, visible=visible, thermal=thermal, timestamp_ns=index * FRAME_NS)
         now = parallax.displacement_px
         assert now is not None
-        if before is not None:
-            assert np.abs(now - before).max() <= MOST_CHANGE_YOUNG_PX + 0.25, "the rest is the motion of the picture"
-        before = now.copy()
         found.append(float(np.median(now[35:85, 55:105])))
+        beside.append(now[35:85, 125:155].copy())
     assert abs(found[5]) < 1.0
+    assert found[6] == pytest.approx(8.0, abs=1.5)
     assert found[-1] == pytest.approx(8.0, abs=1.0)
+    assert max(float(np.abs(np.diff(beside, axis=0)).max(axis=0).max()) for beside in [beside]) < 0.5
 
 
 def test_what_somebody_hid_is_in_its_place_as_soon_as_it_is_seen_again() -> None:
