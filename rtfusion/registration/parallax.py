@@ -40,7 +40,7 @@ STEP_PX = 1.5
 MOST_STEPS = 24
 SURE = 0.06
 """How much more alike than in the mean over all displacements both bands are where a place is sure of its own."""
-DOUBT, FAR, FAR_DOUBT = 0.016, 2, 0.05
+DOUBT, FAR, FAR_DOUBT = 0.02, 2, 0.2
 """Against the weight of a place that is sure: of what is around it farther off, in a picture so many times smaller, and there of
 what the registration says."""
 MOST_CHANGE_PX = 0.3
