@@ -10,6 +10,8 @@ from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import schema, timing
 from rtfusion.evaluate.clips import ClipPair
+from rtfusion.synthetic import Scene
+from rtfusion.types import Band
 from tests.calibration.pictures import scene, view
 
 
@@ -115,3 +117,20 @@ def test_data_that_is_not_there_is_said(
     (tmp_path / "eval" / "roadscene" / "vi").mkdir(parents=True)
     assert registration.SUITE.main(["--data", str(tmp_path), "--suite", suite]) == ConfigError.exit_code
     assert said in capsys.readouterr().err
+
+
+def test_an_edge_beside_its_place_is_a_ghost_and_one_in_its_place_is_none() -> None:
+    street = Scene(walkers_m=(5.0,))
+    at_s = next(
+        index / 4
+        for index in range(200)
+        if any(one.distance_m == 5.0 and one.hidden < 0.1 for one in street.targets(index / 4))
+    )
+    visible, thermal = (street.render(band, at_s) for band in (Band.VISIBLE, Band.THERMAL))
+    seen = registration._Edges.of(street, at_s, visible, thermal, thermal)
+    assert seen.ghost(thermal, 5.0) == 0.0
+    assert seen.ghost(thermal, 2.0) is None, "nobody walks there"
+    near, far = (seen.ghost(np.roll(thermal, shift_px, axis=1), 5.0) for shift_px in (1, 5))
+    assert near is not None
+    assert far is not None
+    assert far > 10 * near
