@@ -51,8 +51,8 @@ GAIN = 0.2
 """Share of the way to what was measured that is gone at once, where the bound allows."""
 YOUNG = 12
 """Frames for which something has to stand until it is remembered behind what hides it."""
-FINEST = 1
-"""Of the optical flow: it is made at half of the resolution of the cells."""
+FINEST, PATCH_STRIDE = 1, 5
+"""Of the optical flow: it is made at half of the resolution of the cells, of patches so far apart."""
 STILL = 0.15
 """Cells a frame below which nothing moves."""
 OTHER_LEVELS = 20.0
@@ -153,6 +153,19 @@ class _Memory(NamedTuple):
     timestamp_ns: int
 
 
+class _Came(NamedTuple):
+    """Where each cell was in the picture before, (rows, columns) each."""
+
+    x: Floats
+    y: Floats
+    still: npt.NDArray[np.bool_]
+    """That is its own place."""
+    unlike: Floats
+    """Gray levels around it between now and what was there."""
+    changed: Floats
+    """Gray levels around it between now and what was at its own place."""
+
+
 class _Prepared(NamedTuple):
     """What follows from a registration, and holds as long as that does."""
 
@@ -194,6 +207,9 @@ class Parallax:
         self._prepared: _Prepared | None = None
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setFinestScale(FINEST)
+        self._flow.setPatchStride(PATCH_STRIDE)
+        self._places: tuple[Floats, Floats] | None = None
+        """Columns and rows of the cells."""
         self._waited = ASKED_EVERY
         self._starts = True
         self._doubt_px: Doubt | None = None
@@ -276,32 +292,35 @@ class Parallax:
             return _Memory(nothing, nothing, nothing, nothing > 0, nothing, levels, gray, timestamp_ns)
         if self._lines is None:  # nothing is displaced yet that could move with the picture
             return before._replace(gray=gray, timestamp_ns=timestamp_ns)
-        x, y, still = self._came_from(gray, before.gray)
-        now_px = cv2.remap(before.now_px, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
-        there = cv2.remap(before.gray, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
-        age = cv2.remap(before.age, x, y, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, -1) + 1
+        came = self._came_from(gray, before.gray)
+        now_px = cast(Floats, cv2.remap(before.now_px, came.x, came.y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE))
+        age = cast(Floats, cv2.remap(before.age, came.x, came.y, cv2.INTER_NEAREST, None, cv2.BORDER_CONSTANT, -1))
         # what was hidden or out of the picture is seen for the first time
-        age[_unlike(gray, there) > OTHER_LEVELS] = 0
-        memory = before._replace(
-            now_px=cast(Floats, now_px),
-            goal_px=cast(Floats, now_px),
-            age=cast(Floats, age),
-            gray=gray,
-            timestamp_ns=timestamp_ns,
-        )
-        return _seen_again(memory, changed=_unlike(gray, before.gray) > CHANGED_LEVELS, still=still)
+        age = (age + np.float32(1)) * (came.unlike <= OTHER_LEVELS)
+        memory = before._replace(now_px=now_px, goal_px=now_px, age=age, gray=gray, timestamp_ns=timestamp_ns)
+        return _seen_again(memory, changed=came.changed > CHANGED_LEVELS, still=came.still)
 
-    def _came_from(self, gray: Image8, before: Image8) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
-        """Column and row that each cell had in the picture before, and where that is its own.
+    def _came_from(self, gray: Image8, before: Image8) -> _Came:
+        """Where each cell was in the picture before.
 
         Beside what moves, the flow moves what stands, too: where a cell is more like itself, it stays.
         """
+        if self._places is None or self._places[0].shape != gray.shape:
+            column, row = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in gray.shape[::-1]))
+            self._places = column, row
+        column, row = self._places
         back = self._flow.calc(gray, before, np.zeros((*gray.shape, 2), np.float32))
         across, down = (cast(Floats, plane) for plane in cv2.split(back))
-        x, y = np.meshgrid(*(np.arange(side, dtype=np.float32) for side in gray.shape[::-1]))
-        there = cv2.remap(before, x + across, y + down, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
-        moves = (np.maximum(np.abs(across), np.abs(down)) >= STILL) & (_unlike(gray, there) < _unlike(gray, before))
-        return x + across * moves, y + down * moves, ~moves
+        there = cv2.remap(before, column + across, row + down, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
+        elsewhere, changed = _unlike(gray, there), _unlike(gray, before)
+        moves = (np.maximum(np.abs(across), np.abs(down)) >= STILL) & (elsewhere < changed)
+        return _Came(
+            x=column + across * moves,
+            y=row + down * moves,
+            still=~moves,
+            unlike=np.where(moves, elsewhere, changed),
+            changed=changed,
+        )
 
     def _measured_anew(self, memory: _Memory, small: Image8, prepared: _Prepared, thermal: Image) -> _Memory:
         """What is in use after a measurement, which in the first of all is in use at once."""
@@ -337,7 +356,7 @@ class Parallax:
             likeness, known = search.likeness(**pictures._asdict())
             found = search.best(likeness, known)
             # of what chance prefers here and there nothing is left once it is smoothed
-            found_px = _smoothed(found, pictures.gray, around_px=np.float32(0))
+            found_px = _smoothed(found, _weight(found), pictures.gray, around_px=np.float32(0))
             nearest = np.clip(np.rint((found_px - tried.px[0]) / tried.layer_px), 0, len(tried.px) - 1).astype(np.int64)
             gain = np.take_along_axis(likeness, nearest[None], axis=0)[0] - likeness[len(tried.px) // 2]
             gains.append(float((gain * _choose_one_another(tried, likeness)).mean()))
@@ -355,7 +374,8 @@ class Parallax:
             self._search = prepared, lines, tried, search
         _, _, tried, search = self._search
         found = search(**pictures._asdict())
-        smooth_px = _smoothed(found, pictures.gray, around_px=_around(found, pictures.gray))
+        weight = _weight(found)
+        smooth_px = _smoothed(found, weight, pictures.gray, around_px=_around(found, weight, pictures.gray))
         return Found(np.clip(smooth_px, tried.px[1], tried.px[-2]), found.lead)
 
 
@@ -370,21 +390,20 @@ def _weight(found: Found) -> Floats:
     return cast(Floats, np.square(np.square(found.lead / np.float32(SURE))))
 
 
-def _smoothed(found: Found, gray: Image8, *, around_px: Floats | np.float32) -> Floats:
+def _smoothed(found: Found, weight: Floats, gray: Image8, *, around_px: Floats | np.float32) -> Floats:
     """What was found; where it is not sure, by what is near it on the same side of an edge, and then by what is around."""
-    weight, doubt = _weight(found), np.float32(DOUBT)
-    return Guide(gray, weight + doubt)((found.px * weight + doubt * around_px) / (weight + doubt))
+    doubt, total = np.float32(DOUBT), weight + np.float32(DOUBT)
+    return Guide(gray, total)((found.px * weight + doubt * around_px) / total)
 
 
-def _around(found: Found, gray: Image8) -> Floats:
+def _around(found: Found, weight: Floats, gray: Image8) -> Floats:
     """What was found, smoothed over a larger part of the picture; where nothing is sure, what the registration says."""
-    weight = _weight(found)
     smaller = [
         cv2.resize(plane, None, fx=1 / FAR, fy=1 / FAR, interpolation=cv2.INTER_AREA)
         for plane in (gray, weight, weight * found.px)
     ]
-    gray_there, weight, weighted_px = (cast(Any, plane) for plane in smaller)
-    total = weight + np.float32(FAR_DOUBT)
+    gray_there, weight_there, weighted_px = (cast(Any, plane) for plane in smaller)
+    total = weight_there + np.float32(FAR_DOUBT)
     far_px = Guide(gray_there, total)(weighted_px / total)
     return cast(Floats, cv2.resize(far_px, gray.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
