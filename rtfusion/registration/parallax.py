@@ -513,13 +513,18 @@ def _jacobian(places: Floats) -> Matrix:
     return np.column_stack([across, down])
 
 
+def _added(plane: Floats, cells: Floats, size_px: tuple[int, int]) -> Floats:
+    """The plane and what cells of it say, in a new one."""
+    large = cv2.resize(cells, size_px, interpolation=cv2.INTER_LINEAR)
+    return cast(Floats, cv2.add(plane, large, dst=large))
+
+
 def _displaced(prepared: _Prepared, displacement_px: Floats, direction: tuple[float, float]) -> Registration:
     """The registration with every cell taken from where its thing lies."""
     size_px = prepared.base.size_px
-    large = cv2.resize(displacement_px, size_px, interpolation=cv2.INTER_LINEAR)
     step = prepared.jacobian @ direction
     x, y = (
-        cast(Floats, cv2.addWeighted(plane, 1.0, large, float(share), 0.0)) if abs(share) > 1e-4 else plane
+        _added(plane, displacement_px * np.float32(share), size_px) if abs(share) > 1e-4 else plane
         for plane, share in zip(prepared.maps, step, strict=True)
     )
     warp = copy.copy(prepared.base.thermal)
