@@ -330,6 +330,7 @@ class Parallax:
                 return memory
             self._waited = 0
         starts, self._starts = self._starts, False
+        is_asked = self._lines is None
         pictures = _Pictures(
             visible=equalized(small),
             thermal=equalized(prepared.small(prepared.base.thermal.reduced(thermal))),
@@ -338,6 +339,8 @@ class Parallax:
         lines = self._lines or self._ask(pictures, prepared)
         if lines is None:
             return memory
+        if is_asked:  # what is known of the rig from here on comes into use as it does of what has been seen
+            memory = memory._replace(age=np.ones_like(memory.age))
         found = self._found(pictures, prepared, lines)
         self._measured += 1
         self._sure = float((found.lead > 0.5 * SURE).mean())

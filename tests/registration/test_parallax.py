@@ -81,9 +81,27 @@ def test_a_rig_without_a_pose_tells_along_which_axis_its_cameras_lie() -> None:
     base = registered(rig(translation_m=(0.3, 0, 0)))
     parallax = open_parallax("layers", calibration=None, base=base, still=False)
     assert parallax.state["direction"] is None
-    moved_px, distances_m = shown(wide, parallax, base, frames=22)
+    moved_px, distances_m = shown(wide, parallax, base, frames=30)
     assert parallax.state["direction"] == [1.0, 0.0]
     assert abs(np.median(moved_px[np.abs(distances_m - 16.75) < 0.1])) > 2.0
+
+
+def test_once_the_axis_is_known_nothing_jumps_to_its_place() -> None:
+    rng = np.random.default_rng(6)
+    texture = rng.integers(0, 255, (40, 54), np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+    beside = np.roll(texture, 6, axis=1)
+    base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
+    parallax = Parallax(dense=True)
+    before, steps = np.zeros((1, 1), np.float32), []
+    for index in range(60):
+        parallax.registration(base, visible=texture, thermal=beside, timestamp_ns=index * FRAME_NS)
+        now = parallax.displacement_px
+        assert now is not None
+        steps.append(float(np.percentile(np.abs(now - before), 98)))
+        before = now.copy()
+    assert parallax.state["direction"] == [1.0, 0.0]
+    assert max(steps) <= 0.5
+    assert np.median(before) == pytest.approx(6.0, abs=1.0)
 
 
 def test_of_cameras_of_one_view_no_axis_is_told_and_nothing_is_moved() -> None:
