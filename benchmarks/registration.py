@@ -75,6 +75,7 @@ DELAYS_MS = (10.0, 20.0, 30.0, 40.0)
 GOOD = 2.0
 """Pixels, or milliseconds: what is wanted of an estimate."""
 DRAWN, MORE_SEEDS = 16, (3, 4, 5)
+COARSE_PX = 160, 120
 MARKS = Path(__file__).with_name("landmarks_roadscene.json")
 """Landmarks of registered pairs by two observers, set by eye in crops nine times enlarged of both pictures.
 
@@ -140,8 +141,11 @@ def slanted(data: Path) -> Iterator[Row]:
 
 
 def coarse(data: Path) -> Iterator[Row]:
-    """As `displaced`, seen by a thermal camera of 160x120."""
-    yield from _judged("coarse", _drawn(data, seed=2, count=DRAWN, motion=_similar, thermal_px=(160, 120)))
+    """As `displaced`, seen by a thermal camera of 160x120; how many are within one of its pixels, too."""
+    within = 0
+    for row in _judged("coarse", _drawn(data, seed=2, count=DRAWN, motion=_similar, thermal_px=COARSE_PX)):
+        within += row.get("error_px", np.inf) <= row.get("thermal_pixel_px", 0.0)
+        yield row if "thermal_pixel_px" in row else {**row, "within_a_thermal_pixel": within}
 
 
 Motion = Callable[[np.random.Generator, tuple[int, int]], Matrix]
@@ -164,13 +168,14 @@ def _drawn(
         size = size_px(one.shown.visible)
         points = _points(one, one.truth)
         marks = _marks(one.name)
-        by_eye = {f"identity_{key}": _off_marks_px(*found) for key, found in marks.items()}
+        extra: Row = {} if thermal_px is None else {"thermal_pixel_px": size[0] / thermal_px[0]}
+        extra |= {f"identity_{key}": _off_marks_px(*found) for key, found in marks.items()}
         back = cast(Matrix, np.linalg.inv(one.truth))
         displaced = {
             key: (transformed(back, thermal_px), visible_px) for key, (thermal_px, visible_px) in marks.items()
         }
         yield {"truth_px": _median_px(scale_px(from_px=size_px(one.shown.thermal), to_px=size), **points),
-               **_estimated(one.name, [one.shown], **points, marks=displaced), **by_eye}  # fmt: skip
+               **_estimated(one.name, [one.shown], **points, marks=displaced), **extra}  # fmt: skip
 
 
 def _marks(name: str) -> dict[str, tuple[Points, Points]]:

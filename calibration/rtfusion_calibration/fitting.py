@@ -7,6 +7,7 @@ over the picture is believed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -64,21 +65,27 @@ class Average:
 
 
 def fit_average(
-    votes: Votes, *, tolerance_px: float, regions: npt.NDArray[np.int64], start: Matrix | None = None
+    votes: Votes,
+    *,
+    tolerance_px: float,
+    regions: npt.NDArray[np.int64],
+    start: Matrix | None = None,
+    picture_px: tuple[int, int] | None = None,
 ) -> Average:
     """Similarity, affine transform and homography, each by Akaike's weight.
 
     ``regions``, (N,), says which part of the picture a vote is from. What errs together counts once: a region is one
     observation of two numbers, however many votes it holds. Depth looks like perspective, which has to explain more than
     anything else to be believed (`PERSPECTIVE`). ``start`` is near the truth: the most free transform begins there, the others
-    with what most votes agree on.
+    with what most votes agree on. ``picture_px`` as in `fit`.
     """
-    affine = fit(votes, model=Model.AFFINE, tolerance_px=tolerance_px)
+    precise = partial(fit, votes, tolerance_px=tolerance_px, picture_px=picture_px)
+    affine = precise(model=Model.AFFINE)
     near = affine.visible_from_thermal_px
     fits = [
-        fit(votes, model=Model.SIMILARITY, tolerance_px=tolerance_px, start=near),
+        precise(model=Model.SIMILARITY, start=near),
         affine,
-        fit(votes, model=Model.HOMOGRAPHY, tolerance_px=tolerance_px, start=near if start is None else start),
+        precise(model=Model.HOMOGRAPHY, start=near if start is None else start),
     ]
     agree = fits[-1].residuals_px < tolerance_px
     observations = 2 * len(np.unique(regions[agree]))

@@ -95,9 +95,11 @@ LEAST_REGIONS, LEAST_IN_REGION, LEAST_LEARNED_IN_REGION = 5, 3, 12
 PLAIN = 0.2
 """Share of the evidence from which on a similarity is what a rig may be: below it a homography alone is believed, the less the
 similarity has, the more. Held to a similarity, a slanted picture is off by twice as much (docs/experiments.md)."""
-ALIKE = 0.006, 0.008
+ALIKE = 0.007, 0.009
 """Share of the width by which similarity and homography differ in the median: up to the first one the evidence is not asked, from
-the second one on it is. Of pictures that no slant moved none reached 0.006 (docs/experiments.md)."""
+the second one on it is. Of pictures slanted by 1 %, one in twelve reaches the first, by 5 % three in four (docs/experiments.md)."""
+TOLD = 0.99
+"""Share of the evidence from which on a homography of the votes is told, and not held to what rigs are."""
 LEARNED = 0.2
 """What all votes of the matcher weigh, where those of the patches are 1: they are right to 2.7 pixels, patches to 1.7."""
 OPINION = 0.7
@@ -265,10 +267,11 @@ def _chosen(pairs: Sequence[GrayPair], found: _Found, both: Votes) -> _Chosen:
         tolerance_px=TOLERANCE_PX * FINE[-1].scale(pairs[0]),
         regions=regions_of(both, thermal_px, side=fitting.OBSERVED),
         start=found.transform,
+        picture_px=thermal_px,
     )
     # a slant that the votes show is theirs to tell; else all patches together say as much, and the mean of both errs least
     plain = _plainness(best, thermal_px=thermal_px, width_px=width_px)
-    is_told = best.best.model is Model.HOMOGRAPHY
+    is_told = plain == 0.0 or best.shares[-1] > TOLD
     alignment = None if is_told else _aligned(pairs, best, found.transform, found.own.shifts_px)
     held = best.visible_from_thermal_px
     if alignment is not None:
@@ -488,7 +491,8 @@ def _spread_of(votes: Votes, likely: Fit, *, thermal_px: tuple[int, int], scale:
         if kept.sum() < LEAST_VOTES:
             return start
         drawn = replace(votes, weights=votes.weights * counts).only(kept)
-        return fit(drawn, model=likely.model, tolerance_px=TOLERANCE_PX * scale, start=start).visible_from_thermal_px
+        redrawn = fit(drawn, model=likely.model, tolerance_px=TOLERANCE_PX * scale, start=start, picture_px=thermal_px)
+        return redrawn.visible_from_thermal_px
 
     return _spread(draw, start, votes.thermal_px, thermal_px)
 

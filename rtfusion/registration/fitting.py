@@ -19,6 +19,11 @@ Weights = npt.NDArray[np.float64]
 SAMPLES = 1000
 ROUNDS = 12
 LEAST_VOTES = 12
+BEND = 0.01
+"""Share of its distance from the middle by which lenses usually put a point at half the width elsewhere: the standard deviation
+that it is held to none by (docs/experiments.md)."""
+OBSERVATIONS = 20.0
+"""As so many observations all votes count against that."""
 _LEAST_SPREAD_PX = 0.15
 _RAYLEIGH_MEDIAN = 1.18
 """Median distance of points that scatter with a standard deviation of 1 along each axis."""
@@ -68,39 +73,76 @@ class Fit:
     visible_from_thermal_px: Matrix
     model: Model
     residuals_px: Weights
-    """(N,) distance of every vote, in visible pixels."""
+    """(N,) distance of every vote, in visible pixels, beyond what the lenses explain where they are asked."""
     spread_px: float
     """Robust standard deviation along each axis of the votes that count."""
 
 
-def fit(votes: Votes, *, model: Model, tolerance_px: float, start: Matrix | None = None) -> Fit:
+def fit(
+    votes: Votes,
+    *,
+    model: Model,
+    tolerance_px: float,
+    start: Matrix | None = None,
+    picture_px: tuple[int, int] | None = None,
+) -> Fit:
     """The transform that most votes agree on to ``tolerance_px``, made precise by iterated reweighting (Tukey's biweight).
 
-    ``start`` replaces the search for a consensus. At least `LEAST_VOTES` votes are needed.
+    ``start`` replaces the search for a consensus. At least `LEAST_VOTES` votes are needed. With ``picture_px``, (width, height)
+    of the thermal picture, the two lenses may bend it differently (`bent`), and the transform is the one that is nearest to what
+    is found all over the picture: the middle, where the votes are, would stretch or shrink the edges.
     """
     unit_from_thermal = _unit_from(votes.thermal_px)
     source = transformed(unit_from_thermal, votes.thermal_px)
+    bent_source = None if picture_px is None else transformed(unit_from_thermal, bent(votes.thermal_px, picture_px))
     if start is None:
         transform = _consensus(source, votes.visible_px, votes.weights, tolerance_px)
     else:
         transform = start @ np.linalg.inv(unit_from_thermal)
-    spread_px = tolerance_px / 2
+    spread_px, bend = tolerance_px / 2, 0.0
+    there_px = transformed(transform, source)
     for _ in range(ROUNDS):
-        residuals_px = np.linalg.norm(transformed(transform, source) - votes.visible_px, axis=1)
+        residuals_px = np.linalg.norm(there_px - votes.visible_px, axis=1)
         near = residuals_px[residuals_px < 3.0 * tolerance_px]
         if near.size:
             spread_px = float(np.clip(np.median(near) / _RAYLEIGH_MEDIAN, _LEAST_SPREAD_PX, tolerance_px / 2))
         falling = votes.weights * np.square(np.clip(1.0 - np.square(residuals_px / (4.5 * spread_px)), 0.0, None))
         if np.count_nonzero(falling) < LEAST_VOTES / 2:
             break
-        transform = _least_squares(source, votes.visible_px, falling, model)
+        if bent_source is None:
+            transform = _least_squares(source, votes.visible_px, falling, model)
+            there_px = transformed(transform, source)
+        else:
+            lens_px = transformed(transform, bent_source) - transformed(transform, source)
+            hold = spread_px * float(np.sqrt(falling.sum() / OBSERVATIONS))
+            transform, bend = _bent_least_squares(source, votes.visible_px, falling, model, lens_px=lens_px, hold=hold)
+            there_px = transformed(transform, source) + bend * lens_px
+    if picture_px is not None:
+        transform = _nearest(transform, bend, model, unit_from_thermal, picture_px)
     whole = transform @ unit_from_thermal
     return Fit(
         visible_from_thermal_px=whole / whole[2, 2],
         model=model,
-        residuals_px=np.linalg.norm(transformed(transform, source) - votes.visible_px, axis=1),
+        residuals_px=np.linalg.norm(there_px - votes.visible_px, axis=1),
         spread_px=spread_px,
     )
+
+
+def bent(points: Points, picture_px: tuple[int, int]) -> Points:
+    """(N, 2) points of a picture of (width, height), away from its middle as a lens may put them: with the cube of the distance.
+
+    At half the width that is `BEND` of the distance.
+    """
+    middle = (np.array(picture_px) - 1) / 2
+    from_middle = points - middle
+    cubed = from_middle * np.square(from_middle / (picture_px[0] / 2)).sum(axis=1, keepdims=True)
+    return np.asarray(points + BEND * cubed)
+
+
+def all_over(picture_px: tuple[int, int]) -> Points:
+    """(N, 2) points everywhere in a picture of (width, height), its corners among them."""
+    sides = np.meshgrid(*(np.linspace(0, side - 1, 9) for side in picture_px))
+    return np.stack(sides, axis=2).reshape(-1, 2).astype(np.float64)
 
 
 def transformed(transform: Matrix, points: Points) -> Points:
@@ -135,7 +177,37 @@ def _consensus(source: Points, target: Points, weights: Weights, tolerance_px: f
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag], [0.0, 0.0, 1.0]])
 
 
+def _nearest(
+    transform: Matrix, bend: float, model: Model, unit_from_thermal: Matrix, picture_px: tuple[int, int]
+) -> Matrix:
+    """The transform without a lens that is nearest to one with it, all over the picture."""
+    points = all_over(picture_px)
+    source = transformed(unit_from_thermal, points)
+    there_px = transformed(transform, source)
+    lens_px = transformed(transform, transformed(unit_from_thermal, bent(points, picture_px))) - there_px
+    return _least_squares(source, there_px + bend * lens_px, np.ones(len(points)), model)
+
+
 def _least_squares(source: Points, target: Points, weights: Weights, model: Model) -> Matrix:
+    system, right = _system(source, target, weights, model)
+    return _matrix(np.asarray(np.linalg.lstsq(system, right, rcond=None)[0], np.float64), model)
+
+
+def _bent_least_squares(
+    source: Points, target: Points, weights: Weights, model: Model, *, lens_px: Points, hold: float
+) -> tuple[Matrix, float]:
+    """The same where ``lens_px``, (N, 2), may be added so many times: the transform, and how many, held to none by ``hold``."""
+    system, right = _system(source, target, weights, model)
+    root = np.sqrt(np.concatenate([weights, weights]))
+    whole = np.column_stack([system, lens_px.T.ravel() * root])
+    holds = np.zeros((1, whole.shape[1]))
+    holds[0, -1] = hold
+    found = np.linalg.lstsq(np.concatenate([whole, holds]), np.append(right, 0.0), rcond=None)[0]
+    return _matrix(found[:-1], model), float(found[-1])
+
+
+def _system(source: Points, target: Points, weights: Weights, model: Model) -> tuple[Matrix, Weights]:
+    """The equations of the entries of a transform, and their right side."""
     (x, y), (u, v) = source.T, target.T
     zero, one = np.zeros_like(x), np.ones_like(x)
     if model is Model.SIMILARITY:
@@ -146,7 +218,10 @@ def _least_squares(source: Points, target: Points, weights: Weights, model: Mode
         rows = [*rows[0], -u * x, -u * y], [*rows[1], -v * x, -v * y]
     root = np.sqrt(np.concatenate([weights, weights]))
     system = np.concatenate([np.column_stack(row) for row in rows]) * root[:, None]
-    found = np.linalg.lstsq(system, np.concatenate([u, v]) * root, rcond=None)[0]
+    return system, np.concatenate([u, v]) * root
+
+
+def _matrix(found: Weights, model: Model) -> Matrix:
     if model is Model.SIMILARITY:
         cos, sin, right, down = found
         return np.array([[cos, -sin, right], [sin, cos, down], [0.0, 0.0, 1.0]])

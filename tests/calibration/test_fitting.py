@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rtfusion_calibration.fitting import Average, Model, Votes, area_weights, by_area, fit, fit_average, transformed
 
+from rtfusion.registration.fitting import BEND, all_over, bent
+
 AFFINE = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [0.0, 0.0, 1.0]])
+SQUARE = np.array([[1.1, 0.03, 20.0], [-0.03, 1.1, -15.0], [0.0, 0.0, 1.0]])
 HOMOGRAPHY = np.array([[1.1, 0.03, 20.0], [-0.02, 1.08, -15.0], [9e-5, -7e-5, 1.0]])
 
 
@@ -40,8 +43,7 @@ def average(votes: Votes) -> Average:
 
 
 def test_how_free_the_transform_is_follows_from_the_votes() -> None:
-    square = np.array([[1.1, 0.03, 20.0], [-0.03, 1.1, -15.0], [0.0, 0.0, 1.0]])
-    for truth, model in ((square, Model.SIMILARITY), (AFFINE, Model.AFFINE), (HOMOGRAPHY, Model.HOMOGRAPHY)):
+    for truth, model in ((SQUARE, Model.SIMILARITY), (AFFINE, Model.AFFINE), (HOMOGRAPHY, Model.HOMOGRAPHY)):
         found = average(votes_of(truth, wrong=0.2, noise_px=0.5, seed=1, pairs=5))
         assert found.best.model is model
         assert found.shares.sum() == pytest.approx(1.0)
@@ -114,3 +116,32 @@ def test_votes_that_agree_on_nothing_are_no_fault() -> None:
     votes = Votes(thermal_px=thermal, visible_px=visible * 40, weights=np.ones(12), pair=np.zeros(12, np.int64))
     found = fit_average(votes, tolerance_px=1e-9, regions=np.zeros(12, np.int64))
     assert found.shares.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("model", list(Model))
+@pytest.mark.parametrize("times", [-3.0, 0.0, 2.0])
+def test_a_lens_in_the_middle_does_not_stretch_the_edges(model: Model, times: float) -> None:
+    """Votes do not reach the edges, where a lens bends most: what they tell of it says where the edges are."""
+    size_px, rng = (640, 480), np.random.default_rng(4)
+
+    def seen(thermal: np.ndarray) -> np.ndarray:
+        return transformed(SQUARE, thermal + times * (bent(thermal, size_px) - thermal))
+
+    thermal = rng.uniform((90, 70), (550, 410), (400, 2))
+    visible = seen(thermal) + rng.normal(0, 0.5, (400, 2))
+    votes = Votes(thermal_px=thermal, visible_px=visible, weights=np.ones(400), pair=np.zeros(400, np.int64))
+    everywhere = all_over(size_px)
+    off_px = []
+    for picture_px in (None, size_px):
+        found = fit(votes, model=model, tolerance_px=3.0, picture_px=picture_px)
+        gaps = transformed(found.visible_from_thermal_px, everywhere) - seen(everywhere)
+        off_px.append(float(np.sqrt(np.square(gaps).sum(axis=1).mean())))
+    assert off_px[1] < 0.7 * off_px[0] if times else off_px[1] < 0.4
+
+
+def test_a_point_is_bent_with_the_cube_of_its_distance() -> None:
+    middle, edge = np.array([[319.5, 239.5]]), np.array([[319.5 + 320.0, 239.5]])
+    assert bent(middle, (640, 480)) == pytest.approx(middle)
+    assert bent(edge, (640, 480)) - edge == pytest.approx(np.array([[320.0 * BEND, 0.0]]))
+    half = (edge + middle) / 2
+    assert bent(half, (640, 480)) - half == pytest.approx((bent(edge, (640, 480)) - edge) / 8)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from rtfusion_calibration.search import SCALES, TURNS_DEG, GrayPair
 
 from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration
+from rtfusion.registration.fitting import all_over, bent
 from rtfusion.registration.structure import equalized
+from rtfusion.types import Image8
 from tests.calibration.pictures import SIZE_PX, gray_pair, similarity
 
 
@@ -109,15 +112,15 @@ def test_more_perspective_than_two_cameras_have_is_refused() -> None:
         (width_px - 1, height_px - 1), np.float32
     )
 
-    def bent(share: float) -> np.ndarray:
+    def keystone(share: float) -> np.ndarray:
         moved = corners + np.array([(1, 1), (-1, 1), (1, -1), (-1, -1)], np.float32) * np.float32(share * width_px)
         moved[2:] = corners[2:]
         return np.asarray(cv2.getPerspectiveTransform(corners, moved), np.float64)
 
-    assert _kind(bent(0.05), SIZE_PX, width_px).name == "HOMOGRAPHY"
+    assert _kind(keystone(0.05), SIZE_PX, width_px).name == "HOMOGRAPHY"
     assert _kind(np.diag([1.3, 0.8, 1.0]), SIZE_PX, width_px).name == "AFFINE"
     with pytest.raises(CalibrationError, match="px of perspective, more than two cameras"):
-        _kind(bent(0.2), SIZE_PX, width_px)
+        _kind(keystone(0.2), SIZE_PX, width_px)
 
 
 def test_pictures_of_two_places_are_refused() -> None:
@@ -180,6 +183,27 @@ def test_the_stated_uncertainty_covers_the_error(seeds: int) -> None:
         ratios.append(error_px(estimate, truth) / estimate.uncertainty_px)
         assert ratios[-1] < 2.0
     assert np.sqrt(np.mean(np.square(ratios))) < 1.0
+
+
+@pytest.mark.usefixtures("searched_nearby")
+def test_lenses_that_bend_the_pictures_differently_do_not_stretch_them() -> None:
+    """Patches do not reach the edges; what they tell of the lens in the middle does not move the edges as far as it would."""
+    truth, times = similarity(shift_px=(6.0, -4.0), turn_deg=1.5, scale=1.03), 3.0
+    straight = gray_pair(3, truth)
+
+    def seen(points: np.ndarray) -> np.ndarray:
+        return points - times * (bent(points, SIZE_PX) - points)
+
+    grid = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float64) for side in SIZE_PX)), axis=2)
+    places = seen(grid.reshape(-1, 2)).reshape(grid.shape).astype(np.float32)
+    thermal = cv2.remap(straight.thermal, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    estimate = estimate_scene([GrayPair(visible=straight.visible, thermal=cast(Image8, thermal))])
+    points = all_over(SIZE_PX)
+    nearest = cv2.findHomography(points, transformed(truth, seen(points)), 0)[0]
+    off_px = np.linalg.norm(
+        transformed(estimate.visible_from_thermal_px, points) - transformed(nearest, points), axis=1
+    )
+    assert np.median(off_px) < 0.9  # 1.25 px where lenses are not asked
 
 
 @pytest.mark.shared
