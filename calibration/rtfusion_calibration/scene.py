@@ -97,7 +97,7 @@ PLAIN = 0.2
 similarity has, the more. Held to a similarity, a slanted picture is off by twice as much (docs/experiments.md)."""
 ALIKE = 0.007, 0.009
 """Share of the width by which similarity and homography differ in the median: up to the first one the evidence is not asked, from
-the second one on it is. Of pictures slanted by 1 %, one in twelve reaches the first, by 5 % three in four (docs/experiments.md)."""
+the second one on it is. Of pictures slanted by 1 % one in twelve reaches the first, by 5 % three in four: docs/experiments.md."""
 TOLD = 0.99
 """Share of the evidence from which on a homography of the votes is told, and not held to what rigs are."""
 LEARNED = 0.2
