@@ -39,8 +39,8 @@ _HARMLESS = frozenset(
         r"\w+",
         "camera cam channel ch codec enablesrtp fifo_size format fps h264 height inst mode overrun_nonfatal pkt_size profile "
         "quality rate resolution rtsp_transport size stream streamtype subtype timeout transport unicast videocodec view width "
-        "boxes clients clock crop encoding flip half hwm insecure keys mask match name palette poll_hz record rotate shift_ms "
-        "sync_s topic",
+        "boxes clients clock crop encoding flip half hwm insecure keys mask match name palette parallax poll_hz record rotate "
+        "shift_ms sync_s topic",
     )
 )
 """Names of parameters, of cameras and of rtfusion, whose values are no secrets."""

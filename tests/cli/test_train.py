@@ -197,7 +197,7 @@ def test_a_teacher_goes_on_and_leaves_the_published_layout(main_here: Main, data
         ("train cache --teacher nobody --data data --out o", "no teacher 'nobody'"),
         ("train student --data data --out o --precision f8", "no precision 'f8'"),
         ("train student --data data --out o --device tpu", "no device 'tpu'"),
-        ("train student --data data --out o --preset gone", "known: language, large, small"),
+        ("train student --data data --out o --preset gone", "known: language, large, large-people"),
         ("train student --data nothing --out o", "nothing: there is no such folder"),
         ("distill --teacher-cache data --data data --out o", "no folder of teacher outputs"),
         ("train student --teacher-cache data --data data --out o", "no folder of teacher outputs"),
