@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import av
@@ -67,6 +67,15 @@ def test_a_table_that_cannot_be_printed_is_an_error_and_the_rest_is_written(
     assert (tmp_path / "s.json").stat().st_size > 100
 
 
+@pytest.fixture
+def hangups_count() -> Iterator[None]:
+    """Tests that were started under nohup ignore them, and so would what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_count")
 @pytest.mark.parametrize(
     ("number", "ignored"), [(signal.SIGHUP, False), (signal.SIGTERM, False), (signal.SIGHUP, True)]
 )
