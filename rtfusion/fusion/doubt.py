@@ -4,7 +4,8 @@ An edge that both bands show, some pixels apart, is doubled in the fused picture
 a pixel (`rtfusion.registration.Registration.doubt_px`), such an edge is taken from the visible band alone: the fine detail of the
 thermal picture is put where the visible one has its own, by a linear function of it around every place (He et al., "Guided image
 filtering", IEEE TPAMI 2013). What only the thermal camera shows has no edge of the visible picture beside it and stays as it is,
-as stays everything that is coarser than the doubt: people who are warm are as warm as before. Without doubt nothing is done.
+as stays everything that is coarser than the doubt: who is warm stays warm, if not always by as much. Without doubt nothing is
+done.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ SMALL_PX = 4.0
 COARSE = 2.0
 
 
-class Undoubler:
-    """Takes doubled edges out of thermal pictures. Used by one thread; what it works in is used again for the next picture."""
+class Deghoster:
+    """Takes doubled edges, ghosts, out of thermal pictures. Used by one thread; its buffers serve the next picture."""
 
     def __init__(self) -> None:
         self._whole: tuple[Plane, ...] | None = None
@@ -75,7 +76,7 @@ class Undoubler:
         ``doubt_px`` are (rows, columns) over the picture, in its pixels; None is no doubt. The result is in an array that
         ``take`` gives, or ``thermal`` itself where nothing is in doubt by more than `LEAST_PX`.
         """
-        if doubt_px is None or not is_in_doubt(doubt_px):
+        if doubt_px is None or doubt_px.max() <= LEAST_PX:
             return thermal
         if self._whole is None or self._whole[0].shape != thermal.shape:
             self._whole = tuple(np.empty(thermal.shape, np.float32) for _ in range(3))
@@ -87,11 +88,6 @@ class Undoubler:
         cv2.multiply(of_thermal, thermal, of_thermal, dtype=cv2.CV_32F)
         cv2.add(of_visible, of_thermal, of_thermal)
         return cast(Image8, cv2.add(of_thermal, level, take(thermal.shape), dtype=cv2.CV_8U))
-
-
-def is_in_doubt(doubt_px: Plane | None) -> bool:
-    """True where something is in doubt by more than is left alone."""
-    return doubt_px is not None and float(doubt_px.max()) > LEAST_PX
 
 
 def _made_of(visible_y: Image8, thermal: Image8, doubt_px: Plane) -> tuple[Plane, Plane, Plane]:

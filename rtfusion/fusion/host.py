@@ -16,7 +16,7 @@ from rtfusion.focus import Focus
 from rtfusion.fusion.base import Change, LuminanceFuser
 from rtfusion.fusion.buffers import Pool
 from rtfusion.fusion.color import as_bgr, color_kept, luminance, rebase_on_mean
-from rtfusion.fusion.doubt import IN_DOUBT, Undoubler, is_in_doubt
+from rtfusion.fusion.doubt import IN_DOUBT, Deghoster
 from rtfusion.fusion.effects import Effects, duller, more_vivid
 from rtfusion.fusion.emphasis import TARGETS, emphasized, sought
 from rtfusion.fusion.learned import LearnedLuminance
@@ -117,7 +117,7 @@ class HostRenderer:
         self._look = None if isinstance(method, Painter) else look
         self._judges_color = color == "seen" and name not in PLAIN
         self._upsampler = Upsampler(still=still) if upsample == "auto" else None
-        self._undoubler = Undoubler() if trust and not isinstance(method, Painter) else None
+        self._deghoster = Deghoster() if trust and not isinstance(method, Painter) else None
         self._passes = open_passes(kernels=kernels)
         self._effects = Effects(kernels=kernels, still=still or visible_still, note=telemetry.note)
         self._still = still or visible_still
@@ -245,7 +245,7 @@ class HostRenderer:
             # the repeated edge of the visible image must not color what only the thermal camera sees
             visible = self._blend(inside=visible, outside=as_bgr(thermal), weights=weights)
         visible_y = luminance(visible, take=self._pool.take)
-        thermal = self._undoubled(registered, visible_y=visible_y)
+        thermal = self._deghosted(registered, visible_y=visible_y)
         bands = {"visible_y": visible_y, "thermal": thermal}
         trust = None
         if isinstance(method, LearnedLuminance):
@@ -281,13 +281,16 @@ class HostRenderer:
         fused_ns = time.perf_counter_ns()
         return self._colored(registered, **planes, look=ready.look, intents=intents), fused_ns
 
-    def _undoubled(self, registered: RegisteredPair, *, visible_y: Image8) -> Image8:
+    def _deghosted(self, registered: RegisteredPair, *, visible_y: Image8) -> Image8:
         """The thermal picture as it is fused: each edge where the visible one has it, where that is in doubt."""
-        doubt_px, thermal = registered.registration.doubt_px, registered.thermal
-        if self._undoubler is None or not is_in_doubt(doubt_px):
+        thermal = registered.thermal
+        if self._deghoster is None:
             return thermal
-        self._telemetry.mistrusted[IN_DOUBT] += 1
-        return self._undoubler(visible_y=visible_y, thermal=thermal, doubt_px=doubt_px, take=self._pool.take)
+        doubt_px = registered.registration.doubt_px
+        shown = self._deghoster(visible_y=visible_y, thermal=thermal, doubt_px=doubt_px, take=self._pool.take)
+        if shown is not thermal:
+            self._telemetry.mistrusted[IN_DOUBT] += 1
+        return shown
 
     def _colored(
         self,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtfusion.fusion.doubt import LEAST_PX, Undoubler
+from rtfusion.fusion.doubt import LEAST_PX, Deghoster
 from rtfusion.registration import Calibration, Quality
 from rtfusion.registration.doubt import everywhere
 from rtfusion.types import Image8
@@ -29,8 +29,8 @@ FAR_OFF = np.full((120, 160), 8.0, np.float32)
 VISIBLE, THERMAL = square(ground=140, level=40), square(ground=60, level=160, right_px=OFF_PX)
 
 
-def undoubled(visible_y: Image8, thermal: Image8, doubt_px: np.ndarray | None) -> Image8:
-    return Undoubler()(visible_y=visible_y, thermal=thermal, doubt_px=doubt_px)
+def deghosted(visible_y: Image8, thermal: Image8, doubt_px: np.ndarray | None) -> Image8:
+    return Deghoster()(visible_y=visible_y, thermal=thermal, doubt_px=doubt_px)
 
 
 def steepest(image: Image8, column: int) -> float:
@@ -41,11 +41,11 @@ def steepest(image: Image8, column: int) -> float:
 
 @pytest.mark.parametrize("doubt_px", [None, everywhere(0.0), everywhere(LEAST_PX), np.zeros((60, 80), np.float32)])
 def test_without_doubt_nothing_is_done(doubt_px: np.ndarray | None) -> None:
-    assert undoubled(VISIBLE, THERMAL, doubt_px) is THERMAL
+    assert deghosted(VISIBLE, THERMAL, doubt_px) is THERMAL
 
 
 def test_an_edge_that_both_bands_show_goes_where_the_visible_one_has_it() -> None:
-    shown = undoubled(VISIBLE, THERMAL, FAR_OFF)
+    shown = deghosted(VISIBLE, THERMAL, FAR_OFF)
     edge, ghost = SQUARE[1].stop, SQUARE[1].stop + OFF_PX
     assert steepest(THERMAL, ghost) > 20
     assert steepest(shown, ghost) < 0.3 * steepest(THERMAL, ghost)
@@ -53,7 +53,7 @@ def test_an_edge_that_both_bands_show_goes_where_the_visible_one_has_it() -> Non
 
 
 def test_what_is_warm_stays_as_warm() -> None:
-    shown = undoubled(VISIBLE, THERMAL, FAR_OFF).astype(np.float32)
+    shown = deghosted(VISIBLE, THERMAL, FAR_OFF).astype(np.float32)
     inside = shown[200:280, 290:350].mean()
     assert abs(inside - 160) < 3
     assert abs(shown[20:100].mean() - 60) < 3
@@ -63,23 +63,23 @@ def test_what_is_warm_stays_as_warm() -> None:
 @pytest.mark.parametrize("doubt_px", [2.5, 6.0])
 def test_what_is_much_warmer_than_the_visible_edge_is_strong_stays_where_all_is_in_doubt(doubt_px: float) -> None:
     faint = square(ground=100, level=80)
-    shown = undoubled(faint, THERMAL, everywhere(doubt_px))
+    shown = deghosted(faint, THERMAL, everywhere(doubt_px))
     assert steepest(shown, SQUARE[1].stop + OFF_PX) > 0.8 * steepest(THERMAL, SQUARE[1].stop + OFF_PX)
-    assert (undoubled(VISIBLE, THERMAL, everywhere(doubt_px)) != THERMAL).any()
+    assert (deghosted(VISIBLE, THERMAL, everywhere(doubt_px)) != THERMAL).any()
 
 
 @pytest.mark.parametrize("noise", [0, 3])
 def test_what_only_the_thermal_camera_sees_stays_as_it_is(noise: int) -> None:
     rng = np.random.default_rng(0)
     dark = np.clip(30 + rng.normal(0, noise, SIZE), 0, 255).astype(np.uint8)
-    shown = undoubled(dark, THERMAL, FAR_OFF)
+    shown = deghosted(dark, THERMAL, FAR_OFF)
     assert np.abs(shown.astype(np.int16) - THERMAL).max() <= 2
 
 
 def test_it_is_done_where_there_is_doubt_alone() -> None:
     doubt_px = np.zeros((120, 160), np.float32)
     doubt_px[:, 80:] = 8.0
-    shown = undoubled(VISIBLE, THERMAL, doubt_px)
+    shown = deghosted(VISIBLE, THERMAL, doubt_px)
     np.testing.assert_array_equal(shown[:, :310], THERMAL[:, :310])
     assert steepest(shown, SQUARE[1].stop + OFF_PX) < 0.3 * steepest(THERMAL, SQUARE[1].stop + OFF_PX)
 
@@ -89,7 +89,7 @@ def test_it_is_done_where_there_is_doubt_alone() -> None:
 def test_every_size_is_taken(size: tuple[int, int], doubt_px: np.ndarray) -> None:
     rng = np.random.default_rng(1)
     visible_y, thermal = (rng.integers(0, 256, size, dtype=np.uint8) for _ in range(2))
-    shown = undoubled(visible_y, thermal, doubt_px)
+    shown = deghosted(visible_y, thermal, doubt_px)
     assert shown.shape == size
     assert shown.dtype == np.uint8
 
