@@ -15,8 +15,9 @@ from rtfusion.registration.calibration import Calibration
 
 BESIDE_CELLS = 5
 """Side of the square in which a map of parallax is looked at: where it changes, one of two displacements is the wrong one."""
-OF_CHANGE = 0.9
-"""Pixels of doubt for a pixel by which the map changes there; measured, as the next two, against the true depth of a street."""
+OF_CHANGE = 1.2
+"""Pixels of doubt for a pixel by which the map changes there: of the places about people of a street, whose depth is known,
+five in six are off by less."""
 NEW_PX, KNOWN_FRAMES = 3.0, 12
 """Doubt about what has just appeared, and frames after which nothing is left of it."""
 

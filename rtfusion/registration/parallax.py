@@ -49,10 +49,12 @@ BESIDE = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 """Cells between which an edge may have passed from one frame to the next."""
 GAIN = 0.2
 """Share of the way to what was measured that is gone at once, where the bound allows."""
+PASSED_PX = 1.5
+"""Of the grid, between a cell and one beside it: from this on an edge has passed, and what is beside it counts, not its own."""
 YOUNG = 12
 """Frames for which something has to stand until it is remembered behind what hides it."""
-FINEST, PATCH_STRIDE = 1, 5
-"""Of the optical flow: it is made at half of the resolution of the cells, of patches so far apart."""
+FINEST, PATCH_STRIDE = 0, 5
+"""Of the optical flow: it is as fine as the cells, of patches so far apart."""
 STILL = 0.15
 """Cells a frame below which nothing moves."""
 OTHER_LEVELS = 20.0
@@ -435,10 +437,11 @@ def _seen_again(memory: _Memory, *, changed: npt.NDArray[np.bool_], still: npt.N
 def _followed(memory: _Memory, found_px: Floats) -> Floats:
     """What is in use after a measurement: what is new as it was found, and all else by a bounded step from where it was.
 
-    Where something moves, that is within what is in use beside the cell that it came from: an edge may have passed there.
+    Where something moves, an edge may have passed: there that is what lies beside the cell that it came from.
     """
-    least_px, most_px = cv2.erode(memory.now_px, BESIDE), cv2.dilate(memory.now_px, BESIDE)
-    was_px = np.where(memory.stands, memory.now_px, np.clip(found_px, least_px, most_px))
+    beside_px = np.clip(found_px, cv2.erode(memory.now_px, BESIDE), cv2.dilate(memory.now_px, BESIDE))
+    passed = (np.abs(beside_px - memory.now_px) > PASSED_PX) & ~memory.stands
+    was_px = np.where(passed, beside_px, memory.now_px)
     step_px = np.clip(GAIN * (found_px - was_px), -MOST_CHANGE_PX, MOST_CHANGE_PX)
     return np.where(memory.age == 0, found_px, was_px + step_px).astype(np.float32)
 

@@ -146,6 +146,30 @@ def test_what_has_been_seen_moves_by_a_bounded_step_a_frame() -> None:
     assert np.median(before) == pytest.approx(-8.0, abs=1.0)
 
 
+def test_somebody_narrow_who_walks_comes_to_another_place_by_bounded_steps() -> None:
+    """All of him is beside an outline, where a wall is that lies elsewhere."""
+    rng = np.random.default_rng(5)
+    wall = rng.integers(0, 90, (40, 54), np.uint8).repeat(6, axis=0).repeat(6, axis=1)
+    narrow = rng.integers(150, 255, (60, 5), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    base = register(visible_size_px=(324, 240), thermal_size_px=(324, 240), calibration=None)
+    parallax = Parallax(dense=True, lines=Lines(direction=(1.0, 0.0), least_px=-12, most_px=12))
+    his_px = []
+    for index in range(36):
+        visible, thermal = wall.copy(), wall.copy()
+        left = 10 + 6 * index
+        seen_at = left + (6 if index < 18 else 4)
+        visible[:, left : left + 20] = narrow
+        thermal[:, seen_at : seen_at + 20] = narrow
+        parallax.registration(base, visible=visible, thermal=thermal, timestamp_ns=index * FRAME_NS)
+        now = parallax.displacement_px
+        assert now is not None
+        his_px.append(np.median(now[20:100, left // 2 + 2 : left // 2 + 8], axis=0))
+    settled, later = his_px[12:18], his_px[30:]
+    assert np.median(settled) == pytest.approx(6.0, abs=1.0)
+    assert np.median(later) == pytest.approx(4.0, abs=1.0)
+    assert np.abs(np.diff(his_px[12:], axis=0)).max() < 0.5
+
+
 def test_what_appears_is_in_its_place_and_what_stands_beside_it_does_not_move() -> None:
     """A near thing is there from one frame to the next, in front of a wall that stays."""
     rng = np.random.default_rng(2)
