@@ -12,7 +12,7 @@ from rtfusion.registration.calibration import Matrix, scale_px
 from rtfusion.registration.descriptors import Describer
 from rtfusion.registration.fitting import LEAST_VOTES, Model, Votes, fit, transformed
 from rtfusion.registration.matches import match_anywhere
-from rtfusion.registration.structure import GrayPair, shrunk, size_px
+from rtfusion.registration.structure import GrayPair, resized, size_px
 
 SIDE_PX = 320
 """Longer side of the larger picture here."""
@@ -94,11 +94,14 @@ def apart_px(visible_from_thermal_px: Matrix, *, visible_px: tuple[int, int], th
 
 
 def _votes(describe: Describer, pairs: Sequence[GrayPair], ratio: float) -> Votes:
-    """The matches of all pairs, with the thermal picture seen ``ratio`` times as large as the visible one."""
+    """The matches of all pairs, with the thermal picture seen ``ratio`` times as large as the visible one.
+
+    A smaller one is enlarged: the matcher knows coarse pictures, but not small ones.
+    """
     tables = []
     for index, pair in enumerate(pairs):
-        visible = shrunk(pair.visible, round(SIDE_PX / max(ratio, 1.0)))
-        thermal = shrunk(pair.thermal, round(SIDE_PX * min(ratio, 1.0)))
+        visible = resized(pair.visible, round(SIDE_PX / max(ratio, 1.0)))
+        thermal = resized(pair.thermal, round(SIDE_PX * min(ratio, 1.0)))
         found = match_anywhere(describe(visible=visible, thermal=thermal))
         whole = [
             transformed(scale_px(from_px=size_px(small), to_px=size_px(image)), points)

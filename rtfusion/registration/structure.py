@@ -93,6 +93,15 @@ def shrunk(gray: Image8, side_px: int) -> Image8:
     return cast(Image8, cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA))
 
 
+def resized(gray: Image8, side_px: int) -> Image8:
+    """The picture with a longer side of ``side_px``."""
+    if side_px <= max(gray.shape[:2]):
+        return shrunk(gray, side_px)
+    factor = side_px / max(gray.shape[:2])
+    width, height = (round(side * factor) for side in size_px(gray))
+    return cast(Image8, cv2.resize(gray, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
 def patch_centers(
     of_px: tuple[int, int], *, patch_px: int, radius_px: int, step_px: int, valid: Image8 | None = None
 ) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rtfusion.errors import ModelError
+from rtfusion.registration import scale_px
 from rtfusion.registration.descriptors import SHIPPED, Describer, read_matcher_spec
 from rtfusion.registration.fitting import transformed
 from rtfusion.registration.rough import apart_px, disagreement_px, rough_places
@@ -48,6 +49,21 @@ def test_a_picture_that_lies_elsewhere_is_found_and_said_to(describe: Describer)
     assert np.median(off_px) < 10.0
     said_px = disagreement_px(describe, [pair])
     assert said_px == pytest.approx(apart_px(truth, visible_px=SIZE_PX, thermal_px=SIZE_PX), abs=10.0)
+
+
+@pytest.mark.parametrize("thermal_px", [(160, 120), (80, 60)])
+def test_a_picture_of_a_small_sensor_is_found(describe: Describer, thermal_px: tuple[int, int]) -> None:
+    truth = np.vstack([cv2.getRotationMatrix2D((240, 180), -2.0, 0.95), [0, 0, 1]])
+    truth[:2, 2] += (14, 20)
+    whole = street(truth)
+    pair = GrayPair(visible=whole.visible, thermal=cv2.resize(whole.thermal, thermal_px, interpolation=cv2.INTER_AREA))
+    places = rough_places(describe, [pair])
+    assert places
+    assert places[0].share > 0.5
+    grid = np.stack(np.meshgrid(np.linspace(0, 479, 9), np.linspace(0, 359, 7)), axis=2).reshape(-1, 2)
+    small = transformed(scale_px(from_px=SIZE_PX, to_px=thermal_px), grid)
+    off_px = np.linalg.norm(transformed(places[0].visible_from_thermal_px, small) - transformed(truth, grid), axis=1)
+    assert np.median(off_px) < 10.0
 
 
 def test_of_pictures_that_agree_nothing_is_said(describe: Describer) -> None:
