@@ -122,12 +122,10 @@ def engines(examination: Examination) -> Iterator[Finding]:
 
 def compiled(examination: Examination) -> Iterator[Finding]:
     """The compiled kernels of the processor, against their twins."""
-    from rtfusion.kernels.selftest import check_glare, check_layers, check_memory
+    from rtfusion.kernels.selftest import CHECKS
 
-    text = (
-        f"{check_layers()} values of the fixed part of a model, {check_memory()} of denoising and {check_glare()} of what is "
-        "burnt out are those of the twins"
-    )
+    counts = [f"{check()} of {what}" for what, check in CHECKS.items()]
+    text = f"values that are those of the twins: {', '.join(counts[:-1])} and {counts[-1]}"
     yield Finding(name="compiled", state="good", text=text)
 
 

@@ -167,8 +167,8 @@ def test_every_extra_that_is_named_somewhere_is_one(metadata: email.message.Mess
 
 
 KERNELS = """
-from rtfusion.kernels.selftest import check_glare, check_layers, check_memory
-print(min(check_glare(), check_layers(), check_memory()))
+from rtfusion.kernels.selftest import CHECKS
+print(min(check() for check in CHECKS.values()))
 """
 
 
@@ -177,7 +177,7 @@ def test_a_wheel_carries_kernels_of_its_platform_that_compute_what_they_should(w
     assert not wheel.name.endswith("-any.whl")
     done = python("-c", KERNELS)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 10_000
+    assert int(done.stdout) > 1_000
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
