@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import registration
+from benchmarks import registration, street
 from rtfusion.clock import NS_PER_S
 from rtfusion.errors import ConfigError
 from rtfusion.evaluate import schema, timing
@@ -69,7 +69,7 @@ def test_landmarks_set_by_eye_judge_instead_of_the_identity(by_eye_px: float, go
 
 
 def test_a_jump_is_how_far_off_a_thing_is_from_one_frame_to_the_next() -> None:
-    followed = registration._Followed()
+    followed = street._Followed()
     before = None
     for index in range(40):
         there = np.zeros((60, 90), bool)
@@ -77,7 +77,7 @@ def test_a_jump_is_how_far_off_a_thing_is_from_one_frame_to_the_next() -> None:
         off_px = np.where(
             there, np.float32(3 if index < 30 else 5), np.float32(index)
         )  # what is behind is no part of it
-        now = registration._Thing(there, off_px, 25.0 + index, whole=True)
+        now = street._Thing(there, off_px, 25.0 + index, whole=True)
         followed.add(now, before)
         before = now
     followed.add(None, before)
@@ -120,14 +120,14 @@ def test_data_that_is_not_there_is_said(
 
 
 def test_an_edge_beside_its_place_is_a_ghost_and_one_in_its_place_is_none() -> None:
-    street = Scene(walkers_m=(5.0,))
+    film = Scene(walkers_m=(5.0,))
     at_s = next(
         index / 4
         for index in range(200)
-        if any(one.distance_m == 5.0 and one.hidden < 0.1 for one in street.targets(index / 4))
+        if any(one.distance_m == 5.0 and one.hidden < 0.1 for one in film.targets(index / 4))
     )
-    visible, thermal = (street.render(band, at_s) for band in (Band.VISIBLE, Band.THERMAL))
-    seen = registration._Edges.of(street, at_s, visible, thermal, thermal)
+    visible, thermal = (film.render(band, at_s) for band in (Band.VISIBLE, Band.THERMAL))
+    seen = street._Edges.of(film, at_s, visible, thermal, thermal)
     assert seen.ghost(thermal, 5.0) == 0.0
     assert seen.ghost(thermal, 2.0) is None, "nobody walks there"
     near, far = (seen.ghost(np.roll(thermal, shift_px, axis=1), 5.0) for shift_px in (1, 5))
