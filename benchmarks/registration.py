@@ -20,7 +20,7 @@
 - registered: sets that were registered by their authors, against the identity; in clips, and single pairs
 - boards: views of chessboards
 - delay: generated traffic with a known delay
-- refine: a recording whose thermal picture is knocked, and is not; error, motion and cost
+- refine: recordings whose thermal picture is knocked, and is not, and a street; error, motion and cost
 
 Sets registered by hand are off by pixels themselves (docs/experiments.md), so displaced pairs are also held against landmarks
 that were set by eye in both pictures. Where there is truth, a line at the end of a set says whether the predicted uncertainty
@@ -49,7 +49,7 @@ from rtfusion_calibration.fitting import transformed
 from rtfusion_calibration.scene import SceneEstimate, estimate_scene
 from rtfusion_calibration.search import GrayPair
 
-from benchmarks.street import depth, ghosts
+from benchmarks.street import depth, film, ghosts
 from benchmarks.suite import DATA, Measured, Result, Row, Suite, grouped, markdown
 from rtfusion.capture import open_pair
 from rtfusion.clock import NS_PER_MS, NS_PER_S
@@ -66,6 +66,8 @@ from rtfusion.types import Band, Image, Image8
 KNOCK_PX = (5.2, 3.0)
 KNOCK_CLIPS = {"m3svd_0113_1714": 90, "m3svd_0111_1716": 50}
 """Clips, and the frame of the knock."""
+KNOCK_FRAMES = 180
+"""Of a street, which is knocked after a third of them."""
 DELAYS_MS = (10.0, 20.0, 30.0, 40.0)
 GOOD = 2.0
 """Pixels, or milliseconds: what is wanted of an estimate."""
@@ -533,12 +535,15 @@ def delay(data: Path) -> Iterator[Row]:
 
 
 def refine(data: Path) -> Iterator[Row]:
-    """A clip that is registered, with a knock of 6 pixels and without one."""
+    """Registered clips, with a knock of 6 pixels and without one; and a street, whose registration is known."""
     for clip, frame in KNOCK_CLIPS.items():
         folder = data / "video" / clip
         pairs = list(clip_pairs(ir=folder / "ir.mp4", vis=folder / "vi.mp4"))
         for name, knock_px in (("knocked", KNOCK_PX), ("left alone", (0.0, 0.0))):
             yield {"name": f"{clip}, {name}", **_refined(pairs, knock_px=knock_px, at=frame)}
+    for kind in ("day", "night"):
+        pairs = film(kind, frames=KNOCK_FRAMES)
+        yield {"name": f"street by {kind}, knocked", **_refined(pairs, knock_px=KNOCK_PX, at=KNOCK_FRAMES // 3)}
 
 
 def _refined(pairs: Sequence[ClipPair], *, knock_px: tuple[float, float], at: int) -> Row:

@@ -1,6 +1,6 @@
 """The synthetic street filmed from two places: what lies nearer or farther than the registration is set for, with the truth.
 
-The suites ``depth`` and ``ghosts`` of `benchmarks.registration`.
+The suites ``depth`` and ``ghosts`` of `benchmarks.registration`; and the street as `film` of one place, for ``refine``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from benchmarks.suite import Row
 from rtfusion.clock import NS_PER_MS, NS_PER_S
 from rtfusion.config import Settings
+from rtfusion.evaluate.clips import ClipPair
 from rtfusion.fusion.color import luminance
 from rtfusion.fusion.fuser import open_fuser
 from rtfusion.registration import Calibration, CameraModel, Pose, Registration, register
@@ -150,6 +151,18 @@ def _frame(image: Image8, band: Band, index: int) -> Frame:
     at_ns = round(index * NS_PER_S / RIG_HZ)
     kind = PixelFormat.BGR8 if image.ndim == 3 else PixelFormat.GRAY8
     return Frame(image=image, pixel_format=kind, band=band, timestamp_ns=at_ns, sequence=index, received_ns=at_ns)
+
+
+def film(kind: str, *, frames: int) -> list[ClipPair]:
+    """The street as two cameras of one view film it."""
+    scene = Scene(kind=kind)
+    pairs = []
+    for index in range(frames):
+        noise = np.random.default_rng(index)
+        visible, thermal = (_noisy(noise, scene.render(band, index / RIG_HZ)) for band in (Band.VISIBLE, Band.THERMAL))
+        at_ns = round(index * NS_PER_S / RIG_HZ)
+        pairs.append(ClipPair(visible_y=luminance(visible), thermal=thermal, timestamp_ns=at_ns))
+    return pairs
 
 
 class _Edges(NamedTuple):

@@ -2,8 +2,9 @@
 
 A measurement takes several frames, one bounded slice of work on each: patches of one registered picture are looked for in the
 other, and those that agree on one small similarity make the measurement. A single one is never used. When several in a row
-agree that the registration is off, the correction moves there, too slowly to be seen as a jump, and rests when it has
-arrived. Where the scene cannot tell, everything stays as it is.
+agree that the registration is off, the correction moves there, too slowly to be seen as a jump. Having arrived it measures at
+twice the resolution, where the edges of both bands differ by less, and goes the rest of the way. Where the scene cannot tell,
+everything stays as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -24,30 +25,44 @@ from rtfusion.registration.maps import Registration
 from rtfusion.registration.structure import Match, equalized, match_patch, patch_centers, shrunk, size_px, structure_map
 from rtfusion.types import Image8
 
-SIDE_PX = 320
-"""Longer side of the pictures that are compared."""
 STRIDE = 2
 """The structure maps are smooth: every second row and column of them is enough to match by, and a quarter of the work."""
-PATCH_PX, RADIUS_PX, STEP_PX = 18, 4, 17
-"""At `SIDE_PX` / `STRIDE`."""
-PATCHES_PER_FRAME = 12
+RADIUS_PX = 4
+"""Of maps seen by `STRIDE`, as are the sizes of patches."""
+
+
+class _Resolution(NamedTuple):
+    """How closely pictures are compared."""
+
+    side_px: int
+    """Their longer side."""
+    patch_px: int
+    step_px: int
+    patches_per_frame: int
+    agreed_px: float
+    """Patches nearer to the measured similarity than this agree with it, in pixels of these pictures."""
+    needed: int
+    """Measurements that must agree before anything moves."""
+
+
+COARSE = _Resolution(side_px=320, patch_px=18, step_px=17, patches_per_frame=16, agreed_px=1.5, needed=3)
+FINE = _Resolution(side_px=640, patch_px=24, step_px=20, patches_per_frame=36, agreed_px=2.0, needed=2)
+"""For the rest of the way: a street that the coarse one puts .4 to .8 px off it puts .2 px off (docs/experiments.md)."""
 LEAST_PATCHES, LEAST_AGREED, LEAST_SHARE = 12, 10, 0.4
-AGREED_PX = 1.5
-"""At `SIDE_PX`: patches nearer to the measured similarity than this agree with it."""
 PAUSE_S = 0.5
 """Pause between two measurements while all is well."""
-NEEDED = 3
-"""Measurements that must agree before anything moves."""
 CONSISTENT_PX, BEGIN_PX, REST_PX = 1.5, 1.5, 0.05
-"""Largest difference of those measurements, error at which the correction begins to move, and error at which it rests: means over
+"""Largest difference of the measurements, error at which the correction begins to move, and error at which it rests: means over
 the picture, in grid pixels."""
-SETTLED_PX = 0.3
-"""Error from which on it goes the rest of the way, after it has moved and has measured again from near by."""
+CLOSE_PX = 4.0
+"""Error up to which the fine look decides whether anything moves; it sees twice as far."""
+NEAR_PX, SETTLED_PX = 0.3, 0.15
+"""How near it has come when it looks again, and the error from which on it then goes the rest of the way."""
 LARGEST_SHIFT, LARGEST_TURN_DEG, LARGEST_SCALE = 0.05, 3.0, 0.05
 """Bounds of the correction; the shift is a share of the width of the grid."""
 SPEED_PX, SPEED = 8.0, 0.0125
 """Fastest motion per second, in grid pixels and in widths of the grid, whichever is more: a quarter of a pixel per frame."""
-EASE_S = 0.25
+EASE_S = 0.15
 SMALLEST_STEP_PX = 0.15
 SEEN_PX = 1.0
 """While it moves: how far the picture may go before its valid area is made anew."""
@@ -108,8 +123,8 @@ class Refiner:
         self._in_use = self._correction
         self._seen: tuple[_Similarity, Registration] | None = None
         self._target: _Similarity | None = None
-        self._is_settling = False
-        self._recent: deque[_Similarity] = deque(maxlen=NEEDED)
+        self._look(COARSE, BEGIN_PX)
+        self._recent: deque[_Similarity] = deque(maxlen=COARSE.needed)
         self._work: Generator[None, None, _Similarity | None] | None = None
         self._next_ns = 0
         self._moved_ns: int | None = None
@@ -145,7 +160,7 @@ class Refiner:
 
         0 where nothing tells that it is off by more than `BEGIN_PX`; None as long as the scene did not tell.
         """
-        if self._reason or self._trusted < NEEDED:
+        if self._reason or self._trusted < COARSE.needed:
             return None
         left_px = 0.0 if self._target is None else self._apart(self._target, self._correction)
         return max(left_px, self._off_px or 0.0) if self._is_bounded else left_px
@@ -168,20 +183,24 @@ class Refiner:
             if timestamp_ns < self._next_ns or self._used is None or self._target is not None:
                 return
             still, moved = (visible, thermal) if self._grid == "visible" else (thermal, visible)
-            self._work = self._measure(still, moved, self._used.valid, self._in_use)
+            self._work = self._measure(still, moved, self._used.valid, self._in_use, self._how)
         try:
             next(self._work)
         except StopIteration as done:
             self._work = None
             self._conclude(done.value, timestamp_ns)
 
+    def _look(self, how: _Resolution, least_px: float) -> None:
+        """Measure so from now on; what is off by less is left alone."""
+        self._how, self._least_px = how, least_px
+
     # -- measuring --------------------------------------------------------------------------------------------------
 
     def _measure(
-        self, still: Image8, moved: Image8, valid: Image8 | None, in_use: _Similarity
+        self, still: Image8, moved: Image8, valid: Image8 | None, in_use: _Similarity, how: _Resolution
     ) -> Generator[None, None, _Similarity | None]:
         """The correction that these two pictures ask for, or None with a reason; one slice of work per step."""
-        small_still, small_moved = (equalized(shrunk(image, SIDE_PX)) for image in (still, moved))
+        small_still, small_moved = (equalized(shrunk(image, how.side_px)) for image in (still, moved))
         if valid is not None:
             valid = cast(Image8, cv2.resize(valid, size_px(small_still), interpolation=cv2.INTER_NEAREST))
             valid = valid[::STRIDE, ::STRIDE]
@@ -189,15 +208,15 @@ class Refiner:
         yield
         other = np.ascontiguousarray(structure_map(small_moved)[::STRIDE, ::STRIDE])
         yield
-        sizes = {"patch_px": PATCH_PX, "radius_px": RADIUS_PX}
-        centers = patch_centers(size_px(reference), step_px=STEP_PX, valid=valid, **sizes)
+        sizes = {"patch_px": how.patch_px, "radius_px": RADIUS_PX}
+        centers = patch_centers(size_px(reference), step_px=how.step_px, valid=valid, **sizes)
         matches: list[Match] = []
         for index, center_px in enumerate(centers):
             match = match_patch(center_px, reference=reference, moved=other, **sizes)
             matches += [match] if match is not None else []
-            if index % PATCHES_PER_FRAME == PATCHES_PER_FRAME - 1:
+            if index % how.patches_per_frame == how.patches_per_frame - 1:
                 yield
-        found = _agree(matches, size_px(small_still))
+        found = _agree(matches, size_px(small_still), agreed_px=how.agreed_px)
         if isinstance(found, str):
             self._reason = found
             return None
@@ -211,21 +230,36 @@ class Refiner:
         if asked is None:
             self._recent.clear()
             self._target = None
+            self._look(COARSE, BEGIN_PX)
             self._next_ns = now_ns + round(PAUSE_S * NS_PER_S)
             return
         self._trusted += 1
         self._recent.append(asked)
         middle = _median(self._recent)
-        agreed = len(self._recent) == NEEDED and max(self._apart(one, middle) for one in self._recent) < CONSISTENT_PX
+        agreed = (
+            len(self._recent) >= self._how.needed
+            and max(self._apart(one, middle) for one in self._recent) < CONSISTENT_PX
+        )
         off_px = self._apart(middle, self._correction)
         self._off_px = off_px if agreed else None
-        if agreed and off_px > (SETTLED_PX if self._is_settling else BEGIN_PX):
-            self._target, self._is_settling = self._bounded(middle), off_px > BEGIN_PX
-            self._recent.clear()
-        elif agreed:
-            self._is_settling = False
-        is_calm = not self._is_settling and self._apart(asked, self._correction) < BEGIN_PX
+        if agreed:
+            self._decide(middle, off_px)
+        is_calm = self._how is COARSE and self._apart(asked, self._correction) < BEGIN_PX
         self._next_ns = now_ns + round(PAUSE_S * NS_PER_S) if is_calm or self._is_bounded else now_ns
+
+    def _decide(self, asked: _Similarity, off_px: float) -> None:
+        """Set a target or not, and say how to look from here on, now that some measurements agree."""
+        if off_px <= self._least_px:
+            self._look(COARSE, BEGIN_PX)
+            return
+        is_coarse = self._how is COARSE
+        if not is_coarse or off_px > CLOSE_PX:
+            self._target = self._bounded(asked)
+        if is_coarse:
+            self._look(FINE, BEGIN_PX if self._target is None else SETTLED_PX)
+        else:
+            self._look(COARSE, BEGIN_PX)
+        self._recent.clear()
 
     def _apart(self, first: _Similarity, second: _Similarity) -> float:
         """Mean distance, in grid pixels, between where two corrections put the points halfway to the corners."""
@@ -243,8 +277,8 @@ class Refiner:
             return
         step_s = min(max((now_ns - moved_ns) / NS_PER_S, 0.0), _MAX_STEP_S)
         left_px = self._apart(self._target, self._correction)
-        if left_px < REST_PX:
-            self._correction, self._target = self._target, None
+        if left_px < (NEAR_PX if self._how is FINE else REST_PX):
+            self._target = None
             return
         allowed_px = min(max(SPEED_PX, SPEED * self._size_px[0]) * step_s, left_px * (1.0 - math.exp(-step_s / EASE_S)))
         self._correction = self._correction.towards(self._target, allowed_px / left_px)
@@ -269,7 +303,7 @@ class Refiner:
         return bounded
 
 
-def _agree(matches: list[Match], of_px: tuple[int, int]) -> _Similarity | str:
+def _agree(matches: list[Match], of_px: tuple[int, int], *, agreed_px: float) -> _Similarity | str:
     """The similarity that most patches agree on, from one picture to the other, about the middle; or why there is none.
 
     ``of_px`` is the size of the pictures, of whose maps the patches see every `STRIDE`-th pixel.
@@ -281,12 +315,12 @@ def _agree(matches: list[Match], of_px: tuple[int, int]) -> _Similarity | str:
     offsets = STRIDE * np.array([match.offset_px for match in matches])
     z, d = points[:, 0] + 1j * points[:, 1], offsets[:, 0] + 1j * offsets[:, 1]
     # the mode of the offsets to begin with, then least squares with falling weights (Tukey)
-    near = np.abs(d[:, None] - d) < 2.0 * AGREED_PX
+    near = np.abs(d[:, None] - d) < 2.0 * agreed_px
     mode = near[int(near.sum(axis=1).argmax())]
     change, shift = 0j, complex(d[mode].mean())
     for _ in range(6):
         residuals = np.abs(change * z + shift - d)
-        weights = np.square(np.clip(1.0 - np.square(residuals / (3.0 * AGREED_PX)), 0.0, None))
+        weights = np.square(np.clip(1.0 - np.square(residuals / (3.0 * agreed_px)), 0.0, None))
         total = float(weights.sum())
         if total < 4.0:
             break
@@ -295,7 +329,7 @@ def _agree(matches: list[Match], of_px: tuple[int, int]) -> _Similarity | str:
             float(weights @ np.abs(z - z_mean) ** 2), 1.0
         )
         shift = d_mean - change * z_mean
-    agreed = int((np.abs(change * z + shift - d) < AGREED_PX).sum())
+    agreed = int((np.abs(change * z + shift - d) < agreed_px).sum())
     if agreed < LEAST_AGREED or agreed < LEAST_SHARE * len(matches):
         return f"the scene cannot tell: {agreed} of {len(matches)} patches agree"
     return _Similarity(1.0 + change, shift)

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import pytest
 
 from rtfusion.clock import NS_PER_S
+from rtfusion.fusion.color import luminance
 from rtfusion.registration import Calibration, Registration, register
 from rtfusion.registration.refine import Refiner
+from rtfusion.synthetic import Scene
+from rtfusion.types import Band
 from tests.calibration.pictures import SIZE_PX, scene, similarity, view
 
 RATE_HZ = 25
@@ -67,6 +71,27 @@ def test_a_knock_is_followed_within_three_seconds_and_without_a_jump(grid: str) 
     assert np.abs(np.diff(offs)).max() < 0.4
     assert refiner.state["state"] in {"watching", "moving"}
     assert np.hypot(*refiner.state["shift_px"]) == pytest.approx(6.0, abs=0.6)
+
+
+def test_what_is_left_of_a_knock_is_less_than_the_bands_differ_by_in_the_coarse_look() -> None:
+    """A street: its bands do not show the same edges, as those of one drawing do."""
+    street, size_px = Scene(seed=3), (640, 480)
+    visible = luminance(street.render(Band.VISIBLE, 1.0))
+    knock = np.array([[1.0, 0.0, 5.2], [0.0, 1.0, 3.0]])
+    thermal = cv2.warpAffine(street.render(Band.THERMAL, 1.0), knock, size_px, borderMode=cv2.BORDER_REPLICATE)
+    same = Calibration.from_homography(
+        visible_from_thermal_px=np.eye(3), visible_size_px=size_px, thermal_size_px=size_px
+    )
+    base, refiner = (
+        register(visible_size_px=size_px, thermal_size_px=size_px, calibration=same),
+        Refiner(grid="visible"),
+    )
+    for index in range(round(3.0 * RATE_HZ)):
+        timestamp_ns = round(index / RATE_HZ * NS_PER_S)
+        registered = refiner.registration(base, timestamp_ns=timestamp_ns).thermal(np.asarray(thermal, np.uint8))
+        refiner.observe(visible=visible, thermal=np.asarray(registered, np.uint8), timestamp_ns=timestamp_ns)
+    x_px, y_px = refiner.state["shift_px"]
+    assert np.hypot(x_px + 5.2, y_px + 3.0) < 0.4
 
 
 def test_focus_and_turn_are_followed_too() -> None:
