@@ -134,12 +134,11 @@ def parity(examination: Examination) -> Iterator[Finding]:
     from rtfusion.engines import AUTO, available, model_file, open_engine
     from rtfusion.engines.parity import check, golden_inputs
     from rtfusion.models import read_spec
-    from rtfusion.models.onnx_file import has_half
+    from rtfusion.models.onnx_file import has_half, is_quantized
 
     model = model_file(examination.model)
     spec = read_spec(model)
     inputs = golden_inputs(spec, size_px=PARITY_SIZE_PX)
-    is_quantized = b"QuantizeLinear" in model.read_bytes()
     reference, is_half = None, has_half(model)
     for status in sorted(available(), key=lambda status: status.name not in AUTO):
         if not status.available:
@@ -158,7 +157,7 @@ def parity(examination: Examination) -> Iterator[Finding]:
             yield Finding(name=name, state="good", text=f"{description} is the reference")
             continue
         rounded = "f16" if is_half else "f32" if "CPU" in description else "tf32"
-        arithmetic = "int8" if is_quantized else rounded
+        arithmetic = "int8" if is_quantized(model) else rounded
         apart = check(result, reference, arithmetic=arithmetic)
         text = f"{description}: {apart.mean:.1e} away on average, {apart.largest:.1e} at most"
         yield Finding(name=name, state="good", text=text, figures=apart._asdict())

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfusion.errors import EngineError, ModelError
+from rtfusion.models.onnx_file import is_quantized
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ImageInput, Shape
 
 Tensor = npt.NDArray[np.float32]
@@ -232,6 +233,7 @@ def check_inputs(inputs: Mapping[str, Tensor], *, shapes: Mapping[str, Shape]) -
             )
 
 
-def describe(product: str, version: str, *, precision: str, threads: int) -> str:
-    """One line for tables and headers."""
-    return f"{product} {version} CPU {precision}, {threads} thread{'' if threads == 1 else 's'}"
+def describe(product: str, version: str, *, model: Path, precision: str, threads: int) -> str:
+    """One line for tables and headers. ``precision`` is that of the layers that a quantized model does not compute in int8."""
+    computed = f"int8 and {precision}" if is_quantized(model) else precision
+    return f"{product} {version} CPU {computed}, {threads} thread{'' if threads == 1 else 's'}"

@@ -53,7 +53,7 @@ class OnnxRuntimeEngine:
         self._fed: dict[str, Tensor] = {}
         version = onnxruntime.__version__
         self.description = (
-            describe("ONNX Runtime", version, precision=precision, threads=threads)
+            describe("ONNX Runtime", version, model=model, precision=precision, threads=threads)
             if device == "cpu"
             else f"ONNX Runtime {version} {PROVIDERS[device].removesuffix('ExecutionProvider')} {precision}"
         )

@@ -138,7 +138,7 @@ class Request:
         self._fed: dict[str, npt.NDArray[Any]] = {}
         # It takes no more threads than there are cores.
         threads = compiled.get_property("INFERENCE_NUM_THREADS")
-        self.description = describe("OpenVINO", VERSION, precision=precision, threads=threads)
+        self.description = describe("OpenVINO", VERSION, model=model, precision=precision, threads=threads)
 
     def check_open(self) -> None:
         """Raise EngineError if it is closed."""

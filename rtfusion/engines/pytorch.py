@@ -56,7 +56,7 @@ class PyTorchEngine:
         version = torch.__version__.split("+")[0]
         precision = module.precision if precision == "auto" else precision
         self.description = (
-            describe("PyTorch", version, precision=precision, threads=threads)
+            describe("PyTorch", version, model=model, precision=precision, threads=threads)
             if device == "cpu"
             else f"PyTorch {version} {torch.cuda.get_device_name()} {precision}"
         )

@@ -156,6 +156,11 @@ def has_half(path: Path) -> bool:
     return any((_DATA_TYPE, _FLOAT16) in _fields(one) for one in constants if not isinstance(one, int))
 
 
+def is_quantized(path: Path) -> bool:
+    """Tell a file whose layers compute in int8, from its bytes alone."""
+    return b"QuantizeLinear" in path.read_bytes()
+
+
 Dims = tuple[int | None, ...]
 """The dimensions of a tensor; one that is free is None."""
 

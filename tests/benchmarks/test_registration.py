@@ -47,8 +47,10 @@ def test_landmarks_set_by_eye_lie_in_their_pictures_and_count_by_what_they_tell(
     assert registration._off_marks_px(np.array([(1.0, 50.0), (1.0, 4.0), (70.0, 1.0)]), told) == 1.0
 
 
-@pytest.mark.parametrize(("by_eye_px", "good"), [(1.0, 2), (3.0, 1)])
-def test_landmarks_set_by_eye_judge_instead_of_the_identity(by_eye_px: float, good: int) -> None:
+@pytest.mark.parametrize(("by_eye_px", "good", "nearer"), [(1.0, 2, 2), (1.9, 2, 1), (3.0, 1, 1)])
+def test_what_is_far_from_the_hand_is_good_where_landmarks_say_that_it_is_nearer(
+    by_eye_px: float, good: int, nearer: int
+) -> None:
     rows = [
         {
             "accepted": True,
@@ -63,7 +65,7 @@ def test_landmarks_set_by_eye_judge_instead_of_the_identity(by_eye_px: float, go
         {"accepted": False, "reason": "no", "identity_by_eye_px": 1.0},
     ]
     found = registration._coverage("made", rows)
-    assert (found["by_eye"], found["good"], found["good_by_eye_or_identity"]) == (2, 1, good)
+    assert (found["by_eye"], found["good"], found["good_or_nearer_by_eye"]) == (2, 1, nearer)
     assert found["identity_good_by_eye"] == 1
     assert (found["by_blind_eye"], found["good_by_blind_eye"]) == (1, good - 1)
 

@@ -15,6 +15,7 @@ import pytest
 from rtfusion.engines import ENGINES, Engine, EngineStatus, Tensor, available, default_threads, open_engine, resolve
 from rtfusion.errors import ConfigError, EngineError, EngineUnavailable, ModelError
 from rtfusion.installing import install
+from rtfusion.models import find_model
 from tests import onnx_models
 
 HERE = ("openvino", "onnxruntime", *(["pytorch"] if importlib.util.find_spec("torch") else []))
@@ -133,6 +134,12 @@ def test_the_description_says_what_runs(name: str, tmp_path: Path) -> None:
         assert re.fullmatch(rf"{product} \d+\.\d+\.\d+ CPU f32, {suffix}", engine.description)
         assert engine.name == name
         engine.close()
+
+
+def test_the_description_of_a_quantized_model_says_so(name: str) -> None:
+    engine = open_engine(name, model=find_model(Path("small"), precision="int8"), size_px=(64, 48), threads=1)
+    assert " CPU int8 and f32, 1 thread" in engine.description
+    engine.close()
 
 
 def test_openvino_tells_the_threads_that_it_took(tmp_path: Path) -> None:

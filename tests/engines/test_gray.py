@@ -116,7 +116,7 @@ def test_weights_in_half_precision_are_computed_in_it_where_the_processor_can(tm
     from rtfusion.models.shipping import shipped
 
     expected = "f16" if openvino.computes_in_half() else "f32"
-    for precision, arithmetic in (("f16", expected), ("f32", "f32"), ("int8", "f32")):
+    for precision, arithmetic in (("f16", expected), ("f32", "f32"), ("int8", "int8 and f32")):
         model = shipped("small", precision=precision)
         for opened in (
             open_engine("openvino", model=model, size_px=(64, 48), threads=1),
