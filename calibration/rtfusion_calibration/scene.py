@@ -23,7 +23,7 @@ from rtfusion.registration import Calibration, Quality
 from rtfusion.registration.calibration import Matrix
 from rtfusion.registration.descriptors import Describer
 from rtfusion.registration.fitting import Weights
-from rtfusion.registration.rough import rough_places
+from rtfusion.registration.rough import rough_places, turned
 from rtfusion.registration.structure import Points, gray_pair, size_px
 from rtfusion_calibration import fitting
 from rtfusion_calibration.aligning import Alignment, align
@@ -110,7 +110,7 @@ SLANTED_CORNER, SLANTED_PX = 0.022, 1.0
 """The same where a homography is told, and how far such a picture usually lies elsewhere at the finest level: more that may be
 wrong, and registrations by hand that are."""
 KIND_PX = 1.5
-"""A transform is of the least free kind that puts the corners as near as this to it."""
+"""A transform is of the least free kind that puts the corners as near as this to it, at the finest level."""
 _DRAWS = 40
 _GRID = 5
 """Points along each side of the thermal picture where the uncertainty is asked."""
@@ -290,20 +290,28 @@ def _refuse_chance(
     scale: float,
 ) -> None:
     """Refuse where as few patches agree as chance would make agree, or only those of a part of the picture."""
-    agreed, level = int(agree.sum()), FINE[-1]
+    level, counts = FINE[-1], _counted_once(found.votes)
+    agreed, votes = round(float(counts[agree].sum())), round(float(counts.sum()))
     # where the matcher found the same place, which chance does not, the patches need not exclude chance once more
     is_confirmed = _is_near(found.transform, found.places, thermal_px, within=CONFIRMED)
-    if agreed < LEAST_AGREED or (not is_confirmed and _neg_log10_p(agreed, len(agree), level) < LEAST_NEG_LOG10_P):
+    if agreed < LEAST_AGREED or (not is_confirmed and _neg_log10_p(agreed, votes, level) < LEAST_NEG_LOG10_P):
         raise _refusal(
-            f"{agreed} of {len(agree)} patches agree, and chance alone would give {len(agree) * level.chance(AGREED_PX):.0f}"
+            f"{agreed} of {votes} patches agree, and chance alone would give {votes * level.chance(AGREED_PX):.0f}"
         )
-    is_seen = np.bincount(regions[agree], minlength=fitting.REGIONS**2) >= LEAST_IN_REGION
+    is_seen = np.bincount(regions[agree], counts[agree], minlength=fitting.REGIONS**2) > LEAST_IN_REGION - 0.5
     if _is_near(best, found.sure, thermal_px, within=CONFIRMED):
         off_px = np.linalg.norm(transformed(best, found.learned.thermal_px) - found.learned.visible_px, axis=1)
         theirs = regions_of(found.learned, thermal_px)[off_px < AGREED_PX * scale]
         is_seen |= np.bincount(theirs, minlength=fitting.REGIONS**2) >= LEAST_LEARNED_IN_REGION
     if is_seen.sum() < LEAST_REGIONS:
         raise _refusal(f"the patches that agree lie in {is_seen.sum()} ninths of the picture only")
+
+
+def _counted_once(votes: Votes) -> Weights:
+    """(N,) one over the votes of one visible patch: several pairs of a scene that stands are one observation of it."""
+    cells = np.round(votes.visible_px).astype(np.int64)
+    places, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)[1:]
+    return np.asarray(1.0 / counts[places.ravel()])
 
 
 def _is_near(place: Matrix, others: Sequence[Matrix], thermal_px: tuple[int, int], *, within: float) -> bool:
@@ -354,6 +362,11 @@ def _found(pairs: Sequence[GrayPair]) -> _Found:
     with closing(Describer()) as describe:
         with part(0.0, placing):
             places = rough_places(describe, _some(pairs))
+            if told := turned(describe, _some(pairs), places):
+                raise CalibrationError(
+                    f"the thermal picture is mirrored or turned: what it shows agrees with the visible one after ?{told}. "
+                    f"Put ?{told} behind the name of the thermal source, here and in runs"
+                )
             sure = [place.visible_from_thermal_px for place in places if place.share >= SURE_SHARE]
             learned_places = [place.visible_from_thermal_px for place in places]
             transform = _place(pairs, learned_places, sure)
@@ -465,7 +478,7 @@ def _kind(found: Matrix, thermal_px: tuple[int, int], width_px: int) -> Model:
     )
     for model in (Model.SIMILARITY, Model.AFFINE):
         held = fit(exact, model=model, tolerance_px=1e3, start=found).residuals_px
-        if held[_CORNERS].max() < KIND_PX:
+        if held[_CORNERS].max() < KIND_PX * max(1.0, width_px / FINE[-1].side_px):
             return model
     moved_px, limit_px = held[_CORNERS].max(), LARGEST_SLANT * width_px
     if moved_px > limit_px:

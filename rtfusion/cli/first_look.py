@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 PAIRS = 4
 APART_NS = NS_PER_S // 2
 """Pairs of two streams are looked at in this distance; stills one after the other."""
-LEAST_SIDE_PX = 96
+LEAST_SIDE_PX = 60
 """Smaller pictures show too little for the matcher."""
 LARGEST_MOVE = 0.2
 """Share of the width: what is farther off is not registered while a run goes on."""
 PATIENCE_S = 6.0
 """Longest wait for the answer when a run is over."""
+ASKED_S = 0.1
+"""A recording that waits for its registration asks so often whether it was interrupted."""
 
 
 class FirstLook:
@@ -32,19 +34,29 @@ class FirstLook:
     Args:
         note: tells a person; may be called by that thread.
         auto_register: estimates the registration, and gives it to ``use``.
+        waits: the sources wait while it is estimated, as recordings can.
+        interrupted: whether the run is to end.
     """
 
     def __init__(
-        self, *, note: Callable[[str], None], auto_register: bool, still: bool, use: Callable[..., None]
+        self,
+        *,
+        note: Callable[[str], None],
+        auto_register: bool,
+        still: bool,
+        use: Callable[..., None],
+        waits: bool = False,
+        interrupted: Callable[[], bool] = bool,
     ) -> None:
         self._note, self._auto_register, self._use = note, auto_register, use
         self._apart_ns = 0 if still else APART_NS
+        self._waits, self._interrupted = waits and auto_register, interrupted
         self._pairs: list[FramePair] = []
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
 
     def __call__(self, pair: FramePair) -> None:
-        """Take the next pair; returns at once."""
+        """Take the next pair; returns at once, but for the last one of a recording that is to be registered."""
         if self._thread is not None or pair.degraded is not None or pair.thermal.shutter:
             return
         since_ns = pair.timestamp_ns - self._pairs[-1].timestamp_ns if self._pairs else self._apart_ns
@@ -54,6 +66,8 @@ class FirstLook:
         if len(self._pairs) == PAIRS:
             self._thread = threading.Thread(target=self._look, name="first look", daemon=True)
             self._thread.start()
+            while self._waits and self._thread.is_alive() and not self._interrupted():
+                self._thread.join(ASKED_S)
 
     def close(self, *, patience_s: float = PATIENCE_S) -> None:
         """The run is over. Wait for the answer, for some seconds at most; what was asked for and not done is said."""
@@ -62,7 +76,8 @@ class FirstLook:
             self._thread.join(patience_s)
             if self._thread.is_alive():
                 self._note(
-                    "auto-register: nothing was registered, since the run was over before it was known how"
+                    "auto-register: nothing was registered, since the run was over before it was known how; run rtfusion "
+                    "calibrate scene"
                     if self._auto_register
                     else "the run was over before it was known whether the two pictures agree: look at one of the frames, where "
                     "everything with a second outline says no; rtfusion calibrate scene says for sure"
@@ -79,16 +94,29 @@ class FirstLook:
         try:
             self._register(pairs) if self._auto_register else self._compare(pairs)
         except FusionError as error:
-            self._note(f"whether the pictures agree could not be told: {error}")
+            what = (
+                "auto-register: nothing was registered"
+                if self._auto_register
+                else "whether the pictures agree could not be told"
+            )
+            self._note(f"{what}: {error}")
 
     def _compare(self, pairs: list[FramePair]) -> None:
         from rtfusion.registration.descriptors import Describer
-        from rtfusion.registration.rough import disagreement_px
+        from rtfusion.registration.rough import disagreement_px, rough_places, turned
         from rtfusion.registration.structure import gray_pair
 
+        gray = [gray_pair(pair) for pair in pairs]
         with closing(Describer(threads=1)) as describe:
-            off_px = disagreement_px(describe, [gray_pair(pair) for pair in pairs])
-        if off_px is not None:
+            places = rough_places(describe, gray)
+            told = turned(describe, gray, places)
+        off_px = disagreement_px(places, gray[0])
+        if told is not None:
+            self._note(
+                f"the thermal picture is mirrored or turned: put ?{told} behind the name of its source; without that these "
+                "pictures do not agree"
+            )
+        elif off_px is not None:
             self._note(
                 f"these pictures do not agree: the thermal one lies about {off_px:.0f} px elsewhere; run rtfusion calibrate "
                 "scene, or pass --auto-register"
@@ -123,22 +151,25 @@ class FirstLook:
         )
 
 
-def first_look(pipeline: Pipeline, settings: Settings) -> FirstLook | None:
+def first_look(pipeline: Pipeline, settings: Settings, *, interrupted: Callable[[], bool] = bool) -> FirstLook | None:
     """The look at a pipeline that was built of these settings; None where there is a calibration to rely on."""
     if settings.calibration is not None:
         return None
+    sources = pipeline.telemetry.sources.values()
     return FirstLook(
         note=pipeline.telemetry.note,
         auto_register=settings.auto_register,
-        still=not all(info.continuous for info in pipeline.telemetry.sources.values()),
+        still=not all(info.continuous for info in sources),
         use=pipeline.change,
+        waits=not any(info.live for info in sources),
+        interrupted=interrupted,
     )
 
 
 @contextmanager
 def looking(pipeline: Pipeline, settings: Settings, *, interrupted: Callable[[], bool]) -> Iterator[FirstLook | None]:
     """Give `first_look` for a run, and wait for its answer at the end, unless the run was ``interrupted``."""
-    look = first_look(pipeline, settings)
+    look = first_look(pipeline, settings, interrupted=interrupted)
     yield look
     if look is not None and (settings.auto_register or not interrupted()):
         look.close(patience_s=0.0 if interrupted() else PATIENCE_S)

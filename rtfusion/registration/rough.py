@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from rtfusion.registration.descriptors import Describer
 from rtfusion.registration.fitting import LEAST_VOTES, Model, Votes, fit, transformed
 from rtfusion.registration.matches import match_anywhere
 from rtfusion.registration.structure import GrayPair, resized, size_px
+from rtfusion.types import Image8
 
 SIDE_PX = 320
 """Longer side of the larger picture here."""
@@ -29,8 +30,19 @@ LEAST_REGIONS = 4
 LEAST_IN_REGION = 4
 DISAGREE = 0.025
 """Share of the width by which a picture has to lie elsewhere to be said to: four times as far as a place is off."""
-SURE_SHARE = 0.25
-"""Of the matches, those that have to agree for that."""
+SURE_SHARE, VERY_SURE_SHARE = 0.25, 0.65
+"""Of the matches, those that have to agree for that; up to the second share the kind of transform that says least decides."""
+TURNS: Mapping[str, Callable[[Image8], Image8]] = {
+    "flip=h": lambda image: image[:, ::-1],
+    "flip=v": lambda image: image[::-1],
+    "rotate=180": lambda image: image[::-1, ::-1],
+    "rotate=90": lambda image: image[::-1].T,
+    "rotate=270": lambda image: image.T[::-1],
+}
+"""What a source may be told of a camera that is mounted otherwise, and what it does."""
+UPRIGHT_SHARE, TURNED_SHARE, CLEARER, TURNED_PAIRS = 0.5, 0.4, 1.5, 2
+"""Of the matches: more than the first share agree in no picture that is mounted otherwise. Where fewer do, one is said to be if
+the second share and so many times as many agree after it is turned, in so many pairs."""
 LARGEST_SLANT = 0.35
 """Of the share by which the scale may differ between two corners: beyond it no rig sees a scene."""
 
@@ -68,21 +80,47 @@ def rough_places(describe: Describer, pairs: Sequence[GrayPair]) -> list[RoughPl
     return []
 
 
-def disagreement_px(describe: Describer, pairs: Sequence[GrayPair]) -> float | None:
+def disagreement_px(places: Sequence[RoughPlace], pair: GrayPair) -> float | None:
     """By how many visible pixels pairs do not agree that are taken to have the same view; None where they may agree.
+
+    ``places`` as `rough_places` gives them, ``pair`` one of those pairs.
+    """
+    if not places or places[0].share < SURE_SHARE:
+        return None
+    visible_px, thermal_px = (size_px(picture) for picture in (pair.visible, pair.thermal))
+    off_px = [apart_px(place.visible_from_thermal_px, visible_px=visible_px, thermal_px=thermal_px) for place in places]
+    told_px = off_px[0] if places[0].share > VERY_SURE_SHARE else min(off_px)
+    return told_px if told_px > DISAGREE * visible_px[0] else None
+
+
+def turned(describe: Describer, pairs: Sequence[GrayPair], places: Sequence[RoughPlace]) -> str | None:
+    """What the thermal source has to be told (a key of `TURNS`) where its pictures are mirrored or turned; None else.
+
+    ``places`` as `rough_places` gives them for these pairs.
 
     Raises:
         EngineUnavailable, ModelError, EngineError: the matcher cannot be run.
     """
-    places = rough_places(describe, pairs)
-    if not places or places[0].share < SURE_SHARE:
+    best = places[0] if places else None
+    if best is not None and best.share > UPRIGHT_SHARE:
         return None
-    visible_px, thermal_px = (size_px(picture) for picture in (pairs[0].visible, pairs[0].thermal))
-    # of several kinds of transform the most careful answer
-    off_px = min(
-        apart_px(place.visible_from_thermal_px, visible_px=visible_px, thermal_px=thermal_px) for place in places
-    )
-    return off_px if off_px > DISAGREE * visible_px[0] else None
+    some = [pairs[index] for index in sorted({0, len(pairs) // 2})[:TURNED_PAIRS]]
+    upright = _best_of(describe, some)
+    found = {
+        told: _best_of(describe, [replace(pair, thermal=np.ascontiguousarray(turn(pair.thermal))) for pair in some])
+        for told, turn in TURNS.items()
+    }
+    told = max(found, key=lambda one: found[one].agreed)
+    is_clear = found[told].share > TURNED_SHARE and found[told].agreed > CLEARER * max(upright.agreed, LEAST_AGREED)
+    return told if is_clear else None
+
+
+def _best_of(describe: Describer, pairs: Sequence[GrayPair]) -> RoughPlace:
+    """The place that most matches agree on where both cameras see about as much, as a similarity."""
+    votes = _votes(describe, pairs, 1.0)
+    if len(votes) < LEAST_VOTES:
+        return RoughPlace(visible_from_thermal_px=np.eye(3), agreed=0, matches=0)
+    return _places(votes, max(pairs[0].visible.shape) / SIDE_PX)[0][0]
 
 
 def apart_px(visible_from_thermal_px: Matrix, *, visible_px: tuple[int, int], thermal_px: tuple[int, int]) -> float:

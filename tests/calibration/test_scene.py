@@ -17,7 +17,8 @@ from rtfusion.errors import CalibrationError
 from rtfusion.registration import Calibration
 from rtfusion.registration.fitting import all_over, bent
 from rtfusion.registration.structure import equalized
-from rtfusion.types import Image8
+from rtfusion.synthetic import Scene
+from rtfusion.types import Band, Image8
 from tests.calibration.pictures import SIZE_PX, gray_pair, similarity
 
 
@@ -251,3 +252,21 @@ def test_a_place_that_the_matcher_is_sure_of_has_no_rival(monkeypatch: pytest.Mo
 
 def moved_votes(votes: Votes, transform: np.ndarray) -> Votes:
     return replace(votes, visible_px=transformed(transform, votes.thermal_px))
+
+
+def test_pairs_of_a_scene_that_stands_are_one_observation_of_it() -> None:
+    rng = np.random.default_rng(0)
+    once = rng.uniform(0, 300, (40, 2))
+    many = np.tile(once, (6, 1))
+    votes = Votes(visible_px=many, thermal_px=many, weights=np.ones(240), pair=np.repeat(np.arange(6), 40))
+    counts = scene._counted_once(votes)
+    assert counts.sum() == pytest.approx(40)
+    assert counts[votes.pair == 2].sum() == pytest.approx(40 / 6)
+
+
+def test_a_mirrored_picture_is_refused_and_named_however_many_pairs_there_are() -> None:
+    street = Scene(visible_size_px=(480, 360))
+    visible, thermal = (equalized(street.render(band, 2.0)) for band in (Band.VISIBLE, Band.THERMAL))
+    mirrored = GrayPair(visible=visible, thermal=np.ascontiguousarray(thermal[:, ::-1]))
+    with pytest.raises(CalibrationError, match=r"mirrored or turned.*\?flip=h"):
+        estimate_scene([mirrored] * 5)

@@ -12,7 +12,7 @@ from rtfusion_calibration import scene
 
 from rtfusion.cli.first_look import PAIRS, FirstLook, first_look
 from rtfusion.config import Settings
-from rtfusion.errors import ConfigError
+from rtfusion.errors import CalibrationError, ConfigError
 from rtfusion.fusion.base import Change
 from rtfusion.library import open as open_stream
 from rtfusion.pairs import open_pairs
@@ -63,7 +63,7 @@ def test_they_are_registered_where_that_was_asked_for() -> None:
 
 
 def test_short_runs_and_small_pictures_are_not_looked_at() -> None:
-    for source in ("synthetic:?size=480x360&fps=30&frames=20", "synthetic:?size=90x64&fps=2&frames=8"):
+    for source in ("synthetic:?size=480x360&fps=30&frames=20", "synthetic:?size=72x56&fps=2&frames=8"):
         look = FirstLook(note=pytest.fail, auto_register=False, still=False, use=pytest.fail)
         for pair in seen(source):
             look(pair)
@@ -73,14 +73,14 @@ def test_short_runs_and_small_pictures_are_not_looked_at() -> None:
 
 
 def test_who_asks_for_a_registration_is_told_when_none_could_be_made() -> None:
-    for source, came in (("synthetic:?size=480x360&fps=30&frames=20", 2), ("synthetic:?size=90x64&fps=2&frames=8", 0)):
+    for source, came in (("synthetic:?size=480x360&fps=30&frames=20", 2), ("synthetic:?size=72x56&fps=2&frames=8", 0)):
         notes: list[str] = []
         look = FirstLook(note=notes.append, auto_register=True, still=False, use=pytest.fail)
         for pair in seen(source):
             look(pair)
         look.close()
         assert notes == [
-            "auto-register: nothing was registered, since that takes 4 pairs of at least 96 px a side, 0.5 s apart, "
+            "auto-register: nothing was registered, since that takes 4 pairs of at least 60 px a side, 0.5 s apart, "
             f"and {came} came; run rtfusion calibrate scene"
         ]
 
@@ -98,12 +98,54 @@ def test_what_is_known_when_the_run_is_over_is_not_said_to_be_used(monkeypatch: 
     for pair in seen(MOVED):
         look(pair)
     look.close(patience_s=0.0)
-    assert notes == ["auto-register: nothing was registered, since the run was over before it was known how"]
+    assert notes == [
+        "auto-register: nothing was registered, since the run was over before it was known how; run rtfusion calibrate scene"
+    ]
     goes_on.set()
     assert look._thread is not None
     look._thread.join()
     assert len(notes) == 2
     assert notes[1].startswith("auto-register: the thermal picture lies 30 px elsewhere, but the run was over")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_recording_waits_until_it_is_registered_or_interrupted(
+    monkeypatch: pytest.MonkeyPatch, interrupted: bool
+) -> None:
+    ends = threading.Event()
+
+    def estimate(_pairs: object) -> object:
+        if interrupted:
+            ends.wait()
+        raise CalibrationError("nothing to see")
+
+    monkeypatch.setattr(scene, "estimate_scene", estimate)
+    notes: list[str] = []
+    look = FirstLook(
+        note=notes.append,
+        auto_register=True,
+        still=False,
+        use=pytest.fail,
+        waits=True,
+        interrupted=lambda: interrupted,
+    )
+    for pair in seen(MOVED)[:PAIRS]:
+        look(pair)
+    assert notes == ([] if interrupted else ["auto-register: nothing was registered: nothing to see"])
+    ends.set()
+    look.close()
+    assert len(notes) == 1
+
+
+def test_a_mirrored_camera_is_named() -> None:
+    notes: list[str] = []
+    look = FirstLook(note=notes.append, auto_register=False, still=False, use=pytest.fail)
+    with open_pairs(ir=SAME + "&flip=h", vis=SAME) as pairs:
+        for pair in pairs:
+            look(pair)
+    look.close(patience_s=60.0)
+    assert [note.partition(":")[0] for note in notes] == ["the thermal picture is mirrored or turned"]
+    assert "?flip=h" in notes[0]
 
 
 def test_a_run_with_a_calibration_is_not_looked_at(tmp_path: object) -> None:

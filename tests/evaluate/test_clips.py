@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -131,7 +132,7 @@ def by_registration(data: Path) -> Seen:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registration, "KNOCK_CLIPS", {"walk": 5})
         patch.setattr(registration, "_refined", refined)
-        list(registration.refine(data))
+        list(itertools.islice(registration.refine(data), 2))  # then come streets
     return seen
 
 

@@ -14,7 +14,7 @@ from rtfusion.errors import ModelError
 from rtfusion.registration import scale_px
 from rtfusion.registration.descriptors import SHIPPED, Describer, read_matcher_spec
 from rtfusion.registration.fitting import transformed
-from rtfusion.registration.rough import apart_px, disagreement_px, rough_places
+from rtfusion.registration.rough import TURNS, apart_px, disagreement_px, rough_places, turned
 from rtfusion.registration.structure import GrayPair, equalized
 from rtfusion.synthetic import Scene
 from rtfusion.types import Band
@@ -47,7 +47,7 @@ def test_a_picture_that_lies_elsewhere_is_found_and_said_to(describe: Describer)
     assert places
     off_px = np.linalg.norm(transformed(places[0].visible_from_thermal_px, grid) - transformed(truth, grid), axis=1)
     assert np.median(off_px) < 10.0
-    said_px = disagreement_px(describe, [pair])
+    said_px = disagreement_px(rough_places(describe, [pair]), pair)
     assert said_px == pytest.approx(apart_px(truth, visible_px=SIZE_PX, thermal_px=SIZE_PX), abs=10.0)
 
 
@@ -67,7 +67,19 @@ def test_a_picture_of_a_small_sensor_is_found(describe: Describer, thermal_px: t
 
 
 def test_of_pictures_that_agree_nothing_is_said(describe: Describer) -> None:
-    assert disagreement_px(describe, [street(np.eye(3))]) is None
+    pair = street(np.eye(3))
+    places = rough_places(describe, [pair])
+    assert disagreement_px(places, pair) is None
+    assert turned(describe, [pair], places) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "mounted"), [("flip=h", "flip=h"), ("rotate=180", "rotate=180"), ("rotate=90", "rotate=270")]
+)
+def test_a_camera_that_is_mounted_otherwise_is_said_to_be(describe: Describer, told: str, mounted: str) -> None:
+    pair = street(np.eye(3))
+    pair = GrayPair(visible=pair.visible, thermal=np.ascontiguousarray(TURNS[mounted](pair.thermal)))
+    assert turned(describe, [pair], rough_places(describe, [pair])) == told
 
 
 def test_of_pictures_of_nothing_or_of_two_things_nothing_is_found(describe: Describer) -> None:
@@ -76,7 +88,7 @@ def test_of_pictures_of_nothing_or_of_two_things_nothing_is_found(describe: Desc
     for thermal in (blank, noise):
         pair = GrayPair(visible=street(np.eye(3)).visible, thermal=thermal)
         assert rough_places(describe, [pair]) == []
-        assert disagreement_px(describe, [pair]) is None
+        assert disagreement_px(rough_places(describe, [pair]), pair) is None
 
 
 def test_the_contract_says_what_the_shipped_matcher_is() -> None:
