@@ -372,8 +372,8 @@ def _conflicts(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
         )
     if settings.parallax == "dense" and settings.calibration is None:
         yield (
-            "parallax dense needs a calibration that knows the pose of the cameras; name one with --calibration, or use "
-            "parallax layers",
+            "parallax dense needs a calibration that knows the pose of the cameras, from rtfusion calibrate board; name one with "
+            "--calibration, or use parallax layers",
             ("parallax",),
         )
     if settings.polarity == "black-hot" and fuser in PAINTERS:
