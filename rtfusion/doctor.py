@@ -139,7 +139,7 @@ def parity(examination: Examination) -> Iterator[Finding]:
     model = model_file(examination.model)
     spec = read_spec(model)
     inputs = golden_inputs(spec, size_px=PARITY_SIZE_PX)
-    reference, is_half = None, has_half(model)
+    reference, is_half, is_int8 = None, has_half(model), is_quantized(model)
     for status in sorted(available(), key=lambda status: status.name not in AUTO):
         if not status.available:
             continue
@@ -157,7 +157,7 @@ def parity(examination: Examination) -> Iterator[Finding]:
             yield Finding(name=name, state="good", text=f"{description} is the reference")
             continue
         rounded = "f16" if is_half else "f32" if "CPU" in description else "tf32"
-        arithmetic = "int8" if is_quantized(model) else rounded
+        arithmetic = "int8" if is_int8 else rounded
         apart = check(result, reference, arithmetic=arithmetic)
         text = f"{description}: {apart.mean:.1e} away on average, {apart.largest:.1e} at most"
         yield Finding(name=name, state="good", text=text, figures=apart._asdict())

@@ -298,7 +298,8 @@ def _refuse_chance(
         raise _refusal(
             f"{agreed} of {votes} patches agree, and chance alone would give {votes * level.chance(AGREED_PX):.0f}"
         )
-    is_seen = np.bincount(regions[agree], counts[agree], minlength=fitting.REGIONS**2) > LEAST_IN_REGION - 0.5
+    seen = np.bincount(regions[agree], counts[agree], minlength=fitting.REGIONS**2)
+    is_seen = np.rint(seen) >= LEAST_IN_REGION
     if _is_near(best, found.sure, thermal_px, within=CONFIRMED):
         off_px = np.linalg.norm(transformed(best, found.learned.thermal_px) - found.learned.visible_px, axis=1)
         theirs = regions_of(found.learned, thermal_px)[off_px < AGREED_PX * scale]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from rtfusion.capture.orientation import CLOCKWISE, FLIPS
 from rtfusion.registration.calibration import Matrix, scale_px
 from rtfusion.registration.descriptors import Describer
 from rtfusion.registration.fitting import LEAST_VOTES, Model, Votes, fit, transformed
@@ -32,17 +34,14 @@ DISAGREE = 0.025
 """Share of the width by which a picture has to lie elsewhere to be said to: four times as far as a place is off."""
 SURE_SHARE, VERY_SURE_SHARE = 0.25, 0.65
 """Of the matches, those that have to agree for that; up to the second share the kind of transform that says least decides."""
-TURNS: Mapping[str, Callable[[Image8], Image8]] = {
-    "flip=h": lambda image: image[:, ::-1],
-    "flip=v": lambda image: image[::-1],
-    "rotate=180": lambda image: image[::-1, ::-1],
-    "rotate=90": lambda image: image[::-1].T,
-    "rotate=270": lambda image: image.T[::-1],
+TURNS = {
+    **{f"flip={sides}": FLIPS[sides] for sides in ("h", "v")},
+    **{f"rotate={degrees}": turn for degrees, turn in CLOCKWISE.items()},
 }
 """What a source may be told of a camera that is mounted otherwise, and what it does."""
-UPRIGHT_SHARE, TURNED_SHARE, CLEARER, TURNED_PAIRS = 0.5, 0.4, 1.5, 2
+UPRIGHT_SHARE, TURNED_SHARE, CLEARER = 0.5, 0.4, 1.5
 """Of the matches: more than the first share agree in no picture that is mounted otherwise. Where fewer do, one is said to be if
-the second share and so many times as many agree after it is turned, in so many pairs."""
+the second share and so many times as many agree after it is turned."""
 LARGEST_SLANT = 0.35
 """Of the share by which the scale may differ between two corners: beyond it no rig sees a scene."""
 
@@ -101,13 +100,12 @@ def turned(describe: Describer, pairs: Sequence[GrayPair], places: Sequence[Roug
     Raises:
         EngineUnavailable, ModelError, EngineError: the matcher cannot be run.
     """
-    best = places[0] if places else None
-    if best is not None and best.share > UPRIGHT_SHARE:
+    if places and places[0].share > UPRIGHT_SHARE:
         return None
-    some = [pairs[index] for index in sorted({0, len(pairs) // 2})[:TURNED_PAIRS]]
+    some = [pairs[index] for index in {0, len(pairs) // 2}]  # the first and the middle one say enough
     upright = _best_of(describe, some)
     found = {
-        told: _best_of(describe, [replace(pair, thermal=np.ascontiguousarray(turn(pair.thermal))) for pair in some])
+        told: _best_of(describe, [replace(pair, thermal=cast(Image8, turn(pair.thermal))) for pair in some])
         for told, turn in TURNS.items()
     }
     told = max(found, key=lambda one: found[one].agreed)

@@ -124,6 +124,14 @@ def test_more_perspective_than_two_cameras_have_is_refused() -> None:
         _kind(keystone(0.2), SIZE_PX, width_px)
 
 
+@pytest.mark.parametrize("slant", [0.0, 0.00001, 0.00002, 0.00004])
+def test_a_wide_picture_asks_for_no_freer_kind_than_the_same_one_at_640_pixels(slant: float) -> None:
+    onto_640 = np.diag([640 / SIZE_PX[0], 640 / SIZE_PX[0], 1.0])
+    onto_640[2, 0] = slant
+    onto_1920 = np.diag([3.0, 3.0, 1.0]) @ onto_640
+    assert _kind(onto_1920, SIZE_PX, 1920) is _kind(onto_640, SIZE_PX, 640)
+
+
 def test_pictures_of_two_places_are_refused() -> None:
     one, other = gray_pair(1, np.eye(3)), gray_pair(2, np.eye(3))
     with pytest.raises(CalibrationError, match="does not determine the registration"):

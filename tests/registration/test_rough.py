@@ -14,7 +14,7 @@ from rtfusion.errors import ModelError
 from rtfusion.registration import scale_px
 from rtfusion.registration.descriptors import SHIPPED, Describer, read_matcher_spec
 from rtfusion.registration.fitting import transformed
-from rtfusion.registration.rough import TURNS, apart_px, disagreement_px, rough_places, turned
+from rtfusion.registration.rough import TURNS, RoughPlace, apart_px, disagreement_px, rough_places, turned
 from rtfusion.registration.structure import GrayPair, equalized
 from rtfusion.synthetic import Scene
 from rtfusion.types import Band
@@ -78,8 +78,20 @@ def test_of_pictures_that_agree_nothing_is_said(describe: Describer) -> None:
 )
 def test_a_camera_that_is_mounted_otherwise_is_said_to_be(describe: Describer, told: str, mounted: str) -> None:
     pair = street(np.eye(3))
-    pair = GrayPair(visible=pair.visible, thermal=np.ascontiguousarray(TURNS[mounted](pair.thermal)))
+    pair = GrayPair(visible=pair.visible, thermal=np.asarray(TURNS[mounted](pair.thermal), np.uint8))
     assert turned(describe, [pair], rough_places(describe, [pair])) == told
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.7, 18.0), (0.5, None), (0.2, None)])
+def test_who_is_very_sure_speaks_though_another_kind_of_transform_says_less(share: float, said: float | None) -> None:
+    moved = [np.array([[1.0, 0, shift_px], [0, 1, 0], [0, 0, 1]]) for shift_px in (18.0, 11.0)]
+    places = [
+        RoughPlace(visible_from_thermal_px=one, agreed=round(1000 * share) - lead, matches=1000)
+        for one, lead in zip(moved, (0, 20), strict=True)
+    ]
+    picture = np.zeros((480, 640), np.uint8)
+    told_px = disagreement_px(places, GrayPair(visible=picture, thermal=picture))
+    assert told_px == (None if said is None else pytest.approx(said))
 
 
 def test_of_pictures_of_nothing_or_of_two_things_nothing_is_found(describe: Describer) -> None:
