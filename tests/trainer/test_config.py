@@ -5,6 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("torch", reason="the trainer needs torch: pip install -e '.[train]'")
+
 from rtfusion_trainer.config import TrainingConfig, config_from_dict, load_config
 
 from rtfusion.errors import ConfigError
