@@ -87,6 +87,8 @@ class ZmqSink:
         """Messages of boxes that came: ``taken``, ``stale`` (of another run), ``bad``, and ``unwanted``."""
         self.drops: Counter[str] = Counter()
         """Frames lost here. ``publisher``: ZeroMQ would not take them; ``flood``: subscriptions were shaken off."""
+        self._frames = self._unheard = 0
+        """Frames that came, and those of them that went nowhere, since nobody subscribed to the topic."""
         self._ring = RingWriter() if self._encoding == SHM else None
         self.publisher = self._open(address)
         _log.info("publishing at %s, topic %s", self.endpoint, topic)
@@ -113,12 +115,14 @@ class ZmqSink:
         return self.drops.total() == dropped
 
     def _publish(self, frame: FusedFrame) -> None:
+        self._frames += 1
         listened = self.has_subscribers()
         self._read_messages()
         if self.publisher.flooded:
             self._start_afresh()
             return
         if not listened:
+            self._unheard += 1
             return
         try:
             payload = self._payload(frame)
@@ -147,6 +151,10 @@ class ZmqSink:
 
     def close(self, *, aborted: bool) -> None:
         """Give subscribers a second to take the last frames, unless an error ended the run, and free the address."""
+        if self._unheard and self._run.note is not None:
+            self._run.note(
+                f"{self.uri}: nobody listened to topic {self._topic.decode()} during {self._unheard} of {self._frames} frames"
+            )
         self.publisher.close(linger_ms=0 if aborted else LINGER_MS)
         if self._ring is not None:
             self._ring.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,7 +64,9 @@ def test_nothing_is_made_while_nobody_subscribes(make_context, make_frame):
         asked.append(True)
         return {"visible.corrupt": 3}
 
-    sink = open_sink("zmq:tcp://127.0.0.1:*?topic=left", context=make_context(live=True, drops=drops))
+    notes: list[str] = []
+    context = replace(make_context(live=True, drops=drops), note=notes.append)
+    sink = open_sink("zmq:tcp://127.0.0.1:*?topic=left", context=context)
     with rtfusion.subscribe(sink.endpoint, topic="right", timeout_s=PATIENCE_S):
         for sequence in range(20):
             sink.write(make_frame(sequence))
@@ -77,16 +80,19 @@ def test_nothing_is_made_while_nobody_subscribes(make_context, make_frame):
         sink.write(make_frame(21))
         assert len(asked) == 1
     sink.close(aborted=False)
+    assert notes == [f"{sink.uri}: nobody listened to topic left during 21 of 22 frames"]
 
 
 def test_the_last_frames_of_a_finished_run_arrive(make_context, make_frame):
-    sink = open_sink("zmq:tcp://127.0.0.1:*?hwm=50", context=make_context(live=True))
+    notes: list[str] = []
+    sink = open_sink("zmq:tcp://127.0.0.1:*?hwm=50", context=replace(make_context(live=True), note=notes.append))
     big = np.random.default_rng(0).integers(0, 256, (1024, 1280, 3), dtype=np.uint8)
     with rtfusion.subscribe(sink.endpoint, timeout_s=PATIENCE_S, newest=False) as frames:
         until(sink.has_subscribers)
         for sequence in range(6):
             sink.write(make_frame(sequence, image=big))
         sink.close(aborted=False)
+        assert notes == []
         for sequence in range(6):
             frame = next(frames)
             assert frame.sequence == sequence
