@@ -6,7 +6,7 @@ import re
 import shlex
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -468,14 +468,21 @@ class Loaded:
     """True where the file was found in the current folder, and not named by anybody."""
 
 
-def load(flags: Mapping[str, object], *, file: Path | None, environ: Mapping[str, str]) -> Loaded:
-    """Merge the defaults, a settings file, the environment and the flags; the later of them wins.
+def load(
+    flags: Mapping[str, object],
+    *,
+    file: Path | None,
+    environ: Mapping[str, str],
+    told: Sequence[tuple[str, Mapping[str, object]]] = (),
+) -> Loaded:
+    """Merge the defaults, a settings file, the environment, the flags and what is told beyond them; the later of them wins.
 
     Args:
         flags: Values by field name, as text or in the type of the field. None means not given.
         file: The settings file; without it ``RTFUSION_CONFIG``, ``./rtfusion.toml`` or
             ``$XDG_CONFIG_HOME/rtfusion/config.toml``, the first that there is. Relative paths in it are relative to it.
         environ: The environment, as ``os.environ``. An empty variable counts as not set.
+        told: Where further values are from, as a person would name it, and these values as those of flags.
 
     Raises:
         ConfigError: an unknown key or variable, a value that is not legal, a file that cannot be read.
@@ -485,7 +492,8 @@ def load(flags: Mapping[str, object], *, file: Path | None, environ: Mapping[str
         _refuse_foreign(path)
     values: dict[str, object] = {}
     origins = dict.fromkeys(Settings.model_fields, "default")
-    for layer in (_from_file(path), _from_environment(environ), _from_flags(flags)):
+    further = [_from_flags(some, origin=origin) for origin, some in told]
+    for layer in (_from_file(path), _from_environment(environ), _from_flags(flags), *further):
         for name, value, origin in layer:
             values[name] = _checked(name, value, origin)
             origins[name] = origin
@@ -670,12 +678,12 @@ def _split_words(text: str, variable: str) -> tuple[str, ...]:
         raise ConfigError(f"cannot split the environment variable {variable} into outputs: {error}") from error
 
 
-def _from_flags(flags: Mapping[str, object]) -> Iterator[tuple[str, object, str]]:
+def _from_flags(flags: Mapping[str, object], *, origin: str | None = None) -> Iterator[tuple[str, object, str]]:
     for name, value in flags.items():
         if name not in Settings.model_fields:
             raise ConfigError(f"unknown setting {name}{did_you_mean(name, Settings.model_fields)}")
         if value is not None:
-            yield name, _in_type(name, value), f"flag --{name.replace('_', '-')}"
+            yield name, _in_type(name, value), origin or f"flag --{name.replace('_', '-')}"
 
 
 def _checked(name: str, value: object, origin: str) -> object:

@@ -31,6 +31,8 @@ class Rule:
     """``*`` is any part of a name, slashes too; ``?`` one character; ``[ab]`` one of them. Case counts."""
     values: Mapping[str, object]
     """Settings by name, as their fields have them; files that are named by URL as text."""
+    origin: str
+    """Where they stand: the file and the pattern."""
 
     def matches(self, recording: Recording) -> bool:
         """True where it speaks of a recording."""
@@ -47,7 +49,7 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
 
 
 def _rule(pattern: str, table: object, *, path: Path) -> Rule:
-    what = f'{path}, ["{pattern}"],'
+    origin = f'{path}, ["{pattern}"]'
     if not isinstance(table, Mapping):
         raise ConfigError(
             f'{path} has {pattern} = {table!r}; expected tables of settings by patterns of names, such as ["car1/*"]'
@@ -55,14 +57,15 @@ def _rule(pattern: str, table: object, *, path: Path) -> Rule:
     declared = Settings.declared()
     for name in table:
         if name in declared and "batch" in declared[name].decided_by:
-            raise ConfigError(f"{what} has {name}, which rtfusion batch decides itself")
+            raise ConfigError(f"{origin} has {name}, which rtfusion batch decides itself")
     urls = {
         name: value
         for name, value in table.items()
         if name in declared and declared[name].path in ("file", "model") and isinstance(value, str) and is_url(value)
     }
     others = {name: value for name, value in table.items() if name not in urls}
-    return Rule(pattern=pattern, values={**dict(in_types(others, folder=path.parent, what=what)), **urls})
+    values = {**dict(in_types(others, folder=path.parent, what=origin)), **urls}
+    return Rule(pattern=pattern, values=values, origin=f"file {origin}")
 
 
 def by_rules(recordings: Sequence[Recording], rules: Sequence[Rule]) -> dict[tuple[Rule, ...], list[Recording]]:

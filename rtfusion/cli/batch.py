@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from rtfusion.cli.options import ConfigFile, Debug, takes_settings
 from rtfusion.portable import needs, usable_cores
 
 if TYPE_CHECKING:
+    from rtfusion.batch.rules import Rule
     from rtfusion.batch.run import Workers
     from rtfusion.batch.storage import Store
     from rtfusion.config import Loaded, Settings
@@ -173,8 +174,7 @@ def batch(
         )
         made = []
         for matching, some in by_rules(recordings, told_of).items():
-            values = {**flags, **{name: value for rule in matching for name, value in rule.values.items()}}
-            loaded, urls = _loaded(values, config=config, copied=copied)
+            loaded, urls = _loaded(flags, config=config, copied=copied, rules=matching)
             settings = _with_precision(loaded.settings, out=target, names={recording.name for recording in some})
             made += make_jobs(
                 some,
@@ -245,20 +245,24 @@ def _refuse_surprises(
 
 
 def _loaded(
-    flags: Mapping[str, object], *, config: Path | None, copied: Callable[[str], str]
+    flags: Mapping[str, object], *, config: Path | None, copied: Callable[[str], str], rules: Sequence[Rule] = ()
 ) -> tuple[Loaded, dict[str, str]]:
     """The settings, with files that are named by URL copied to this machine, and those URLs by the names of the settings."""
     from rtfusion.batch.storage import is_url
     from rtfusion.config import Settings, load
 
     declared = Settings.declared()
-    urls = {
-        name: value
-        for name, value in flags.items()
-        if isinstance(value, str) and declared[name].path in ("file", "model") and is_url(value)
-    }
-    local = {**flags, **{name: copied(url) for name, url in urls.items()}}
-    return load(local, file=config, environ=os.environ), urls
+
+    def is_far(name: str, value: object) -> bool:
+        return isinstance(value, str) and declared[name].path in ("file", "model") and is_url(value)
+
+    def local(values: Mapping[str, object]) -> dict[str, object]:
+        return {name: copied(str(value)) if is_far(name, value) else value for name, value in values.items()}
+
+    given = {**flags, **{name: value for rule in rules for name, value in rule.values.items()}}
+    urls = {name: str(value) for name, value in given.items() if is_far(name, value)}
+    told = [(rule.origin, local(rule.values)) for rule in rules]
+    return load(local(flags), file=config, environ=os.environ, told=told), urls
 
 
 def _copied(url: str, folder: Path) -> str:
