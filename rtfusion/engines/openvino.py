@@ -33,6 +33,7 @@ from rtfusion.engines.base import (  # noqa: E402
 )
 from rtfusion.engines.gray import InputTensors, check_images, padded  # noqa: E402
 from rtfusion.errors import ConfigError, EngineError, ModelError  # noqa: E402
+from rtfusion.models.onnx_file import is_quantized  # noqa: E402
 from rtfusion.models.spec import IMAGE_INPUTS, OUTPUT, ModelSpec  # noqa: E402
 from rtfusion.types import Image8  # noqa: E402
 
@@ -118,7 +119,9 @@ class Request:
     ) -> None:
         core = the_core()
         if precision == "auto":
-            precision = "f16" if computes_in_half() and _is_half(network) else "f32"
+            # OpenVINO 2026.4 compiles nothing quantized in f16
+            in_half = computes_in_half() and _is_half(network) and not is_quantized(model)
+            precision = "f16" if in_half else "f32"
         _check_precision(core, precision)
         # Left to itself OpenVINO takes bf16 where the CPU has it. Pinned threads would fight the decoders for a core.
         options = {

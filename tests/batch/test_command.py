@@ -96,6 +96,7 @@ def test_status_tells_of_a_batch_after_it_and_while_it_runs(tmp_path: Path) -> N
     with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         wait_for(lambda: any((tmp_path / "out").glob(f"{STAGING}/*/fused.mp4")))
         wait_for((tmp_path / "out" / STAGING / "running.json").exists)
+        first.send_signal(signal.SIGSTOP)  # it is not to end while it is asked about
         running = command("status", out)
         first.send_signal(signal.SIGKILL)
     assert running.returncode == 0

@@ -124,3 +124,16 @@ def test_weights_in_half_precision_are_computed_in_it_where_the_processor_can(tm
         ):
             assert f" CPU {arithmetic}, 1 thread" in opened.description
             opened.close()
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_what_is_quantized_is_not_computed_in_half_since_that_does_not_compile(name, monkeypatch):
+    """OpenVINO 2026.4 compiles no quantized network in f16, and files for GPUs hold weights in it."""
+    openvino = pytest.importorskip("rtfusion.engines.openvino")
+    from rtfusion.models.shipping import shipped
+
+    monkeypatch.setattr(openvino, "computes_in_half", lambda: True)
+    model = shipped(name, precision="gpu-int8")
+    opened = open_engine("openvino", model=model, size_px=(64, 48), threads=1)
+    assert " CPU int8 and f32, 1 thread" in opened.description
+    opened.close()
