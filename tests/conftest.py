@@ -16,12 +16,23 @@ import hypothesis
 import numpy as np
 import pytest
 
+from rtfusion.portable import usable_cores
 from rtfusion.sinks import SinkContext
 from rtfusion.types import FusedFrame, Image8
 
 # A busy machine is no reason to fail; and CI judges a commit by the same draws every time: new ones are for everybody's own runs.
 hypothesis.settings.register_profile("untimed", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("untimed")
+
+
+MOST_WORKERS = 8
+"""Each holds its own libraries, a gigabyte with torch."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: a process for each core that may be used; left to itself, xdist counts those of the whole machine."""
+    return min(MOST_WORKERS, len(usable_cores()))
 
 
 def _shared_folder() -> Path | None:

@@ -65,7 +65,7 @@ def test_the_subscriber_snippet_runs(free_port: int) -> None:
 
 def test_the_two_commands_stand_as_ci_runs_them() -> None:
     assert re.search(r"^\./scripts/setup && \.venv/bin/rtfusion demo$", README, flags=re.MULTILINE)
-    assert re.search(r"^\./scripts/setup dev && \.venv/bin/python -m pytest$", README, flags=re.MULTILINE)
+    assert re.search(r"^\./scripts/setup dev && \.venv/bin/python -m pytest -n auto$", README, flags=re.MULTILINE)
 
 
 def test_the_calibration_example_is_read(tmp_path: Path) -> None:
