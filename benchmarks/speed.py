@@ -3,8 +3,8 @@
 Two files are decoded as fast as they can be: the figure is capacity, not camera rate. By default they are made from the
 synthetic scene (H.264, 300 frames of 640x480, and fewer of 1280x1024); name your own with --ir and --vis. A model runs in
 the precision that a run takes by itself, in INT8 and in float32. Every case runs in a process of its own, so that its memory
-is its own, and the cases take turns. Beside the rates stands what decoding both files, the network and the fuser do alone: no
-run is faster than any of them.
+is its own, and the cases take turns. Beside the rates stands what decoding both files and the fuser, its network included, do
+alone: no run is faster than either of them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from typing import Any
 
 from benchmarks.suite import Measured, Result, Row, Suite, columns_table, hardware
 from rtfusion import Band, Settings, open_pairs, open_source
-from rtfusion.engines import model_file, open_engine
-from rtfusion.engines.parity import golden_inputs
 from rtfusion.evaluate import timing
 from rtfusion.evaluate.bench import frames_for
 from rtfusion.evaluate.clips import make_clips
@@ -32,13 +30,12 @@ from rtfusion.evaluate.methods import WITHOUT_MODEL, named, shipped_models
 from rtfusion.evaluate.moments import frames_of
 from rtfusion.evaluate.speed_case import run_case
 from rtfusion.fusion.fuser import open_fuser
-from rtfusion.models import read_spec
 from rtfusion.telemetry import Telemetry
 
 SIZES = ("640x480", "1280x1024")
 FLOOR_ROUNDS = 3
 FLOOR_RUNS = 60
-"""Runs of network and fuser in a round, of which the median counts."""
+"""Runs of the fuser in a round, of which the median counts."""
 FIGURES = ("fps", "frames", "fuser_p50_ms", "fuser_p99_ms", "cpu_ms_per_frame", "memory_mb")
 COLUMNS = (
     ("fuser", "{case}"),
@@ -53,7 +50,6 @@ COLUMNS = (
 FLOOR_COLUMNS = (
     ("pairs a second", "{case}"),
     ("decode", "{decode[median]:.0f}"),
-    ("network", "{network[median]:.0f}"),
     ("fuser", "{fuser[median]:.0f}"),
     ("run, of the slowest", "{share:.0%}"),
 )
@@ -105,7 +101,7 @@ def _run(settings: Mapping[str, Any]) -> dict[str, float]:
 
 
 def floor(settings: Mapping[str, Any]) -> dict[str, float]:
-    """Pairs a second of ``decode`` (both files, a thread each), ``network`` and ``fuser`` (network included), each alone.
+    """Pairs a second of ``decode`` (both files, a thread each) and ``fuser``, each alone.
 
     Args:
         settings: those of a run that fuses with a model, with ``vis`` and ``ir`` named.
@@ -117,12 +113,6 @@ def floor(settings: Mapping[str, Any]) -> dict[str, float]:
     found = {"decode": _decoded(str(run.vis), str(run.ir))}
     with open_pairs(ir=settings["ir"], vis=settings["vis"], max_pairs=1) as pairs:
         pair = next(iter(pairs))
-    path = model_file(run.model, precision=run.precision)
-    spec = read_spec(path)
-    width, height = (length + -length % spec.stride for length in pair.visible.size_px)
-    inputs = golden_inputs(spec, size_px=(width, height))
-    with closing(open_engine(run.engine, model=path, size_px=(width, height), threads=run.threads)) as engine:
-        found["network"] = _rate(lambda: engine.run(inputs=inputs))
     with closing(open_fuser(run, telemetry=Telemetry())) as fuser:
         found["fuser"] = _rate(lambda: fuser(pair))
     return found

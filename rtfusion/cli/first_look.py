@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rtfusion.config import Settings
     from rtfusion.pipeline import Pipeline
     from rtfusion.types import FramePair
+
+_log = logging.getLogger(__name__)
 
 PAIRS = 4
 APART_NS = NS_PER_S // 2
@@ -66,6 +69,8 @@ class FirstLook:
         if len(self._pairs) == PAIRS:
             self._thread = threading.Thread(target=self._look, name="first look", daemon=True)
             self._thread.start()
+            if self._waits:
+                _log.info("auto-register: the recordings wait while the registration is estimated, some seconds")
             while self._waits and self._thread.is_alive() and not self._interrupted():
                 self._thread.join(ASKED_S)
 

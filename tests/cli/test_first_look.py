@@ -110,8 +110,9 @@ def test_what_is_known_when_the_run_is_over_is_not_said_to_be_used(monkeypatch: 
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_recording_waits_until_it_is_registered_or_interrupted(
-    monkeypatch: pytest.MonkeyPatch, interrupted: bool
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, interrupted: bool
 ) -> None:
+    caplog.set_level("INFO")
     ends = threading.Event()
 
     def estimate(_pairs: object) -> object:
@@ -132,6 +133,7 @@ def test_a_recording_waits_until_it_is_registered_or_interrupted(
     for pair in seen(MOVED)[:PAIRS]:
         look(pair)
     assert notes == ([] if interrupted else ["auto-register: nothing was registered: nothing to see"])
+    assert "the recordings wait while the registration is estimated" in caplog.text
     ends.set()
     look.close()
     assert len(notes) == 1
