@@ -366,7 +366,8 @@ def _found(pairs: Sequence[GrayPair]) -> _Found:
             if told := turned(describe, _some(pairs), places):
                 raise CalibrationError(
                     f"the thermal picture is mirrored or turned: what it shows agrees with the visible one after ?{told}. "
-                    f"Put ?{told} behind the name of the thermal source, here and in runs"
+                    f"Put ?{told} behind the name of the thermal source, here and in runs; if flip or rotate is there already, "
+                    "take that out"
                 )
             sure = [place.visible_from_thermal_px for place in places if place.share >= SURE_SHARE]
             learned_places = [place.visible_from_thermal_px for place in places]

@@ -118,8 +118,8 @@ class FirstLook:
         off_px = disagreement_px(places, gray[0])
         if told is not None:
             self._note(
-                f"the thermal picture is mirrored or turned: put ?{told} behind the name of its source; without that these "
-                "pictures do not agree"
+                f"the thermal picture is mirrored or turned against the visible one: put ?{told} behind the name of its source, "
+                "or, if flip or rotate is there already, take that out; as they are these pictures do not agree"
             )
         elif off_px is not None:
             self._note(

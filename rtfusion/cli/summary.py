@@ -134,7 +134,7 @@ def _mistrusted(snapshot: Snapshot) -> str:
 def _parallax(state: Mapping[str, Any]) -> str:
     """Say between which displacements the picture lies, and along which direction."""
     if state["direction"] is None:
-        return f"parallax ({state['kind']}): not known yet along which direction the cameras lie, so nothing is moved"
+        return f"parallax ({state['kind']}): not known along which direction the cameras lie, so nothing is moved"
     (far, near), (x, y) = state["in_use_px"], state["direction"]
     return (
         f"parallax ({state['kind']}): things lie {far:+.1f} to {near:+.1f} px along ({x:+.2f}, {y:+.2f}) of the registration; "

@@ -48,8 +48,8 @@ class Sink(Protocol):
     """One destination. All calls come from one thread of its own, made for it by the pipeline.
 
     A sink may also have ``drops`` (frames that it lost on purpose so far, by cause), and ``capacity_frames``: so many frames of
-    cameras wait for it, where it is to get every one. ``keeps_all`` says that what it misses is missing for
-    good, so that a person is told when it is too slow.
+    cameras wait for it, where it is to get every one. ``lost`` is asked after ``close``: frames that it took and that went with
+    a failure. ``keeps_all`` says that what it misses is missing for good, so that a person is told when it is too slow.
     """
 
     @property

@@ -236,6 +236,8 @@ def _open_for_writing(path: Path, *, uri: str, overwrite: bool) -> tuple[int, bo
     except FileExistsError:
         raise ConfigError(f"{path} exists; choose another name, or replace it with --overwrite") from None
     except FileNotFoundError:
+        if path.parent.is_dir():  # /proc, for one
+            raise ConfigError(f"{uri}: no files can be made in {path.parent}; choose another folder") from None
         raise ConfigError(f"{uri}: the folder {path.parent} does not exist; make it first") from None
     except OSError as error:
         raise ConfigError(f"{uri}: {path} cannot be written: {error.strerror}; choose a place that can be") from None

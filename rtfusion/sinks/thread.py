@@ -176,9 +176,9 @@ class SinkThread:
             self._broken, self._broken_ns = error, self._clock.now_ns()
             self._telemetry.warn(f"{_told(error, self.uri)}. The run goes on, and the output is tried again")
         self._retry.failed()
-        self._failed += self._unproven
-        self._telemetry.written[self.uri] -= self._unproven
-        self._unproven = 0
+        unproven, self._unproven = self._unproven, 0
+        self._failed += unproven
+        self._telemetry.written[self.uri] -= unproven
         sink, self._sink = self._sink, None
         if sink is not None:
             try:
@@ -186,6 +186,13 @@ class SinkThread:
             except (FusionError, OSError) as also:
                 _log.debug("%s: closing failed too: %s", self.uri, also)
             self._drops_before.update(getattr(sink, "drops", {}))
+            self._count_lost(sink, already=unproven)
+
+    def _count_lost(self, sink: Sink, *, already: int = 0) -> None:
+        """Frames that were written and that a failure took with it are not written; so many of them are known to be lost."""
+        lost = max(0, getattr(sink, "lost", 0) - already)
+        self._telemetry.written[self.uri] -= lost
+        self._drops_before["lost"] += lost
 
     def _close(self) -> None:
         try:
@@ -195,6 +202,8 @@ class SinkThread:
         except BaseException as error:  # noqa: BLE001 - carried to the main thread; the first error is the cause
             if self.error is None:
                 self.error = error
+        if self._sink is not None:
+            self._count_lost(self._sink)
         if self.error is None:
             self.error = self._broken
         if isinstance(self.error, ConfigError) or (

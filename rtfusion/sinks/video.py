@@ -116,6 +116,7 @@ class VideoSink:
         self._encoder: _Encoder | None = None
         self._size_px: tuple[int, int] | None = None
         self._closed = False
+        self._taken = 0
         # a recording is fused again; what cameras saw is seen once
         self._sync = DiskSync(sync_s) if context.live and sync_s else None
 
@@ -141,6 +142,14 @@ class VideoSink:
         except av.FFmpegError as error:
             raise SinkError(f"{self._path}: the {self._codec} encoder failed: {error}") from error
         self._raise_file_error()
+        self._taken += 1
+
+    @property
+    def lost(self) -> int:
+        """Frames that were taken and are not in the file, since it could not be written to its end."""
+        if self._file.error is None or self._encoder is None:
+            return 0
+        return max(0, self._taken - self._encoder.whole_frames)
 
     def close(self, *, aborted: bool) -> None:
         """Write what the encoder still holds and finish the file; without any frame there will be no file.
@@ -247,6 +256,9 @@ class _Encoder:
         self._first_ns = first_ns
         self._second = first_ns // KEYFRAME_NS
         self._last_tick = -1
+        self._muxed = self.whole_frames = 0
+        # a piece of these is written when the first packet of the next one comes
+        self._waiting = 1 if container in ("mp4", "mov") else 0
 
     @property
     def duration_s(self) -> float:
@@ -285,8 +297,12 @@ class _Encoder:
 
     def _mux(self, packets: Sequence[av.Packet[av.VideoStream]]) -> None:
         for packet in packets:
+            before_bytes = self._file.whole_bytes
             self._container.mux(packet)
             self._file.mark_whole()
+            self._muxed += 1
+            if self._file.whole_bytes > before_bytes:
+                self.whole_frames = self._muxed - self._waiting
 
 
 def _video_path(target: str, *, uri: str) -> Path:

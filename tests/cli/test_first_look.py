@@ -146,8 +146,11 @@ def test_a_mirrored_camera_is_named() -> None:
         for pair in pairs:
             look(pair)
     look.close(patience_s=60.0)
-    assert [note.partition(":")[0] for note in notes] == ["the thermal picture is mirrored or turned"]
+    assert [note.partition(":")[0] for note in notes] == [
+        "the thermal picture is mirrored or turned against the visible one"
+    ]
     assert "?flip=h" in notes[0]
+    assert "if flip or rotate is there already, take that out" in notes[0], "as here: the pictures agreed before"
 
 
 def test_a_run_with_a_calibration_is_not_looked_at(tmp_path: object) -> None:

@@ -87,6 +87,12 @@ def test_refuses_with_a_suggestion(uri, says, tmp_path, make_context, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_folder_that_takes_no_files_is_not_said_to_be_missing(make_context):
+    with pytest.raises(ConfigError, match="no files can be made in /proc"):
+        open_sink("/proc/out.mp4", context=make_context())
+
+
 @pytest.mark.parametrize("uri", ["{tmp}/out.mp4", "images:{tmp}/frames"])
 def test_missing_folder_above_the_target(uri, tmp_path, make_context):
     with pytest.raises(ConfigError, match="does not exist; make it first"):

@@ -200,6 +200,37 @@ def test_frames_that_an_encoder_took_and_never_wrote_are_lost_frames(make_frame:
     assert len(telemetry.notes) == 1
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_frames_that_went_with_a_file_are_not_called_written(make_frame: Maker, live: bool) -> None:
+    """A sink that took five frames and holds two of them when it breaks."""
+    telemetry = Telemetry()
+
+    class Buffering(Fragile):
+        lost = 0
+
+        def close(self, *, aborted: bool) -> None:
+            self.lost = max(0, len(self.taken) - 2)
+            super().close(aborted=aborted)
+
+    state: list[Exception | None] = [None]
+    sink = Buffering(lambda: state[0])
+
+    def reopen() -> Buffering:
+        raise ConfigError("still full")
+
+    thread = SinkThread(sink, live=live, telemetry=telemetry, stop=lambda: None, reopen=reopen)
+    thread._mailbox._capacity = 10
+    for number in range(5):
+        thread._write(sink, make_frame(number))
+    state[0] = SinkError("full")
+    thread.put(make_frame(5), timeout_s=1.0)
+    thread.start()
+    thread.finish()
+    assert thread.join(timeout_s=30.0)
+    assert telemetry.written["fragile:"] == 2
+    assert thread.drops == {"lost": 3, **({"failed": 1} if live else {})}
+
+
 def test_a_video_goes_on_in_a_file_of_its_own(tmp_path: Path, make_context, make_frame: Maker) -> None:
     uri, context = f"video:{tmp_path}/out.mkv?crf=30", make_context(overwrite=True)
     for number, open_it in enumerate((open_sink, open_again, open_again)):

@@ -276,10 +276,11 @@ if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sink = open_sink(path, context=SinkContext(rate_hz=30.0, live=False, session="run",
                                           overwrite="overwrite" in sys.argv))
-failed = None
+failed, taken = None, 0
 try:
     for sequence in range(frames):
         sink.write(frame(sequence))
+        taken += 1
     if not limit:
         print("written", flush=True)
         sys.stdin.read()
@@ -290,6 +291,7 @@ try:
 except SinkError as error:
     failed = f"{failed} close: {error}"
 print(failed, flush=True)
+print(taken - sink.lost, file=sys.stderr)
 """
 
 
@@ -350,13 +352,32 @@ def test_a_killed_run_leaves_a_file_that_plays(name, lost, tmp_path, child_envir
 
 
 def full_disk(
-    path: Path, *, frames: int = 100, limit: int, environment: dict[str, str], overwrite: bool = False
+    path: Path,
+    *,
+    frames: int = 100,
+    limit: int,
+    environment: dict[str, str],
+    overwrite: bool = False,
+    told: list[int] | None = None,
 ) -> str:
+    """What the writer said; with ``told``, also how many frames the output says to be in the file."""
     done = subprocess.run(
         [sys.executable, "-c", WRITER, str(path), str(frames), str(limit), *(["overwrite"] if overwrite else [])],
         env=environment, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
+    if told is not None:
+        told.append(int(done.stderr.split()[-1]))
     return done.stdout.strip()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.77])
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov", "out.avi"])
+def test_what_a_full_disk_took_with_it_is_counted_as_lost(name, share, tmp_path, child_environment):
+    whole, told = tmp_path / f"whole-{name}", []
+    full_disk(whole, frames=160, limit=1 << 30, environment=child_environment, told=told)
+    limit = int(whole.stat().st_size * share)
+    full_disk(tmp_path / name, frames=160, limit=limit, environment=child_environment, told=told)
+    assert told == [160, pytest.approx(len(decoded(tmp_path / name)), abs=1)]
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.avi"])
