@@ -189,10 +189,11 @@ class SinkThread:
             self._count_lost(sink, already=unproven)
 
     def _count_lost(self, sink: Sink, *, already: int = 0) -> None:
-        """Frames that were written and that a failure took with it are not written; so many of them are known to be lost."""
-        lost = max(0, getattr(sink, "lost", 0) - already)
-        self._telemetry.written[self.uri] -= lost
-        self._drops_before["lost"] += lost
+        """Frames that were written and went with a failure are not written; ``already`` so many of them are known to be lost."""
+        lost = getattr(sink, "lost", 0) - already
+        if lost > 0:
+            self._telemetry.written[self.uri] -= lost
+            self._drops_before["lost"] += lost
 
     def _close(self) -> None:
         try:
