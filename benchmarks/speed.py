@@ -51,7 +51,7 @@ FLOOR_COLUMNS = (
     ("pairs a second", "{case}"),
     ("decode", "{decode[median]:.0f}"),
     ("fuser", "{fuser[median]:.0f}"),
-    ("run, of the slowest", "{share:.0%}"),
+    ("run, of the slower", "{share:.0%}"),
 )
 
 
@@ -136,7 +136,7 @@ def _rate(run: Callable[[], object]) -> float:
 
 
 def table(data: Result) -> str:
-    """The rates, and what the parts do alone with the share that a whole run reaches of the slowest; Markdown."""
+    """The rates, and what the parts do alone with the share that a whole run reaches of the slower; Markdown."""
     parts = [f"{data['settings']['source']}, {hardware(data)}", columns_table(COLUMNS, data["rows"])]
     rates = {row["case"]: row["fps"]["median"] for row in data["rows"]}
     floors = [
